@@ -15,6 +15,9 @@ class WorkloadError(ValueError):
     """A workload, or the file that holds one, is not usable; the message says where and why."""
 
 
+_INTEGER_FIELDS = ("num_prompt_tokens", "num_output_tokens", "priority", "tenant", "slo_class")
+
+
 def _frozen(values: ArrayLike, dtype: Any) -> NDArray[Any]:
     array = np.array(values, dtype=dtype)
     array.setflags(write=False)
@@ -32,6 +35,8 @@ class Workload:
         priority: (n,) int64, smaller is more urgent; zeros by default.
         tenant: (n,) int64 index into `tenant_names`; zeros by default.
         slo_class: (n,) int64 index into `slo_class_names`; zeros by default.
+        ttft_slo_s: (n,) float64, each request's own limit on its time to first token; inf (none) by default.
+        tpot_slo_s: (n,) float64, each request's own limit on its time per output token; inf by default.
         tenant_names: names of the tenants.
         slo_class_names: names of the SLO classes.
         prefix_blocks: (num_hashes,) int64 prefix block hashes of all requests, one request after another;
@@ -51,6 +56,8 @@ class Workload:
     priority: NDArray[np.int64] | None = None  # type: ignore[assignment]
     tenant: NDArray[np.int64] | None = None  # type: ignore[assignment]
     slo_class: NDArray[np.int64] | None = None  # type: ignore[assignment]
+    ttft_slo_s: NDArray[np.float64] | None = None  # type: ignore[assignment]
+    tpot_slo_s: NDArray[np.float64] | None = None  # type: ignore[assignment]
     tenant_names: tuple[str, ...] = ("default",)
     slo_class_names: tuple[str, ...] = ("default",)
     prefix_blocks: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -63,9 +70,12 @@ class Workload:
         n = len(self.arrival_s)
         put = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
         put("arrival_s", _frozen(self.arrival_s, np.float64))
-        for name in ("num_prompt_tokens", "num_output_tokens", "priority", "tenant", "slo_class"):
+        for name in _INTEGER_FIELDS:
             value = getattr(self, name)
             put(name, _frozen(np.zeros(n) if value is None else value, np.int64))
+        for name in ("ttft_slo_s", "tpot_slo_s"):
+            value = getattr(self, name)
+            put(name, _frozen(np.full(n, np.inf) if value is None else value, np.float64))
         put("prefix_blocks", _frozen(self.prefix_blocks, np.int64))
         start = np.zeros(n + 1) if self.prefix_start is None else self.prefix_start
         put("prefix_start", _frozen(start, np.int64))
@@ -73,7 +83,7 @@ class Workload:
         self._check(n)
 
     def _check(self, n: int) -> None:
-        for name in ("num_prompt_tokens", "num_output_tokens", "priority", "tenant", "slo_class"):
+        for name in (*_INTEGER_FIELDS, "ttft_slo_s", "tpot_slo_s"):
             if getattr(self, name).shape != (n,):
                 raise WorkloadError(f"{self.name}: {name} has shape {getattr(self, name).shape}, expected ({n},)")
         if self.prefix_start.shape != (n + 1,):
