@@ -1,0 +1,56 @@
+# make venv     everything into .venv, with the pinned versions of constraints.txt
+# make demo     compare schedulers on a production trace (a minute, once installed)
+# make test     ruff, mypy and pytest
+# make lint | type | format | bench | clean
+
+SYSTEM_PYTHON ?= python3
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+PIP := $(PYTHON) -m pip --disable-pip-version-check --quiet
+CORE := $(VENV)/.core-installed
+DEV := $(VENV)/.dev-installed
+
+DEMO_POLICIES := fastertransformer,orca,vllm-v0,vllm-v1,sarathi,srf,sjf-oracle,srpt-oracle
+SOURCES := pyproject.toml constraints.txt
+
+.PHONY: venv demo test lint type format bench clean
+.DELETE_ON_ERROR:
+
+venv: $(DEV)
+
+$(CORE): $(SOURCES)
+	@test -x $(PYTHON) || $(SYSTEM_PYTHON) -m venv $(VENV)
+	@echo "installing infermax-gym into $(VENV) ..."
+	@$(PIP) install --constraint constraints.txt --editable .
+	@touch $@
+
+# torch comes first and by its exact version, so that no other package pulls another build of it.
+$(DEV): $(CORE)
+	@echo "installing the extras for agents, the optimum, pictures and tests ..."
+	@$(PIP) install --constraint constraints.txt torch==2.13.0
+	@$(PIP) install --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(CORE)
+	@$(VENV)/bin/infermax bench --workload azure-conv --policies $(DEMO_POLICIES) --slo ttft=2.0,tpot=0.1
+
+test: lint type
+	$(PYTHON) -m pytest
+
+lint: $(DEV)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+type: $(DEV)
+	$(VENV)/bin/mypy
+
+format: $(DEV)
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+bench: $(DEV)
+	@for script in benchmarks/*.py; do echo "== $$script"; $(PYTHON) $$script || exit 1; done
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find infermax_gym baselines agents tests -name __pycache__ -prune -exec rm -rf {} +
