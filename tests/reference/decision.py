@@ -1,0 +1,156 @@
+"""One decision: what the next iteration computes, and who has to leave for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from infermax_gym.engine.policy import PhaseOrder, Policy, Reserve, RunOrder
+from tests.reference.admission import admit, wanted_tokens
+from tests.reference.fit import fits, reserved_blocks
+from tests.reference.keys import processed, queue_key, queue_value
+from tests.reference.preemption import bring_back, choose_victim, preempt
+from tests.reference.request import Request
+from tests.reference.state import Decision, Engine
+
+
+def decide(engine: Engine) -> Decision:
+    """All paragraphs of "One decision", in order."""
+    policy = engine.policy_now
+    decision = Decision(policy, something_ran=bool(engine.running), tokens_left=engine.C)
+    resume(engine, decision)
+    if policy.preempt_for_newcomer:
+        displace(engine, decision)
+    order(engine, policy)
+    serve(engine, decision)
+    rearrange(engine, decision)
+    return decision
+
+
+def resume(engine: Engine, decision: Decision) -> None:
+    """The paragraph "Resume"."""
+    while engine.seat_is_free:
+        head = engine.queue.head(engine.clock_s)
+        if head is None or not head.on_host:
+            return
+        room = engine.free - engine.blocks(head.resident + 1) >= engine.watermark_blocks
+        if engine.running and not room:
+            return
+        engine.queue.remove(head)
+        engine.join(head, engine.blocks(head.resident))
+        bring_back(engine, decision, head)
+
+
+def displace(engine: Engine, decision: Decision) -> None:
+    """The paragraph "Displace"."""
+    while engine.queue:
+        head = engine.queue.head(engine.clock_s)
+        assert head is not None
+        chunk = head.known if engine.policy.reserve == Reserve.CHUNK else 0
+        if engine.seat_is_free and fits(engine, head, chunk, engine.running, engine.free):
+            return
+        victims = _displaced(engine, head, chunk)
+        if not victims:
+            return
+        engine.queue.remove(head)
+        for victim in victims:
+            preempt(engine, decision, victim)
+        engine.join(head, reserved_blocks(engine, head, chunk))
+        if head.on_host:
+            bring_back(engine, decision, head)
+
+
+def _displaced(engine: Engine, head: Request, chunk: int) -> list[Request]:
+    """As few running requests with larger keys as give the head a seat and a fit; nobody if all do not."""
+    head_key = queue_key(engine.policy, head, engine.clock_s)
+    later_first = list(reversed(engine.running))
+    larger = [r for r in later_first if queue_value(engine.policy, r) > head_key]
+    larger.sort(key=lambda r: -queue_value(engine.policy, r))
+    for count in range(1, len(larger) + 1):
+        victims = larger[:count]
+        others = [r for r in engine.running if r not in victims]
+        free = engine.free + sum(r.held for r in victims)
+        if len(others) < engine.B and fits(engine, head, chunk, others, free):
+            return victims
+    return []
+
+
+def order(engine: Engine, policy: Policy) -> None:
+    """The paragraph "Order"; Python's sort is stable."""
+    if policy.run_order == RunOrder.ARRIVAL:
+        engine.running.sort(key=lambda request: request.number)
+    elif policy.run_order == RunOrder.PROCESSED_DESC:
+        engine.running.sort(key=lambda request: -processed(request))
+    elif policy.run_order == RunOrder.QUEUE_KEY:
+        engine.running.sort(key=lambda request: queue_value(engine.policy, request))
+
+
+def serve(engine: Engine, decision: Decision) -> None:
+    """The paragraph "Serve"."""
+    policy = decision.policy
+    decision.prefill_tokens_left = _prefill_limit(engine, policy)
+    if policy.phase_order == PhaseOrder.DECODE_FIRST:
+        serve_running(engine, decision, _decodes(engine))
+        if not policy.hybrid and decision.batch:
+            return
+        serve_running(engine, decision, _prefills(engine))
+        admit(engine, decision)
+    elif policy.phase_order == PhaseOrder.PREFILL_FIRST:
+        serve_running(engine, decision, _prefills(engine))
+        admit(engine, decision)
+        if not policy.hybrid and decision.batch:
+            return
+        serve_running(engine, decision, _decodes(engine))
+    else:
+        serve_running(engine, decision, list(engine.running))
+        admit(engine, decision)
+
+
+def _decodes(engine: Engine) -> list[Request]:
+    return [request for request in engine.running if request.is_decode]
+
+
+def _prefills(engine: Engine) -> list[Request]:
+    return [request for request in engine.running if not request.is_decode]
+
+
+def _prefill_limit(engine: Engine, policy: Policy) -> int:
+    """Most prefill tokens of this iteration."""
+    if _decodes(engine):
+        return max(1, math.floor(engine.C * policy.prefill_share))
+    return engine.C
+
+
+def serve_running(engine: Engine, decision: Decision, requests: Sequence[Request]) -> None:
+    """Grant tokens to running requests in turn, preempting others where blocks are short."""
+    for request in requests:
+        if decision.serving_ended:
+            return
+        if not request.is_running:
+            continue  # preempted for one before it
+        tokens = wanted_tokens(decision, request)
+        if tokens > 0 and make_room(engine, decision, request, tokens):
+            decision.grant(request, tokens)
+
+
+def make_room(engine: Engine, decision: Decision, request: Request, tokens: int) -> bool:
+    """Give a running request the blocks for its tokens; False if it had to preempt itself."""
+    needed = max(0, engine.blocks(request.resident + tokens) - request.held)
+    while needed > engine.free:
+        victim = choose_victim(engine, decision, request)
+        preempt(engine, decision, victim)
+        decision.preempted_in_serve = True
+        if victim is request:
+            decision.serving_ended = decision.policy.self_preemption_ends
+            return False
+    engine.free -= needed
+    request.held += needed
+    return True
+
+
+def rearrange(engine: Engine, decision: Decision) -> None:
+    """The paragraph "Afterwards"."""
+    if decision.policy.run_order in (RunOrder.BATCH, RunOrder.PROCESSED_DESC):
+        left_out = [request for request in engine.running if request not in decision.batch]
+        left_out.sort(key=lambda request: request.number)
+        engine.running = left_out + list(decision.batch)

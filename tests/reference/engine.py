@@ -1,0 +1,176 @@
+"""The clock: arrivals, decisions, iterations."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from infermax_gym.cost.kernel import batch_seconds
+from infermax_gym.cost.model import CostModel
+from infermax_gym.engine.config import EngineConfig
+from infermax_gym.engine.policy import Policy
+from infermax_gym.workload.workload import Workload
+from tests.reference.decision import decide
+from tests.reference.fit import bucket
+from tests.reference.request import Request
+from tests.reference.result import Iteration, ReferenceResult, collect_result
+from tests.reference.state import Decision, Engine
+
+
+def simulate_reference(
+    workload: Workload, config: EngineConfig, policy: Policy, predicted: np.ndarray | None = None
+) -> ReferenceResult:
+    """Run a workload to its end under a policy.
+
+    Args:
+        workload: the requests.
+        config: the engine.
+        policy: the scheduler.
+        predicted: (n,) output length predicted for each request; zeros where the policy does not ask.
+
+    Raises:
+        RuntimeError: requests wait, and neither an arrival nor a preemption will change that.
+    """
+    return _Run(workload, config, policy, predicted).to_the_end()
+
+
+class _Run:
+    """One run: the engine, the requests yet to come, and the books."""
+
+    def __init__(self, workload: Workload, config: EngineConfig, policy: Policy, predicted: np.ndarray | None) -> None:
+        self.engine = Engine(workload, config, policy)
+        self.duration = _Duration(config.cost)
+        self.requests = _requests(workload, predicted)
+        self.to_come = list(self.requests)
+        self.schedule: list[Iteration] = []
+        self.busy_s = 0.0
+        self.block_seconds = 0.0
+        # Of decisions with an empty batch, for the next iteration to bear:
+        self.pending_preempted: list[int] = []
+        self.pending_swapped_tokens = 0
+
+    def to_the_end(self) -> ReferenceResult:
+        """The section "Clock"."""
+        engine = self.engine
+        while True:
+            self.take_arrivals()
+            if not engine.running and not engine.queue and not self.to_come:
+                break
+            decision = decide(engine)
+            self.pending_preempted += [request.number for request in decision.preempted]
+            self.pending_swapped_tokens += decision.swapped_tokens
+            if decision.batch:
+                self.iterate(decision)
+            elif decision.preempted or decision.num_resumed:
+                continue
+            elif self.to_come:
+                engine.clock_s = self.to_come[0].arrival_s
+            else:
+                raise RuntimeError("requests wait, but the policy starts none of them")
+        return collect_result(self.requests, self.schedule, self.busy_s, self.block_seconds, engine.N)
+
+    def take_arrivals(self) -> None:
+        """Arrivals up to now join the queue, or are rejected if they can never fit."""
+        engine = self.engine
+        while self.to_come and self.to_come[0].arrival_s <= engine.clock_s:
+            request = self.to_come.pop(0)
+            total = request.num_prompt_tokens + request.num_output_tokens
+            limit = engine.config.max_model_len
+            if engine.blocks(total - 1) > engine.N or (limit is not None and total > limit):
+                request.status = "rejected"
+            else:
+                engine.queue.add(request, in_front=False)
+
+    def iterate(self, decision: Decision) -> None:
+        """Let a batch take its time, then advance its requests."""
+        engine = self.engine
+        duration_s = self.duration.of(decision.batch)
+        if self.pending_swapped_tokens > 0:
+            duration_s += self.pending_swapped_tokens / engine.config.swap_tokens_per_s
+        start_s = engine.clock_s
+        engine.clock_s = start_s + duration_s
+        batch = [(request.number, tokens) for request, tokens in decision.batch.items()]
+        self.schedule.append(Iteration(start_s, engine.clock_s, batch, self.pending_preempted))
+        self.busy_s += duration_s
+        self.block_seconds += (engine.N - engine.free) * duration_s
+        self.pending_preempted = []
+        self.pending_swapped_tokens = 0
+        remember(engine, decision, duration_s)
+        advance(engine, decision.batch, start_s)
+
+
+def remember(engine: Engine, decision: Decision, duration_s: float) -> None:
+    """What later admissions want to know about this iteration."""
+    has_prefill = any(not request.is_decode for request in decision.batch)
+    if has_prefill:
+        engine.last_prefill_duration_s = duration_s
+    if decision.num_admitted > 0:
+        engine.iterations_since_admission = 0
+    elif not has_prefill and engine.iterations_since_admission is not None:
+        engine.iterations_since_admission += 1
+
+
+def advance(engine: Engine, batch: dict[Request, int], start_s: float) -> None:
+    """Point 3 of "Clock", at the end of the iteration."""
+    emitted = False
+    for request, tokens in batch.items():
+        if math.isnan(request.first_scheduled_s):
+            request.first_scheduled_s = start_s
+        request.resident += tokens
+        if request.is_decode or request.resident == request.known:
+            emit(engine, request)
+            emitted = True
+    engine.iterations_without_token = 0 if emitted else engine.iterations_without_token + 1
+
+
+def emit(engine: Engine, request: Request) -> None:
+    """One output token appears now; the last one finishes the request."""
+    request.is_decode = True
+    request.generated += 1
+    if request.generated == 1:
+        request.first_token_s = engine.clock_s
+    if request.generated == request.num_output_tokens:
+        request.finish_s = engine.clock_s
+        request.status = "finished"
+        engine.leave(request, keep_blocks=engine.policy.release_at_batch_end)
+        engine.histogram_count[bucket(request)] += 1
+        engine.histogram_sum[bucket(request)] += request.num_prompt_tokens + request.num_output_tokens
+
+
+class _Duration:
+    """Seconds per batch, from exact sums; the formula is the cost model's own."""
+
+    def __init__(self, cost: CostModel) -> None:
+        self.theta, self.term_end, self.floor_context = cost.theta, cost.term_end, cost.floor_context
+
+    def of(self, batch: dict[Request, int]) -> float:
+        prefills = [(tokens, r.resident) for r, tokens in batch.items() if not r.is_decode]
+        decodes = [r.resident for r in batch if r.is_decode]
+        seconds = batch_seconds.py_func(
+            self.theta,
+            self.term_end,
+            self.floor_context,
+            sum(batch.values()),
+            sum(c * c + 2 * c * m for c, m in prefills),
+            len(prefills),
+            sum(m for _, m in prefills),
+            sum(decodes),
+            len(decodes),
+        )
+        return float(seconds)
+
+
+def _requests(workload: Workload, predicted: np.ndarray | None) -> list[Request]:
+    """The requests of a workload as objects of plain Python numbers."""
+    slo = np.where(np.isfinite(workload.ttft_slo_s), workload.ttft_slo_s, 0.0)
+    columns = (
+        workload.arrival_s,
+        workload.num_prompt_tokens,
+        workload.num_output_tokens,
+        workload.priority,
+        slo,
+        np.zeros(len(workload)) if predicted is None else np.asarray(predicted, np.float64),
+    )
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return [Request(number, *row) for number, row in enumerate(rows)]

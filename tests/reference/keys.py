@@ -1,0 +1,60 @@
+"""Keys: what the waiting queue, the running list and the choice of a victim are ordered by."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from infermax_gym.engine.policy import Policy, QueueOrder
+from tests.reference.request import Request
+
+
+def _dot(weights: Sequence[float], features: Sequence[float]) -> float:
+    """Sum of products, from the first to the last."""
+    total = 0.0
+    for weight, feature in zip(weights, features, strict=True):
+        total += weight * feature
+    return total
+
+
+def queue_value(policy: Policy, request: Request) -> float:
+    """queue_weights . features, from the request's state now; the key itself where the order is LINEAR."""
+    features = (
+        request.arrival_s,
+        request.num_prompt_tokens,
+        request.known,
+        math.log(request.known),
+        request.generated,
+        max(request.prediction - request.generated, 0.0),
+        request.priority,
+        request.slo_ttft_s,
+    )
+    return _dot(policy.queue_weights, features)
+
+
+def queue_key(policy: Policy, request: Request, clock_s: float) -> float:
+    """The key of a waiting request: features from when it entered the queue, the clock as it is now."""
+    if policy.queue_order == QueueOrder.RESPONSE_RATIO:
+        work = max(request.queue_value, 1.0)
+        return request.arrival_s / work + clock_s * (-1.0 / work)
+    return request.queue_value
+
+
+def processed(request: Request) -> int:
+    """Processed tokens: those resident, and a decode's emitted one."""
+    return request.resident + 1 if request.is_decode else request.resident
+
+
+def victim_key(policy: Policy, request: Request) -> float:
+    """victim_weights . features, from the request's state now."""
+    features = (
+        request.arrival_s,
+        request.num_prompt_tokens,
+        processed(request),
+        math.log(max(processed(request), 1)),
+        request.generated,
+        max(request.prediction - request.generated, 0.0),
+        request.priority,
+        0.0 if request.is_decode else 1.0,
+    )
+    return _dot(policy.victim_weights, features)

@@ -1,0 +1,58 @@
+"""One request and all that changes about it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(eq=False)
+class Request:
+    """A request; `eq=False` makes it compare and hash by identity.
+
+    The letters are those of docs/engine.md.
+
+    Attributes:
+        number: its place in the order of arrival.
+        arrival_s: a.
+        num_prompt_tokens: I.
+        num_output_tokens: O, which only `advance` and the rejection look at.
+        priority: smaller is more urgent.
+        slo_ttft_s: its limit on the time to the first token, 0 where there is none.
+        prediction: the predicted output length.
+        resident: m, tokens whose KV is stored, on the device or (`on_host`) on the host.
+        generated: g.
+        held: h, blocks on the device.
+        is_decode: whether its known tokens are computed up to the last one; a prefill otherwise.
+        is_running: whether it is in the running list.
+        on_host: whether its KV was swapped out.
+        queue_value: queue_weights . features, taken when it entered the queue.
+    """
+
+    number: int
+    arrival_s: float
+    num_prompt_tokens: int
+    num_output_tokens: int
+    priority: int
+    slo_ttft_s: float
+    prediction: float
+
+    resident: int = 0
+    generated: int = 0
+    held: int = 0
+    is_decode: bool = False
+    is_running: bool = False
+    on_host: bool = False
+    queue_value: float = 0.0
+
+    status: str = "waiting"
+    first_scheduled_s: float = math.nan
+    first_token_s: float = math.nan
+    finish_s: float = math.nan
+    num_preemptions: int = 0
+    num_recomputed_tokens: int = 0
+
+    @property
+    def known(self) -> int:
+        """K: prompt and generated tokens."""
+        return self.num_prompt_tokens + self.generated

@@ -1,0 +1,151 @@
+"""The state of the engine between decisions, and of one decision while it is made."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from infermax_gym.engine.config import EngineConfig
+from infermax_gym.engine.policy import Policy, RunOrder, Victim, VictimPool
+from infermax_gym.workload.workload import Workload
+from tests.reference.request import Request
+from tests.reference.waiting import WaitingQueue
+
+
+def next_power_of_two(value: int) -> int:
+    """The smallest power of two that is not below `value`."""
+    return 1 << (value - 1).bit_length()
+
+
+class Engine:
+    """One replica under one policy. Upper-case letters are those of docs/engine.md."""
+
+    def __init__(self, workload: Workload, config: EngineConfig, policy: Policy) -> None:
+        self.config = config
+        self.policy = policy
+        self.b = config.block_size
+        self.N = config.num_blocks
+        self._set_effective_values(workload)
+
+        self.clock_s = 0.0
+        self.queue = WaitingQueue(policy)
+        self.running: list[Request] = []
+        self.free = self.N
+        self.blocks_of_finished = 0  # kept until nothing runs (release_at_batch_end)
+        self.host_free = config.num_host_kv_tokens
+
+        self.histogram_count = [0] * 64
+        self.histogram_sum = [0] * 64
+        self.last_prefill_duration_s = 0.0
+        self.iterations_since_admission: int | None = None  # those without prefill tokens
+        self.iterations_without_token = 0
+
+    def _set_effective_values(self, workload: Workload) -> None:
+        """The paragraph "Effective values"."""
+        config, policy = self.config, self.policy
+        outputs = workload.num_output_tokens
+        longest = int(np.max(workload.num_prompt_tokens + outputs, initial=1))
+        longest_output = int(np.max(outputs, initial=1))
+        self.max_model_len = config.max_model_len or next_power_of_two(longest)
+        self.max_output_tokens = config.max_output_tokens or next_power_of_two(longest_output)
+        self.C = policy.max_num_batched_tokens or config.max_num_batched_tokens
+        if not policy.chunking:
+            self.C = max(self.C, self.max_model_len)
+        self.B = min(config.max_num_seqs, policy.max_running or config.max_num_seqs)
+        self.watermark_blocks = math.floor(policy.watermark * self.N)
+
+    def blocks(self, num_tokens: int) -> int:
+        """Blocks that hold so many tokens."""
+        return -(-num_tokens // self.b)
+
+    @property
+    def seat_is_free(self) -> bool:
+        """Whether one more request may run."""
+        return len(self.running) < self.B
+
+    @property
+    def guard_holds(self) -> bool:
+        """The paragraph "Progress guard"."""
+        passes = -(-self.N * self.b // min(self.C, self.policy.max_chunk))
+        return self.iterations_without_token > 64 + 2 * passes
+
+    @property
+    def policy_now(self) -> Policy:
+        """The policy, or the tame version of it that the progress guard puts in its place."""
+        if not self.guard_holds:
+            return self.policy
+        return replace(
+            self.policy,
+            run_order=RunOrder.ARRIVAL,
+            victim=Victim.LIST_TAIL,
+            victim_pool=VictimPool.UNVISITED,
+            preempt_for_newcomer=False,
+        )
+
+    def join(self, request: Request, num_blocks: int) -> None:
+        """Put a request at the end of the running list, with its blocks."""
+        assert num_blocks <= self.free
+        self.free -= num_blocks
+        request.held = num_blocks
+        request.is_running = True
+        self.running.append(request)
+
+    def leave(self, request: Request, keep_blocks: bool = False) -> None:
+        """Take a request off the running list; its blocks become free, at the latest when nothing runs."""
+        self.running.remove(request)
+        request.is_running = False
+        if keep_blocks:
+            self.blocks_of_finished += request.held
+        else:
+            self.free += request.held
+        request.held = 0
+        if not self.running:
+            self.free += self.blocks_of_finished
+            self.blocks_of_finished = 0
+
+
+@dataclass
+class Decision:
+    """One decision in the making.
+
+    Attributes:
+        policy: the knobs that hold for it.
+        something_ran: whether the running list was not empty when it began.
+        tokens_left: what is left of the budget C.
+        prefill_tokens_left: what is left of the prefill tokens.
+        batch: tokens per request, in the order in which they were granted.
+        preempted: who was preempted, in order.
+        preempted_in_serve: whether somebody was preempted while running requests or newcomers were served.
+        serving_ended: a request that preempted itself ended the serving of running requests.
+        num_resumed: how many came back from the host.
+        num_admitted: how many newcomers joined.
+        swapped_tokens: tokens that moved to the host or back.
+    """
+
+    policy: Policy
+    something_ran: bool
+    tokens_left: int
+    prefill_tokens_left: int = 0
+    batch: dict[Request, int] = field(default_factory=dict)
+    preempted: list[Request] = field(default_factory=list)
+    preempted_in_serve: bool = False
+    serving_ended: bool = False
+    num_resumed: int = 0
+    num_admitted: int = 0
+    swapped_tokens: int = 0
+
+    def grant(self, request: Request, num_tokens: int) -> None:
+        """Put tokens of a request into the batch, at the end."""
+        self.batch[request] = num_tokens
+        self.tokens_left -= num_tokens
+        if not request.is_decode:
+            self.prefill_tokens_left -= num_tokens
+
+    def take_back(self, request: Request) -> None:
+        """Take a request out of the batch, if it is there; its tokens return to the budget."""
+        num_tokens = self.batch.pop(request, 0)
+        self.tokens_left += num_tokens
+        if not request.is_decode:
+            self.prefill_tokens_left += num_tokens

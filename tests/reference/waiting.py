@@ -1,0 +1,42 @@
+"""The waiting queue."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from infermax_gym.engine.policy import Policy, QueueOrder
+from tests.reference.keys import queue_key, queue_value
+from tests.reference.request import Request
+
+
+class WaitingQueue:
+    """Requests that wait, in arrival order with the preempted in front; other orders look for the smallest key."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.requests: list[Request] = []
+
+    def __len__(self) -> int:
+        return len(self.requests)
+
+    def __iter__(self) -> Iterator[Request]:
+        return iter(self.requests)
+
+    def add(self, request: Request, in_front: bool) -> None:
+        """Enter a newcomer (at the end) or a preempted request (in front of everybody)."""
+        request.queue_value = queue_value(self.policy, request)
+        if in_front:
+            self.requests.insert(0, request)
+        else:
+            self.requests.append(request)
+
+    def remove(self, request: Request) -> None:
+        """Take a request out, wherever it is."""
+        self.requests.remove(request)
+
+    def head(self, clock_s: float, skipped: Collection[Request] = ()) -> Request | None:
+        """The best one not skipped: FIFO the first, else the smallest key, the earlier arrival on ties."""
+        candidates = (request for request in self.requests if request not in skipped)
+        if self.policy.queue_order == QueueOrder.FIFO:
+            return next(candidates, None)
+        return min(candidates, key=lambda r: (queue_key(self.policy, r, clock_s), r.number), default=None)

@@ -1,0 +1,142 @@
+"""The reference engine against two public peers: INFERMAX's simulator and the vLLM V1 scheduler."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from infermax_gym.cost import COSTS
+from infermax_gym.engine.config import EngineConfig
+from infermax_gym.engine.policy import LengthEstimate, Policy
+from infermax_gym.workload.workload import Workload
+from tests.reference import ReferenceResult, simulate_reference
+from tests.reference.rows import ROWS
+from tests.shared import SHARED, needs_shared
+
+INFERMAX = SHARED / "oracles" / "infermax" if SHARED else Path("absent")
+VLLM_V1 = SHARED / "oracles" / "vllm_v1" if SHARED else Path("absent")
+
+INFERMAX_ROWS = {
+    "vllm": "infermax-vllm",
+    "vllm_noe": "infermax-vllm-noevict",
+    "sarathi512": "infermax-sarathi",
+    "test512_sortI": "infermax-srf",
+    "test16384_sortI": "infermax-srf",
+    "test16384_sortI_hist": "infermax-srf-histogram",
+}
+VLLM_V1_ROWS = {"fcfs": "vllm-v1", "priority": "vllm-v1-priority"}
+
+
+def _assert_close(actual: np.ndarray, expected: Any) -> None:
+    np.testing.assert_allclose(actual, np.asarray(expected, np.float64), rtol=1e-9, atol=0.0)
+
+
+def _predicted(policy: Policy, workload: Workload) -> np.ndarray | None:
+    """The true output lengths, for the rows that know them."""
+    knows = policy.estimate == LengthEstimate.PREDICTED
+    return workload.num_output_tokens.astype(np.float64) if knows else None
+
+
+# INFERMAX
+
+
+def _infermax_inputs(run: Path) -> tuple[dict[str, np.ndarray], Workload, EngineConfig, Policy]:
+    config = json.loads((run / "config.json").read_text())
+    with (run / "requests.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    columns = {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
+    workload = Workload(columns["arrived_at"], columns["num_prefill_tokens"], columns["num_decode_tokens"])
+    engine = EngineConfig(
+        cost=COSTS["llama2-7b-a100-infermax"],
+        num_kv_tokens=config["M_tokens"],
+        block_size=config["block_size"],
+        max_num_batched_tokens=config["chunk_size"] or config["max_tokens_in_batch"],
+        max_num_seqs=config["batch_size_cap"],
+    )
+    return columns, workload, engine, ROWS[INFERMAX_ROWS[run.name.split(f"_bs{config['block_size']}__")[1]]]
+
+
+@needs_shared
+@pytest.mark.parametrize("run", sorted(INFERMAX.glob("*__*")), ids=lambda run: run.name)
+def test_infermax(run: Path) -> None:
+    columns, workload, engine, policy = _infermax_inputs(run)
+    result = simulate_reference(workload, engine, policy, _predicted(policy, workload))
+    totals = json.loads((run / "totals.json").read_text())
+    assert result.num_iterations == totals["num_batches"]
+    assert result.total_preemptions == totals["total_preemptions"]
+    np.testing.assert_array_equal(result.num_preemptions, columns["num_restarts"])
+    _assert_close(result.first_scheduled_s, columns["first_scheduled_at"])
+    _assert_close(result.first_token_s, columns["first_token_at"])
+    _assert_close(result.finish_s, columns["completed_at"])
+    _assert_close(np.array(result.makespan_s), totals["makespan"])
+    if (run / "batch_members.jsonl").exists():
+        lines = (run / "batch_members.jsonl").read_text().splitlines()
+        members = [[tuple(member) for member in json.loads(line)] for line in lines]
+        assert [iteration.batch for iteration in result.schedule] == members
+        with (run / "batches.csv").open() as file:
+            times = np.array([(float(row["start"]), float(row["end"])) for row in csv.DictReader(file)])
+        _assert_close(np.array([(i.start_s, i.end_s) for i in result.schedule]), times)
+
+
+# vLLM V1
+
+
+def _run_vllm(case: dict[str, Any]) -> ReferenceResult:
+    config, requests = case["config"], case["per_request"]
+    workload = Workload(requests["arrival_s"], requests["prompt"], requests["output"], requests["priority"])
+    engine = EngineConfig(
+        cost=COSTS["llama2-7b-a100"],
+        num_kv_tokens=config["usable_blocks"] * config["block_size"],
+        block_size=config["block_size"],
+        max_num_batched_tokens=config["max_num_batched_tokens"],
+        max_num_seqs=config["max_num_seqs"],
+    )
+    return simulate_reference(workload, engine, ROWS[VLLM_V1_ROWS[config["policy"]]])
+
+
+def _check_vllm(case: dict[str, Any], result: ReferenceResult) -> None:
+    totals, requests = case["totals"], case["per_request"]
+    assert result.num_iterations == totals["steps"]
+    assert result.total_preemptions == totals["preemptions"]
+    assert result.total_recomputed_tokens == totals["recomputed_tokens"]
+    scheduled = sum(tokens for iteration in result.schedule for _, tokens in iteration.batch)
+    assert scheduled == totals["scheduled_tokens"]
+    np.testing.assert_array_equal(result.num_preemptions, requests["preemptions"])
+    _assert_close(result.first_scheduled_s, requests["first_scheduled_s"])
+    _assert_close(result.first_token_s, requests["first_token_s"])
+    _assert_close(result.finish_s, requests["finish_s"])
+    _assert_close(np.array(result.makespan_s), totals["makespan_s"])
+
+
+def _check_steps(steps: list[Any], result: ReferenceResult) -> None:
+    """Each step is [start, duration, [[request, tokens, computed before], ...], [preempted, ...]]."""
+    assert len(steps) == result.num_iterations
+    for (start_s, duration_s, members, preempted), iteration in zip(steps, result.schedule, strict=True):
+        assert iteration.batch == [(request, tokens) for request, tokens, _ in members]
+        assert iteration.preempted == preempted
+        _assert_close(np.array([iteration.start_s, iteration.end_s]), [start_s, start_s + duration_s])
+
+
+@needs_shared
+@pytest.mark.parametrize("path", sorted(VLLM_V1.glob("*.json")), ids=lambda path: path.stem)
+def test_vllm_v1(path: Path) -> None:
+    case = json.loads(path.read_text())
+    _check_vllm(case, _run_vllm(case))
+
+
+@needs_shared
+def test_vllm_v1_small_cases() -> None:
+    with gzip.open(VLLM_V1 / "small_cases.jsonl.gz", "rt") as file:
+        cases = [json.loads(line) for line in file]
+    assert len(cases) == 500
+    for case in cases:
+        result = _run_vllm(case)
+        _check_vllm(case, result)
+        if case["steps"] is not None:
+            _check_steps(case["steps"], result)
