@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -15,6 +16,7 @@ class WorkloadError(ValueError):
     """A workload, or the file that holds one, is not usable; the message says where and why."""
 
 
+_UNSET: Any = None  # marks a field whose default depends on the number of requests
 _INTEGER_FIELDS = ("num_prompt_tokens", "num_output_tokens", "priority", "tenant", "slo_class")
 
 
@@ -47,37 +49,41 @@ class Workload:
         metadata: plain facts about the origin (format, path, generator parameters, seed).
 
     Raises:
-        WorkloadError: lengths differ, a token count is below 1, arrivals decrease, are negative or not finite.
+        WorkloadError: lengths differ, a token count is below 1, arrivals decrease, are negative or not finite, a
+            limit is not a number, or `prefix_start` does not divide `prefix_blocks`.
     """
 
     arrival_s: NDArray[np.float64]
     num_prompt_tokens: NDArray[np.int64]
     num_output_tokens: NDArray[np.int64]
-    priority: NDArray[np.int64] | None = None  # type: ignore[assignment]
-    tenant: NDArray[np.int64] | None = None  # type: ignore[assignment]
-    slo_class: NDArray[np.int64] | None = None  # type: ignore[assignment]
-    ttft_slo_s: NDArray[np.float64] | None = None  # type: ignore[assignment]
-    tpot_slo_s: NDArray[np.float64] | None = None  # type: ignore[assignment]
+    priority: NDArray[np.int64] = _UNSET
+    tenant: NDArray[np.int64] = _UNSET
+    slo_class: NDArray[np.int64] = _UNSET
+    ttft_slo_s: NDArray[np.float64] = _UNSET
+    tpot_slo_s: NDArray[np.float64] = _UNSET
     tenant_names: tuple[str, ...] = ("default",)
     slo_class_names: tuple[str, ...] = ("default",)
     prefix_blocks: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    prefix_start: NDArray[np.int64] | None = None  # type: ignore[assignment]
+    prefix_start: NDArray[np.int64] = _UNSET
     prefix_block_size: int = 0
     name: str = "workload"
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n = len(self.arrival_s)
-        put = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
+
+        def put(name: str, value: Any) -> None:
+            object.__setattr__(self, name, value)
+
         put("arrival_s", _frozen(self.arrival_s, np.float64))
         for name in _INTEGER_FIELDS:
             value = getattr(self, name)
-            put(name, _frozen(np.zeros(n) if value is None else value, np.int64))
+            put(name, _frozen(np.zeros(n) if value is _UNSET else value, np.int64))
         for name in ("ttft_slo_s", "tpot_slo_s"):
             value = getattr(self, name)
-            put(name, _frozen(np.full(n, np.inf) if value is None else value, np.float64))
+            put(name, _frozen(np.full(n, np.inf) if value is _UNSET else value, np.float64))
         put("prefix_blocks", _frozen(self.prefix_blocks, np.int64))
-        start = np.zeros(n + 1) if self.prefix_start is None else self.prefix_start
+        start = np.zeros(n + 1) if self.prefix_start is _UNSET else self.prefix_start
         put("prefix_start", _frozen(start, np.int64))
         put("metadata", MappingProxyType(dict(self.metadata)))
         self._check(n)
@@ -91,7 +97,8 @@ class Workload:
         arrival = self.arrival_s
         bad = np.flatnonzero(~np.isfinite(arrival) | (arrival < 0.0))
         if bad.size:
-            raise WorkloadError(f"{self.name}: request {bad[0]} arrives at {arrival[bad[0]]} s; expected a finite time >= 0")
+            where = f"{self.name}: request {bad[0]}"
+            raise WorkloadError(f"{where} arrives at {arrival[bad[0]]} s; expected a finite time >= 0")
         bad = np.flatnonzero(np.diff(arrival) < 0.0)
         if bad.size:
             raise WorkloadError(f"{self.name}: request {bad[0] + 1} arrives before request {bad[0]}; sort by arrival")
@@ -100,6 +107,83 @@ class Workload:
             bad = np.flatnonzero(values < 1)
             if bad.size:
                 raise WorkloadError(f"{self.name}: request {bad[0]} has {name} = {values[bad[0]]}; expected at least 1")
+        for name in ("ttft_slo_s", "tpot_slo_s"):
+            bad = np.flatnonzero(np.isnan(getattr(self, name)))
+            if bad.size:
+                raise WorkloadError(f"{self.name}: request {bad[0]} has {name} = nan; expected a time, or inf for none")
+        edges = self.prefix_start
+        if edges[0] != 0 or edges[-1] != len(self.prefix_blocks) or np.any(np.diff(edges) < 0):
+            num_blocks = len(self.prefix_blocks)
+            raise WorkloadError(
+                f"{self.name}: prefix_start must rise from 0 to the number of prefix blocks, {num_blocks}"
+            )
 
     def __len__(self) -> int:
         return len(self.arrival_s)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A mapping proxy cannot be pickled, and arrays come back writable: rebuild through the constructor.
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return _rebuild, ({**values, "metadata": dict(self.metadata)},)
+
+    @property
+    def mean_rate_per_s(self) -> float:
+        """Requests per second: one over the mean gap between arrivals; inf if all arrive at once, nan for none."""
+        n = len(self)
+        if n == 0:
+            return math.nan
+        span_s = float(self.arrival_s[-1] - self.arrival_s[0])
+        return (n - 1) / span_s if span_s > 0.0 else math.inf
+
+    def window(self, start: int, count: int | None = None) -> Workload:
+        """The requests [start, start + count), with arrivals counted from the first of them.
+
+        Args:
+            start: index of the first request kept.
+            count: how many requests to keep, at least 1; all that follow by default.
+
+        Raises:
+            WorkloadError: the workload does not hold that many requests.
+        """
+        n = len(self)
+        count = n - start if count is None else count
+        if start < 0 or count < 1 or start + count > n:
+            raise WorkloadError(f"{self.name}: no window of {count} requests from request {start}; it holds {n}")
+        keep = slice(start, start + count)
+        edges = self.prefix_start[start : start + count + 1]
+        return replace(
+            self,
+            arrival_s=self.arrival_s[keep] - self.arrival_s[start],
+            **{name: getattr(self, name)[keep] for name in (*_INTEGER_FIELDS, "ttft_slo_s", "tpot_slo_s")},
+            prefix_blocks=self.prefix_blocks[edges[0] : edges[-1]],
+            prefix_start=edges - edges[0],
+        )
+
+    def scaled(self, time_scale: float) -> Workload:
+        """The same requests with every arrival time multiplied; below 1 compresses time, so raises the load.
+
+        Raises:
+            WorkloadError: the scale is not positive and finite.
+        """
+        if not 0.0 < time_scale < math.inf:
+            raise WorkloadError(f"time scale must be positive and finite, got {time_scale}")
+        return replace(self, arrival_s=self.arrival_s * time_scale)
+
+    def with_rate(self, rate_per_s: float) -> Workload:
+        """The same requests with arrivals stretched so that their mean rate is exactly the one given.
+
+        Raises:
+            WorkloadError: the rate is not positive and finite, or all requests arrive at once, so that no
+                stretching gives them a rate.
+        """
+        if not 0.0 < rate_per_s < math.inf:
+            raise WorkloadError(f"rate must be positive and finite, got {rate_per_s}")
+        if len(self) < 2:
+            return self
+        if math.isinf(self.mean_rate_per_s):
+            raise WorkloadError(f"{self.name}: all {len(self)} requests arrive at once, so a rate does not apply")
+        return self.scaled(self.mean_rate_per_s / rate_per_s)
+
+
+def _rebuild(values: dict[str, Any]) -> Workload:
+    return Workload(**values)
