@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from infermax_gym.workload.workload import Workload
 from tests.reference.decision import decide
 from tests.reference.fit import bucket
 from tests.reference.request import Request
-from tests.reference.result import Iteration, ReferenceResult, collect_result
+from tests.reference.result import Books, Iteration, ReferenceResult, collect_result
 from tests.reference.state import Decision, Engine
 
 
@@ -43,12 +44,8 @@ class _Run:
         self.duration = _Duration(config.cost)
         self.requests = _requests(workload, predicted)
         self.to_come = list(self.requests)
-        self.schedule: list[Iteration] = []
-        self.busy_s = 0.0
-        self.block_seconds = 0.0
-        # Of decisions with an empty batch, for the next iteration to bear:
-        self.pending_preempted: list[int] = []
-        self.pending_swapped_tokens = 0
+        self.books = Books()
+        self.swapped_tokens = 0  # since the last iteration, for the next one to bear
 
     def to_the_end(self) -> ReferenceResult:
         """The section "Clock"."""
@@ -58,17 +55,16 @@ class _Run:
             if not engine.running and not engine.queue and not self.to_come:
                 break
             decision = decide(engine)
-            self.pending_preempted += [request.number for request in decision.preempted]
-            self.pending_swapped_tokens += decision.swapped_tokens
+            self.swapped_tokens += decision.swapped_tokens
             if decision.batch:
                 self.iterate(decision)
             elif decision.preempted or decision.num_resumed:
-                continue
+                self.books.empty_decisions.append((len(self.books.schedule), _numbers(decision.preempted)))
             elif self.to_come:
                 engine.clock_s = self.to_come[0].arrival_s
             else:
                 raise RuntimeError("requests wait, but the policy starts none of them")
-        return collect_result(self.requests, self.schedule, self.busy_s, self.block_seconds, engine.N)
+        return collect_result(self.requests, self.books, engine.N)
 
     def take_arrivals(self) -> None:
         """Arrivals up to now join the queue, or are rejected if they can never fit."""
@@ -86,16 +82,15 @@ class _Run:
         """Let a batch take its time, then advance its requests."""
         engine = self.engine
         duration_s = self.duration.of(decision.batch)
-        if self.pending_swapped_tokens > 0:
-            duration_s += self.pending_swapped_tokens / engine.config.swap_tokens_per_s
+        if self.swapped_tokens > 0:
+            duration_s += self.swapped_tokens / engine.config.swap_tokens_per_s
         start_s = engine.clock_s
         engine.clock_s = start_s + duration_s
         batch = [(request.number, tokens) for request, tokens in decision.batch.items()]
-        self.schedule.append(Iteration(start_s, engine.clock_s, batch, self.pending_preempted))
-        self.busy_s += duration_s
-        self.block_seconds += (engine.N - engine.free) * duration_s
-        self.pending_preempted = []
-        self.pending_swapped_tokens = 0
+        self.books.schedule.append(Iteration(start_s, engine.clock_s, batch, _numbers(decision.preempted)))
+        self.books.busy_s += duration_s
+        self.books.block_seconds += (engine.N - engine.free) * duration_s
+        self.swapped_tokens = 0
         remember(engine, decision, duration_s)
         advance(engine, decision.batch, start_s)
 
@@ -159,6 +154,10 @@ class _Duration:
             len(decodes),
         )
         return float(seconds)
+
+
+def _numbers(requests: Sequence[Request]) -> list[int]:
+    return [request.number for request in requests]
 
 
 def _requests(workload: Workload, predicted: np.ndarray | None) -> list[Request]:

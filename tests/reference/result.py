@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -13,12 +13,22 @@ from tests.reference.request import Request
 
 
 class Iteration(NamedTuple):
-    """One iteration: (request, tokens) in batch order, and who was preempted for it or since the last one."""
+    """One iteration: (request, tokens) in batch order, and whom its decision preempted, in order."""
 
     start_s: float
     end_s: float
     batch: list[tuple[int, int]]
     preempted: list[int]
+
+
+@dataclass
+class Books:
+    """What is written down while a run goes on; the names are those of `ReferenceResult`."""
+
+    schedule: list[Iteration] = field(default_factory=list)
+    empty_decisions: list[tuple[int, list[int]]] = field(default_factory=list)
+    busy_s: float = 0.0
+    block_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -30,6 +40,9 @@ class ReferenceResult:
         busy_s: sum of the iterations' durations.
         makespan_s: end of the last iteration (0 without one).
         kv_utilization: time integral of the used blocks over the iterations / (makespan x all blocks).
+        schedule: the iterations.
+        empty_decisions: (number of iterations before it, who it preempted in order) of each decision without a
+            batch that preempted or resumed somebody.
     """
 
     first_scheduled_s: NDArray[np.float64]
@@ -42,6 +55,7 @@ class ReferenceResult:
     makespan_s: float
     kv_utilization: float
     schedule: list[Iteration]
+    empty_decisions: list[tuple[int, list[int]]]
 
     @property
     def num_iterations(self) -> int:
@@ -59,11 +73,9 @@ class ReferenceResult:
         return int(self.num_recomputed_tokens.sum())
 
 
-def collect_result(
-    requests: Sequence[Request], schedule: list[Iteration], busy_s: float, block_seconds: float, num_blocks: int
-) -> ReferenceResult:
+def collect_result(requests: Sequence[Request], books: Books, num_blocks: int) -> ReferenceResult:
     """The result of a run that is over."""
-    makespan_s = schedule[-1].end_s if schedule else 0.0
+    makespan_s = books.schedule[-1].end_s if books.schedule else 0.0
     return ReferenceResult(
         first_scheduled_s=np.array([r.first_scheduled_s for r in requests], np.float64),
         first_token_s=np.array([r.first_token_s for r in requests], np.float64),
@@ -71,8 +83,9 @@ def collect_result(
         num_preemptions=np.array([r.num_preemptions for r in requests], np.int64),
         num_recomputed_tokens=np.array([r.num_recomputed_tokens for r in requests], np.int64),
         status=[r.status for r in requests],
-        busy_s=busy_s,
+        busy_s=books.busy_s,
         makespan_s=makespan_s,
-        kv_utilization=block_seconds / (makespan_s * num_blocks) if makespan_s > 0.0 else 0.0,
-        schedule=schedule,
+        kv_utilization=books.block_seconds / (makespan_s * num_blocks) if makespan_s > 0.0 else 0.0,
+        schedule=books.schedule,
+        empty_decisions=books.empty_decisions,
     )
