@@ -11,7 +11,7 @@ CORE := $(VENV)/.core-installed
 DEV := $(VENV)/.dev-installed
 
 DEMO_POLICIES := fastertransformer,orca,vllm-v0,vllm-v1,sarathi,srf,sjf-oracle,srpt-oracle
-SOURCES := pyproject.toml constraints.txt
+SOURCES := pyproject.toml constraints.txt $(wildcard baselines/__init__.py agents/__init__.py)
 
 .PHONY: venv demo test lint type format bench clean
 .DELETE_ON_ERROR:

@@ -24,13 +24,26 @@ def _source_stamp() -> tuple[float, int]:
     return max(stat.st_mtime for stat in stats), sum(stat.st_size for stat in stats)
 
 
+def inlined(function: F) -> F:
+    """`compiled`, and always expanded where it is called.
+
+    For the small functions of the inner loops: a call that passes an `Engine` costs a reference count for
+    each of its arrays, far more than the work of such a function.
+    """
+    return _compile(function, forceinline=True)
+
+
 def compiled(function: F) -> F:
     """Compile `function` to machine code on its first call and keep the result on disk.
 
     Division by zero gives inf or nan as in NumPy, floating-point operations keep their written order (no
     fast-math), and the global interpreter lock is released while it runs.
     """
-    dispatcher = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+    return _compile(function, forceinline=False)
+
+
+def _compile(function: F, *, forceinline: bool) -> F:
+    dispatcher = numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=forceinline)(function)
     cache_file = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
     if hasattr(cache_file, "_source_stamp"):
         cache_file._source_stamp = _source_stamp()

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infermax_gym.compile import compiled
+from infermax_gym.compile import inlined
 
 
-@compiled
+@inlined
 def batch_seconds(
     theta: NDArray[np.float64],
     term_end: NDArray[np.int64],

@@ -260,6 +260,11 @@ def _check(policy: Policy) -> None:
         policy.queue_order == QueueOrder.LINEAR or not policy.preempt_for_newcomer,
         "preempt_for_newcomer needs queue_order LINEAR",
     )
+    require(
+        not (policy.preempt_for_newcomer and policy.admission_check == AdmissionCheck.FUTURE_PEAK),
+        "preempt_for_newcomer does not go with admission_check FUTURE_PEAK",
+    )
+    require(0 <= policy.max_skips <= 1024, f"max_skips must be in 0..1024, got {policy.max_skips}")
 
 
 def queue_weights(**weights: float) -> tuple[float, ...]:

@@ -1,0 +1,89 @@
+"""Linear lower bounds on a cost model, with no negative coefficient.
+
+A cost model is a sum of maxima of linear forms. Any convex combination of the forms of each term lies below it,
+so a bound proven for one linear form holds for the model. A linear model is its own minorant: nothing is lost.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infermax_gym.cost import CostModel
+from infermax_gym.cost.features import (
+    DECODE_CONTEXT,
+    HAS_DECODE,
+    HAS_PREFILL,
+    NUM_DECODES,
+    NUM_PREFILLS,
+    NUM_TOKENS,
+    ONE,
+    PREFILL_CONTEXT,
+    PREFILL_WORK,
+)
+
+_MAX_MINORANTS = 9
+
+
+def is_lean(cost: CostModel) -> bool:
+    """Whether the cost is one linear form per term without negative coefficients."""
+    return all(len(term) == 1 for term in cost.terms) and bool((cost.theta >= 0.0).all())
+
+
+def minorants(cost: CostModel, max_tokens: int, capacity_tokens: int) -> NDArray[np.float64]:
+    """Linear forms that no batch's duration is below.
+
+    Args:
+        cost: the model.
+        max_tokens: most tokens of one batch.
+        capacity_tokens: KV capacity, which bounds every context.
+
+    Returns:
+        (k, 9) coefficients in seconds, all >= 0, 1 <= k <= 9.
+    """
+    mixes = [_mixes(len(term)) for term in cost.terms]
+    forms = [np.array(term) for term in cost.terms]
+    if np.prod([len(mix) for mix in mixes], dtype=float) > _MAX_MINORANTS:
+        shared = [np.linspace(0, len(term) - 1, _MAX_MINORANTS).round().astype(int) for term in cost.terms]
+        combos = [[np.eye(len(f))[s[j]] for f, s in zip(forms, shared, strict=True)] for j in range(_MAX_MINORANTS)]
+    else:
+        combos = [list(combo) for combo in itertools.product(*mixes)]
+    rows = []
+    for combo in combos:
+        total = np.sum([w @ f for w, f in zip(combo, forms, strict=True)], axis=0)
+        rows.append(_non_negative(total, min(max_tokens, capacity_tokens), capacity_tokens))
+    return np.unique(np.array(rows), axis=0)
+
+
+def _mixes(num_forms: int) -> list[NDArray[np.float64]]:
+    if num_forms == 1:
+        return [np.ones(1)]
+    if num_forms == 2:
+        return [np.array([1.0 - w, w]) for w in np.linspace(0.0, 1.0, _MAX_MINORANTS)]
+    return [*np.eye(num_forms), np.full(num_forms, 1.0 / num_forms)]
+
+
+def _non_negative(form: NDArray[np.float64], max_tokens: int, capacity: int) -> NDArray[np.float64]:
+    """A form below `form` on every non-empty batch, without negative coefficients.
+
+    Each negative coefficient moves to a feature that is an upper bound of its own.
+    """
+    v = form.copy()
+    moves = (
+        (PREFILL_CONTEXT, ONE, float(capacity)),
+        (DECODE_CONTEXT, ONE, float(capacity)),
+        (PREFILL_WORK, ONE, float(capacity) ** 2),
+        (NUM_PREFILLS, NUM_TOKENS, 1.0),
+        (NUM_DECODES, NUM_TOKENS, 1.0),
+        (HAS_PREFILL, ONE, 1.0),
+        (HAS_DECODE, ONE, 1.0),
+        (NUM_TOKENS, ONE, float(max_tokens)),
+        (ONE, NUM_TOKENS, 1.0),
+    )
+    for source, target, factor in moves:
+        if v[source] < 0.0:
+            v[target] += v[source] * factor
+            v[source] = 0.0
+    return v if (v >= 0.0).all() else np.zeros_like(v)

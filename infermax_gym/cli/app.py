@@ -1,0 +1,87 @@
+"""Assembles the commands and turns every ending into an exit code: 0, 2 with one line, or 130."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from infermax_gym.cli.bench import bench
+from infermax_gym.cli.errors import InputError, Interrupted
+from infermax_gym.cli.listing import list_names
+from infermax_gym.cli.simulate import simulate
+
+EXIT_OK = 0
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="infermax",
+    help="Simulate, compare and learn schedulers for LLM inference.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("bench")(bench)
+app.command("simulate")(simulate)
+app.command("list")(list_names)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print(version("infermax-gym"))
+        except PackageNotFoundError:
+            print("not installed")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: what follows the program's name; None takes the process's own.
+
+    Returns:
+        The exit code: 0, 2 for bad input (one line on standard error), 130 for Ctrl-C.
+    """
+    try:
+        code = app(args=None if arguments is None else list(arguments), prog_name="infermax", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else EXIT_OK
+    except Interrupted as interruption:
+        return _end(EXIT_INTERRUPTED, f"interrupted: {interruption}")
+    except (KeyboardInterrupt, typer.Abort):
+        return _end(EXIT_INTERRUPTED, "interrupted")
+    except InputError as error:
+        return _end(EXIT_BAD_INPUT, f"error: {error}")
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
+    except Exception as error:
+        # typer reports wrong usage by exceptions that say themselves how they read; others are faults of ours.
+        explain = getattr(error, "format_message", None)
+        if explain is None:
+            raise
+        return _end(EXIT_BAD_INPUT, f"error: {explain()} (see --help)")
+
+
+def _end(code: int, message: str) -> int:
+    print(f"infermax: {' '.join(message.split())}", file=sys.stderr)
+    return code

@@ -1,0 +1,103 @@
+"""`infermax bench`: policies side by side on one workload."""
+
+from __future__ import annotations
+
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from infermax_gym.cli import inputs, options, output
+from infermax_gym.cli.errors import Interrupted
+
+if TYPE_CHECKING:
+    from infermax_gym.evaluation import Cell, Contender, Evaluation
+
+
+def bench(
+    workload: options.Workload,
+    skip: options.Skip = 0,
+    first: options.First = None,
+    time_scale: options.TimeScale = None,
+    rate: options.Rate = None,
+    cost: options.Cost = None,
+    kv_tokens: options.KvTokens = None,
+    block_size: options.BlockSize = None,
+    max_num_batched_tokens: options.MaxNumBatchedTokens = None,
+    max_num_seqs: options.MaxNumSeqs = None,
+    max_model_len: options.MaxModelLen = None,
+    max_output_tokens: options.MaxOutputTokens = None,
+    policies: Annotated[
+        str | None, typer.Option(metavar="all|A,B,C", help="Policies to compare.", show_default="all")
+    ] = None,
+    agent: options.Agents = None,
+    seeds: Annotated[
+        int, typer.Option(min=1, metavar="K", help="Seeds 0 to K-1: draw random workloads and predictions anew.")
+    ] = 1,
+    slo: options.SloLimits = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Also write summary.json and results.csv there.", rich_help_panel="Output"),
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Compare schedulers on one workload."""
+    spec = inputs.workload_spec(workload, skip, first, time_scale, rate)
+    engine = inputs.EngineOptions(
+        cost, kv_tokens, block_size, max_num_batched_tokens, max_num_seqs, max_model_len, max_output_tokens
+    )
+    config = engine.config()
+    limits = inputs.slo(slo)
+    contenders = inputs.contenders(policies, agent)
+    folder = None if out is None else output.writable_folder(out)
+    requests = cache(partial(inputs.load, spec))
+
+    from infermax_gym.evaluation import Cell
+
+    echo = inputs.resolved(
+        spec, requests(0), config, slo, policies=list(contenders), agents=list(agent or ()), seeds=seeds
+    )
+    evaluation, interrupted = _run(Cell(requests, config, limits), contenders, seeds)
+    document: dict[str, Any] = {"schema": 1, "config": echo, "policies": evaluation.summary()}
+    if interrupted:
+        document["interrupted"] = True
+    _report(document, evaluation, folder, json)
+    if interrupted:
+        raise Interrupted(f"{len(document['policies'])} of {len(contenders)} policies had finished")
+
+
+def _run(cell: Cell, contenders: dict[str, Contender], num_seeds: int) -> tuple[Evaluation, bool]:
+    """Run everything, or what Ctrl-C leaves time for."""
+    from baselines.predict import predictions
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from infermax_gym.evaluation import Evaluation, iterate_runs
+
+    evaluation = Evaluation(num_seeds)
+    screen = output.progress_console()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
+        names = list(contenders)
+        task = progress.add_task(names[0], total=len(names) * num_seeds)
+        try:
+            for run in iterate_runs(cell, contenders, range(num_seeds), predictions):
+                evaluation.runs.append(run)
+                done = len(evaluation.runs)
+                progress.update(task, advance=1, description=names[min(done // num_seeds, len(names) - 1)])
+        except KeyboardInterrupt:
+            return evaluation, True
+    return evaluation, False
+
+
+def _report(document: dict[str, Any], evaluation: Evaluation, folder: Path | None, as_json: bool) -> None:
+    text = output.to_json(document)
+    if folder is not None:
+        output.write_text(folder / "summary.json", text + "\n")
+        output.write_text(folder / "results.csv", output.results_csv(evaluation.runs))
+    if as_json:
+        print(text)
+    elif document["policies"]:
+        from infermax_gym.evaluation import render_comparison
+
+        render_comparison(document, output.console())

@@ -1,0 +1,73 @@
+"""The options that several commands share, each defined once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_WORKLOAD = "Workload"
+_ENGINE = "Engine"
+_OUTPUT = "Output"
+
+Workload = Annotated[
+    str, typer.Option(metavar="NAME|PATH", help="A preset or a trace file.", rich_help_panel=_WORKLOAD)
+]
+Skip = Annotated[int, typer.Option(min=0, metavar="N", help="Drop the first N rows.", rich_help_panel=_WORKLOAD)]
+First = Annotated[int | None, typer.Option(min=1, metavar="N", help="Keep the next N rows.", rich_help_panel=_WORKLOAD)]
+TimeScale = Annotated[
+    float | None,
+    typer.Option(metavar="X", help="Multiply all arrival times by X.", show_default="1", rich_help_panel=_WORKLOAD),
+]
+Rate = Annotated[
+    float | None,
+    typer.Option(metavar="R", help="Set the mean arrival rate, requests per second.", rich_help_panel=_WORKLOAD),
+]
+
+Cost = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|PATH",
+        help="Seconds per iteration: a preset or a JSON file.",
+        show_default="llama2-7b-a100",
+        rich_help_panel=_ENGINE,
+    ),
+]
+
+
+def _size(help_text: str, default: str) -> typer.models.OptionInfo:
+    option: typer.models.OptionInfo = typer.Option(
+        min=1, metavar="N", help=help_text, show_default=default, rich_help_panel=_ENGINE
+    )
+    return option
+
+
+# Left out, an option takes the default of `EngineConfig`; a test holds the defaults shown here against it.
+KvTokens = Annotated[int | None, _size("KV cache, in tokens.", "100000")]
+BlockSize = Annotated[int | None, _size("Tokens per KV block.", "16")]
+MaxNumBatchedTokens = Annotated[int | None, _size("Token budget of an iteration.", "512")]
+MaxNumSeqs = Annotated[int | None, _size("Most requests running at once.", "256")]
+MaxModelLen = Annotated[
+    int | None, _size("Longest prompt + output that the engine is set up for.", "the workload's, to a power of 2")
+]
+MaxOutputTokens = Annotated[
+    int | None, _size("Upper bound on output lengths that schedulers are told.", "the workload's, to a power of 2")
+]
+
+Agents = Annotated[
+    list[str] | None, typer.Option("--agent", metavar="PATH", help="A trained policy; may be given again.")
+]
+SloLimits = Annotated[
+    str | None,
+    typer.Option(
+        "--slo",
+        metavar="ttft=S,tpot=S,latency=S",
+        help="Limits in seconds; goodput counts requests within all of them.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object instead of a table.", rich_help_panel=_OUTPUT)
+]
+OutFile = Path | None

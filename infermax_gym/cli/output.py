@@ -1,0 +1,121 @@
+"""Results to standard output and to files; files appear whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from infermax_gym.cli.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from infermax_gym.evaluation import Run
+
+_PIPED_WIDTH = 120
+
+
+def console() -> Console:
+    """Standard output for people; 120 columns wide where it is no terminal, unless COLUMNS says otherwise."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit() else _PIPED_WIDTH
+    return Console(width=width, highlight=False)
+
+
+def progress_console() -> Console:
+    """Standard error, for progress."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def to_json(document: Mapping[str, Any], indent: int = 2) -> str:
+    """The document as JSON; numbers that JSON has no name for become null."""
+    return json.dumps(_finite(document), indent=indent, allow_nan=False)
+
+
+def writable_folder(path: Path) -> Path:
+    """The folder `path`, made if need be, before long work starts."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise InputError(f"{path}: cannot write into this folder ({error.strerror})") from None
+    return path
+
+
+def writable_file(path: Path | None) -> None:
+    """Check, before long work starts, that `path` can be written."""
+    if path is None:
+        return
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; expected the name of a file")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: the folder {path.parent} does not exist")
+    writable_folder(path.parent)
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[TextIO]:
+    """A text file that takes its place only once it is complete."""
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
+                yield file
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Put `text` into a file that takes its place only once it is complete."""
+    with atomic(path) as file:
+        file.write(text)
+
+
+def results_csv(runs: Sequence[Run]) -> str:
+    """One line per policy and seed, every figure a column."""
+    from infermax_gym.evaluation import flatten
+
+    text = io.StringIO()
+    rows = [
+        {"policy": run.policy, "seed": run.seed, "information": run.information, **flatten(_finite(run.figures))}
+        for run in runs
+    ]
+    if rows:
+        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return text.getvalue()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,105 @@
+"""`infermax simulate`: one policy on one workload, down to every request and iteration."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from infermax_gym.cli import inputs, options, output
+from infermax_gym.cli.errors import InputError
+
+if TYPE_CHECKING:
+    from infermax_gym.engine import SimulationResult
+    from infermax_gym.workload import Workload
+
+
+def simulate(
+    workload: options.Workload,
+    policy: Annotated[str | None, typer.Option(metavar="NAME", help="The policy to run.")] = None,
+    agent: Annotated[str | None, typer.Option(metavar="PATH", help="The trained policy to run instead.")] = None,
+    skip: options.Skip = 0,
+    first: options.First = None,
+    time_scale: options.TimeScale = None,
+    rate: options.Rate = None,
+    cost: options.Cost = None,
+    kv_tokens: options.KvTokens = None,
+    block_size: options.BlockSize = None,
+    max_num_batched_tokens: options.MaxNumBatchedTokens = None,
+    max_num_seqs: options.MaxNumSeqs = None,
+    max_model_len: options.MaxModelLen = None,
+    max_output_tokens: options.MaxOutputTokens = None,
+    seed: Annotated[int, typer.Option(min=0, help="Draws random workloads and predictions.")] = 0,
+    slo: options.SloLimits = None,
+    requests_out: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="One line per request.", rich_help_panel="Output")
+    ] = None,
+    schedule_out: Annotated[
+        Path | None, typer.Option(metavar="FILE.jsonl", help="One line per iteration.", rich_help_panel="Output")
+    ] = None,
+    trace_out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.json", help="A timeline for Perfetto or Chrome.", rich_help_panel="Output"),
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Run one scheduler and look closely."""
+    if policy is not None and agent is None:
+        name, contender = policy, inputs.policy(policy)
+    elif agent is not None and policy is None:
+        name, contender = agent, inputs.agent(agent)
+    else:
+        raise InputError("give either --policy NAME or --agent PATH")
+    for path in (requests_out, schedule_out, trace_out):
+        output.writable_file(path)
+    spec = inputs.workload_spec(workload, skip, first, time_scale, rate)
+    engine = inputs.EngineOptions(
+        cost, kv_tokens, block_size, max_num_batched_tokens, max_num_seqs, max_model_len, max_output_tokens
+    )
+    config = engine.config()
+    limits = inputs.slo(slo)
+    requests = inputs.load(spec, seed)
+
+    from baselines.predict import predictions
+
+    from infermax_gym.engine import Policy, summarize
+    from infermax_gym.engine import simulate as run
+    from infermax_gym.evaluation import information_of
+
+    predicted = predictions(contender, requests, seed) if isinstance(contender, Policy) else None
+    record = schedule_out is not None or trace_out is not None
+    start = time.perf_counter()
+    result = run(requests, config, contender, predicted=predicted, record_schedule=record)
+    wall_s = time.perf_counter() - start
+    _write_files(result, requests, requests_out, schedule_out, trace_out)
+    figures = {"information": information_of(contender), **summarize(result, config, limits), "wall_s": wall_s}
+    echo = inputs.resolved(spec, requests, config, slo, policy=policy, agent=agent, seed=seed)
+    document: dict[str, Any] = {"schema": 1, "config": echo, "policies": {name: figures}}
+    if json:
+        print(output.to_json(document))
+    else:
+        from infermax_gym.evaluation.table import render_run
+
+        render_run(document, output.console())
+
+
+def _write_files(
+    result: SimulationResult,
+    requests: Workload,
+    requests_out: Path | None,
+    schedule_out: Path | None,
+    trace_out: Path | None,
+) -> None:
+    from infermax_gym.evaluation.records import write_requests_csv, write_schedule_jsonl
+    from infermax_gym.viewer.perfetto import write_trace
+
+    for path, write in (
+        (requests_out, write_requests_csv),
+        (schedule_out, write_schedule_jsonl),
+        (trace_out, write_trace),
+    ):
+        if path is not None:
+            with output.atomic(path) as file:
+                write(result, file)

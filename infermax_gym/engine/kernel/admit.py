@@ -1,0 +1,140 @@
+"""Who joins: swapped requests that come back, newcomers, and newcomers that push others out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from infermax_gym.compile import compiled, inlined
+from infermax_gym.engine.kernel.memory import requests, running, skipped_of, sort_ids, sort_keys
+from infermax_gym.engine.kernel.evict import grant, guarded, join, preempt
+from infermax_gym.engine.kernel.fit import blocks_for, fits, reserved_blocks
+from infermax_gym.engine.kernel.keys import queue_score
+from infermax_gym.engine.kernel.queue import head, oldest, push, remove
+from infermax_gym.engine.kernel.serve import chunk_tokens
+from infermax_gym.engine.policy import OnMisfit
+
+
+@compiled
+def resume_swapped(s: Any) -> None:
+    """Bring requests back from the host while they lead the queue and fit."""
+    req = requests(s)
+    while s.num_waiting > 0 and s.num_running < s.num_seats:
+        r = head(s)
+        q = req[r]
+        if not q.on_host:
+            return
+        spare = s.free_blocks - blocks_for(s, q.computed + 1)
+        if s.num_running > 0 and spare < s.watermark_blocks:
+            return
+        remove(s, r)
+        join(s, r, blocks_for(s, q.computed))
+        q.on_host = 0
+        s.host_free_tokens += q.computed
+        s.swapped_tokens += q.computed
+        s.changed = 1
+
+
+@compiled
+def _join_from_queue(s: Any, r: int, blocks: int) -> None:
+    remove(s, r)
+    join(s, r, blocks)
+    s.num_admitted += 1
+
+
+@compiled
+def _seat_and_fit(s: Any, r: int, freed: int, left: int) -> Any:
+    req = requests(s)
+    known = req[r].prompt + req[r].generated
+    return s.num_running - left < s.num_seats and fits(s, r, reserved_blocks(s, r, known), freed, left)
+
+
+@compiled
+def _push_out(s: Any, r: int) -> Any:
+    """Preempt as few running requests with larger keys as let r in; False (and no change) if all do not."""
+    req = requests(s)
+    run = running(s)
+    keys = sort_keys(s)
+    ids = sort_ids(s)
+    key = req[r].key
+    for i in range(s.num_running):
+        keys[i] = queue_score(s, run[i])
+    freed = 0
+    left = 0
+    while not _seat_and_fit(s, r, freed, left):
+        worst = -1
+        for i in range(s.num_running):
+            if keys[i] > key and (worst < 0 or keys[i] >= keys[worst]):
+                worst = i
+        if worst < 0:
+            return False
+        keys[worst] = -np.inf
+        ids[left] = run[worst]
+        freed += req[run[worst]].held
+        left += 1
+    for v in range(left):
+        position = 0
+        while run[position] != ids[v]:
+            position += 1
+        preempt(s, position)
+    return True
+
+
+@compiled
+def displace(s: Any) -> None:
+    """Newcomers with smaller queue keys push running requests out and join without tokens yet."""
+    req = requests(s)
+    if not s.preempt_for_newcomer or guarded(s):
+        return
+    while s.num_waiting > 0 and s.num_running > 0:
+        r = head(s)
+        q = req[r]
+        if q.on_host or _seat_and_fit(s, r, 0, 0) or not _push_out(s, r):
+            return
+        _join_from_queue(s, r, reserved_blocks(s, r, q.prompt + q.generated))
+
+
+@inlined
+def _gate_closed(s: Any) -> Any:
+    """Whether the policy holds admission in this call."""
+    req = requests(s)
+    if s.preempted_in_serve and not s.admit_after_preemption:
+        return True
+    if s.admit_when_empty_only and s.num_running_at_start > 0:
+        return True
+    if s.num_running == 0:
+        return False
+    if s.decodes_since_admission < s.min_decodes_between_prefills:
+        return True
+    if s.delay_factor > 0.0 and s.num_waiting > 0:
+        waited = s.clock_s - req[oldest(s)].arrival_s
+        return waited <= s.delay_factor * s.last_prefill_s
+    return False
+
+
+@compiled
+def admit(s: Any) -> None:
+    """Newcomers join, best key first, while seats, tokens and memory last."""
+    req = requests(s)
+    skipped = skipped_of(s)
+    if s.num_waiting == 0 or _gate_closed(s):
+        return
+    num_skipped = 0
+    while s.num_waiting > 0 and s.num_running < s.num_seats and s.tokens_left > 0:
+        r = head(s)
+        num_tokens = chunk_tokens(s, r)
+        if req[r].on_host or num_tokens <= 0 or (s.num_running > 0 and guarded(s)):
+            break
+        blocks = reserved_blocks(s, r, num_tokens)
+        if fits(s, r, blocks, 0, 0):
+            _join_from_queue(s, r, blocks)
+            grant(s, r, num_tokens)
+        elif s.on_misfit == OnMisfit.SKIP and num_skipped < s.max_skips:
+            remove(s, r)
+            skipped[num_skipped] = r
+            num_skipped += 1
+        else:
+            break
+    for i in range(num_skipped):
+        push(s, skipped[i])

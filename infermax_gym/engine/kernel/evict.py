@@ -1,0 +1,186 @@
+"""Grant tokens, take them back, preempt: the only places where blocks change hands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from infermax_gym.compile import compiled, inlined
+from infermax_gym.engine.kernel.memory import batch_of, preempted_of, requests, running
+from infermax_gym.engine.kernel.fit import blocks_for
+from infermax_gym.engine.kernel.keys import set_queue_key, victim_score
+from infermax_gym.engine.kernel.queue import push
+from infermax_gym.engine.policy import PreemptMode, QueueOrder, Victim, VictimPool
+from infermax_gym.engine.state import RUNNING, WAITING
+
+
+@inlined
+def join(s: Any, r: int, blocks: int) -> None:
+    """Append request r, no longer in the queue, to the running list with `blocks` blocks."""
+    req = requests(s)
+    run = running(s)
+    q = req[r]
+    if s.num_running > 0 and run[s.num_running - 1] > r:
+        s.run_unsorted = 1
+    run[s.num_running] = r
+    s.num_running += 1
+    s.num_running_prefills += q.in_prefill
+    s.free_blocks -= blocks
+    q.held = blocks
+    q.place = RUNNING
+
+
+@compiled
+def leave(s: Any, position: int) -> None:
+    """Take the request at `position` out of the running list, keeping the order of the others."""
+    req = requests(s)
+    run = running(s)
+    s.num_running_prefills -= req[run[position]].in_prefill
+    for i in range(position, s.num_running - 1):
+        run[i] = run[i + 1]
+    s.num_running -= 1
+
+
+@inlined
+def grant(s: Any, r: int, num_tokens: int) -> None:
+    """Put (r, num_tokens) into the batch; r takes the blocks that it lacks."""
+    req = requests(s)
+    batch = batch_of(s)
+    q = req[r]
+    q.batch_slot = s.batch_size
+    batch[s.batch_size, 0] = r
+    batch[s.batch_size, 1] = num_tokens
+    s.batch_size += 1
+    s.tokens_left -= num_tokens
+    s.num_tokens += num_tokens
+    if q.in_prefill:
+        s.prefill_left -= num_tokens
+        s.num_prefills += 1
+        s.prefill_work += num_tokens * num_tokens + 2 * num_tokens * q.computed
+        s.prefill_context += q.computed
+    else:
+        s.num_decodes += 1
+        s.decode_context += q.computed
+    if q.computed + num_tokens > q.held * s.block_size:
+        missing = blocks_for(s, q.computed + num_tokens) - q.held
+        s.free_blocks -= missing
+        q.held += missing
+
+
+@compiled
+def _refund(s: Any, r: int) -> None:
+    """Take r out of the batch that is being built."""
+    req = requests(s)
+    batch = batch_of(s)
+    q = req[r]
+    slot = q.batch_slot
+    num_tokens = batch[slot, 1]
+    s.tokens_left += num_tokens
+    s.num_tokens -= num_tokens
+    if q.in_prefill:
+        s.prefill_left += num_tokens
+        s.num_prefills -= 1
+        s.prefill_work -= num_tokens * num_tokens + 2 * num_tokens * q.computed
+        s.prefill_context -= q.computed
+    else:
+        s.num_decodes -= 1
+        s.decode_context -= q.computed
+    s.batch_size -= 1
+    for i in range(slot, s.batch_size):
+        batch[i, 0] = batch[i + 1, 0]
+        batch[i, 1] = batch[i + 1, 1]
+        req[batch[i, 0]].batch_slot = i
+    q.batch_slot = -1
+
+
+@compiled
+def preempt(s: Any, position: int) -> None:
+    """Preempt the request at `position` of the running list: it loses its blocks and waits again."""
+    req = requests(s)
+    run = running(s)
+    preempted = preempted_of(s)
+    r = run[position]
+    q = req[r]
+    if q.batch_slot >= 0:
+        _refund(s, r)
+    leave(s, position)
+    s.free_blocks += q.held
+    q.held = 0
+    if s.preempt_mode == PreemptMode.SWAP and 0 < q.computed <= s.host_free_tokens:
+        s.host_free_tokens -= q.computed
+        s.swapped_tokens += q.computed
+        q.on_host = 1
+    else:
+        s.num_recomputed += q.computed
+        q.recomputed += q.computed
+        q.computed = 0
+        q.in_prefill = 1
+    q.preemptions += 1
+    s.num_preemptions += 1
+    s.changed = 1
+    if preempted[0] + 1 < preempted.size:
+        preempted[0] += 1
+        preempted[preempted[0]] = r
+    q.place = WAITING
+    set_queue_key(s, r)
+    if s.queue_order == QueueOrder.FIFO:
+        s.front_key -= 1.0
+        q.key = s.front_key
+    push(s, r)
+
+
+@inlined
+def guarded(s: Any) -> Any:
+    """Whether the progress guard holds: too many iterations in a row emitted no token."""
+    return s.stalled_iterations > s.stall_limit
+
+
+@compiled
+def _pick_victim(s: Any, position: int) -> Any:
+    """Position of the victim that makes room for the request at `position`, or `position` itself."""
+    req = requests(s)
+    run = running(s)
+    hold = guarded(s)
+    unvisited_only = s.victim_pool == VictimPool.UNVISITED or hold
+    if s.victim == Victim.LIST_TAIL or hold:
+        last = s.num_running - 1
+        while unvisited_only and last > position and req[run[last]].batch_slot >= 0:
+            last -= 1
+        return last
+    best = position
+    best_score = 0.0
+    found = False
+    for i in range(position + 1 if unvisited_only else 0, s.num_running):
+        r = run[i]
+        if unvisited_only and req[r].batch_slot >= 0:
+            continue
+        score = victim_score(s, r)
+        if not found or score > best_score:
+            best = i
+            best_score = score
+            found = True
+    return best
+
+
+@inlined
+def make_room(s: Any, position: int, num_tokens: int) -> Any:
+    """Preempt until the running request at `position` can store `num_tokens` more tokens.
+
+    Returns its position then and whether it is still running; if it preempted itself, the position is that of
+    whoever stood behind it.
+    """
+    req = requests(s)
+    run = running(s)
+    r = run[position]
+    q = req[r]
+    if q.computed + num_tokens <= q.held * s.block_size:
+        return position, True
+    missing = blocks_for(s, q.computed + num_tokens) - q.held
+    while missing > s.free_blocks:
+        victim = _pick_victim(s, position)
+        s.preempted_in_serve = 1
+        preempt(s, victim)
+        if victim == position:
+            return position, False
+        if victim < position:
+            position -= 1
+    return position, True

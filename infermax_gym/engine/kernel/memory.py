@@ -1,0 +1,107 @@
+"""The arrays of an engine, reached through its record.
+
+Compiled steps pass one thing around: the engine's record `s`. Its arrays hang on addresses in that record. This
+makes a call as cheap as in C (an array argument costs a reference count per call, and an engine has a dozen of
+them), and a vector of engines is an array of records. `infermax_gym.engine.state.Engine` owns the memory and
+keeps it alive.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import carray, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from infermax_gym.compile import inlined
+from infermax_gym.engine.state import REQUEST
+
+
+@intrinsic
+def _pointer(typing_context: Any, address: Any) -> Any:
+    """An int64 address as a pointer."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], cgutils.voidptr_t)
+
+    return types.voidptr(types.int64), generate
+
+
+@inlined
+def requests(s: Any) -> Any:
+    """(num_requests,) REQUEST."""
+    return carray(_pointer(s.req_address), (s.num_requests,), REQUEST)
+
+
+@inlined
+def queue_tree(s: Any) -> Any:
+    """(2 * num_leaves,) int32."""
+    return carray(_pointer(s.tree_address), (2 * s.num_leaves,), np.int32)
+
+
+@inlined
+def validity(s: Any) -> Any:
+    """(2, 2 * num_leaves) float64, only with moving keys."""
+    return carray(_pointer(s.valid_address), (2, 2 * s.num_leaves), np.float64)
+
+
+@inlined
+def running(s: Any) -> Any:
+    """(list_size,) int64."""
+    return carray(_pointer(s.run_address), (s.list_size,), np.int64)
+
+
+@inlined
+def batch_of(s: Any) -> Any:
+    """(list_size, 2) int64, (request, tokens)."""
+    return carray(_pointer(s.batch_address), (s.list_size, 2), np.int64)
+
+
+@inlined
+def sort_keys(s: Any) -> Any:
+    """(list_size,) float64, scratch."""
+    return carray(_pointer(s.keys_address), (s.list_size,), np.float64)
+
+
+@inlined
+def sort_ids(s: Any) -> Any:
+    """(list_size,) int64, scratch."""
+    return carray(_pointer(s.ids_address), (s.list_size,), np.int64)
+
+
+@inlined
+def phases_of(s: Any) -> Any:
+    """(block_size,) int64, scratch."""
+    return carray(_pointer(s.phases_address), (s.block_size,), np.int64)
+
+
+@inlined
+def histogram_of(s: Any) -> Any:
+    """(64, 2) int64, count and sum."""
+    return carray(_pointer(s.histogram_address), (64, 2), np.int64)
+
+
+@inlined
+def skipped_of(s: Any) -> Any:
+    """(max_skips + 1,) int64, scratch."""
+    return carray(_pointer(s.skipped_address), (s.max_skips + 1,), np.int64)
+
+
+@inlined
+def preempted_of(s: Any) -> Any:
+    """(preempted_size,) int64; element 0 counts the entries behind it."""
+    return carray(_pointer(s.preempted_address), (s.preempted_size,), np.int64)
+
+
+@inlined
+def theta_of(s: Any) -> Any:
+    """(num_forms, 9) float64, cost coefficients."""
+    return carray(_pointer(s.theta_address), (s.num_forms, 9), np.float64)
+
+
+@inlined
+def term_ends_of(s: Any) -> Any:
+    """(num_terms,) int64."""
+    return carray(_pointer(s.term_end_address), (s.num_terms,), np.int64)

@@ -1,0 +1,56 @@
+"""The main loop: arrivals, decisions, iterations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from infermax_gym.compile import compiled
+from infermax_gym.engine.kernel.memory import requests
+from infermax_gym.engine.kernel.advance import Log, advance, arrive, has_room
+from infermax_gym.engine.kernel.decide import decide
+from infermax_gym.engine.kernel.fast_forward import fast_forward, is_steady
+
+# Why `run` returned.
+DONE = 0
+LOG_FULL = 1
+LIMIT = 2
+STUCK = 3  # cannot happen with a policy of the table; the engine refuses to spin
+
+
+@compiled
+def jump_to_next_arrival(s: Any) -> Any:
+    """Move an idle clock to the next arrival; False if there is none."""
+    req = requests(s)
+    if s.next_arrival >= s.num_requests:
+        return False
+    s.clock_s = max(s.clock_s, req[s.next_arrival].arrival_s)
+    return True
+
+
+@compiled
+def run(s: Any, log: Log, max_iterations: int, use_fast_forward: bool) -> Any:
+    """Simulate until every request is finished or rejected, the log is full or the limit is reached.
+
+    Returns DONE, LOG_FULL, LIMIT or STUCK. Calling again goes on where it stopped.
+    """
+    last = s.num_iterations + max_iterations
+    while True:
+        arrive(s)
+        if s.num_finished + s.num_rejected == s.num_requests:
+            return DONE
+        if s.num_iterations >= last:
+            return LIMIT
+        if not has_room(s, log):
+            return LOG_FULL
+        if s.num_running == 0 and s.num_waiting == 0:
+            jump_to_next_arrival(s)
+            continue
+        decide(s)
+        if s.batch_size > 0:
+            advance(s, log)
+            if use_fast_forward and is_steady(s):
+                fast_forward(s, log, last - s.num_iterations, np.inf)
+        elif not s.changed and not jump_to_next_arrival(s):
+            return STUCK

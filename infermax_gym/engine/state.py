@@ -1,0 +1,314 @@
+"""The state of an engine as plain memory: records and arrays that every compiled step reads and writes.
+
+An `Engine` is one replica in the middle of a run. Its scalars, the policy's knobs and the addresses of its arrays live
+in one record; each request has a record of its own. Copying the arrays copies the state exactly.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infermax_gym.engine.config import EngineConfig
+from infermax_gym.engine.policy import NO_LIMIT, QUEUE_FEATURES, VICTIM_FEATURES, Policy, QueueOrder
+from infermax_gym.workload.workload import Workload
+
+# Places of a request.
+FUTURE = 0  # not arrived
+WAITING = 1
+RUNNING = 2
+FINISHED = 3
+REJECTED = 4
+
+# The fields that every pass touches come first, so that they share a cache line.
+REQUEST = np.dtype(
+    [
+        ("computed", "i8"),  # m: KV tokens resident (or on the host)
+        ("generated", "i8"),  # g
+        ("held", "i8"),  # blocks held
+        ("output", "i8"),  # O; read by `advance` alone, to see the end
+        ("last_token_s", "f8"),
+        ("batch_slot", "i4"),  # index into the batch being built, -1 outside it
+        ("place", "i1"),
+        ("in_prefill", "i1"),
+        ("on_host", "i1"),
+        ("prompt", "i8"),  # I
+        ("max_gap_s", "f8"),  # largest inter-token gap so far
+        ("first_scheduled_s", "f8"),
+        ("first_token_s", "f8"),
+        ("finish_s", "f8"),
+        ("arrival_s", "f8"),
+        ("prediction", "f8"),  # predicted output tokens; 0 where the policy has none
+        ("priority", "f8"),
+        ("slo_ttft_s", "f8"),  # 0 where there is none
+        ("key", "f8"),  # queue key: key + slope * x
+        ("slope", "f8"),
+        ("preemptions", "i8"),
+        ("recomputed", "i8"),
+    ],
+    align=True,
+)
+
+# The arrays of an engine, besides its record.
+ARRAYS = (
+    "req",
+    "tree",
+    "valid",
+    "run",
+    "batch",
+    "keys",
+    "ids",
+    "phases",
+    "histogram",
+    "skipped",
+    "preempted",
+    "theta",
+    "term_end",
+)
+
+_KNOBS: list[Any] = [
+    ("phase_order", "i8"),
+    ("hybrid", "i8"),
+    ("queue_order", "i8"),
+    ("queue_weights", "f8", (len(QUEUE_FEATURES),)),
+    ("run_order", "i8"),
+    ("chunking", "i8"),
+    ("max_chunk", "i8"),
+    ("prefill_share", "f8"),
+    ("reserve", "i8"),
+    ("admission_check", "i8"),
+    ("estimate", "i8"),
+    ("headroom_tokens", "f8"),
+    ("peak_margin", "f8"),
+    ("on_misfit", "i8"),
+    ("max_skips", "i8"),
+    ("victim", "i8"),
+    ("victim_weights", "f8", (len(VICTIM_FEATURES),)),
+    ("victim_pool", "i8"),
+    ("self_preemption_ends", "i8"),
+    ("admit_after_preemption", "i8"),
+    ("preempt_for_newcomer", "i8"),
+    ("preempt_mode", "i8"),
+    ("admit_when_empty_only", "i8"),
+    ("release_at_batch_end", "i8"),
+    ("delay_factor", "f8"),
+    ("min_decodes_between_prefills", "i8"),
+]
+
+CORE = np.dtype(
+    [
+        # clock and counts
+        ("clock_s", "f8"),
+        ("num_requests", "i8"),
+        ("next_arrival", "i8"),  # first request that has not arrived
+        ("num_waiting", "i8"),
+        ("num_running", "i8"),
+        ("num_running_prefills", "i8"),
+        ("num_finished", "i8"),
+        ("num_rejected", "i8"),
+        # memory
+        ("block_size", "i8"),
+        ("num_blocks", "i8"),
+        ("free_blocks", "i8"),
+        ("withheld_blocks", "i8"),  # of finished requests, until nothing runs (release_at_batch_end)
+        ("watermark_blocks", "i8"),
+        ("host_free_tokens", "i8"),
+        ("swap_tokens_per_s", "f8"),
+        # caps
+        ("token_budget", "i8"),
+        ("num_seats", "i8"),
+        ("max_model_len", "i8"),
+        ("max_output_tokens", "i8"),
+        ("longest_allowed", "i8"),  # I + O beyond this is rejected
+        ("floor_context", "i8"),
+        # the decision being made
+        ("tokens_left", "i8"),
+        ("prefill_left", "i8"),
+        ("batch_size", "i8"),
+        ("serving_ended", "i8"),
+        ("preempted_in_serve", "i8"),
+        ("changed", "i8"),  # somebody was preempted or resumed in this decision
+        ("num_admitted", "i8"),
+        ("num_running_at_start", "i8"),
+        # the batch's features
+        ("num_tokens", "i8"),
+        ("num_prefills", "i8"),
+        ("prefill_work", "i8"),
+        ("prefill_context", "i8"),
+        ("num_decodes", "i8"),
+        ("decode_context", "i8"),
+        ("swapped_tokens", "i8"),
+        # memory of the policy
+        ("front_key", "f8"),  # FIFO key of the last request put in front
+        ("run_unsorted", "i8"),  # the running list may not be in order of arrival
+        ("last_prefill_s", "f8"),  # duration of the last iteration with prefill tokens
+        ("decodes_since_admission", "i8"),
+        ("stalled_iterations", "i8"),  # in a row, without an emitted token
+        ("stall_limit", "i8"),
+        ("finished_now", "i8"),  # in the last iteration
+        # totals
+        ("busy_s", "f8"),
+        ("kv_block_seconds", "f8"),
+        ("num_iterations", "i8"),
+        ("num_decisions", "i8"),  # calls of the scheduling algorithm; fast-forwarded iterations need none
+        ("num_preemptions", "i8"),
+        ("num_recomputed", "i8"),
+        # the policy
+        *_KNOBS,
+        # sizes and addresses of the arrays
+        ("list_size", "i8"),
+        ("num_leaves", "i8"),
+        ("kinetic", "i8"),  # queue keys move with the clock
+        ("num_forms", "i8"),
+        ("num_terms", "i8"),
+        ("preempted_size", "i8"),
+        *[(f"{name}_address", "i8") for name in ARRAYS],
+    ],
+    align=True,
+)
+
+NUM_BUCKETS = 64
+
+
+class Engine:
+    """One replica in the middle of a run: a record, and the arrays whose addresses the record holds.
+
+    Attributes:
+        record: (1,) CORE; what compiled steps get is its element 0.
+        arrays: by name:
+            req (n,) REQUEST, in order of arrival;
+            tree (2 * leaves,) int32, tournament over the waiting requests, leaf i is request i;
+            valid (2, 2 * leaves) float64, clock interval in which a node's winner stands (moving keys only);
+            run (list_size,) int64, the running list;
+            batch (list_size, 2) int64, (request, tokens) in the order granted;
+            keys (list_size,) float64, ids (list_size,) int64, skipped (max_skips + 1,) int64,
+            phases (block_size,) int64: scratch;
+            histogram (64, 2) int64, count and sum of I + O of finished requests by floor(log2 I);
+            preempted (preempted_size,) int64, requests preempted since the last recorded iteration, counted by
+            element 0;
+            theta (num_forms, 9) float64 and term_end (num_terms,) int64, the cost model.
+    """
+
+    def __init__(self, record: Any, arrays: dict[str, NDArray[Any]]) -> None:
+        self.record = record
+        self.arrays = arrays
+        for name in ARRAYS:
+            record[f"{name}_address"] = arrays[name].ctypes.data
+
+    @property
+    def requests(self) -> Any:
+        """(n,) REQUEST, a view."""
+        return self.arrays["req"]
+
+    @property
+    def now(self) -> Any:
+        """The record as compiled steps take it: reading and writing it reads and writes the engine."""
+        return self.record[0]
+
+    def copy(self) -> Engine:
+        """An independent copy: running either leaves the other as it is."""
+        return Engine(self.record.copy(), {name: array.copy() for name, array in self.arrays.items()})
+
+
+def power_of_two_at_least(value: int) -> int:
+    """The smallest power of two that is at least `value` (>= 1)."""
+    return 1 << max(0, int(value) - 1).bit_length()
+
+
+def allocate(
+    workload: Workload, config: EngineConfig, policy: Policy, predicted: NDArray[Any] | None = None
+) -> Engine:
+    """A fresh engine before the first arrival.
+
+    Args:
+        workload: the n requests.
+        config: the replica.
+        policy: the scheduler.
+        predicted: (n,) predicted output tokens for policies that use predictions, else None.
+
+    Raises:
+        ValueError: `predicted` has another length or holds a number that is not finite and at least 1.
+    """
+    n = len(workload)
+    core = _core(workload, config, policy)
+    leaves = power_of_two_at_least(max(n, 1))
+    kinetic = policy.queue_order == QueueOrder.RESPONSE_RATIO
+    seats = int(min(core["num_seats"][0], max(n, 1), config.num_blocks))
+    theta, term_end = config.cost.theta, config.cost.term_end
+    core["num_seats"] = seats
+    core["list_size"] = seats + 1
+    core["num_leaves"] = leaves
+    core["kinetic"] = kinetic
+    core["num_forms"], core["num_terms"] = len(theta), len(term_end)
+    core["preempted_size"] = 4 * seats + 8
+    arrays = {
+        "req": _requests(workload, predicted),
+        "tree": np.full(2 * leaves, -1, np.int32),
+        "valid": np.empty((2, 2 * leaves if kinetic else 1)),
+        "run": np.zeros(seats + 1, np.int64),
+        "batch": np.zeros((seats + 1, 2), np.int64),
+        "keys": np.zeros(seats + 1),
+        "ids": np.zeros(seats + 1, np.int64),
+        "phases": np.zeros(config.block_size, np.int64),
+        "histogram": np.zeros((NUM_BUCKETS, 2), np.int64),
+        "skipped": np.zeros(policy.max_skips + 1, np.int64),
+        "preempted": np.zeros(4 * seats + 8, np.int64),
+        "theta": theta,
+        "term_end": term_end,
+    }
+    arrays["valid"][0] = -np.inf
+    arrays["valid"][1] = np.inf
+    return Engine(core, arrays)
+
+
+def _requests(workload: Workload, predicted: NDArray[Any] | None) -> Any:
+    req = np.zeros(len(workload), REQUEST)
+    req["prompt"] = workload.num_prompt_tokens
+    req["output"] = workload.num_output_tokens
+    req["arrival_s"] = workload.arrival_s
+    req["priority"] = workload.priority
+    req["slo_ttft_s"] = np.where(np.isfinite(workload.ttft_slo_s), workload.ttft_slo_s, 0.0)
+    req["batch_slot"] = -1
+    req["in_prefill"] = 1
+    for name in ("last_token_s", "first_scheduled_s", "first_token_s", "finish_s"):
+        req[name] = np.nan
+    if predicted is not None:
+        values = np.asarray(predicted, dtype=np.float64)
+        if values.shape != (len(workload),):
+            raise ValueError(f"predicted has shape {values.shape}, expected ({len(workload)},)")
+        if not np.all(np.isfinite(values) & (values >= 1.0)):
+            raise ValueError("predicted output tokens must be finite and at least 1")
+        req["prediction"] = values
+    return req
+
+
+def _core(workload: Workload, config: EngineConfig, policy: Policy) -> Any:
+    longest = int((workload.num_prompt_tokens + workload.num_output_tokens).max(initial=1))
+    model_len = config.max_model_len or power_of_two_at_least(longest)
+    budget = policy.max_num_batched_tokens or config.max_num_batched_tokens
+    if not policy.chunking:
+        budget = max(budget, model_len)
+    core = np.zeros(1, CORE)
+    for knob in _KNOBS:
+        core[knob[0]] = getattr(policy, knob[0])
+    core["num_requests"] = len(workload)
+    core["block_size"] = config.block_size
+    core["num_blocks"] = core["free_blocks"] = config.num_blocks
+    core["watermark_blocks"] = math.floor(policy.watermark * config.num_blocks)
+    core["host_free_tokens"] = config.num_host_kv_tokens
+    core["swap_tokens_per_s"] = config.swap_tokens_per_s
+    core["token_budget"] = budget
+    core["num_seats"] = min(config.max_num_seqs, policy.max_running or NO_LIMIT)
+    core["max_model_len"] = model_len
+    core["max_output_tokens"] = config.max_output_tokens or power_of_two_at_least(
+        int(workload.num_output_tokens.max(initial=1))
+    )
+    core["longest_allowed"] = config.max_model_len or NO_LIMIT
+    core["floor_context"] = config.cost.floor_context
+    chunk = min(budget, policy.max_chunk)
+    core["stall_limit"] = 64 + 2 * -(-config.num_blocks * config.block_size // chunk)
+    core["decodes_since_admission"] = NO_LIMIT
+    return core

@@ -1,0 +1,37 @@
+"""Comparing policies fairly: the same requests, the same engine, several seeds, honest intervals.
+
+Start with `cells.py` (what is run), then `table.py` (what is shown).
+"""
+
+from infermax_gym.evaluation.cells import (
+    Cell,
+    Contender,
+    Evaluation,
+    Run,
+    WorkloadSpec,
+    evaluate,
+    information_of,
+    iterate_runs,
+)
+from infermax_gym.evaluation.figures import flatten, lookup
+from infermax_gym.evaluation.statistics import Ratio, mean_and_ci95, paired_bootstrap, student_t975
+from infermax_gym.evaluation.table import comparison_table, render_comparison
+
+__all__ = [
+    "Cell",
+    "Contender",
+    "Evaluation",
+    "Ratio",
+    "Run",
+    "WorkloadSpec",
+    "comparison_table",
+    "evaluate",
+    "flatten",
+    "information_of",
+    "iterate_runs",
+    "lookup",
+    "mean_and_ci95",
+    "paired_bootstrap",
+    "render_comparison",
+    "student_t975",
+]

@@ -1,0 +1,163 @@
+"""One cell of a comparison: the requests, the engine, and every policy run on exactly both."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infermax_gym.engine import EngineConfig, Information, Policy, Scheduler, Slo, simulate, summarize
+from infermax_gym.evaluation.figures import combine, lookup
+from infermax_gym.evaluation.statistics import mean_and_ci95
+from infermax_gym.workload import Workload, load_workload
+
+Contender = Policy | Scheduler
+Predict = Callable[[Policy, Workload, int], "NDArray[np.float64] | None"]
+"""(policy, workload, seed) to the output lengths that the policy is told, or None if it is told none."""
+
+
+@dataclass(frozen=True)
+class WorkloadSpec:
+    """A recipe for requests: call it with a seed. Arguments as in `load_workload`."""
+
+    source: str
+    skip: int = 0
+    first: int | None = None
+    time_scale: float = 1.0
+    rate: float | None = None
+
+    def __call__(self, seed: int) -> Workload:
+        """The requests of a seed; a file of complete requests is the same for every seed."""
+        return load_workload(
+            self.source, skip=self.skip, first=self.first, time_scale=self.time_scale, rate=self.rate, seed=seed
+        )
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What all contenders share.
+
+    Attributes:
+        workload: a recipe, such as a `WorkloadSpec`, from a seed to requests; or fixed requests.
+        config: the engine.
+        slo: limits that count for goodput and attainment; None: the requests' own, if any.
+    """
+
+    workload: Workload | Callable[[int], Workload]
+    config: EngineConfig
+    slo: Slo | None = None
+
+    def requests(self, seed: int) -> Workload:
+        """The requests that every contender faces under this seed."""
+        return self.workload if isinstance(self.workload, Workload) else self.workload(seed)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One policy on one seed.
+
+    Attributes:
+        policy: its name.
+        information: none, bound, predicted or oracle.
+        seed: drives the workload, where it is random, and the predictor.
+        figures: what `summarize` says, plus `wall_s`, the seconds that the simulation took.
+    """
+
+    policy: str
+    information: str
+    seed: int
+    figures: Mapping[str, Any]
+
+
+@dataclass
+class Evaluation:
+    """Runs of several policies over several seeds.
+
+    Attributes:
+        num_seeds: seeds that a finished policy has.
+        runs: in the order in which they finished.
+    """
+
+    num_seeds: int
+    runs: list[Run] = field(default_factory=list)
+
+    def finished(self) -> dict[str, list[Run]]:
+        """Policies with all their seeds, in order."""
+        by_policy: dict[str, list[Run]] = {}
+        for run in self.runs:
+            by_policy.setdefault(run.policy, []).append(run)
+        return {name: runs for name, runs in by_policy.items() if len(runs) == self.num_seeds}
+
+    def values(self, policy: str, figure: str) -> NDArray[np.float64]:
+        """(num_seeds,) one figure of a policy, such as "latency_s.mean", nan where it has none."""
+        runs = self.finished()[policy]
+        return np.array([np.nan if (v := lookup(run.figures, figure)) is None else v for run in runs], np.float64)
+
+    def summary(self) -> dict[str, dict[str, Any]]:
+        """Figures by policy: means over the seeds and, with several seeds, half-widths under "ci95"."""
+        table = {}
+        for name, runs in self.finished().items():
+            figures = [run.figures for run in runs]
+            table[name] = {"information": runs[0].information, **combine(figures, lambda v: mean_and_ci95(v)[0])}
+            if self.num_seeds > 1:
+                table[name]["ci95"] = combine(figures, lambda v: mean_and_ci95(v)[1])
+        return table
+
+
+def no_predictions(policy: Policy, workload: Workload, seed: int) -> None:
+    """The predictor of a comparison without predicted lengths."""
+
+
+def information_of(contender: Contender) -> str:
+    """What a contender knows about output lengths, by name."""
+    return Information(getattr(contender, "information", Information.NONE)).name.lower()
+
+
+def iterate_runs(
+    cell: Cell, contenders: Mapping[str, Contender], seeds: Sequence[int] = (0,), predict: Predict = no_predictions
+) -> Iterator[Run]:
+    """Run the contenders one after another, each on all seeds, and hand out every run as it finishes.
+
+    Args:
+        cell: requests and engine.
+        contenders: policies by the name they have in the table.
+        seeds: seed k draws the workload, where it is random, and the predictions.
+        predict: the predictor.
+
+    Yields:
+        One `Run` per contender and seed.
+    """
+    workloads: dict[int, Workload] = {}
+    for name, contender in contenders.items():
+        for seed in seeds:
+            if seed not in workloads:
+                workloads[seed] = cell.requests(seed)
+            workload = workloads[seed]
+            predicted = predict(contender, workload, seed) if isinstance(contender, Policy) else None
+            start = time.perf_counter()
+            result = simulate(workload, cell.config, contender, predicted=predicted)
+            wall_s = time.perf_counter() - start
+            figures = {**summarize(result, cell.config, cell.slo), "wall_s": wall_s}
+            yield Run(name, information_of(contender), seed, figures)
+
+
+def evaluate(
+    cell: Cell, contenders: Mapping[str, Contender], seeds: Sequence[int] = (0,), predict: Predict = no_predictions
+) -> Evaluation:
+    """Run every contender on every seed; see `iterate_runs` for the arguments.
+
+    Example:
+        >>> from baselines.policies import POLICIES
+        >>> from infermax_gym.engine import EngineConfig
+        >>> cell = Cell(WorkloadSpec("azure-conv", first=200), EngineConfig())
+        >>> evaluation = evaluate(cell, {"vllm-v1": POLICIES["vllm-v1"]})
+        >>> evaluation.summary()["vllm-v1"]["num_finished"]
+        200
+    """
+    evaluation = Evaluation(num_seeds=len(seeds))
+    evaluation.runs.extend(iterate_runs(cell, contenders, seeds, predict))
+    return evaluation

@@ -1,0 +1,263 @@
+"""The comparison as a table for people. Works on the JSON object alone, so stored results render the same."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from infermax_gym.evaluation.figures import lookup
+
+_MISSING = "-"
+_GAPS = (2, 1)  # blanks between columns: the first that lets every column fit
+
+
+@dataclass(frozen=True)
+class Column:
+    """One figure of the table.
+
+    Attributes:
+        header: two lines: what it is, and its unit or kind.
+        path: where the figure is, dotted.
+        better: "low" or "high" marks the best row; None marks none.
+        scale: factor from the JSON's unit to the shown one.
+        count: a number of things: whole, shortened from 100,000 on.
+        rank: columns with larger ranks are dropped first where the terminal is narrow.
+    """
+
+    header: str
+    path: str
+    better: str | None = None
+    scale: float = 1.0
+    count: bool = False
+    rank: int = 0
+
+
+COLUMNS = (
+    Column("latency\nmean s", "latency_s.mean", "low"),
+    Column("\np99 s", "latency_s.p99", "low", rank=1),
+    Column("TTFT\nmean s", "ttft_s.mean", "low"),
+    Column("\np99 s", "ttft_s.p99", "low", rank=1),
+    Column("TPOT\nmean ms", "tpot_s.mean", "low", scale=1e3),
+    Column("tokens\nper s", "throughput_tokens_per_s", "high", count=True),
+    Column("goodput\nper s", "goodput_per_s", "high"),
+    Column("SLO\n%", "slo_attainment", "high", scale=100.0, rank=5),
+    Column("pre-\nempted", "num_preemptions", count=True, rank=2),
+    Column("tokens\nredone", "num_recomputed_tokens", count=True, rank=4),
+    Column("make-\nspan s", "makespan_s", "low", rank=3),
+    Column("KV\nuse %", "kv_utilization", scale=100.0, rank=6),
+    Column("wall\ns", "wall_s", rank=7),
+)
+
+
+def sorted_names(policies: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Policies by mean latency; those that finished the most requests come first."""
+
+    def key(name: str) -> tuple[float, float, str]:
+        latency = lookup(policies[name], "latency_s.mean")
+        return -policies[name]["num_finished"], math.inf if latency is None else latency, name
+
+    return sorted(policies, key=key)
+
+
+def comparison_table(policies: Mapping[str, Mapping[str, Any]], width: int) -> tuple[Table, list[str]]:
+    """A table of the "policies" object, at most `width` characters wide.
+
+    The best value of a column, among the policies that finished the most requests, is bold and carries a `*`;
+    a column in which all agree has no mark.
+
+    Returns:
+        The table, and the headers of columns that the width left out.
+    """
+    names = sorted_names(policies)
+    columns = [c for c in COLUMNS if any(lookup(policies[name], c.path) is not None for name in names)]
+    cells = {column.path: _cells(column, [policies[name] for name in names]) for column in columns}
+    information = [str(policies[name]["information"]) for name in names]
+    widths = {c.path: _width(c.header, cells[c.path]) for c in columns}
+    fixed = _width("policy", names) + _width("lengths", information)
+    gap, shown = _fit(columns, widths, width - fixed)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, gap - 1, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column("policy", no_wrap=True, vertical="bottom")
+    table.add_column("lengths\nknown", no_wrap=True)
+    for column in shown:
+        table.add_column(column.header, justify="right", no_wrap=True)
+    for row, name in enumerate(names):
+        table.add_row(name, information[row], *(_styled(cells[column.path][row]) for column in shown))
+    return table, [_title(column) for column in columns if column not in shown]
+
+
+def _fit(columns: Sequence[Column], widths: Mapping[str, int], space: int) -> tuple[int, list[Column]]:
+    """The widest gap, and the columns, that fit into `space` characters beside the first two columns."""
+    for gap in _GAPS:
+        if sum(widths[c.path] + gap for c in columns) + gap <= space:
+            return gap, list(columns)
+    shown = list(columns)
+    while sum(widths[c.path] + gap for c in shown) + gap > space:
+        victim = max(shown, key=lambda c: c.rank)
+        if victim.rank == 0:
+            break
+        shown.remove(victim)
+    return gap, shown
+
+
+def render_comparison(document: Mapping[str, Any], console: Console) -> None:
+    """Print a `bench` document: caption, table, and what the reader has to know to read it."""
+    policies = document["policies"]
+    table, dropped = comparison_table(policies, console.width)
+    for line in caption(document):
+        console.print(Text(line))
+    console.print()
+    console.print(table)
+    console.print()
+    for line in _footnotes(document, dropped):
+        console.print(Text(line, style="dim"))
+
+
+def render_run(document: Mapping[str, Any], console: Console) -> None:
+    """Print a document with a single policy: one line per figure, distributions in columns."""
+    ((name, figures),) = document["policies"].items()
+    for line in caption(document):
+        console.print(Text(line))
+    console.print(Text(f"policy    {name} (lengths known: {figures['information']})"))
+    console.print()
+    spreads = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False)
+    spreads.add_column("")
+    kinds = ("mean", "p50", "p90", "p99", "max")
+    for kind in kinds:
+        spreads.add_column(kind, justify="right")
+    for label, path in _SPREADS:
+        spreads.add_row(label, *(_significant(lookup(figures, f"{path}.{kind}")) for kind in kinds))
+    console.print(spreads)
+    console.print()
+    for label, path in _TOTALS:
+        value = lookup(figures, path)
+        if value is not None:
+            console.print(Text(f"{label:<26}{_significant(value)}"))
+
+
+_SPREADS = (("latency s", "latency_s"), ("TTFT s", "ttft_s"), ("TPOT s", "tpot_s"), ("gap between tokens s", "itl_s"))
+_TOTALS = (
+    ("requests finished", "num_finished"),
+    ("requests rejected", "num_rejected"),
+    ("makespan s", "makespan_s"),
+    ("busy s", "busy_s"),
+    ("iterations", "num_iterations"),
+    ("preemptions", "num_preemptions"),
+    ("tokens recomputed", "num_recomputed_tokens"),
+    ("output tokens per s", "throughput_tokens_per_s"),
+    ("requests per s", "throughput_requests_per_s"),
+    ("goodput per s", "goodput_per_s"),
+    ("SLO attainment", "slo_attainment"),
+    ("KV utilization", "kv_utilization"),
+    ("GPU cost USD", "gpu_cost_usd"),
+    ("wall s", "wall_s"),
+)
+
+
+def caption(document: Mapping[str, Any]) -> list[str]:
+    """Workload and engine in words."""
+    config = document["config"]
+    requests = config.get("num_requests")
+    span = config.get("span_s")
+    workload = f"workload  {config['workload']}"
+    if requests is not None:
+        workload += f": {requests:,} requests"
+    if span:
+        workload += f" over {span:,.0f} s ({requests / span:.2f} per s)"
+    engine = (
+        f"engine    {config['cost']}, {config['kv_tokens']:,} KV tokens in blocks of {config['block_size']}, "
+        f"at most {config['max_num_batched_tokens']:,} tokens and {config['max_num_seqs']:,} requests per iteration"
+    )
+    lines = [workload, engine]
+    if config.get("slo"):
+        limits = ", ".join(f"{name.upper()} <= {value:g} s" for name, value in config["slo"].items())
+        lines.append(f"SLO       {limits}")
+    return lines
+
+
+def _footnotes(document: Mapping[str, Any], dropped: Sequence[str]) -> list[str]:
+    policies, config = document["policies"], document["config"]
+    lines = ["* best of the column. Means are over finished requests."]
+    if any("ci95" in row for row in policies.values()):
+        lines.append(f"Mean over {config['seeds']} seeds, with the half-width of its 95 % interval after the ±.")
+    shortfalls = {name: row for name, row in policies.items() if row["num_finished"] < row["num_requests"]}
+    if shortfalls:
+        worst = max(shortfalls.values(), key=lambda row: row["num_requests"] - row["num_finished"])
+        rejected = worst["num_rejected"]
+        missing = worst["num_requests"] - worst["num_finished"]
+        lines.append(
+            f"Not all requests finished: {len(shortfalls)} of {len(policies)} policies miss up to {missing:,.0f} "
+            f"({rejected:,.0f} rejected because they can never fit)."
+        )
+    if dropped:
+        lines.append(f"Left out, too wide for this output: {', '.join(dropped)}; --json has everything.")
+    return lines
+
+
+def _title(column: Column) -> str:
+    for path, title in (("latency_s", "latency"), ("ttft_s", "TTFT")):
+        if column.path.startswith(path):
+            return f"{title} {column.path.split('.')[1]}"
+    return column.header.replace("-\n", "").replace("\n", " ")
+
+
+def _width(header: str, cells: Sequence[str]) -> int:
+    return max(len(text) for text in (*header.split("\n"), *cells))
+
+
+def _styled(cell: str) -> Text:
+    return Text(cell, style="bold" if "*" in cell else "")
+
+
+def _cells(column: Column, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    values = [lookup(row, column.path) for row in rows]
+    shown = [None if value is None else value * column.scale for value in values]
+    decimals = _decimals([value for value in shown if value is not None])
+    cells = [_MISSING if value is None else _number(value, column.count, decimals) for value in shown]
+    if column.path.endswith(".mean"):
+        for i, row in enumerate(rows):
+            half = lookup(row, f"ci95.{column.path}")
+            if half is not None:
+                cells[i] += f"±{_number(half * column.scale, column.count, decimals)}"
+    best = _best(column, values, [row["num_finished"] for row in rows])
+    if best:
+        cells = [f"{cell}{'*' if i in best else ' '}" for i, cell in enumerate(cells)]
+    return cells
+
+
+def _best(column: Column, values: Sequence[Any], finished: Sequence[float]) -> set[int]:
+    eligible = {i: v for i, v in enumerate(values) if v is not None and finished[i] == max(finished)}
+    if column.better is None or len(set(eligible.values())) < 2:
+        return set()
+    best = min(eligible.values()) if column.better == "low" else max(eligible.values())
+    return {i for i, value in eligible.items() if value == best}
+
+
+def _decimals(values: Sequence[float]) -> int:
+    """Decimals for a column: two or three digits of its smallest number, about five of its largest."""
+    sizes = [abs(value) for value in values if value]
+    if not sizes:
+        return 0
+    small, large = math.floor(math.log10(min(sizes))), math.floor(math.log10(max(sizes)))
+    return max(0, min(2 - small, 3, 3 - large))
+
+
+def _significant(value: float | int | None) -> str:
+    if value is None:
+        return _MISSING
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.{_decimals([value])}f}"
+
+
+def _number(value: float, count: bool, decimals: int) -> str:
+    if not count:
+        return f"{value:.{decimals}f}"
+    for limit, unit, letter in ((1e8, 1e6, "M"), (1e5, 1e3, "k")):
+        if abs(value) >= limit:
+            return f"{value / unit:.0f}{letter}"
+    return f"{value:.0f}"

@@ -1,0 +1,98 @@
+"""`Block`: a few thousand rows of a trace as arrays, with the checks that every format shares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infermax_gym.workload.columns import Fault
+from infermax_gym.workload.formats import Format
+from infermax_gym.workload.workload import WorkloadError
+
+NUM_ROWS_PER_BLOCK = 32_768
+"""Rows parsed at a time: enough to amortise the work per block, few enough to bound memory."""
+
+MAX_TOKENS = 1_000_000_000
+"""Largest token count accepted; squares of it still fit the engine's 64-bit sums."""
+
+
+@dataclass
+class Block:
+    """Rows of a trace.
+
+    Attributes:
+        lines: line number of each row, from 1, the row at fault included.
+        columns: arrays of shape (n,) by name: `arrival` (in the format's own units; absent if the format has
+            none), `prompt`, `output`, and the names of further `Workload` fields.
+        num_blocks: (n,) int64 prefix blocks of each row; empty if the format has none.
+        prefix_blocks: (sum(num_blocks),) int64 hashes.
+        fault: what is wrong with the first row that could not be parsed; that row and all later ones are not in
+            the arrays.
+    """
+
+    lines: Sequence[int]
+    columns: dict[str, NDArray[Any]]
+    num_blocks: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    prefix_blocks: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    fault: Fault | None = None
+
+    def __len__(self) -> int:
+        return len(self.columns["prompt"])
+
+    def take(self, rows: NDArray[np.bool_]) -> Block:
+        """The rows of a (n,) mask, without their line numbers."""
+        columns = {name: values[rows] for name, values in self.columns.items()}
+        if not len(self.num_blocks):
+            return Block((), columns)
+        hashes = self.prefix_blocks[np.repeat(rows, self.num_blocks)]
+        return Block((), columns, self.num_blocks[rows], hashes)
+
+
+def check(block: Block, trace: Format, path: object, previous_arrival: float) -> None:
+    """Raise the first fault of a block.
+
+    Args:
+        block: rows as parsed.
+        trace: their format.
+        path: of the file, for the error.
+        previous_arrival: arrival of the last row before the block, in the format's units; -inf for none.
+
+    Raises:
+        WorkloadError: `path:line: ...` for the first row that could not be parsed, has a token count out of range, or
+            arrives at a negative time or before the row above it.
+    """
+    faults = [_count_fault(block, trace, name) for name in ("prompt", "output")]
+    if "arrival" in block.columns:
+        faults.append(_arrival_fault(block, trace, previous_arrival))
+    found = [fault for fault in (*faults, block.fault) if fault is not None]
+    if found:
+        first = min(found)
+        raise WorkloadError(f"{path}:{block.lines[first.row]}: {first.message}")
+
+
+def _count_fault(block: Block, trace: Format, name: str) -> Fault | None:
+    counts = block.columns[name]
+    lowest = 0 if trace.drops_empty else 1
+    bad = np.flatnonzero((counts < lowest) | (counts > MAX_TOKENS))
+    if not bad.size:
+        return None
+    row, count = int(bad[0]), int(counts[bad[0]])
+    limit = f"at least {lowest}" if count < lowest else f"at most {MAX_TOKENS}"
+    return Fault(row, f"{getattr(trace, name)} is {count}; expected {limit}")
+
+
+def _arrival_fault(block: Block, trace: Format, previous: float) -> Fault | None:
+    arrival = block.columns["arrival"]
+    before = np.concatenate(([previous], arrival[:-1]))
+    bad = np.flatnonzero((arrival < 0) | (arrival < before))
+    if not bad.size:
+        return None
+    row = int(bad[0])
+    if arrival[row] < 0:
+        return Fault(row, f"arrives at {arrival[row]}; expected a time that is not negative")
+    late_s = (before[row] - arrival[row]) / trace.ticks_per_s
+    return Fault(row, f"arrives {late_s:.6g} s before the row above; expected rows in order of arrival")

@@ -1,0 +1,153 @@
+"""The shape of the house: who may import whom, how large files grow, what an import costs."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+LIBRARY = ROOT / "infermax_gym"
+PACKAGES = ("infermax_gym", "baselines", "agents")
+
+# What each part may import of the project. `compile` says how functions are compiled; everybody may use it.
+_BELOW_ENGINE = {"compile", "cost", "workload"}
+_BELOW_ENVS = _BELOW_ENGINE | {"engine"}
+_BELOW_EVALUATION = _BELOW_ENVS | {"cluster", "envs"}
+_BELOW_VIEWER = _BELOW_EVALUATION | {"evaluation"}
+MAY_IMPORT = {
+    "compile": set(),
+    "cost": {"compile"},
+    "workload": {"compile"},
+    "engine": _BELOW_ENGINE,
+    "cluster": _BELOW_ENVS,
+    "envs": _BELOW_ENVS | {"cluster"},
+    "evaluation": _BELOW_EVALUATION,
+    "viewer": _BELOW_VIEWER,
+    "__init__": _BELOW_VIEWER,
+    "cli": {*_BELOW_VIEWER, "viewer", "baselines", "agents"},
+    "__main__": {"cli"},
+    "baselines": _BELOW_ENVS | {"cluster"},
+    "agents": {*_BELOW_VIEWER, "viewer", "baselines"},
+}
+
+CORE_DEPENDENCIES = {"numpy", "numba", "gymnasium", "rich", "typer"}
+# Optional dependencies, and the folders that may import them.
+OPTIONAL_DEPENDENCIES = {
+    "matplotlib": "infermax_gym/viewer/",
+    "ortools": "baselines/optimum/",
+    "torch": "agents/",
+    "stable_baselines3": "agents/",
+    "sb3_contrib": "agents/",
+    "safetensors": "agents/",
+    "cma": "agents/",
+    "tensorboard": "agents/",
+    "tqdm": "agents/",
+}
+
+
+def tracked(*patterns: str) -> list[Path]:
+    """Files that git knows, or is about to know."""
+    listing = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *patterns],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [path for line in listing.stdout.splitlines() if (path := ROOT / line).is_file()]
+
+
+def modules() -> list[Path]:
+    return [path for path in tracked("*.py") if path.relative_to(ROOT).parts[0] in PACKAGES]
+
+
+def part_of(path: Path) -> str:
+    """The part of the house that a file belongs to, such as `engine` or `baselines`."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return parts[1] if parts[0] == "infermax_gym" else parts[0]
+
+
+def imported(path: Path) -> set[str]:
+    """Dotted names that a file imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import; write the full name"
+            base = node.module or ""
+            if base == "infermax_gym":  # `from infermax_gym import engine` imports a part
+                names.update(f"{base}.{alias.name}" for alias in node.names)
+            else:
+                names.add(base)
+    return names
+
+
+def project_parts(names: set[str]) -> set[str]:
+    parts = set()
+    for name in names:
+        top, _, rest = name.partition(".")
+        if top == "infermax_gym" and rest:
+            parts.add(rest.split(".")[0])
+        elif top in ("baselines", "agents"):
+            parts.add(top)
+    return parts
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_dependency_direction(path: Path) -> None:
+    part = part_of(path)
+    assert part in MAY_IMPORT, f"{part} is no part of the house yet; say here what it may import"
+    known = {name for name in project_parts(imported(path)) if name in MAY_IMPORT}
+    forbidden = known - MAY_IMPORT[part] - {part}
+    assert not forbidden, f"{path.relative_to(ROOT)}: {part} must not import {', '.join(sorted(forbidden))}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_third_party_imports(path: Path) -> None:
+    where = path.relative_to(ROOT).as_posix()
+    for name in {name.partition(".")[0] for name in imported(path)}:
+        if name in sys.stdlib_module_names or name in PACKAGES or name in CORE_DEPENDENCIES:
+            continue
+        assert name in OPTIONAL_DEPENDENCIES, f"{where}: {name} is not a dependency"
+        assert where.startswith(OPTIONAL_DEPENDENCIES[name]), f"{where}: only {OPTIONAL_DEPENDENCIES[name]} has {name}"
+
+
+def test_no_file_is_too_long() -> None:
+    long = {str(p.relative_to(ROOT)): n for p in tracked("*.py") if (n := len(p.read_text().splitlines())) > 500}
+    assert not long, f"over 500 lines: {long}"
+
+
+def test_packages_are_type_checked() -> None:
+    """A package that mypy does not know would go unchecked without anybody noticing."""
+    checked = re.search(r"^packages = \[(.*)\]$", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert checked is not None
+    for package in PACKAGES:
+        if tracked(f"{package}/*.py"):
+            assert f'"{package}"' in checked.group(1), f"add {package} to [tool.mypy] packages"
+
+
+def test_no_machine_paths() -> None:
+    """A path of somebody's machine works nowhere else."""
+    pattern = re.compile(r"(?<![\w.~/-])/(?:home|root|work|Users|opt|mnt|tmp)/\w")
+    found = []
+    for path in tracked():
+        if path.suffix in {".csv", ".jsonl", ".safetensors", ".png", ".gz", ".npz"}:
+            continue
+        for number, line in enumerate(path.read_text(encoding="utf-8", errors="ignore").splitlines(), 1):
+            if pattern.search(line):
+                found.append(f"{path.relative_to(ROOT)}:{number}")
+    assert not found, found
+
+
+def test_import_is_light() -> None:
+    """The optional dependencies are met where they are used, and not by importing the package."""
+    heavy = ("torch", "stable_baselines3", "ortools", "matplotlib", "scipy", "pandas", "baselines", "agents")
+    code = f"import sys, infermax_gym; print([name for name in {heavy!r} if name in sys.modules])"
+    seen = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert seen.stdout.strip() == "[]"
