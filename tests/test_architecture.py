@@ -14,15 +14,18 @@ ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = ROOT / "infermax_gym"
 PACKAGES = ("infermax_gym", "baselines", "agents")
 
-# What each part may import of the project. `compile` says how functions are compiled; everybody may use it.
-_BELOW_ENGINE = {"compile", "cost", "workload"}
+# What each part may import of the project. `compile` and `streams` say how functions are compiled and how seeds
+# split; everybody may use them.
+_GROUND = {"compile", "streams"}
+_BELOW_ENGINE = _GROUND | {"cost", "workload"}
 _BELOW_ENVS = _BELOW_ENGINE | {"engine"}
 _BELOW_EVALUATION = _BELOW_ENVS | {"cluster", "envs"}
 _BELOW_VIEWER = _BELOW_EVALUATION | {"evaluation"}
 MAY_IMPORT = {
     "compile": set(),
-    "cost": {"compile"},
-    "workload": {"compile"},
+    "streams": set(),
+    "cost": _GROUND,
+    "workload": _GROUND,
     "engine": _BELOW_ENGINE,
     "cluster": _BELOW_ENVS,
     "envs": _BELOW_ENVS | {"cluster"},

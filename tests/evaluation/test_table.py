@@ -1,0 +1,129 @@
+"""The table for people: order, marks, widths."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from infermax_gym.evaluation.table import render_comparison, render_run, sorted_names
+
+CONFIG = {
+    "workload": "toy",
+    "num_requests": 10,
+    "span_s": 5.0,
+    "cost": "llama2-7b-a100",
+    "kv_tokens": 100_000,
+    "block_size": 16,
+    "max_num_batched_tokens": 512,
+    "max_num_seqs": 256,
+    "slo": {"ttft": 2.0},
+    "seeds": 3,
+}
+
+
+def figures(latency: float | None, **more: Any) -> dict[str, Any]:
+    spread = {"mean": latency, "p50": latency, "p90": latency, "p99": latency, "max": latency}
+    return {
+        "information": "none",
+        "num_requests": 10,
+        "num_finished": 10,
+        "num_rejected": 0,
+        "makespan_s": 12.5,
+        "busy_s": 10.0,
+        "num_iterations": 300,
+        "num_preemptions": 123_456,
+        "num_recomputed_tokens": 123_456_789,
+        "ttft_s": spread,
+        "tpot_s": dict.fromkeys(spread, 0.0251),
+        "itl_s": spread,
+        "latency_s": spread,
+        "throughput_tokens_per_s": 1234.5,
+        "throughput_requests_per_s": 2.0,
+        "goodput_per_s": 1.5,
+        "slo_attainment": 0.75,
+        "kv_utilization": 0.5,
+        "gpu_cost_usd": None,
+        "wall_s": 0.01,
+        **more,
+    }
+
+
+def render(policies: dict[str, Any], width: int = 120, **config: Any) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    render_comparison({"config": {**CONFIG, **config}, "policies": policies}, console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def row(text: str, name: str) -> list[str]:
+    (line,) = (line for line in text.splitlines() if line.startswith(name))
+    return line.split()
+
+
+def test_rows_come_by_latency_and_the_best_is_marked() -> None:
+    text = render({"slow": figures(20.0), "fast": figures(10.0)})
+    assert text.index("fast") < text.index("slow")
+    assert row(text, "fast")[2:4] == ["10.0*", "10.0*"]
+    assert "*" not in "".join(row(text, "slow"))
+
+
+def test_columns_without_a_difference_have_no_mark() -> None:
+    assert row(render({"slow": figures(20.0), "fast": figures(10.0)}), "fast")[6] == "25.1"
+    assert "*" not in render({"only": figures(20.0)}).split("* best")[0]
+
+
+def test_a_policy_that_leaves_requests_out_cannot_win() -> None:
+    policies = {"picky": figures(1.0, num_finished=2, num_rejected=8), "whole": figures(10.0), "slow": figures(11.0)}
+    assert sorted_names(policies) == ["whole", "slow", "picky"]
+    text = render(policies)
+    assert "*" not in "".join(row(text, "picky"))
+    assert "1 of 3 policies miss up to 8 (8 rejected" in text
+
+
+def test_missing_figures_are_shown_as_missing() -> None:
+    assert row(render({"none": figures(None), "one": figures(1.0)}), "none")[2] == "-"
+
+
+def test_large_counts_are_shortened() -> None:
+    text = render({"a": figures(1.0)})
+    assert "123k" in text
+    assert "123M" in text
+
+
+def test_intervals_are_shown() -> None:
+    ci95 = {"latency_s": {"mean": 0.52}, "ttft_s": {"mean": 0.5}, "tpot_s": {"mean": 0.001}}
+    text = render({"a": figures(10.0, ci95=ci95)})
+    assert "10.0±0.5" in text
+    assert "3 seeds" in text
+
+
+@pytest.mark.parametrize("width", [70, 80, 100, 120, 200])
+def test_no_line_is_wider_than_the_output(width: int) -> None:
+    text = render({"infermax-srf-histogram": figures(1234.5), "b": figures(1.0)}, width)
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= width
+    assert "…" not in text
+    assert ("--json has everything" in " ".join(text.split())) == (width < 110)
+
+
+def test_no_colour_codes_when_piped() -> None:
+    assert "\x1b" not in render({"slow": figures(20.0), "fast": figures(10.0)})
+
+
+def test_caption_states_the_cell() -> None:
+    text = render({"a": figures(1.0)})
+    assert "toy: 10 requests over 5 s (2.00 per s)" in text
+    assert "100,000 KV tokens in blocks of 16" in text
+    assert "TTFT <= 2 s" in text
+
+
+def test_one_run_is_shown_in_full() -> None:
+    console = Console(file=io.StringIO(), width=100)
+    render_run({"config": CONFIG, "policies": {"fast": figures(10.0)}}, console)
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    assert "fast (lengths known: none)" in text
+    assert "iterations                300" in text
+    assert "GPU cost" not in text
