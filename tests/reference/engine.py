@@ -18,6 +18,9 @@ from tests.reference.request import Request
 from tests.reference.result import Books, Iteration, ReferenceResult, collect_result
 from tests.reference.state import Decision, Engine
 
+MOST_EMPTY_IN_A_ROW = 10_000
+"""Decisions without a batch after which a run is given up; the specification sets no limit."""
+
 
 def simulate_reference(
     workload: Workload, config: EngineConfig, policy: Policy, predicted: np.ndarray | None = None
@@ -31,7 +34,8 @@ def simulate_reference(
         predicted: (n,) output length predicted for each request; zeros where the policy does not ask.
 
     Raises:
-        RuntimeError: requests wait, and neither an arrival nor a preemption will change that.
+        RuntimeError: requests wait, and the policy starts none of them; or it goes on preempting and resuming
+            without ever computing anything.
     """
     return _Run(workload, config, policy, predicted).to_the_end()
 
@@ -46,6 +50,7 @@ class _Run:
         self.to_come = list(self.requests)
         self.books = Books()
         self.swapped_tokens = 0  # since the last iteration, for the next one to bear
+        self.empty_in_a_row = 0
 
     def to_the_end(self) -> ReferenceResult:
         """The section "Clock"."""
@@ -59,12 +64,19 @@ class _Run:
             if decision.batch:
                 self.iterate(decision)
             elif decision.preempted or decision.num_resumed:
-                self.books.empty_decisions.append((len(self.books.schedule), _numbers(decision.preempted)))
+                self.note_empty(decision)
             elif self.to_come:
                 engine.clock_s = self.to_come[0].arrival_s
             else:
                 raise RuntimeError("requests wait, but the policy starts none of them")
         return collect_result(self.requests, self.books, engine.N)
+
+    def note_empty(self, decision: Decision) -> None:
+        """Book a decision without a batch; the next one comes at the same clock."""
+        self.books.empty_decisions.append((len(self.books.schedule), _numbers(decision.preempted)))
+        self.empty_in_a_row += 1
+        if self.empty_in_a_row > MOST_EMPTY_IN_A_ROW:
+            raise RuntimeError("the policy preempts and resumes requests without end, and computes nothing")
 
     def take_arrivals(self) -> None:
         """Arrivals up to now join the queue, or are rejected if they can never fit."""
@@ -91,6 +103,7 @@ class _Run:
         self.books.busy_s += duration_s
         self.books.block_seconds += (engine.N - engine.free) * duration_s
         self.swapped_tokens = 0
+        self.empty_in_a_row = 0
         remember(engine, decision, duration_s)
         advance(engine, decision.batch, start_s)
 
