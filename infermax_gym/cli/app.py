@@ -64,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = app(args=None if arguments is None else list(arguments), prog_name="infermax", standalone_mode=False)
         sys.stdout.flush()
+        if code == EXIT_INTERRUPTED:  # how some versions of typer put KeyboardInterrupt
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else EXIT_OK
     except Interrupted as interruption:
         return _end(EXIT_INTERRUPTED, f"interrupted: {interruption}")

@@ -1,0 +1,45 @@
+"""A small trace, and the command line run in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from infermax_gym.cli import main
+
+NUM_REQUESTS = 30
+
+
+class Outcome(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Outcome]
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs `infermax` with arguments, each turned into text."""
+
+    def run(*arguments: object) -> Outcome:
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return Outcome(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Path:
+    """A trace file in the project's own format that makes a cache of 1,000 tokens preempt."""
+    path = tmp_path / "trace.csv"
+    rows = [f"{0.1 * i:.1f},{17 + 13 * i % 300},{1 + 29 * i % 120}" for i in range(NUM_REQUESTS)]
+    path.write_text("arrival_s,num_prompt_tokens,num_output_tokens\n" + "\n".join(rows) + "\n")
+    return path

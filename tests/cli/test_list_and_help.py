@@ -1,0 +1,90 @@
+"""`infermax list`, the help, and the command as a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from infermax_gym.cli import options
+from infermax_gym.engine import EngineConfig
+from tests.cli.conftest import Command
+
+KINDS = ("policies", "costs", "workloads", "envs", "agents")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_lists(command: Command, kind: str) -> None:
+    code, out, err = command("list", kind, "--json")
+    assert (code, err) == (0, "")
+    document = json.loads(out)
+    assert document["schema"] == 1
+    names = [row["name"] for row in document[kind]]
+    assert len(set(names)) == len(names)
+    code, out, err = command("list", kind)
+    assert (code, err) == (0, "")
+    assert all(name in out for name in names)
+    assert out
+
+
+def test_policies_are_described(command: Command) -> None:
+    for row in json.loads(command("list", "policies", "--json").out)["policies"]:
+        assert row["information"] in ("none", "bound", "predicted", "oracle")
+        assert row["note"], row["name"]
+        assert row["source"], row["name"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"], ["bench", "--help"], ["simulate", "-h"], ["list", "-h"]])
+def test_help(command: Command, arguments: list[str]) -> None:
+    code, out, err = command(*arguments)
+    assert (code, err) == (0, "")
+    assert "Usage: infermax" in out
+
+
+@pytest.mark.parametrize(
+    ("option", "field"),
+    [
+        (options.KvTokens, "num_kv_tokens"),
+        (options.BlockSize, "block_size"),
+        (options.MaxNumBatchedTokens, "max_num_batched_tokens"),
+        (options.MaxNumSeqs, "max_num_seqs"),
+    ],
+)
+def test_help_shows_the_defaults_of_the_engine(option: object, field: str) -> None:
+    (metadata,) = option.__metadata__  # type: ignore[attr-defined]
+    assert metadata.show_default == str(getattr(EngineConfig(), field))
+
+
+def test_help_shows_the_default_cost() -> None:
+    (metadata,) = options.Cost.__metadata__  # type: ignore[attr-defined]
+    assert metadata.show_default == EngineConfig().cost.name
+
+
+def run(*arguments: str, **more: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "infermax_gym", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, **more)  # type: ignore[call-overload,no-any-return]
+
+
+def test_module_is_the_command() -> None:
+    outcome = run("list", "costs", "--json")
+    assert (outcome.returncode, outcome.stderr) == (0, "")
+    assert json.loads(outcome.stdout)["costs"]
+
+
+def test_process_reports_bad_input() -> None:
+    outcome = run("bench", "--workload", "no-such-workload")
+    assert (outcome.returncode, outcome.stdout) == (2, "")
+    assert outcome.stderr.count("\n") == 1
+
+
+def test_a_reader_may_leave_early() -> None:
+    """`infermax list policies | head -1` ends without complaint."""
+    code = "import sys; from infermax_gym.cli import main; sys.exit(main(['list', 'policies', '--json']))"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    errors = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(timeout=120), errors) == (0, "")
