@@ -1,0 +1,60 @@
+"""Where requests come from: traces, generators and presets, all as a `Workload`.
+
+Start with `load_workload`, which takes the name of a preset or the path of a trace. Behind it:
+
+- `workload`: `Workload`, the requests of a run as immutable arrays, with windows and changes of rate.
+- `reader`: `read_workload`, a trace file of any known format; `formats` is the table of formats, `columns` what their
+  cells hold, `blocks` the checks that all of them share, `csv_reader` and `jsonl_reader` the two syntaxes, `source`
+  the file itself.
+- `writer`: `write_workload`, the project's own CSV.
+- `arrivals`, `changing_rates`: when requests arrive.
+- `lengths`: how many tokens they have.
+- `presets`: `PRESETS` and `make_workload`; `fitted` holds the parameters of those fitted to public traces.
+- `load`: `load_workload`.
+"""
+
+from infermax_gym.workload.arrivals import AllAtOnce, Arrivals, Gamma, Poisson
+from infermax_gym.workload.changing_rates import Diurnal, Modulated, OnOff, Silences
+from infermax_gym.workload.lengths import (
+    Constant,
+    Joint,
+    Lengths,
+    LengthSample,
+    LogNormal,
+    Marginal,
+    Mixture,
+    Quantiles,
+)
+from infermax_gym.workload.load import load_workload
+from infermax_gym.workload.presets import PRESETS, RequestClass, WorkloadPreset, make_workload
+from infermax_gym.workload.reader import read_workload
+from infermax_gym.workload.workload import Workload, WorkloadError
+from infermax_gym.workload.writer import write_workload
+
+__all__ = [
+    "PRESETS",
+    "AllAtOnce",
+    "Arrivals",
+    "Constant",
+    "Diurnal",
+    "Gamma",
+    "Joint",
+    "LengthSample",
+    "Lengths",
+    "LogNormal",
+    "Marginal",
+    "Mixture",
+    "Modulated",
+    "OnOff",
+    "Poisson",
+    "Quantiles",
+    "RequestClass",
+    "Silences",
+    "Workload",
+    "WorkloadError",
+    "WorkloadPreset",
+    "load_workload",
+    "make_workload",
+    "read_workload",
+    "write_workload",
+]

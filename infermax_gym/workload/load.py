@@ -1,0 +1,63 @@
+"""`load_workload`: the one entry point for a preset's name or a trace's path."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from infermax_gym.workload.presets import PRESETS, make_workload
+from infermax_gym.workload.reader import check_selection, read_workload, retimed
+from infermax_gym.workload.workload import Workload, WorkloadError
+
+NUM_REQUESTS = 1_000
+"""Requests that a preset makes unless told otherwise."""
+
+
+def load_workload(
+    name_or_path: str | Path,
+    *,
+    num_requests: int = NUM_REQUESTS,
+    skip: int = 0,
+    first: int | None = None,
+    time_scale: float = 1.0,
+    rate: float | None = None,
+    seed: int = 0,
+) -> Workload:
+    """Requests from a preset or from a trace file.
+
+    Args:
+        name_or_path: a key of `PRESETS`, else the path of a trace (see `read_workload`).
+        num_requests: how many requests a preset makes after the skipped ones, unless `first` says; files ignore it.
+        skip: requests to leave out at the beginning.
+        first: how many requests to keep at most.
+        time_scale: factor on the arrival times; below 1 raises the load.
+        rate: stretch the arrivals of the requests kept to this mean rate, in requests per second.
+        seed: of everything random.
+
+    Raises:
+        WorkloadError: neither a preset nor a usable trace, or an option is out of range; one line.
+    """
+    name = os.fspath(name_or_path)
+    if name not in PRESETS:
+        if isinstance(name_or_path, str) and not _looks_like_path(name):
+            raise WorkloadError(_unknown(name))
+        return read_workload(name_or_path, skip=skip, first=first, time_scale=time_scale, rate=rate, seed=seed)
+    check_selection(skip, first, time_scale, rate)
+    count = num_requests if first is None else first
+    if count < 1:
+        raise WorkloadError(f"num_requests must be at least 1, got {count}")
+    workload = make_workload(name, skip + count, seed=seed).window(skip, count)
+    chosen = {"skip": skip, "first": first, "time_scale": time_scale, "rate": rate}
+    return retimed(replace(workload, metadata={**workload.metadata, **chosen}), time_scale, rate)
+
+
+def _looks_like_path(name: str) -> bool:
+    return os.sep in name or bool(Path(name).suffix) or Path(name).exists()
+
+
+def _unknown(name: str) -> str:
+    close = difflib.get_close_matches(name.lower(), PRESETS, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]}? " if close else ""
+    return f"no workload is called {name!r}; {hint}Presets are {', '.join(PRESETS)}; anything else must be a trace file"

@@ -1,0 +1,163 @@
+"""Workloads that come with the package, and `make_workload`, which draws requests from one of them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infermax_gym.workload.arrivals import AllAtOnce, Arrivals, Poisson
+from infermax_gym.workload.fitted import fitted_arrivals, fitted_lengths
+from infermax_gym.workload.lengths import Joint, Lengths, LogNormal, Mixture
+from infermax_gym.workload.reader import check_selection, retimed, workload_stream
+from infermax_gym.workload.workload import Workload, WorkloadError
+
+
+@dataclass(frozen=True)
+class RequestClass:
+    """A kind of request in a mixture, with the limits its users expect.
+
+    Attributes:
+        name: of the SLO class.
+        ttft_slo_s: limit on the time to first token.
+        tpot_slo_s: limit on the time per output token.
+    """
+
+    name: str
+    ttft_slo_s: float
+    tpot_slo_s: float
+
+
+@dataclass(frozen=True)
+class WorkloadPreset:
+    """A recipe for requests.
+
+    Attributes:
+        name: kebab-case.
+        summary: what the traffic is, in one line.
+        arrivals: makes the arrival process (a function, so that nothing is read before it is needed).
+        lengths: makes the length distribution.
+        classes: of the components of a mixture, in its order; empty if all requests are alike.
+    """
+
+    name: str
+    summary: str
+    arrivals: Callable[[], Arrivals]
+    lengths: Callable[[], Lengths]
+    classes: tuple[RequestClass, ...] = ()
+
+
+# Short prompts, long and heavy-tailed outputs. The largest output keeps a request within 20k tokens of KV memory.
+_REASONING = Joint(
+    prompt=LogNormal(mean=150.0, sigma=0.5, low=8, high=2_048),
+    output=LogNormal(mean=1_500.0, sigma=1.0, low=1, high=16_384),
+)
+
+
+def _mixed() -> Mixture:
+    return Mixture((0.5, 0.3, 0.2), (fitted_lengths("azure-conv"), fitted_lengths("azure-code"), _REASONING))
+
+
+_MIXED_CLASSES = (
+    RequestClass("chat", ttft_slo_s=2.0, tpot_slo_s=0.1),
+    RequestClass("code", ttft_slo_s=1.0, tpot_slo_s=0.1),
+    RequestClass("reasoning", ttft_slo_s=5.0, tpot_slo_s=0.2),
+)
+
+
+def _fitted(name: str, summary: str, arrivals: Callable[[], Arrivals] | None = None) -> WorkloadPreset:
+    process = arrivals or functools.partial(fitted_arrivals, name)
+    return WorkloadPreset(name, summary, process, functools.partial(fitted_lengths, name))
+
+
+PRESETS: dict[str, WorkloadPreset] = {
+    preset.name: preset
+    for preset in (
+        _fitted("azure-conv", "chat: medium prompts, outputs of some 200 tokens; fitted to Azure 2023 conversation"),
+        _fitted("azure-code", "code completion: long prompts, short outputs, bursts; fitted to Azure 2023 code"),
+        _fitted("mooncake-conversation", "chat with very long contexts; fitted to Mooncake's conversation trace"),
+        _fitted(
+            "long-document",
+            "summaries of papers, Poisson arrivals; lengths fitted to arXiv summarisation",
+            lambda: Poisson(1.0),
+        ),
+        WorkloadPreset(
+            "reasoning",
+            "short prompts, long heavy-tailed outputs (log-normal, mean 1,500 tokens, sigma 1), Poisson arrivals",
+            lambda: Poisson(1.0),
+            lambda: _REASONING,
+        ),
+        WorkloadPreset(
+            "rollouts",
+            "the lengths of reasoning as one batch, all at time 0, as in reinforcement learning of a model",
+            AllAtOnce,
+            lambda: _REASONING,
+        ),
+        WorkloadPreset(
+            "mixed",
+            "50 % chat, 30 % code, 20 % reasoning with limits of their own, Poisson arrivals",
+            lambda: Poisson(3.0),
+            _mixed,
+            _MIXED_CLASSES,
+        ),
+    )
+}
+"""Every preset by name."""
+
+
+def make_workload(
+    name: str, num_requests: int, *, seed: int, rate: float | None = None, time_scale: float = 1.0
+) -> Workload:
+    """Draw requests from a preset.
+
+    The same arguments give the same bytes in every process. Without `rate`, a shorter workload is the beginning of
+    a longer one with the same seed.
+
+    Args:
+        name: a key of `PRESETS`.
+        num_requests: how many, at least 1.
+        seed: of the `workload` stream.
+        rate: stretch the arrivals so that their mean rate is exactly this, in requests per second.
+        time_scale: factor on the arrival times (instead of `rate`); below 1 raises the load.
+
+    Raises:
+        WorkloadError: there is no such preset, or an argument is out of range.
+
+    Example:
+        >>> from infermax_gym.workload import make_workload
+        >>> len(make_workload("azure-conv", 100, seed=0, rate=6.0))
+        100
+    """
+    if name not in PRESETS:
+        raise WorkloadError(f"no preset is called {name!r}; presets are {', '.join(PRESETS)}")
+    if num_requests < 1:
+        raise WorkloadError(f"num_requests must be at least 1, got {num_requests}")
+    check_selection(0, None, time_scale, rate)
+    preset = PRESETS[name]
+    arrivals_rng, lengths_rng = workload_stream(seed).spawn(2)
+    lengths = preset.lengths().sample(lengths_rng, num_requests)
+    workload = Workload(
+        arrival_s=preset.arrivals().sample(arrivals_rng, num_requests),
+        num_prompt_tokens=lengths.num_prompt_tokens,
+        num_output_tokens=lengths.num_output_tokens,
+        **_class_fields(preset, lengths.component),
+        name=name,
+        metadata={"preset": name, "num_requests": num_requests, "seed": seed, "time_scale": time_scale, "rate": rate},
+    )
+    return retimed(workload, time_scale, rate)
+
+
+def _class_fields(preset: WorkloadPreset, component: NDArray[np.int64]) -> dict[str, Any]:
+    """`Workload` arguments that say to which class each request belongs."""
+    if not preset.classes:
+        return {}
+    return {
+        "slo_class": component,
+        "slo_class_names": tuple(item.name for item in preset.classes),
+        "ttft_slo_s": np.array([item.ttft_slo_s for item in preset.classes])[component],
+        "tpot_slo_s": np.array([item.tpot_slo_s for item in preset.classes])[component],
+    }
