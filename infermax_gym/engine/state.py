@@ -35,8 +35,9 @@ REQUEST = np.dtype(
         ("place", "i1"),
         ("in_prefill", "i1"),
         ("on_host", "i1"),
+        ("grouped", "i1"),  # computed and generated are stored minus the group's tick
+        ("fresh", "i1"),  # in the group, but not yet run with it
         ("prompt", "i8"),  # I
-        ("max_gap_s", "f8"),  # largest inter-token gap so far
         ("first_scheduled_s", "f8"),
         ("first_token_s", "f8"),
         ("finish_s", "f8"),
@@ -53,6 +54,7 @@ REQUEST = np.dtype(
 )
 
 # The arrays of an engine, besides its record.
+LOG_ARRAYS = ("gaps", "gap_counts", "spans", "ends", "members", "victims")
 ARRAYS = (
     "req",
     "tree",
@@ -62,11 +64,13 @@ ARRAYS = (
     "keys",
     "ids",
     "phases",
+    "fresh",
     "histogram",
     "skipped",
     "preempted",
     "theta",
     "term_end",
+    *LOG_ARRAYS,
 )
 
 _KNOBS: list[Any] = [
@@ -141,6 +145,17 @@ CORE = np.dtype(
         ("num_decodes", "i8"),
         ("decode_context", "i8"),
         ("swapped_tokens", "i8"),
+        # the lock-step group (kernel.group)
+        ("lockstep", "i8"),  # whether decodes may be grouped
+        ("tick", "i8"),
+        ("group_size", "i8"),
+        ("group_context", "i8"),  # sum of resident tokens
+        ("group_ends", "i8"),  # no member finishes before this tick
+        ("group_roomy_until", "i8"),  # until this tick `phases` holds every member that may need a block
+        ("group_last_s", "f8"),  # when the group last emitted
+        ("group_runs", "i8"),  # the group is part of the batch being built
+        ("group_slot", "i8"),  # and stands before this entry of it
+        ("num_fresh", "i8"),
         # memory of the policy
         ("front_key", "f8"),  # FIFO key of the last request put in front
         ("run_unsorted", "i8"),  # the running list may not be in order of arrival
@@ -162,6 +177,15 @@ CORE = np.dtype(
         ("list_size", "i8"),
         ("num_leaves", "i8"),
         ("kinetic", "i8"),  # queue keys move with the clock
+        # what is written down as the run goes; the caller empties it when it is full
+        ("num_gaps", "i8"),
+        ("num_spans", "i8"),
+        ("num_members", "i8"),
+        ("num_victims", "i8"),
+        ("gaps_size", "i8"),
+        ("spans_size", "i8"),  # 0 unless the schedule is recorded
+        ("members_size", "i8"),
+        ("victims_size", "i8"),
         ("num_forms", "i8"),
         ("num_terms", "i8"),
         ("preempted_size", "i8"),
@@ -171,6 +195,7 @@ CORE = np.dtype(
 )
 
 NUM_BUCKETS = 64
+_LOG_ITERATIONS = 1 << 15
 
 
 class Engine:
@@ -185,11 +210,17 @@ class Engine:
             run (list_size,) int64, the running list;
             batch (list_size, 2) int64, (request, tokens) in the order granted;
             keys (list_size,) float64, ids (list_size,) int64, skipped (max_skips + 1,) int64,
-            phases (block_size,) int64: scratch;
+            fresh (list_size,) int64: scratch;
+            phases (block_size,) int64, members of the lock-step group by when they need a block;
             histogram (64, 2) int64, count and sum of I + O of finished requests by floor(log2 I);
             preempted (preempted_size,) int64, requests preempted since the last recorded iteration, counted by
             element 0;
-            theta (num_forms, 9) float64 and term_end (num_terms,) int64, the cost model.
+            theta (num_forms, 9) float64 and term_end (num_terms,) int64, the cost model;
+            gaps (gaps_size,) float64 seconds and gap_counts (gaps_size,) int64: that many tokens came that long
+            after their request's previous one;
+            spans (spans_size, 2) float64, start and end of each iteration, and ends (spans_size, 2) int64, where
+            its entries end in members (members_size, 2) int64, (request, tokens), and victims (victims_size,)
+            int64: the schedule, if it is recorded.
     """
 
     def __init__(self, record: Any, arrays: dict[str, NDArray[Any]]) -> None:
@@ -219,7 +250,12 @@ def power_of_two_at_least(value: int) -> int:
 
 
 def allocate(
-    workload: Workload, config: EngineConfig, policy: Policy, predicted: NDArray[Any] | None = None
+    workload: Workload,
+    config: EngineConfig,
+    policy: Policy,
+    predicted: NDArray[Any] | None = None,
+    *,
+    record_schedule: bool = False,
 ) -> Engine:
     """A fresh engine before the first arrival.
 
@@ -228,6 +264,7 @@ def allocate(
         config: the replica.
         policy: the scheduler.
         predicted: (n,) predicted output tokens for policies that use predictions, else None.
+        record_schedule: whether every iteration is written down (its decodes are then served one by one).
 
     Raises:
         ValueError: `predicted` has another length or holds a number that is not finite and at least 1.
@@ -253,15 +290,34 @@ def allocate(
         "keys": np.zeros(seats + 1),
         "ids": np.zeros(seats + 1, np.int64),
         "phases": np.zeros(config.block_size, np.int64),
+        "fresh": np.zeros(seats + 1, np.int64),
         "histogram": np.zeros((NUM_BUCKETS, 2), np.int64),
         "skipped": np.zeros(policy.max_skips + 1, np.int64),
         "preempted": np.zeros(4 * seats + 8, np.int64),
         "theta": theta,
         "term_end": term_end,
+        **_log(core, seats, record_schedule),
     }
     arrays["valid"][0] = -np.inf
     arrays["valid"][1] = np.inf
     return Engine(core, arrays)
+
+
+def _log(core: Any, seats: int, record_schedule: bool) -> dict[str, NDArray[Any]]:
+    spans = _LOG_ITERATIONS if record_schedule else 0
+    core["lockstep"] = not record_schedule
+    core["gaps_size"] = _LOG_ITERATIONS + 2 * seats
+    core["spans_size"] = spans
+    core["members_size"] = 4 * spans + 2 * seats if record_schedule else 0
+    core["victims_size"] = spans + 8 * seats + 16 if record_schedule else 0
+    return {
+        "gaps": np.zeros(int(core["gaps_size"][0])),
+        "gap_counts": np.zeros(int(core["gaps_size"][0]), np.int64),
+        "spans": np.zeros((spans, 2)),
+        "ends": np.zeros((spans, 2), np.int64),
+        "members": np.zeros((int(core["members_size"][0]), 2), np.int64),
+        "victims": np.zeros(int(core["victims_size"][0]), np.int64),
+    }
 
 
 def _requests(workload: Workload, predicted: NDArray[Any] | None) -> Any:
@@ -310,5 +366,6 @@ def _core(workload: Workload, config: EngineConfig, policy: Policy) -> Any:
     core["floor_context"] = config.cost.floor_context
     chunk = min(budget, policy.max_chunk)
     core["stall_limit"] = 64 + 2 * -(-config.num_blocks * config.block_size // chunk)
+    core["group_ends"] = core["group_roomy_until"] = NO_LIMIT
     core["decodes_since_admission"] = NO_LIMIT
     return core

@@ -10,6 +10,7 @@ from infermax_gym.compile import compiled, inlined
 from infermax_gym.engine.kernel.memory import requests, running, skipped_of, sort_ids, sort_keys
 from infermax_gym.engine.kernel.evict import grant, guarded, join, preempt
 from infermax_gym.engine.kernel.fit import blocks_for, fits, reserved_blocks
+from infermax_gym.engine.kernel.group import blocks_held
 from infermax_gym.engine.kernel.keys import queue_score
 from infermax_gym.engine.kernel.queue import head, oldest, push, remove
 from infermax_gym.engine.kernel.serve import chunk_tokens
@@ -71,7 +72,7 @@ def _push_out(s: Any, r: int) -> Any:
             return False
         keys[worst] = -np.inf
         ids[left] = run[worst]
-        freed += req[run[worst]].held
+        freed += blocks_held(s, req[run[worst]])
         left += 1
     for v in range(left):
         position = 0

@@ -3,84 +3,78 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from infermax_gym.compile import compiled, inlined
-from infermax_gym.engine.kernel.memory import batch_of, histogram_of, preempted_of, requests, running, term_ends_of, theta_of
+from infermax_gym.engine.kernel.memory import (
+    batch_of,
+    ends_of,
+    fresh_of,
+    gap_counts_of,
+    gaps_of,
+    histogram_of,
+    members_of,
+    preempted_of,
+    requests,
+    running,
+    spans_of,
+    term_ends_of,
+    theta_of,
+    victims_of,
+)
 from infermax_gym.cost.kernel import batch_seconds
 from infermax_gym.engine.kernel.fit import bucket_of
+from infermax_gym.engine.kernel.group import FAR, leave_group
 from infermax_gym.engine.kernel.keys import set_queue_key
 from infermax_gym.engine.kernel.queue import push
 from infermax_gym.engine.state import FINISHED, REJECTED, WAITING
 
 
-class Log(NamedTuple):
-    """What a run writes down as it goes, in buffers that the caller empties when they are full.
-
-    Attributes:
-        used: (4,) int64, entries used of gaps, spans, members, preempted.
-        gaps: (g,) float64, inter-token gaps in seconds.
-        gap_counts: (g,) int64, how many tokens had that gap.
-        spans: (i, 2) float64, start and end of each iteration; empty unless the schedule is recorded.
-        ends: (i, 2) int64, where the iteration's entries in members and preempted end.
-        members: (m, 2) int64, (request, tokens).
-        preempted: (p,) int64, requests.
-    """
-
-    used: NDArray[np.int64]
-    gaps: NDArray[np.float64]
-    gap_counts: NDArray[np.int64]
-    spans: NDArray[np.float64]
-    ends: NDArray[np.int64]
-    members: NDArray[np.int64]
-    preempted: NDArray[np.int64]
-
-
 @inlined
-def has_room(s: Any, log: Log) -> Any:
-    """Whether one more iteration, whatever it does, fits the log."""
-    run = running(s)
+def has_room(s: Any) -> Any:
+    """Whether the log has room for one more iteration, whatever it does."""
     preempted = preempted_of(s)
-    seats = run.size
-    if log.used[0] + seats + 1 > log.gaps.size:
+    if s.num_gaps + s.list_size > s.gaps_size:
         return False
-    if log.spans.shape[0] == 0:
+    if s.spans_size == 0:
         return True
     return (
-        log.used[1] < log.spans.shape[0]
-        and log.used[2] + seats <= log.members.shape[0]
-        and log.used[3] + preempted[0] <= log.preempted.size
+        s.num_spans < s.spans_size
+        and s.num_members + s.list_size <= s.members_size
+        and s.num_victims + preempted[0] + s.list_size <= s.victims_size
     )
 
 
 @inlined
-def _record_gap(log: Log, gap_s: float, count: int) -> None:
-    log.gaps[log.used[0]] = gap_s
-    log.gap_counts[log.used[0]] = count
-    log.used[0] += 1
+def record_gap(s: Any, gap_s: float, count: int) -> None:
+    """Write down that `count` tokens came `gap_s` after their predecessors."""
+    gaps = gaps_of(s)
+    gap_counts = gap_counts_of(s)
+    gaps[s.num_gaps] = gap_s
+    gap_counts[s.num_gaps] = count
+    s.num_gaps += 1
 
 
-@inlined
-def _record_iteration(s: Any, log: Log, start_s: float, end_s: float) -> None:
+@compiled
+def _record_iteration(s: Any, start_s: float, end_s: float) -> None:
     batch = batch_of(s)
     preempted = preempted_of(s)
-    if log.spans.shape[0] > 0:
-        for i in range(s.batch_size):
-            log.members[log.used[2], 0] = batch[i, 0]
-            log.members[log.used[2], 1] = batch[i, 1]
-            log.used[2] += 1
-        for i in range(preempted[0]):
-            log.preempted[log.used[3]] = preempted[i + 1]
-            log.used[3] += 1
-        log.spans[log.used[1], 0] = start_s
-        log.spans[log.used[1], 1] = end_s
-        log.ends[log.used[1], 0] = log.used[2]
-        log.ends[log.used[1], 1] = log.used[3]
-        log.used[1] += 1
-    preempted[0] = 0
+    members = members_of(s)
+    victims = victims_of(s)
+    spans = spans_of(s)
+    ends = ends_of(s)
+    for i in range(s.batch_size):
+        members[s.num_members, 0] = batch[i, 0]
+        members[s.num_members, 1] = batch[i, 1]
+        s.num_members += 1
+    for i in range(preempted[0]):
+        victims[s.num_victims] = preempted[i + 1]
+        s.num_victims += 1
+    spans[s.num_spans, 0] = start_s
+    spans[s.num_spans, 1] = end_s
+    ends[s.num_spans, 0] = s.num_members
+    ends[s.num_spans, 1] = s.num_victims
+    s.num_spans += 1
 
 
 @inlined
@@ -156,7 +150,7 @@ def _drop_finished(s: Any) -> None:
 
 
 @inlined
-def _pass_tokens(s: Any, log: Log, start_s: float, end_s: float) -> Any:
+def _pass_tokens(s: Any, start_s: float, end_s: float) -> Any:
     """Every member of the batch computes its tokens; returns how many requests emitted one."""
     req = requests(s)
     batch = batch_of(s)
@@ -183,19 +177,47 @@ def _pass_tokens(s: Any, log: Log, start_s: float, end_s: float) -> Any:
             if q.last_token_s == start_s:
                 contiguous += 1
             else:
-                _record_gap(log, gap_s, 1)
-            if gap_s > q.max_gap_s:
-                q.max_gap_s = gap_s
+                record_gap(s, gap_s, 1)
         q.last_token_s = end_s
         if q.generated == q.output:
             _finish(s, r, end_s)
     if contiguous > 0:
-        _record_gap(log, end_s - start_s, contiguous)
+        record_gap(s, end_s - start_s, contiguous)
     return emitted
 
 
+@inlined
+def _pass_group(s: Any, end_s: float) -> None:
+    """The lock-step group, part of this iteration, emits a token per member."""
+    req = requests(s)
+    run = running(s)
+    fresh = fresh_of(s)
+    for i in range(s.num_fresh):
+        q = req[fresh[i]]
+        q.fresh = 0
+        record_gap(s, end_s - q.last_token_s, 1)
+    if s.group_size > s.num_fresh:
+        record_gap(s, end_s - s.group_last_s, s.group_size - s.num_fresh)
+    s.num_fresh = 0
+    s.group_last_s = end_s
+    s.tick += 1
+    s.group_context += s.group_size
+    if s.tick < s.group_ends:
+        return
+    ends = FAR
+    for i in range(s.num_running):
+        q = req[run[i]]
+        if q.grouped:
+            if q.generated + s.tick == q.output:
+                leave_group(s, q)
+                _finish(s, run[i], end_s)
+            else:
+                ends = min(ends, q.output - q.generated)
+    s.group_ends = ends
+
+
 @compiled
-def advance(s: Any, log: Log) -> None:
+def advance(s: Any) -> None:
     """Run the batch that was decided."""
     duration_s = seconds(s)
     if s.swapped_tokens > 0:
@@ -207,9 +229,15 @@ def advance(s: Any, log: Log) -> None:
     s.busy_s += duration_s
     s.kv_block_seconds += (s.num_blocks - s.free_blocks) * duration_s
     s.num_iterations += 1
-    _record_iteration(s, log, start_s, end_s)
+    if s.spans_size > 0:
+        _record_iteration(s, start_s, end_s)
+    if s.changed:
+        preempted_of(s)[0] = 0
     s.finished_now = 0
-    emitted = _pass_tokens(s, log, start_s, end_s)
+    emitted = _pass_tokens(s, start_s, end_s)
+    if s.group_runs:
+        emitted += s.group_size
+        _pass_group(s, end_s)
     if s.finished_now > 0:
         _drop_finished(s)
     s.stalled_iterations = 0 if emitted > 0 else s.stalled_iterations + 1

@@ -17,6 +17,7 @@ def begin(s: Any) -> None:
     s.tokens_left = s.token_budget
     s.prefill_left = s.token_budget
     s.batch_size = 0
+    s.group_runs = 0
     s.serving_ended = 0
     s.preempted_in_serve = 0
     s.changed = 0
@@ -45,12 +46,12 @@ def decide(s: Any) -> None:
         admit(s)
     elif s.phase_order == PhaseOrder.DECODE_FIRST:
         serve_decodes(s)
-        if s.hybrid or s.batch_size == 0:
+        if s.hybrid or s.num_tokens == 0:
             serve_prefills(s)
             admit(s)
     else:
         serve_prefills(s)
         admit(s)
-        if s.hybrid or s.batch_size == 0:
+        if s.hybrid or s.num_tokens == 0:
             serve_decodes(s)
     relist(s)

@@ -7,6 +7,7 @@ from typing import Any
 from infermax_gym.compile import compiled, inlined
 from infermax_gym.engine.kernel.memory import batch_of, preempted_of, requests, running
 from infermax_gym.engine.kernel.fit import blocks_for
+from infermax_gym.engine.kernel.group import leave_group, spell_out
 from infermax_gym.engine.kernel.keys import set_queue_key, victim_score
 from infermax_gym.engine.kernel.queue import push
 from infermax_gym.engine.policy import PreemptMode, QueueOrder, Victim, VictimPool
@@ -100,6 +101,8 @@ def preempt(s: Any, position: int) -> None:
     preempted = preempted_of(s)
     r = run[position]
     q = req[r]
+    if q.grouped:
+        leave_group(s, q)
     if q.batch_slot >= 0:
         _refund(s, r)
     leave(s, position)
@@ -175,6 +178,8 @@ def make_room(s: Any, position: int, num_tokens: int) -> Any:
     if q.computed + num_tokens <= q.held * s.block_size:
         return position, True
     missing = blocks_for(s, q.computed + num_tokens) - q.held
+    if missing > s.free_blocks and s.group_runs:
+        spell_out(s)
     while missing > s.free_blocks:
         victim = _pick_victim(s, position)
         s.preempted_in_serve = 1

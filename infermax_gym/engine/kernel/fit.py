@@ -7,6 +7,7 @@ from typing import Any
 
 from infermax_gym.compile import compiled, inlined
 from infermax_gym.engine.kernel.memory import histogram_of, requests, running, sort_ids, sort_keys
+from infermax_gym.engine.kernel.group import emitted
 from infermax_gym.engine.kernel.keys import output_estimate
 from infermax_gym.engine.policy import AdmissionCheck, Reserve
 
@@ -80,14 +81,14 @@ def future_peak(s: Any, newcomer: int) -> Any:
     count = 0
     for i in range(s.num_running + 1):
         r = newcomer if i == s.num_running else run[i]
-        rest = max(output_estimate(s, r) - req[r].generated - 1, 0)
+        rest = max(output_estimate(s, r) - emitted(s, req[r]) - 1, 0)
         j = count
         while j > 0 and keys[j - 1] < rest:
             keys[j] = keys[j - 1]
             ids[j] = ids[j - 1]
             j -= 1
         keys[j] = rest
-        ids[j] = req[r].prompt + req[r].generated + s.block_size - 1
+        ids[j] = req[r].prompt + emitted(s, req[r]) + s.block_size - 1
         count += 1
     peak = 0.0
     present = 0

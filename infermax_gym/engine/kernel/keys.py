@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from infermax_gym.compile import compiled, inlined
+from infermax_gym.engine.kernel.group import emitted, resident
 from infermax_gym.engine.kernel.memory import requests
 from infermax_gym.engine.policy import LengthEstimate, QueueOrder
 
@@ -15,7 +16,7 @@ def remaining_prediction(s: Any, r: int) -> Any:
     """Predicted output tokens still to come, at least 0."""
     req = requests(s)
     q = req[r]
-    return max(q.prediction - q.generated, 0.0)
+    return max(q.prediction - emitted(s, q), 0.0)
 
 
 @compiled
@@ -24,11 +25,12 @@ def queue_score(s: Any, r: int) -> Any:
     req = requests(s)
     w = s.queue_weights
     q = req[r]
-    known = q.prompt + q.generated
+    generated = emitted(s, q)
+    known = q.prompt + generated
     score = w[0] * q.arrival_s + w[1] * q.prompt + w[2] * known
     if w[3] != 0.0:
         score += w[3] * math.log(known)
-    score += w[4] * q.generated + w[5] * remaining_prediction(s, r)
+    score += w[4] * generated + w[5] * remaining_prediction(s, r)
     return score + w[6] * q.priority + w[7] * q.slo_ttft_s
 
 
@@ -54,7 +56,7 @@ def processed(s: Any, r: int) -> Any:
     """KV tokens resident, plus one for a decode's emitted token."""
     req = requests(s)
     q = req[r]
-    return q.computed if q.in_prefill else q.computed + 1
+    return q.computed if q.in_prefill else resident(s, q) + 1
 
 
 @compiled
@@ -67,7 +69,7 @@ def victim_score(s: Any, r: int) -> Any:
     score = w[0] * q.arrival_s + w[1] * q.prompt + w[2] * done
     if w[3] != 0.0:
         score += w[3] * math.log(max(done, 1))
-    score += w[4] * q.generated + w[5] * remaining_prediction(s, r) + w[6] * q.priority
+    score += w[4] * emitted(s, q) + w[5] * remaining_prediction(s, r) + w[6] * q.priority
     return score + (w[7] if q.in_prefill else 0.0)
 
 
@@ -80,6 +82,6 @@ def output_estimate(s: Any, r: int) -> Any:
     if kind == LengthEstimate.BOUND:
         return bound
     if kind == LengthEstimate.OPTIMISTIC_BOUND:
-        grown = math.ceil(1.1 * req[r].generated)
+        grown = math.ceil(1.1 * emitted(s, req[r]))
         return min(bound, max(int(grown), 1024))
     return int(math.ceil(req[r].prediction))

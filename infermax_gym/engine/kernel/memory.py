@@ -73,8 +73,14 @@ def sort_ids(s: Any) -> Any:
 
 @inlined
 def phases_of(s: Any) -> Any:
-    """(block_size,) int64, scratch."""
+    """(block_size,) int64, lock-step members by the tick, modulo the block size, at which they need a block."""
     return carray(_pointer(s.phases_address), (s.block_size,), np.int64)
+
+
+@inlined
+def fresh_of(s: Any) -> Any:
+    """(list_size,) int64, scratch."""
+    return carray(_pointer(s.fresh_address), (s.list_size,), np.int64)
 
 
 @inlined
@@ -105,3 +111,39 @@ def theta_of(s: Any) -> Any:
 def term_ends_of(s: Any) -> Any:
     """(num_terms,) int64."""
     return carray(_pointer(s.term_end_address), (s.num_terms,), np.int64)
+
+
+@inlined
+def gaps_of(s: Any) -> Any:
+    """(gaps_size,) float64, seconds between a token and its request's previous one."""
+    return carray(_pointer(s.gaps_address), (s.gaps_size,), np.float64)
+
+
+@inlined
+def gap_counts_of(s: Any) -> Any:
+    """(gaps_size,) int64, how many tokens had that gap."""
+    return carray(_pointer(s.gap_counts_address), (s.gaps_size,), np.int64)
+
+
+@inlined
+def spans_of(s: Any) -> Any:
+    """(spans_size, 2) float64, start and end of each iteration."""
+    return carray(_pointer(s.spans_address), (s.spans_size, 2), np.float64)
+
+
+@inlined
+def ends_of(s: Any) -> Any:
+    """(spans_size, 2) int64, where an iteration's entries in members and victims end."""
+    return carray(_pointer(s.ends_address), (s.spans_size, 2), np.int64)
+
+
+@inlined
+def members_of(s: Any) -> Any:
+    """(members_size, 2) int64, (request, tokens)."""
+    return carray(_pointer(s.members_address), (s.members_size, 2), np.int64)
+
+
+@inlined
+def victims_of(s: Any) -> Any:
+    """(victims_size,) int64, preempted requests."""
+    return carray(_pointer(s.victims_address), (s.victims_size,), np.int64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from infermax_gym.compile import compiled, inlined
-from infermax_gym.engine.kernel.memory import batch_of, requests, running, sort_keys
+from infermax_gym.engine.kernel.memory import batch_of, requests, running, sort_ids, sort_keys
 from infermax_gym.engine.kernel.evict import guarded
 from infermax_gym.engine.kernel.keys import processed, queue_score
 from infermax_gym.engine.policy import RunOrder
@@ -64,21 +64,37 @@ def order_running(s: Any) -> None:
 @inlined
 def relist(s: Any) -> None:
     """For run orders that follow the batch: those left out, by arrival, then the batch as it was built."""
-    req = requests(s)
-    run = running(s)
-    batch = batch_of(s)
     order = s.run_order
     if order != RunOrder.BATCH and order != RunOrder.PROCESSED_DESC:
         return
-    if s.batch_size == s.num_running and s.num_prefills == 0:
-        return  # decodes alone, granted in list order
-    count = 0
+    if s.num_prefills > 0 or s.num_decodes != s.num_running:
+        _follow_batch(s)
+
+
+@compiled
+def _follow_batch(s: Any) -> None:
+    req = requests(s)
+    run = running(s)
+    batch = batch_of(s)
+    ids = sort_ids(s)
+    num_left_out = 0
+    num_grouped = 0
     for i in range(s.num_running):
-        r = run[i]
-        if req[r].batch_slot < 0:
-            run[count] = r
-            count += 1
-    _sort_by_arrival(s, count)
-    for i in range(s.batch_size):
-        run[count + i] = batch[i, 0]
+        q = req[run[i]]
+        if q.grouped and s.group_runs:
+            ids[num_grouped] = run[i]
+            num_grouped += 1
+        elif q.batch_slot < 0:
+            run[num_left_out] = run[i]
+            num_left_out += 1
+    _sort_by_arrival(s, num_left_out)
+    position = num_left_out
+    for i in range(s.batch_size + 1):
+        if s.group_runs and i == s.group_slot:
+            for j in range(num_grouped):
+                run[position] = ids[j]
+                position += 1
+        if i < s.batch_size:
+            run[position] = batch[i, 0]
+            position += 1
     s.run_unsorted = 1

@@ -70,7 +70,6 @@ def push(s: Any, r: int) -> None:
     """Put request r, whose key is set, into the queue."""
     req = requests(s)
     tree = queue_tree(s)
-    valid = validity(s)
     s.num_waiting += 1
     leaf = tree.size // 2 + r
     tree[leaf] = r
@@ -93,7 +92,6 @@ def push(s: Any, r: int) -> None:
 def remove(s: Any, r: int) -> None:
     """Take request r out of the queue."""
     tree = queue_tree(s)
-    valid = validity(s)
     s.num_waiting -= 1
     leaf = tree.size // 2 + r
     tree[leaf] = -1

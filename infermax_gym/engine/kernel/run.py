@@ -8,7 +8,7 @@ import numpy as np
 
 from infermax_gym.compile import compiled
 from infermax_gym.engine.kernel.memory import requests
-from infermax_gym.engine.kernel.advance import Log, advance, arrive, has_room
+from infermax_gym.engine.kernel.advance import advance, arrive, has_room
 from infermax_gym.engine.kernel.decide import decide
 from infermax_gym.engine.kernel.fast_forward import fast_forward, is_steady
 
@@ -30,7 +30,7 @@ def jump_to_next_arrival(s: Any) -> Any:
 
 
 @compiled
-def run(s: Any, log: Log, max_iterations: int, use_fast_forward: bool) -> Any:
+def run(s: Any, max_iterations: int, use_fast_forward: bool) -> Any:
     """Simulate until every request is finished or rejected, the log is full or the limit is reached.
 
     Returns DONE, LOG_FULL, LIMIT or STUCK. Calling again goes on where it stopped.
@@ -42,15 +42,15 @@ def run(s: Any, log: Log, max_iterations: int, use_fast_forward: bool) -> Any:
             return DONE
         if s.num_iterations >= last:
             return LIMIT
-        if not has_room(s, log):
+        if not has_room(s):
             return LOG_FULL
         if s.num_running == 0 and s.num_waiting == 0:
             jump_to_next_arrival(s)
             continue
         decide(s)
-        if s.batch_size > 0:
-            advance(s, log)
+        if s.num_tokens > 0:
+            advance(s)
             if use_fast_forward and is_steady(s):
-                fast_forward(s, log, last - s.num_iterations, np.inf)
+                fast_forward(s, last - s.num_iterations, np.inf)
         elif not s.changed and not jump_to_next_arrival(s):
             return STUCK

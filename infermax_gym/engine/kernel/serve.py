@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from infermax_gym.compile import compiled, inlined
+from infermax_gym.engine.kernel.group import disband, grant_group
 from infermax_gym.engine.kernel.memory import requests, running
 from infermax_gym.engine.kernel.evict import grant, make_room
 
@@ -55,7 +56,7 @@ def _serve(s: Any, decodes: bool, prefills: bool) -> None:
 @compiled
 def serve_decodes(s: Any) -> None:
     """Every running decode asks for one token."""
-    if s.num_running > s.num_running_prefills:
+    if s.num_running > s.num_running_prefills and not grant_group(s):
         _serve(s, True, False)
 
 
@@ -66,7 +67,22 @@ def serve_prefills(s: Any) -> None:
         _serve(s, False, True)
 
 
+@inlined
+def _decodes_lead(s: Any) -> Any:
+    """Whether no prefill stands before a decode in the running list."""
+    req = requests(s)
+    run = running(s)
+    for i in range(s.num_running - s.num_running_prefills, s.num_running):
+        if not req[run[i]].in_prefill:
+            return False
+    return True
+
+
 @compiled
 def serve_all(s: Any) -> None:
     """Decodes and prefills alike, in list order."""
+    if s.num_running > s.num_running_prefills and _decodes_lead(s) and grant_group(s):
+        serve_prefills(s)
+        return
+    disband(s)
     _serve(s, True, True)
