@@ -48,7 +48,7 @@ def _costs() -> Rows:
 def _workloads() -> Rows:
     from infermax_gym.workload import PRESETS
 
-    return [{"name": name, "note": getattr(preset, "note", "")} for name, preset in PRESETS.items()]
+    return [{"name": name, "note": preset.note} for name, preset in PRESETS.items()]
 
 
 def _envs() -> Rows:

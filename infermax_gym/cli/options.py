@@ -14,8 +14,19 @@ _OUTPUT = "Output"
 Workload = Annotated[
     str, typer.Option(metavar="NAME|PATH", help="A preset or a trace file.", rich_help_panel=_WORKLOAD)
 ]
-Skip = Annotated[int, typer.Option(min=0, metavar="N", help="Drop the first N rows.", rich_help_panel=_WORKLOAD)]
-First = Annotated[int | None, typer.Option(min=1, metavar="N", help="Keep the next N rows.", rich_help_panel=_WORKLOAD)]
+Skip = Annotated[
+    int, typer.Option(min=0, metavar="N", help="Leave out the first N requests.", rich_help_panel=_WORKLOAD)
+]
+First = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Keep the next N requests.",
+        show_default="all; of presets, 1000",
+        rich_help_panel=_WORKLOAD,
+    ),
+]
 TimeScale = Annotated[
     float | None,
     typer.Option(metavar="X", help="Multiply all arrival times by X.", show_default="1", rich_help_panel=_WORKLOAD),

@@ -6,8 +6,7 @@ import json
 import math
 from typing import TextIO
 
-from infermax_gym.engine import SimulationResult
-from infermax_gym.engine.result import STATUS_NAMES
+from infermax_gym.engine import STATUS_NAMES, SimulationResult
 
 REQUEST_COLUMNS = (
     "request",
@@ -24,10 +23,19 @@ REQUEST_COLUMNS = (
 
 def write_requests_csv(result: SimulationResult, file: TextIO) -> None:
     """Write one line per request, times in seconds with every digit, empty where something never happened."""
-    file.write(",".join(REQUEST_COLUMNS) + "\n")
-    columns = [getattr(result, name).tolist() for name in REQUEST_COLUMNS[1:-1]]
+    workload = result.workload
+    columns = (
+        workload.arrival_s,
+        workload.num_prompt_tokens,
+        workload.num_output_tokens,
+        result.first_scheduled_s,
+        result.first_token_s,
+        result.finish_s,
+        result.num_preemptions_of,
+    )
     status = [STATUS_NAMES[code] for code in result.status.tolist()]
-    for request, row in enumerate(zip(*columns, status, strict=True)):
+    file.write(",".join(REQUEST_COLUMNS) + "\n")
+    for request, row in enumerate(zip(*(column.tolist() for column in columns), status, strict=True)):
         file.write(f"{request},{','.join(_text(value) for value in row)}\n")
 
 
@@ -41,10 +49,10 @@ def write_schedule_jsonl(result: SimulationResult, file: TextIO) -> None:
         raise ValueError("the run has no schedule; simulate with record_schedule=True")
     for iteration in result.schedule:
         line = {
-            "start_s": float(iteration.start_s),
-            "end_s": float(iteration.end_s),
-            "batch": [[int(request), int(num_tokens)] for request, num_tokens in iteration.batch],
-            "preempted": [int(request) for request in iteration.preempted],
+            "start_s": iteration.start_s,
+            "end_s": iteration.end_s,
+            "batch": iteration.batch,
+            "preempted": iteration.preempted,
         }
         file.write(json.dumps(line) + "\n")
 

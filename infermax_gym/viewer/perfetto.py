@@ -13,8 +13,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from infermax_gym.engine import SimulationResult
-from infermax_gym.engine.result import STATUS_NAMES
+from infermax_gym.engine import STATUS_NAMES, SimulationResult
 
 _ENGINE, _REQUESTS = 1, 2  # process numbers, which group the tracks
 _MICROSECONDS = 1e6
@@ -49,7 +48,7 @@ def trace_events(result: SimulationResult) -> Iterator[Event]:
     yield {"ph": "M", "name": "thread_name", "pid": _ENGINE, "tid": 1, "args": {"name": "iterations"}}
     yield from _iterations(result)
     yield from _counters(result)
-    for request in range(len(result.arrival_s)):
+    for request in range(len(result.workload)):
         yield from _request(result, request)
     yield from _preemptions(result)
 
@@ -67,37 +66,42 @@ def _iterations(result: SimulationResult) -> Iterator[Event]:
             "dur": _time(iteration.end_s - iteration.start_s),
             "args": {
                 "iteration": number,
-                "num_tokens": int(num_tokens),
+                "num_tokens": num_tokens,
                 "num_requests": len(iteration.batch),
-                "preempted": [int(r) for r in iteration.preempted],
+                "preempted": iteration.preempted,
             },
         }
 
 
 def _counters(result: SimulationResult) -> Iterator[Event]:
     """Replay the schedule; a victim that never recomputed a token was swapped and keeps its KV for its return."""
-    resident = np.zeros(len(result.arrival_s), np.int64)
+    resident = [0] * len(result.workload)
     running: set[int] = set()
-    swaps = np.asarray(result.num_recomputed_tokens) == 0
-    status = np.asarray(result.status)
-    arrivals = np.sort(np.asarray(result.arrival_s)[status != STATUS_NAMES.index("rejected")])
-    num_finished = 0
+    kv_tokens = num_finished = 0
+    swapped = (result.num_recomputed_tokens_of == 0).tolist()
+    finish_s = result.finish_s.tolist()
+    arrivals = result.workload.arrival_s[result.status != STATUS_NAMES.index("rejected")]
     for iteration in result.schedule or ():
         for request in iteration.preempted:
-            running.discard(request)
-            if not swaps[request]:
+            if request in running:
+                running.remove(request)
+                kv_tokens -= resident[request]
+            if not swapped[request]:
                 resident[request] = 0
         for request, num_tokens in iteration.batch:
-            running.add(request)
+            if request not in running:
+                running.add(request)
+                kv_tokens += resident[request]
             resident[request] += num_tokens
-        arrived = int(np.searchsorted(arrivals, iteration.start_s, side="right"))
-        kv_tokens = int(sum(resident[request] for request in running))
-        yield _counter("waiting requests", iteration.start_s, arrived - num_finished - len(running))
+            kv_tokens += num_tokens
+        num_arrived = int(np.searchsorted(arrivals, iteration.start_s, side="right"))
+        yield _counter("waiting requests", iteration.start_s, num_arrived - num_finished - len(running))
         yield _counter("running requests", iteration.start_s, len(running))
         yield _counter("KV tokens", iteration.start_s, kv_tokens)
         for request, _ in iteration.batch:
-            if result.finish_s[request] <= iteration.end_s:
+            if finish_s[request] <= iteration.end_s:
                 running.discard(request)
+                kv_tokens -= resident[request]
                 num_finished += 1
     if result.schedule:
         for name in ("waiting requests", "running requests", "KV tokens"):
@@ -105,12 +109,13 @@ def _counters(result: SimulationResult) -> Iterator[Event]:
 
 
 def _request(result: SimulationResult, request: int) -> Iterator[Event]:
-    arrival, finish = float(result.arrival_s[request]), float(result.finish_s[request])
+    workload = result.workload
+    arrival, finish = float(workload.arrival_s[request]), float(result.finish_s[request])
     status = STATUS_NAMES[result.status[request]]
     facts = {
-        "num_prompt_tokens": int(result.num_prompt_tokens[request]),
-        "num_output_tokens": int(result.num_output_tokens[request]),
-        "num_preemptions": int(result.num_preemptions[request]),
+        "num_prompt_tokens": int(workload.num_prompt_tokens[request]),
+        "num_output_tokens": int(workload.num_output_tokens[request]),
+        "num_preemptions": int(result.num_preemptions_of[request]),
         "status": status,
     }
     if math.isnan(finish):
@@ -132,7 +137,7 @@ def _request(result: SimulationResult, request: int) -> Iterator[Event]:
 def _preemptions(result: SimulationResult) -> Iterator[Event]:
     for iteration in result.schedule or ():
         for request in iteration.preempted:
-            yield _mark("n", "preempted", int(request), iteration.start_s)
+            yield _mark("n", "preempted", request, iteration.start_s)
 
 
 def _mark(phase: str, name: str, request: int, time_s: float) -> Event:
@@ -152,4 +157,4 @@ def _counter(name: str, time_s: float, value: int) -> Event:
 
 
 def _time(seconds: float) -> float:
-    return round(float(seconds) * _MICROSECONDS, 3)
+    return round(seconds * _MICROSECONDS, 3)

@@ -111,7 +111,7 @@ def test_times_keep_every_digit(command: Command, trace: Path, tmp_path: Path) -
     result = simulate(load_workload(str(trace)), EngineConfig(), POLICIES["vllm-v1"])
     rows = list(csv.DictReader(path.read_text().splitlines()))
     assert [float(row["finish_s"]) for row in rows] == result.finish_s.tolist()
-    assert [float(row["arrival_s"]) for row in rows] == result.arrival_s.tolist()
+    assert [float(row["arrival_s"]) for row in rows] == result.workload.arrival_s.tolist()
 
 
 def test_the_summary_is_for_people(command: Command, trace: Path) -> None:

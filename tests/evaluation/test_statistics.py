@@ -33,8 +33,8 @@ def test_interval_is_that_of_scipy(values: list[float]) -> None:
         assert (mean, half) == (values[0], 0.0)
         return
     low, high = stats.t.interval(0.95, len(values) - 1, loc=np.mean(values), scale=stats.sem(values))
-    assert mean - half == pytest.approx(low, rel=1e-4, abs=1e-4)
-    assert mean + half == pytest.approx(high, rel=1e-4, abs=1e-4)
+    assert mean == pytest.approx((low + high) / 2.0, abs=1e-6)
+    assert half == pytest.approx((high - low) / 2.0, rel=1e-5)
 
 
 def test_one_value_has_no_interval() -> None:
