@@ -6,7 +6,7 @@
 SYSTEM_PYTHON ?= python3
 VENV := .venv
 PYTHON := $(VENV)/bin/python
-PIP := $(PYTHON) -m pip --disable-pip-version-check --quiet
+PIP := $(PYTHON) -m pip --disable-pip-version-check --quiet --quiet
 CORE := $(VENV)/.core-installed
 DEV := $(VENV)/.dev-installed
 

@@ -72,15 +72,17 @@ def _run(cell: Cell, contenders: dict[str, Contender], num_seeds: int) -> tuple[
     from baselines.predict import predictions
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from infermax_gym.evaluation import Evaluation, iterate_runs
+    from infermax_gym.evaluation import Evaluation, iterate_runs, warm_up
 
     evaluation = Evaluation(num_seeds)
     screen = output.progress_console()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
         names = list(contenders)
-        task = progress.add_task(names[0], total=len(names) * num_seeds)
+        task = progress.add_task("preparing the engine, slow on its first use", total=len(names) * num_seeds)
         try:
+            warm_up()
+            progress.update(task, description=names[0])
             for run in iterate_runs(cell, contenders, range(num_seeds), predictions):
                 evaluation.runs.append(run)
                 done = len(evaluation.runs)

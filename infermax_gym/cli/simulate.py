@@ -66,10 +66,11 @@ def simulate(
 
     from infermax_gym.engine import Policy, summarize
     from infermax_gym.engine import simulate as run
-    from infermax_gym.evaluation import information_of
+    from infermax_gym.evaluation import information_of, warm_up
 
     predicted = predictions(contender, requests, seed) if isinstance(contender, Policy) else None
     record = schedule_out is not None or trace_out is not None
+    warm_up()
     start = time.perf_counter()
     result = run(requests, config, contender, predicted=predicted, record_schedule=record)
     wall_s = time.perf_counter() - start

@@ -12,6 +12,7 @@ from infermax_gym.evaluation.cells import (
     evaluate,
     information_of,
     iterate_runs,
+    warm_up,
 )
 from infermax_gym.evaluation.figures import flatten, lookup
 from infermax_gym.evaluation.statistics import Ratio, mean_and_ci95, paired_bootstrap, student_t975
@@ -34,4 +35,5 @@ __all__ = [
     "paired_bootstrap",
     "render_comparison",
     "student_t975",
+    "warm_up",
 ]

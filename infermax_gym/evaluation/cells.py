@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -117,6 +118,13 @@ def information_of(contender: Contender) -> str:
     return Information(getattr(contender, "information", Information.NONE)).name.lower()
 
 
+@cache
+def warm_up() -> None:
+    """Load the compiled engine, or compile it on its first use, so that `wall_s` measures simulations alone."""
+    one = np.ones(1, np.int64)
+    simulate(Workload(np.zeros(1), one, one), EngineConfig(), Policy("warm-up"))
+
+
 def iterate_runs(
     cell: Cell, contenders: Mapping[str, Contender], seeds: Sequence[int] = (0,), predict: Predict = no_predictions
 ) -> Iterator[Run]:
@@ -131,6 +139,7 @@ def iterate_runs(
     Yields:
         One `Run` per contender and seed.
     """
+    warm_up()
     workloads: dict[int, Workload] = {}
     for name, contender in contenders.items():
         for seed in seeds:
