@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from infermax_gym.workload.columns import Fault
 from infermax_gym.workload.formats import Format
-from infermax_gym.workload.workload import WorkloadError
 
 NUM_ROWS_PER_BLOCK = 32_768
 """Rows parsed at a time: enough to amortise the work per block, few enough to bound memory."""
@@ -43,6 +42,12 @@ class Block:
     def __len__(self) -> int:
         return len(self.columns["prompt"])
 
+    def head(self, num_rows: int) -> Block:
+        """The first rows, with the line numbers of all."""
+        columns = {name: values[:num_rows] for name, values in self.columns.items()}
+        num_blocks = self.num_blocks[:num_rows]
+        return Block(self.lines, columns, num_blocks, self.prefix_blocks[: num_blocks.sum()], self.fault)
+
     def take(self, rows: NDArray[np.bool_]) -> Block:
         """The rows of a (n,) mask, without their line numbers."""
         columns = {name: values[rows] for name, values in self.columns.items()}
@@ -52,26 +57,18 @@ class Block:
         return Block((), columns, self.num_blocks[rows], hashes)
 
 
-def check(block: Block, trace: Format, path: object, previous_arrival: float) -> None:
-    """Raise the first fault of a block.
+def first_fault(block: Block, trace: Format, previous_arrival: float) -> Fault | None:
+    """The first row that could not be parsed, has a token count out of range, or arrives out of order.
 
     Args:
         block: rows as parsed.
         trace: their format.
-        path: of the file, for the error.
         previous_arrival: arrival of the last row before the block, in the format's units; -inf for none.
-
-    Raises:
-        WorkloadError: `path:line: ...` for the first row that could not be parsed, has a token count out of range, or
-            arrives at a negative time or before the row above it.
     """
-    faults = [_count_fault(block, trace, name) for name in ("prompt", "output")]
+    faults = [block.fault, _count_fault(block, trace, "prompt"), _count_fault(block, trace, "output")]
     if "arrival" in block.columns:
         faults.append(_arrival_fault(block, trace, previous_arrival))
-    found = [fault for fault in (*faults, block.fault) if fault is not None]
-    if found:
-        first = min(found)
-        raise WorkloadError(f"{path}:{block.lines[first.row]}: {first.message}")
+    return min((fault for fault in faults if fault is not None), default=None)
 
 
 def _count_fault(block: Block, trace: Format, name: str) -> Fault | None:

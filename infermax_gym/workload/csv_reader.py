@@ -105,7 +105,7 @@ class CsvReader:
                 faults.append(Fault(found.row, f"{self._prefix} {found.message}"))
         if faults:
             block.fault = min(faults)
-            block.columns = {name: values[: block.fault.row] for name, values in columns.items()}
+            return block.head(block.fault.row)
         return block
 
     def _numeric(self) -> Iterator[tuple[str, str, Kind]]:

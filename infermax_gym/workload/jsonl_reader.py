@@ -113,14 +113,15 @@ def _fast_block(lines: list[int], records: list[dict[str, Any]]) -> Block:
 
 def _exact_record(text: str) -> dict[str, Any]:
     """One record, or a ValueError that says what is wrong with it."""
+    text = text.strip()
     try:
         record = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"is not JSON ({error.msg} at column {error.colno}): {shorten(text.strip())}") from None
+        raise ValueError(f"is not JSON ({error.msg} at column {error.colno}): {shorten(text)}") from None
     except RecursionError:
-        raise ValueError(f"is nested too deeply: {shorten(text.strip())}") from None
+        raise ValueError(f"is nested too deeply: {shorten(text)}") from None
     if not isinstance(record, dict):
-        raise ValueError(f"is {shorten(text.strip())}; expected a JSON object")
+        raise ValueError(f"is {shorten(text)}; expected a JSON object")
     for name in _FIELDS[:3]:
         if name not in record:
             raise ValueError(f"field {name} is missing")

@@ -58,6 +58,8 @@ def _looks_like_path(name: str) -> bool:
 
 
 def _unknown(name: str) -> str:
-    close = difflib.get_close_matches(name.lower(), PRESETS, n=1, cutoff=0.5)
+    name_lower = name.lower()
+    close = [preset for preset in PRESETS if name and (preset.startswith(name_lower) or name_lower.startswith(preset))]
+    close = close or difflib.get_close_matches(name_lower, PRESETS, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]}? " if close else ""
     return f"no workload is called {name!r}; {hint}Presets are {', '.join(PRESETS)}; anything else must be a trace file"

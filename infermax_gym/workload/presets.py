@@ -38,14 +38,14 @@ class WorkloadPreset:
 
     Attributes:
         name: kebab-case.
-        summary: what the traffic is, in one line.
+        note: what the traffic is, in one line.
         arrivals: makes the arrival process (a function, so that nothing is read before it is needed).
         lengths: makes the length distribution.
         classes: of the components of a mixture, in its order; empty if all requests are alike.
     """
 
     name: str
-    summary: str
+    note: str
     arrivals: Callable[[], Arrivals]
     lengths: Callable[[], Lengths]
     classes: tuple[RequestClass, ...] = ()
@@ -69,9 +69,9 @@ _MIXED_CLASSES = (
 )
 
 
-def _fitted(name: str, summary: str, arrivals: Callable[[], Arrivals] | None = None) -> WorkloadPreset:
+def _fitted(name: str, note: str, arrivals: Callable[[], Arrivals] | None = None) -> WorkloadPreset:
     process = arrivals or functools.partial(fitted_arrivals, name)
-    return WorkloadPreset(name, summary, process, functools.partial(fitted_lengths, name))
+    return WorkloadPreset(name, note, process, functools.partial(fitted_lengths, name))
 
 
 PRESETS: dict[str, WorkloadPreset] = {

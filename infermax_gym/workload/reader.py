@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from infermax_gym.streams import stream
 from infermax_gym.workload.arrivals import Poisson
-from infermax_gym.workload.blocks import Block, check
+from infermax_gym.workload.blocks import Block, first_fault
 from infermax_gym.workload.csv_reader import CsvReader
 from infermax_gym.workload.jsonl_reader import JsonlReader
 from infermax_gym.workload.source import open_trace
@@ -36,7 +36,7 @@ def read_workload(
 
     Rows of failed requests (no prompt or no output tokens) in production traces are dropped and counted in
     `metadata["num_dropped"]`; `skip` and `first` count the requests that remain. Reading stops at the last row
-    needed. Arrivals count from the first request kept, times the scale.
+    needed, so what is wrong further down goes unnoticed. Arrivals count from the first request kept, times the scale.
 
     Args:
         path: of the file.
@@ -61,13 +61,7 @@ def read_workload(
             raise WorkloadError(
                 f"{path}: holds lengths but no arrival times; give a rate in requests per second (--rate)"
             )
-        previous = -math.inf
-        for block in reader.blocks():
-            check(block, reader.trace, path, previous)
-            if "arrival" in block.columns:
-                previous = block.columns["arrival"][-1]
-            if requests.add(block, reader.trace.drops_empty):
-                break
+        _collect(reader, requests)
     columns = requests.columns()
     arrival = columns.pop("arrival", None)
     if arrival is None:
@@ -139,6 +133,19 @@ def _reader(text: Any, path: str | Path) -> CsvReader | JsonlReader:
     return CsvReader(lines, path)
 
 
+def _collect(reader: CsvReader | JsonlReader, requests: _Requests) -> None:
+    """Read until `requests` are complete, and raise the first fault on the way."""
+    previous = -math.inf
+    for block in reader.blocks():
+        fault = first_fault(block, reader.trace, previous)
+        if requests.add(block if fault is None else block.head(fault.row), reader.trace.drops_empty):
+            return  # whatever is wrong further down does not matter
+        if fault is not None:
+            raise WorkloadError(f"{requests.path}:{block.lines[fault.row]}: {fault.message}")
+        if "arrival" in block.columns:
+            previous = block.columns["arrival"][-1]
+
+
 @dataclass
 class _Requests:
     """The rows kept so far: those that were served, from number `start` up to `stop`."""
@@ -168,10 +175,12 @@ class _Requests:
     def columns(self) -> dict[str, NDArray[Any]]:
         """All kept rows; raises if there are none."""
         if not self.blocks:
+            message = "holds a header but no requests"
             if self.num_seen:
-                raise WorkloadError(f"{self.path}: skip={self.start} leaves no request; the file has {self.num_seen}")
-            dropped = f" (all {self.num_dropped} rows are failed requests)" if self.num_dropped else ""
-            raise WorkloadError(f"{self.path}: holds a header but no requests{dropped}")
+                message = f"skip={self.start} leaves no request; the file has {self.num_seen}"
+            elif self.num_dropped:
+                message = f"holds no request that was served; all {self.num_dropped} rows have a count of 0"
+            raise WorkloadError(f"{self.path}: {message}")
         names = self.blocks[0].columns
         return {name: np.concatenate([block.columns[name] for block in self.blocks]) for name in names}
 

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+
+import numpy as np
+import pytest
+
+from infermax_gym.workload import Workload, WorkloadError
+from tests.workload.same import assert_same_requests
+
+
+def requests(**fields) -> Workload:
+    defaults = {
+        "arrival_s": [0.0, 1.0, 1.5, 4.0],
+        "num_prompt_tokens": [10, 20, 30, 40],
+        "num_output_tokens": [1, 2, 3, 4],
+        "priority": [3, 2, 1, 0],
+        "ttft_slo_s": [1.0, math.inf, 2.0, 3.0],
+        "prefix_blocks": [7, 8, 7, 9, 7],
+        "prefix_start": [0, 2, 2, 4, 5],
+        "prefix_block_size": 16,
+        "name": "four",
+        "metadata": {"seed": 1},
+    }
+    return Workload(**{**defaults, **fields})
+
+
+def test_window_counts_arrivals_from_its_first_request_and_keeps_the_prefixes():
+    window = requests().window(1, 2)
+    assert window.arrival_s.tolist() == [0.0, 0.5]
+    assert window.num_prompt_tokens.tolist() == [20, 30]
+    assert window.priority.tolist() == [2, 1]
+    assert window.ttft_slo_s.tolist() == [math.inf, 2.0]
+    assert window.prefix_blocks.tolist() == [7, 9]
+    assert window.prefix_start.tolist() == [0, 0, 2]
+    assert window.name == "four"
+    assert len(requests().window(1)) == 3
+
+
+@pytest.mark.parametrize(("start", "count"), [(-1, 2), (0, 5), (4, 1), (0, 0), (4, None)])
+def test_window_outside_the_workload(start, count):
+    with pytest.raises(WorkloadError, match=r"four: no window of -?\d+ requests from request -?\d+; it holds 4"):
+        requests().window(start, count)
+
+
+def test_scaled_and_with_rate():
+    assert requests().scaled(0.5).arrival_s.tolist() == [0.0, 0.5, 0.75, 2.0]
+    assert requests().mean_rate_per_s == 0.75
+    faster = requests().with_rate(3.0)
+    assert faster.mean_rate_per_s == pytest.approx(3.0)
+    assert faster.arrival_s.tolist() == [0.0, 0.25, 0.375, 1.0]
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, math.inf, math.nan])
+def test_bad_scales_and_rates(value):
+    with pytest.raises(WorkloadError, match="time scale must be positive and finite"):
+        requests().scaled(value)
+    with pytest.raises(WorkloadError, match="rate must be positive and finite"):
+        requests().with_rate(value)
+
+
+def test_a_rate_needs_two_arrival_times():
+    batch = Workload([0.0, 0.0], [1, 1], [1, 1], name="batch")
+    assert batch.mean_rate_per_s == math.inf
+    with pytest.raises(WorkloadError, match="batch: all 2 requests arrive at once, so a rate does not apply"):
+        batch.with_rate(2.0)
+    assert len(batch.window(0, 1).with_rate(2.0)) == 1
+    assert math.isnan(Workload([], [], []).mean_rate_per_s)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"num_prompt_tokens": [10, 0, 30, 40]}, "four: request 1 has num_prompt_tokens = 0; expected at least 1"),
+        ({"num_output_tokens": [1, 2, 3, -4]}, "four: request 3 has num_output_tokens = -4; expected at least 1"),
+        ({"arrival_s": [0.0, 2.0, 1.0, 3.0]}, "four: request 2 arrives before request 1"),
+        ({"arrival_s": [0.0, 1.0, 2.0, math.inf]}, "four: request 3 arrives at inf s"),
+        ({"arrival_s": [-1.0, 1.0, 2.0, 3.0]}, "four: request 0 arrives at -1.0 s"),
+        ({"ttft_slo_s": [1.0, math.nan, 1.0, 1.0]}, "four: request 1 has ttft_slo_s = nan"),
+        ({"priority": [1, 2]}, r"four: priority has shape \(2,\), expected \(4,\)"),
+        ({"prefix_start": [0, 2, 2, 4, 9]}, "four: prefix_start must rise from 0"),
+        ({"prefix_start": [0, 2, 1, 4, 5]}, "four: prefix_start must rise from 0"),
+    ],
+)
+def test_what_is_refused(fields, message):
+    with pytest.raises(WorkloadError, match=message):
+        requests(**fields)
+
+
+def test_copies_and_pickles_are_whole_and_read_only():
+    workload = requests()
+    for twin in (pickle.loads(pickle.dumps(workload)), copy.deepcopy(workload)):
+        assert_same_requests(twin, workload, without=())
+        with pytest.raises(ValueError, match="read-only"):
+            twin.arrival_s[0] = 1.0
+        with pytest.raises(TypeError):
+            twin.metadata["seed"] = 2
+
+
+def test_arrays_are_copied():
+    arrival = np.array([0.0, 1.0])
+    workload = Workload(arrival, [1, 1], [1, 1])
+    arrival[0] = 0.5
+    assert workload.arrival_s[0] == 0.0
