@@ -69,9 +69,9 @@ def bench(
 
 def _run(cell: Cell, contenders: dict[str, Contender], num_seeds: int) -> tuple[Evaluation, bool]:
     """Run everything, or what Ctrl-C leaves time for."""
-    from baselines.predict import predictions
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+    from baselines.predict import predictions
     from infermax_gym.evaluation import Evaluation, iterate_runs, warm_up
 
     evaluation = Evaluation(num_seeds)

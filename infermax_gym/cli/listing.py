@@ -30,7 +30,6 @@ def list_names(
 
 def _policies() -> Rows:
     from baselines.policies import POLICIES
-
     from infermax_gym.evaluation import information_of
 
     return [

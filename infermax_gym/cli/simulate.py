@@ -63,7 +63,6 @@ def simulate(
     requests = inputs.load(spec, seed)
 
     from baselines.predict import predictions
-
     from infermax_gym.engine import Policy, summarize
     from infermax_gym.engine import simulate as run
     from infermax_gym.evaluation import information_of, warm_up
@@ -81,7 +80,7 @@ def simulate(
     if json:
         print(output.to_json(document))
     else:
-        from infermax_gym.evaluation.table import render_run
+        from infermax_gym.evaluation import render_run
 
         render_run(document, output.console())
 

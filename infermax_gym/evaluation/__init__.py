@@ -1,6 +1,6 @@
 """Comparing policies fairly: the same requests, the same engine, several seeds, honest intervals.
 
-Start with `cells.py` (what is run), then `table.py` (what is shown).
+Start with `cells.py` (what is run), then `report.py` (what is shown).
 """
 
 from infermax_gym.evaluation.cells import (
@@ -15,8 +15,9 @@ from infermax_gym.evaluation.cells import (
     warm_up,
 )
 from infermax_gym.evaluation.figures import flatten, lookup
+from infermax_gym.evaluation.report import render_comparison, render_run
 from infermax_gym.evaluation.statistics import Ratio, mean_and_ci95, paired_bootstrap, student_t975
-from infermax_gym.evaluation.table import comparison_table, render_comparison
+from infermax_gym.evaluation.table import comparison_table
 
 __all__ = [
     "Cell",
@@ -34,6 +35,7 @@ __all__ = [
     "mean_and_ci95",
     "paired_bootstrap",
     "render_comparison",
+    "render_run",
     "student_t975",
     "warm_up",
 ]

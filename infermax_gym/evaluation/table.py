@@ -1,4 +1,4 @@
-"""The comparison as a table for people. Works on the JSON object alone, so stored results render the same."""
+"""The comparison as a table: which columns, in which width, and who is best."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from infermax_gym.evaluation.figures import lookup
 
-_MISSING = "-"
+MISSING = "-"
 _GAPS = (2, 1)  # blanks between columns: the first that lets every column fit
 
 
@@ -106,100 +105,6 @@ def _fit(columns: Sequence[Column], widths: Mapping[str, int], space: int) -> tu
     return gap, shown
 
 
-def render_comparison(document: Mapping[str, Any], console: Console) -> None:
-    """Print a `bench` document: caption, table, and what the reader has to know to read it."""
-    policies = document["policies"]
-    table, dropped = comparison_table(policies, console.width)
-    for line in caption(document):
-        console.print(Text(line))
-    console.print()
-    console.print(table)
-    console.print()
-    for line in _footnotes(document, dropped):
-        console.print(Text(line, style="dim"))
-
-
-def render_run(document: Mapping[str, Any], console: Console) -> None:
-    """Print a document with a single policy: one line per figure, distributions in columns."""
-    ((name, figures),) = document["policies"].items()
-    for line in caption(document):
-        console.print(Text(line))
-    console.print(Text(f"policy    {name} (lengths known: {figures['information']})"))
-    console.print()
-    spreads = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False)
-    spreads.add_column("")
-    kinds = ("mean", "p50", "p90", "p99", "max")
-    for kind in kinds:
-        spreads.add_column(kind, justify="right")
-    for label, path in _SPREADS:
-        spreads.add_row(label, *(_significant(lookup(figures, f"{path}.{kind}")) for kind in kinds))
-    console.print(spreads)
-    console.print()
-    for label, path in _TOTALS:
-        value = lookup(figures, path)
-        if value is not None:
-            console.print(Text(f"{label:<26}{_significant(value)}"))
-
-
-_SPREADS = (("latency s", "latency_s"), ("TTFT s", "ttft_s"), ("TPOT s", "tpot_s"), ("gap between tokens s", "itl_s"))
-_TOTALS = (
-    ("requests finished", "num_finished"),
-    ("requests rejected", "num_rejected"),
-    ("makespan s", "makespan_s"),
-    ("busy s", "busy_s"),
-    ("iterations", "num_iterations"),
-    ("preemptions", "num_preemptions"),
-    ("tokens recomputed", "num_recomputed_tokens"),
-    ("output tokens per s", "throughput_tokens_per_s"),
-    ("requests per s", "throughput_requests_per_s"),
-    ("goodput per s", "goodput_per_s"),
-    ("SLO attainment", "slo_attainment"),
-    ("KV utilization", "kv_utilization"),
-    ("GPU cost USD", "gpu_cost_usd"),
-    ("wall s", "wall_s"),
-)
-
-
-def caption(document: Mapping[str, Any]) -> list[str]:
-    """Workload and engine in words."""
-    config = document["config"]
-    requests = config.get("num_requests")
-    span = config.get("span_s")
-    workload = f"workload  {config['workload']}"
-    if requests is not None:
-        workload += f": {requests:,} requests"
-    if span:
-        workload += f" over {span:,.0f} s ({requests / span:.2f} per s)"
-    engine = (
-        f"engine    {config['cost']}, {config['kv_tokens']:,} KV tokens in blocks of {config['block_size']}, "
-        f"at most {config['max_num_batched_tokens']:,} tokens and {config['max_num_seqs']:,} requests per iteration"
-    )
-    lines = [workload, engine]
-    if config.get("slo"):
-        limits = ", ".join(f"{name.upper()} <= {value:g} s" for name, value in config["slo"].items())
-        lines.append(f"SLO       {limits}")
-    return lines
-
-
-def _footnotes(document: Mapping[str, Any], dropped: Sequence[str]) -> list[str]:
-    policies, config = document["policies"], document["config"]
-    lines = ["* best of the column. Means are over finished requests."]
-    if any("ci95" in row for row in policies.values()):
-        lines.append(f"Mean over {config['seeds']} seeds, with the half-width of its 95 % interval after the ±.")
-    shortfalls = {name: row for name, row in policies.items() if row["num_finished"] < row["num_requests"]}
-    if shortfalls:
-        worst = max(shortfalls.values(), key=lambda row: row["num_requests"] - row["num_finished"])
-        rejected = worst["num_rejected"]
-        missing = worst["num_requests"] - worst["num_finished"]
-        lines.append(
-            f"Not all requests finished: {len(shortfalls)} of {len(policies)} policies miss up to {missing:,.0f} "
-            f"({rejected:,.0f} rejected because they can never fit)."
-        )
-    if dropped:
-        lines.append(f"Left out, too wide for this output: {', '.join(dropped)}; --json has everything.")
-    return lines
-
-
 def _title(column: Column) -> str:
     for path, title in (("latency_s", "latency"), ("ttft_s", "TTFT")):
         if column.path.startswith(path):
@@ -219,7 +124,7 @@ def _cells(column: Column, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     values = [lookup(row, column.path) for row in rows]
     shown = [None if value is None else value * column.scale for value in values]
     decimals = _decimals([value for value in shown if value is not None])
-    cells = [_MISSING if value is None else _number(value, column.count, decimals) for value in shown]
+    cells = [MISSING if value is None else _number(value, column.count, decimals) for value in shown]
     if column.path.endswith(".mean"):
         for i, row in enumerate(rows):
             half = lookup(row, f"ci95.{column.path}")
@@ -246,12 +151,6 @@ def _decimals(values: Sequence[float]) -> int:
         return 0
     small, large = math.floor(math.log10(min(sizes))), math.floor(math.log10(max(sizes)))
     return max(0, min(2 - small, 3, 3 - large))
-
-
-def _significant(value: float | int | None) -> str:
-    if value is None:
-        return _MISSING
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.{_decimals([value])}f}"
 
 
 def _number(value: float, count: bool, decimals: int) -> str:

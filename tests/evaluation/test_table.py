@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from infermax_gym.evaluation.table import render_comparison, render_run, sorted_names
+from infermax_gym.evaluation.report import render_comparison, render_run
+from infermax_gym.evaluation.table import sorted_names
 
 CONFIG = {
     "workload": "toy",

@@ -1,0 +1,119 @@
+"""Results for people, on a console. Works on the JSON object alone, so stored results render the same."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from infermax_gym.evaluation.figures import lookup
+from infermax_gym.evaluation.table import MISSING, comparison_table
+
+_SPREADS = (("latency s", "latency_s"), ("TTFT s", "ttft_s"), ("TPOT s", "tpot_s"), ("gap between tokens s", "itl_s"))
+_TOTALS = (
+    ("requests finished", "num_finished"),
+    ("requests rejected", "num_rejected"),
+    ("makespan s", "makespan_s"),
+    ("busy s", "busy_s"),
+    ("iterations", "num_iterations"),
+    ("preemptions", "num_preemptions"),
+    ("tokens recomputed", "num_recomputed_tokens"),
+    ("output tokens per s", "throughput_tokens_per_s"),
+    ("requests per s", "throughput_requests_per_s"),
+    ("goodput per s", "goodput_per_s"),
+    ("SLO attainment", "slo_attainment"),
+    ("KV utilization", "kv_utilization"),
+    ("GPU cost USD", "gpu_cost_usd"),
+    ("wall s", "wall_s"),
+)
+
+
+def render_comparison(document: Mapping[str, Any], console: Console) -> None:
+    """Print a `bench` document: caption, table, and what the reader has to know to read it."""
+    policies = document["policies"]
+    table, dropped = comparison_table(policies, console.width)
+    for line in caption(document):
+        console.print(Text(line))
+    console.print()
+    console.print(table)
+    console.print()
+    for line in _footnotes(document, dropped):
+        console.print(Text(line, style="dim"))
+
+
+def render_run(document: Mapping[str, Any], console: Console) -> None:
+    """Print a document with a single policy: one line per figure, distributions in columns."""
+    ((name, figures),) = document["policies"].items()
+    for line in caption(document):
+        console.print(Text(line))
+    console.print(Text(f"policy    {name} (lengths known: {figures['information']})"))
+    console.print()
+    spreads = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False)
+    spreads.add_column("")
+    kinds = ("mean", "p50", "p90", "p99", "max")
+    for kind in kinds:
+        spreads.add_column(kind, justify="right")
+    for label, path in _SPREADS:
+        spreads.add_row(label, *(_significant(lookup(figures, f"{path}.{kind}")) for kind in kinds))
+    console.print(spreads)
+    console.print()
+    for label, path in _TOTALS:
+        value = lookup(figures, path)
+        if value is not None:
+            console.print(Text(f"{label:<26}{_significant(value)}"))
+
+
+def caption(document: Mapping[str, Any]) -> list[str]:
+    """Workload and engine in words."""
+    config = document["config"]
+    requests = config.get("num_requests")
+    span = config.get("span_s")
+    workload = f"workload  {config['workload']}"
+    if requests is not None:
+        workload += f": {requests:,} requests"
+    if span:
+        workload += f" over {span:,.0f} s ({requests / span:.2f} per s)"
+    if config.get("seeds", 1) > 1:
+        workload += ", seed 0"
+    engine = (
+        f"engine    {config['cost']}, {config['kv_tokens']:,} KV tokens in blocks of {config['block_size']}, "
+        f"at most {config['max_num_batched_tokens']:,} tokens and {config['max_num_seqs']:,} requests per iteration"
+    )
+    lines = [workload, engine]
+    if config.get("slo"):
+        limits = ", ".join(f"{name.upper()} <= {value:g} s" for name, value in config["slo"].items())
+        lines.append(f"SLO       {limits}")
+    return lines
+
+
+def _footnotes(document: Mapping[str, Any], dropped: Sequence[str]) -> list[str]:
+    policies, config = document["policies"], document["config"]
+    lines = ["* best of the column. Means are over finished requests."]
+    if any("ci95" in row for row in policies.values()):
+        lines.append(f"Mean over {config['seeds']} seeds, with the half-width of its 95 % interval after the ±.")
+    shortfalls = {name: row for name, row in policies.items() if row["num_finished"] < row["num_requests"]}
+    if shortfalls:
+        worst = max(shortfalls.values(), key=lambda row: row["num_requests"] - row["num_finished"])
+        rejected = worst["num_rejected"]
+        missing = worst["num_requests"] - worst["num_finished"]
+        lines.append(
+            f"Not all requests finished: {len(shortfalls)} of {len(policies)} policies miss up to {missing:,.0f} "
+            f"({rejected:,.0f} rejected because they can never fit)."
+        )
+    if dropped:
+        lines.append(f"Left out, too wide for this output: {', '.join(dropped)}; --json has everything.")
+    return lines
+
+
+def _significant(value: float | int | None) -> str:
+    if value is None:
+        return MISSING
+    if isinstance(value, int):
+        return f"{value:,}"
+    decimals = 2 - math.floor(math.log10(abs(value))) if value else 0
+    return f"{value:,.{min(max(decimals, 0), 6)}f}"
