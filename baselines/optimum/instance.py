@@ -17,7 +17,7 @@ import numpy as np
 
 from infermax_gym.cost import COSTS, CostModel, CostModelError, load_cost_model
 from infermax_gym.engine.config import EngineConfig
-from infermax_gym.workload import Workload
+from infermax_gym.workload.workload import Workload
 
 MAX_REQUESTS = 100_000
 MAX_TOKENS = 10**9

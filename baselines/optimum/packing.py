@@ -10,53 +10,57 @@ Families: the identity, thresholds, and those of Fekete and Schepers (2001) and 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 
-_MAX_CAPACITY = 2**20  # beyond that the families with a threshold are sampled and sizes stay below 2^60
 
+@dataclass(frozen=True)
+class DualFeasible:
+    """One function of a family.
 
-def identity(capacity: int) -> Ints:
-    """f(x) = x, as a table over 0..capacity."""
-    return np.arange(capacity + 1, dtype=np.int64)
-
-
-def threshold(capacity: int, cut: int) -> Ints:
-    """Sizes below `cut` count nothing, sizes above capacity - cut a whole bin (cut <= capacity / 2)."""
-    table = identity(capacity)
-    table[:cut] = 0
-    table[capacity - cut + 1 :] = capacity
-    return table
-
-
-def fekete_schepers(capacity: int, k: int) -> Ints:
-    """u^(k): x stays where (k + 1) x / capacity is whole, else it is rounded down to a k-th."""
-    x = identity(capacity)
-    scaled = (k + 1) * x
-    return np.where(scaled % capacity == 0, k * (scaled // capacity), (k + 1) * (scaled // capacity))
-
-
-def carlier(capacity: int, k: int) -> Ints:
-    """Counts whole multiples of k (1 <= k <= capacity / 2), rounded up for sizes above one half."""
-    x = identity(capacity)
-    whole = capacity // k
-    table = np.where(2 * x < capacity, 2 * (x // k), 2 * (whole - (capacity - x) // k))
-    return np.where(2 * x == capacity, whole, table)
-
-
-def all_tables(capacity: int, limit: int = 256) -> list[Ints]:
-    """Tables of all families, at most about `limit` of them; the identity comes first.
-
-    Args:
-        capacity: blocks of one bin.
-        limit: how many.
+    Attributes:
+        family: "identity", "threshold", "fekete-schepers" or "carlier".
+        capacity: size of a bin.
+        parameter: the family's parameter.
     """
-    tables = [identity(capacity)]
+
+    family: str
+    capacity: int
+    parameter: int = 1
+
+    def __call__(self, x: Ints) -> Ints:
+        """f of each size (0 <= x <= capacity)."""
+        capacity, k = self.capacity, self.parameter
+        if self.family == "threshold":  # below k nothing, above capacity - k a whole bin
+            return np.where(x < k, 0, np.where(x > capacity - k, capacity, x))
+        if self.family == "fekete-schepers":  # whole k + 1-ths stay, the rest is rounded down to k-ths
+            whole = (k + 1) * x // capacity
+            return np.where((k + 1) * x % capacity == 0, k * whole, (k + 1) * whole)
+        if self.family == "carlier":  # multiples of k, rounded up above one half
+            bins = capacity // k
+            above = np.where(2 * x == capacity, bins, 2 * (bins - (capacity - x) // k))
+            return np.where(2 * x < capacity, 2 * (x // k), above)
+        return np.asarray(x, dtype=np.int64)
+
+    @property
+    def bin(self) -> int:
+        """f(capacity)."""
+        return int(self(np.array([self.capacity], dtype=np.int64))[0])
+
+
+def family(capacity: int, limit: int = 256) -> Iterator[DualFeasible]:
+    """At most about `limit` functions of all families for bins of `capacity`; the identity comes first."""
+    yield DualFeasible("identity", capacity)
     each = max(limit // 3, 1)
-    cuts = np.unique(np.linspace(2, max(capacity // 2, 2), each).astype(int))
-    tables += [threshold(capacity, int(c)) for c in cuts if 2 <= c <= capacity // 2]
-    tables += [fekete_schepers(capacity, k) for k in range(1, min(each, max(capacity, 2)))]
-    tables += [carlier(capacity, int(c)) for c in cuts if 2 <= c <= capacity // 2]
-    return tables
+    cuts = [int(c) for c in np.unique(np.linspace(2, max(capacity // 2, 2), each).astype(int))]
+    for name in ("threshold", "carlier"):
+        for cut in cuts:
+            if cut <= capacity // 2:
+                yield DualFeasible(name, capacity, cut)
+    for k in range(1, min(each, max(capacity, 2))):
+        yield DualFeasible("fekete-schepers", capacity, k)

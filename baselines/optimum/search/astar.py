@@ -1,0 +1,232 @@
+"""Best-first search over states, compiled: a store of labels, a hash table and a bucket queue.
+
+Every label (a way to reach a state) is expanded whose bound is below the incumbent; when none is left, the
+incumbent is optimal. The order in which they are expanded (by bound, in buckets) is a matter of speed alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from baselines.optimum.search.expand import (
+    BOUND, CLOCK, COST, Floats, Ints, decode_key, expand, num_unfinished,
+)  # fmt: skip
+from baselines.optimum.search.layout import AFTER, LAST_EVENT, LATENCY, NUM_REQUESTS, TIMED
+from infermax_gym.compile import compiled
+
+# Entries of `Store.count`.
+NUM_LABELS = 0
+CURRENT = 1  # bucket being emptied
+NUM_EXPANDED = 2
+GOAL = 3  # label of the incumbent, -1 if it came from elsewhere
+STATUS = 4
+NUM_COUNTS = 5
+
+RUNNING = 0
+EXHAUSTED = 1  # proven
+NO_ROOM = 2  # more labels than the store holds
+TOO_WIDE = 3  # more successors than the buffers hold
+FULL_SLOTS = 4  # the hash table must grow
+
+_SAME = 1e-12  # seconds by which a label may be worse and still count as equal
+
+
+class Store(NamedTuple):
+    """Labels and the structures over them.
+
+    Attributes:
+        key, clock, cost: (capacity,) state, seconds, seconds of objective so far.
+        parent: (capacity,) label it came from, -1 at the root.
+        link: (capacity,) next label in the same bucket, -1 at the end.
+        chain: (capacity,) next label of the same state.
+        dead: (capacity,) 1 once dominated.
+        slot: (power of two,) label + 1 at the head of a state's chain, 0 if empty.
+        bucket: (num_buckets,) first label of each bucket, -1 if empty.
+        count: (NUM_COUNTS,) counters.
+        value: (3,) incumbent, bound of the first bucket, width of a bucket, all in seconds.
+    """
+
+    key: Ints
+    clock: Floats
+    cost: Floats
+    parent: NDArray[np.int32]
+    link: NDArray[np.int32]
+    chain: NDArray[np.int32]
+    dead: NDArray[np.uint8]
+    slot: NDArray[np.int32]
+    bucket: NDArray[np.int32]
+    count: Ints
+    value: Floats
+
+
+@compiled
+def _slot_of(store: Any, key: int) -> Any:
+    """Where a state's chain starts, or the empty slot where it would."""
+    mask = store.slot.size - 1
+    hashed = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
+    at = np.int64(hashed >> np.uint64(20)) & mask
+    while store.slot[at] != 0 and store.key[store.slot[at] - 1] != key:
+        at = (at + 1) & mask
+    return at
+
+
+@compiled
+def fill_slots(store: Any) -> None:
+    """Rebuild the hash table from the labels (after it has grown)."""
+    for label in range(store.count[NUM_LABELS]):
+        if store.dead[label] == 0:
+            at = _slot_of(store, store.key[label])
+            store.chain[label] = store.slot[at] - 1
+            store.slot[at] = label + 1
+
+
+@compiled
+def _dominates(ints: Ints, floats: Floats, n_left: int, clock_a: float, cost_a: float, clock_b: float, cost_b: float) -> Any:
+    """Whether reaching a state at clock_a with cost_a is at least as good as with b's.
+
+    Timed latency: whatever follows b can follow a no later, so a must be no later and its finished requests no
+    worse; once nothing depends on the clock, the cost alone decides.
+    """
+    if ints[TIMED] == 0 or ints[LATENCY] == 0:
+        return cost_a <= cost_b + _SAME
+    if min(clock_a, clock_b) >= floats[ints[LAST_EVENT]]:
+        return cost_a <= cost_b + _SAME
+    return clock_a <= clock_b + _SAME and cost_a - n_left * clock_a <= cost_b - n_left * clock_b + _SAME
+
+
+@compiled
+def _insert_label(
+    ints: Ints, floats: Floats, store: Any, n_left: int, key: int, clock: float, cost: float, bound: float, parent: int
+) -> Any:
+    """Add a label unless it is dominated; False if there is no room."""
+    at = _slot_of(store, key)
+    label = store.slot[at] - 1
+    previous = -1
+    while label >= 0:
+        following = store.chain[label]
+        if _dominates(ints, floats, n_left, store.clock[label], store.cost[label], clock, cost):
+            return True
+        if _dominates(ints, floats, n_left, clock, cost, store.clock[label], store.cost[label]):
+            store.dead[label] = 1
+            if previous < 0:
+                store.slot[at] = following + 1
+            else:
+                store.chain[previous] = following
+        else:
+            previous = label
+        label = following
+    new = store.count[NUM_LABELS]
+    if new >= store.key.size:
+        return False
+    store.key[new] = key
+    store.clock[new] = clock
+    store.cost[new] = cost
+    store.parent[new] = parent
+    store.dead[new] = 0
+    # Emptying a chain keeps its slot's place in the probe sequence only if it is filled again at once.
+    store.chain[new] = store.slot[at] - 1
+    store.slot[at] = new + 1
+    store.count[NUM_LABELS] = new + 1
+    b = int((bound - store.value[1]) / store.value[2])
+    b = min(max(b, store.count[CURRENT]), store.bucket.size - 1)
+    store.link[new] = store.bucket[b]
+    store.bucket[b] = new
+    return True
+
+
+@compiled
+def put_root(ints: Ints, floats: Floats, store: Any, bound: float) -> None:
+    """Start with the state in which nothing has happened."""
+    _insert_label(ints, floats, store, ints[NUM_REQUESTS], 0, 0.0, 0.0, bound, -1)
+
+
+@compiled
+def _insert_children(ints: Ints, floats: Floats, work: Ints, child: Ints, child_s: Floats, store: Any, found: int, label: int, final_key: int) -> None:  # fmt: skip # noqa: E501
+    """Add the successors of a label; a finished one replaces the incumbent if it is better."""
+    for c in range(found):
+        if child[c, 0] == final_key:
+            if child_s[c, COST] < store.value[0]:
+                store.value[0] = child_s[c, COST]
+                store.count[GOAL] = label
+            continue
+        decode_key(ints, child[c, 0], work, ints[AFTER])
+        left = num_unfinished(ints, work, ints[AFTER])
+        _insert_label(
+            ints, floats, store, left, child[c, 0], child_s[c, CLOCK], child_s[c, COST], child_s[c, BOUND], label
+        )
+
+
+@compiled
+def search(
+    ints: Ints, floats: Floats, work: Ints, work_s: Floats, theta: Floats, term_end: Ints, child: Ints,
+    child_s: Floats, store: Any, final_key: int, max_expanded: int, tolerance: float,
+) -> None:  # fmt: skip
+    """Expand labels until none is left below the incumbent, room runs out or `max_expanded` more are done.
+
+    Args:
+        ints, floats, work, work_s, theta, term_end, child, child_s: the problem, see `expand`.
+        store: labels (`Store`); carries on where the last call stopped.
+        final_key: the state in which everything is finished.
+        max_expanded: how many labels to expand in this call.
+        tolerance: relative gain below which a better schedule does not count.
+    """
+    stop = store.count[NUM_EXPANDED] + max_expanded
+    store.count[STATUS] = RUNNING
+    while store.count[NUM_EXPANDED] < stop:
+        b = store.count[CURRENT]
+        limit = store.value[0] * (1.0 - tolerance)
+        if b >= store.bucket.size or store.value[1] + b * store.value[2] >= limit:
+            store.count[STATUS] = EXHAUSTED
+            return
+        label = store.bucket[b]
+        if label < 0:
+            store.count[CURRENT] = b + 1
+            continue
+        if store.dead[label] == 1:
+            store.bucket[b] = store.link[label]
+            continue
+        found = expand(
+            ints, floats, work, work_s, theta, term_end, child, child_s,
+            store.key[label], store.clock[label], store.cost[label], limit,
+        )  # fmt: skip
+        if found > child.shape[0]:
+            store.count[STATUS] = TOO_WIDE
+            return
+        if 2 * (store.count[NUM_LABELS] + found) > store.slot.size:
+            store.count[STATUS] = FULL_SLOTS
+            return
+        if store.count[NUM_LABELS] + found > store.key.size:
+            store.count[STATUS] = NO_ROOM
+            return
+        store.bucket[b] = store.link[label]
+        store.count[NUM_EXPANDED] += 1
+        _insert_children(ints, floats, work, child, child_s, store, found, label, final_key)
+
+
+def new_store(capacity: int, num_slots: int, num_buckets: int, root_bound: float, incumbent: float) -> Store:
+    """An empty store; memory is touched only as labels arrive.
+
+    Args:
+        capacity: most labels.
+        num_slots: initial size of the hash table, a power of two.
+        num_buckets: resolution of the queue.
+        root_bound: lower bound on the optimum, seconds.
+        incumbent: objective of a known schedule, seconds.
+    """
+    width = max(incumbent - root_bound, 1e-12) / (num_buckets - 1)
+    return Store(
+        np.empty(capacity, np.int64),
+        np.empty(capacity),
+        np.empty(capacity),
+        np.empty(capacity, np.int32),
+        np.empty(capacity, np.int32),
+        np.empty(capacity, np.int32),
+        np.empty(capacity, np.uint8),
+        np.zeros(num_slots, np.int32),
+        np.full(num_buckets, -1, np.int32),
+        np.array([0, 0, 0, -1, RUNNING], np.int64),
+        np.array([incumbent, root_bound, width]),
+    )

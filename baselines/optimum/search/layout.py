@@ -1,0 +1,86 @@
+"""Where things lie in the flat arrays of the search.
+
+Numba hands a named tuple of arrays to a function word by word, which costs more than the small functions of the
+search do; so the tables are one integer and one float array, with a header of sizes and positions, and the
+scratch is likewise.
+
+    ints    tables: header, then the blocks below
+    floats  tables in seconds
+    work    integer scratch
+    work_s  float scratch
+"""
+
+from __future__ import annotations
+
+# Header of `ints`: sizes and flags.
+NUM_REQUESTS = 0
+NUM_BLOCKS = 1
+MAX_TOKENS = 2
+MAX_SEQS = 3
+LATENCY = 4  # objective is the sum of finish times instead of the last one
+LEAN = 5  # the cost is linear with non-negative coefficients, so dominated actions can be skipped
+TIMED = 6  # states are only comparable with their clocks
+FLOOR_CONTEXT = 7  # of the cost model
+NUM_LOADS = 8
+NUM_MINORANTS = 9
+
+# Header of `ints`: positions of blocks in `ints`.
+SAME = 10  # (n,) 1 where the request is identical to the one before it
+OFFSET = 11  # (n + 1,) number of each request's first code; its last code means finished
+STRIDE = 12  # (n,) weight of a request's code in the key of a state
+ACTION_START = 13  # (codes + 1,) first action of a code
+ACTION = 14  # (actions, NUM_COLUMNS)
+CODE = 15  # (codes, CODE_COLUMNS)
+LOAD = 16  # (codes, num_loads) remaining load of a request under each packing bound
+LOAD_CAP = 17  # (num_loads,) what one batch can take of it
+LOAD_WINDOW = 18  # (num_loads,) batches outside of the window that the load is restricted to
+
+# Header of `ints`: positions of blocks in `floats`, all in seconds.
+ARRIVAL = 19  # (n,)
+TTFT_LIMIT = 20  # (n,)
+TAIL = 21  # (n + 1,) lower bound on the makespan of what arrives with request k or later
+RESTART_S = 22  # (actions,) what a restart costs more than the decode it replaces, without batch constants
+CODE_S = 23  # (codes, 2 + num_minorants)
+PER_BATCH = 24  # (num_minorants, 3) constants of a batch: any, with decodes, with prefills
+LAST_EVENT = 25  # (1,) clock after which states are comparable without it
+
+# Header of `ints`: positions of blocks in `work`.
+CODES = 26  # (n,) the state being expanded
+CHOSEN = 27  # (n,) action picked for each request
+AFTER = 28  # (n,) codes after it
+SUMS = 29  # (n + 1, SUMMED) totals of the actions picked so far
+LOAD_SUMS = 30  # (n + 1, num_loads)
+MOST = 31  # (n + 1, 2) blocks and seats that the requests from i on can take at most
+ROOM = 32  # (4, n) of the bounds; in `work_s` (3, n) from 0
+
+HEADER = 33
+
+# Columns of an action; the first SUMMED of them add up over a batch.
+TOKENS = 0
+WORK = 1
+PREFILLS = 2
+PREFILL_CONTEXT = 3
+DECODE_CONTEXT = 4
+DECODES = 5
+BLOCKS = 6
+SEATS = 7
+RESTARTS = 8  # gives up the KV of a decode and prefills anew in the same iteration
+CONTINUES = 9  # a prefill chunk behind resident ones
+SUMMED = 10
+HELD = 10  # blocks given up by a request that drops its KV and passes nothing, else 0
+FIRST = 11  # emits the first token
+TO_CODE = 12
+NUM_COLUMNS = 13
+
+# Integer columns of a code.
+CHAIN = 0  # least number of iterations until the request is finished
+DUE = 1  # 1 if it must still complete a prefill
+UNFINISHED = 2
+LOW = 3  # blocks it holds at least from now, or from its next prefill, to its end
+RISE = 4  # blocks of its last pass less LOW
+CODE_COLUMNS = 5
+
+# Float columns of a code.
+CHAIN_S = 0  # least seconds until it is finished, alone
+REFILL_S = 1  # least extra of preempting it later
+FLOOR_S = 2  # first of the columns: remaining token times under each minorant

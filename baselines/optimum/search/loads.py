@@ -1,0 +1,98 @@
+"""Which packing bounds the search carries: a few rows that are good where it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from baselines.optimum.packing import family
+
+if TYPE_CHECKING:
+    from baselines.optimum.search.tables import RequestModel
+
+Ints = NDArray[np.int64]
+
+_HEADS = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)
+_TAILS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+
+
+class Loads(NamedTuple):
+    """Packing bounds: J >= window + ceil(sum of load / cap) wherever that sum is positive.
+
+    Attributes:
+        load: (codes, k) remaining load of a request.
+        cap: (k,) what one batch takes.
+        window: (k,) batches outside of the window: tokens that cannot be in them are the ones counted.
+    """
+
+    load: Ints
+    cap: Ints
+    window: Ints
+
+
+class _Row(NamedTuple):
+    load: Ints
+    cap: int
+    window: int
+
+
+def best_loads(models: list[RequestModel], samples: Ints | None, limit: int) -> Loads:
+    """The bounds that together do best on the samples, at most `limit` of them.
+
+    Args:
+        models: the requests in canonical order.
+        samples: (k, n) codes of states; made up (all requests side by side, and at random) if None.
+        limit: how many.
+    """
+    offset = np.cumsum([0] + [len(m.situations) + 1 for m in models])
+    states = (_made_up(models) if samples is None else samples) + offset[:-1]
+    generated = np.concatenate([m.generated() for m in models])
+    best: list[_Row] = []
+    have = np.zeros(len(states), dtype=np.int64)
+    rows = list(_rows(models, offset, generated, states))
+    values = np.array([value for _, value in rows])
+    for _ in range(limit):
+        gain = np.maximum(values - have, 0).sum(axis=1)
+        k = int(gain.argmax())
+        if gain[k] == 0 and best:
+            break
+        best.append(rows[k][0])
+        have = np.maximum(have, values[k])
+    load = np.ascontiguousarray(np.array([r.load for r in best], dtype=np.int64).T)
+    return Loads(load, np.array([r.cap for r in best]), np.array([r.window for r in best]))
+
+
+def _made_up(models: list[RequestModel]) -> Ints:
+    rng = np.random.default_rng(0)
+    last = np.array([len(m.situations) - 1 for m in models])
+    even = np.outer(np.linspace(0.0, 0.9, 20), last)
+    return np.concatenate([even, rng.random((40, len(models))) * last]).astype(np.int64)
+
+
+def _rows(models: list[RequestModel], offset: Ints, generated: Ints, states: Ints) -> Iterator[tuple[_Row, Ints]]:
+    """Every candidate with its value on the sampled states."""
+    options, instance = models[0].options, models[0].instance
+    outputs = np.array([m.request.num_output_tokens for m in models])
+    owner = np.repeat(np.arange(len(models)), np.diff(offset))
+    starts = np.concatenate(([0], np.cumsum(outputs + 1)))[:-1]
+    heads = [k for k in _HEADS if k < outputs.max()]
+    tails = [k for k in _TAILS if k < outputs.max()]
+    for function in family(instance.num_blocks, 120):
+        total = np.concatenate([np.concatenate(([0], np.cumsum(function(m.sizes())))) for m in models])
+        for tail in tails:
+            end = total[starts + np.maximum(outputs - tail, 0)][owner]
+            for head in heads:
+                begin = total[starts[owner] + np.minimum(generated + head, outputs[owner])]
+                yield _valued(np.maximum(end - begin, 0), function.bin, head + tail, states)
+    if instance.max_num_seqs < len(models):
+        yield _valued(outputs[owner] - generated, instance.max_num_seqs, 0, states)
+    if options.budget < sum(m.request.peak_tokens for m in models):
+        yield _valued(np.concatenate([m.passes() for m in models]), options.budget, 0, states)
+
+
+def _valued(load: Ints, cap: int, window: int, states: Ints) -> tuple[_Row, Ints]:
+    sums = load[states].sum(axis=1)
+    return _Row(load, cap, window), np.where(sums > 0, window - (-sums // cap), 0)
