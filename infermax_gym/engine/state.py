@@ -36,6 +36,7 @@ REQUEST = np.dtype(
         ("in_prefill", "i1"),
         ("on_host", "i1"),
         ("grouped", "i1"),  # computed and generated are stored minus the group's tick
+        ("phased", "i1"),  # counted in the group's `phases`
         ("fresh", "i1"),  # in the group, but not yet run with it
         ("prompt", "i8"),  # I
         ("first_scheduled_s", "f8"),

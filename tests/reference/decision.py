@@ -31,7 +31,7 @@ def resume(engine: Engine, decision: Decision) -> None:
     """The paragraph "Resume"."""
     while engine.seat_is_free:
         head = engine.queue.head(engine.clock_s)
-        if head is None or not head.on_host:
+        if head is None or not head.on_host or (engine.running and engine.guard_holds):
             return
         room = engine.free - engine.blocks(head.resident + 1) >= engine.watermark_blocks
         if engine.running and not room:

@@ -74,6 +74,7 @@ class _Run:
     def note_empty(self, decision: Decision) -> None:
         """Book a decision without a batch; the next one comes at the same clock."""
         self.books.empty_decisions.append((len(self.books.schedule), _numbers(decision.preempted)))
+        self.engine.iterations_without_token += 1
         self.empty_in_a_row += 1
         if self.empty_in_a_row > MOST_EMPTY_IN_A_ROW:
             raise RuntimeError("the policy preempts and resumes requests without end, and computes nothing")

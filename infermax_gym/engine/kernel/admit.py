@@ -24,24 +24,25 @@ def resume_swapped(s: Any) -> None:
     while s.num_waiting > 0 and s.num_running < s.num_seats:
         r = head(s)
         q = req[r]
-        if not q.on_host:
+        if not q.on_host or (s.num_running > 0 and guarded(s)):
             return
         spare = s.free_blocks - blocks_for(s, q.computed + 1)
         if s.num_running > 0 and spare < s.watermark_blocks:
             return
-        remove(s, r)
-        join(s, r, blocks_for(s, q.computed))
+        bring_in(s, r, blocks_for(s, q.computed))
+
+
+@compiled
+def bring_in(s: Any, r: int, blocks: int) -> None:
+    """Move waiting request r to the running list with `blocks` blocks, its swapped KV back on the device."""
+    q = requests(s)[r]
+    remove(s, r)
+    join(s, r, blocks)
+    if q.on_host:
         q.on_host = 0
         s.host_free_tokens += q.computed
         s.swapped_tokens += q.computed
         s.changed = 1
-
-
-@compiled
-def _join_from_queue(s: Any, r: int, blocks: int) -> None:
-    remove(s, r)
-    join(s, r, blocks)
-    s.num_admitted += 1
 
 
 @compiled
@@ -90,10 +91,9 @@ def displace(s: Any) -> None:
         return
     while s.num_waiting > 0 and s.num_running > 0:
         r = head(s)
-        q = req[r]
-        if q.on_host or _seat_and_fit(s, r, 0, 0) or not _push_out(s, r):
+        if _seat_and_fit(s, r, 0, 0) or not _push_out(s, r):
             return
-        _join_from_queue(s, r, reserved_blocks(s, r, q.prompt + q.generated))
+        bring_in(s, r, reserved_blocks(s, r, req[r].prompt + req[r].generated))
 
 
 @inlined
@@ -106,6 +106,8 @@ def _gate_closed(s: Any) -> Any:
         return True
     if s.num_running == 0:
         return False
+    if guarded(s):
+        return True
     if s.decodes_since_admission < s.min_decodes_between_prefills:
         return True
     if s.delay_factor > 0.0 and s.num_waiting > 0:
@@ -125,11 +127,12 @@ def admit(s: Any) -> None:
     while s.num_waiting > 0 and s.num_running < s.num_seats and s.tokens_left > 0:
         r = head(s)
         num_tokens = chunk_tokens(s, r)
-        if req[r].on_host or num_tokens <= 0 or (s.num_running > 0 and guarded(s)):
+        if req[r].on_host or num_tokens <= 0:
             break
         blocks = reserved_blocks(s, r, num_tokens)
         if fits(s, r, blocks, 0, 0):
-            _join_from_queue(s, r, blocks)
+            bring_in(s, r, blocks)
+            s.num_admitted += 1
             grant(s, r, num_tokens)
         elif s.on_misfit == OnMisfit.SKIP and num_skipped < s.max_skips:
             remove(s, r)

@@ -23,6 +23,7 @@ from infermax_gym.engine.kernel.memory import (
     victims_of,
 )
 from infermax_gym.cost.kernel import batch_seconds
+from infermax_gym.engine.kernel.evict import release_withheld
 from infermax_gym.engine.kernel.fit import bucket_of
 from infermax_gym.engine.kernel.group import FAR, leave_group
 from infermax_gym.engine.kernel.keys import set_queue_key
@@ -144,9 +145,8 @@ def _drop_finished(s: Any) -> None:
             run[kept] = r
             kept += 1
     s.num_running = kept
-    if kept == 0 and s.withheld_blocks > 0:
-        s.free_blocks += s.withheld_blocks
-        s.withheld_blocks = 0
+    if kept == 0:
+        release_withheld(s)
 
 
 @inlined

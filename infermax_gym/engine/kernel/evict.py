@@ -93,6 +93,13 @@ def _refund(s: Any, r: int) -> None:
     q.batch_slot = -1
 
 
+@inlined
+def release_withheld(s: Any) -> None:
+    """Free the blocks that finished requests kept while others ran."""
+    s.free_blocks += s.withheld_blocks
+    s.withheld_blocks = 0
+
+
 @compiled
 def preempt(s: Any, position: int) -> None:
     """Preempt the request at `position` of the running list: it loses its blocks and waits again."""
@@ -108,6 +115,8 @@ def preempt(s: Any, position: int) -> None:
     leave(s, position)
     s.free_blocks += q.held
     q.held = 0
+    if s.num_running == 0:
+        release_withheld(s)
     if s.preempt_mode == PreemptMode.SWAP and 0 < q.computed <= s.host_free_tokens:
         s.host_free_tokens -= q.computed
         s.swapped_tokens += q.computed

@@ -112,5 +112,5 @@ def fits(s: Any, r: int, reserved: int, freed: int, left: int) -> Any:
     if rest < s.watermark_blocks or rest * s.block_size < s.headroom_tokens * running:
         return False
     if s.admission_check == AdmissionCheck.FUTURE_PEAK:
-        return future_peak(s, r) <= (1.0 - s.peak_margin) * (s.num_blocks * s.block_size)
+        return future_peak(s, r) <= (1.0 - s.peak_margin) * s.num_blocks * s.block_size
     return True

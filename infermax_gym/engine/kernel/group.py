@@ -40,7 +40,8 @@ def blocks_held(s: Any, q: Any) -> Any:
 def _join(s: Any, q: Any) -> None:
     phases = phases_of(s)
     room = q.held * s.block_size - q.computed
-    if room < s.block_size:
+    q.phased = room < s.block_size
+    if q.phased:
         phases[(s.tick + room) % s.block_size] += 1
     else:
         s.group_roomy_until = min(s.group_roomy_until, s.tick + room - s.block_size + 1)
@@ -61,8 +62,8 @@ def leave_group(s: Any, q: Any) -> None:
     q.computed += s.tick
     q.generated += s.tick
     q.held = held
-    room = held * s.block_size - q.computed
-    if room < s.block_size:
+    if q.phased:
+        room = held * s.block_size - q.computed
         phases[(s.tick + room) % s.block_size] -= 1
     if not q.fresh:
         q.last_token_s = s.group_last_s

@@ -30,7 +30,8 @@ def queue_score(s: Any, r: int) -> Any:
     score = w[0] * q.arrival_s + w[1] * q.prompt + w[2] * known
     if w[3] != 0.0:
         score += w[3] * math.log(known)
-    score += w[4] * generated + w[5] * remaining_prediction(s, r)
+    score += w[4] * generated
+    score += w[5] * remaining_prediction(s, r)
     return score + w[6] * q.priority + w[7] * q.slo_ttft_s
 
 
@@ -69,8 +70,9 @@ def victim_score(s: Any, r: int) -> Any:
     score = w[0] * q.arrival_s + w[1] * q.prompt + w[2] * done
     if w[3] != 0.0:
         score += w[3] * math.log(max(done, 1))
-    score += w[4] * emitted(s, q) + w[5] * remaining_prediction(s, r) + w[6] * q.priority
-    return score + (w[7] if q.in_prefill else 0.0)
+    score += w[4] * emitted(s, q)
+    score += w[5] * remaining_prediction(s, r)
+    return score + w[6] * q.priority + (w[7] if q.in_prefill else 0.0)
 
 
 @compiled

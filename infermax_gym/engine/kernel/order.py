@@ -65,7 +65,7 @@ def order_running(s: Any) -> None:
 def relist(s: Any) -> None:
     """For run orders that follow the batch: those left out, by arrival, then the batch as it was built."""
     order = s.run_order
-    if order != RunOrder.BATCH and order != RunOrder.PROCESSED_DESC:
+    if guarded(s) or (order != RunOrder.BATCH and order != RunOrder.PROCESSED_DESC):
         return
     if s.num_prefills > 0 or s.num_decodes != s.num_running:
         _follow_batch(s)

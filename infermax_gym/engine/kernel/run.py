@@ -52,5 +52,7 @@ def run(s: Any, max_iterations: int, use_fast_forward: bool) -> Any:
             advance(s)
             if use_fast_forward and is_steady(s):
                 fast_forward(s, last - s.num_iterations, np.inf)
-        elif not s.changed and not jump_to_next_arrival(s):
+        elif s.changed:
+            s.stalled_iterations += 1
+        elif not jump_to_next_arrival(s):
             return STUCK

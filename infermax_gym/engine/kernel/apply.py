@@ -1,0 +1,81 @@
+"""Carry out a decision made outside the kernel, checking every rule of the engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from infermax_gym.compile import compiled
+from infermax_gym.engine.kernel.admit import bring_in
+from infermax_gym.engine.kernel.decide import begin
+from infermax_gym.engine.kernel.evict import grant, preempt
+from infermax_gym.engine.kernel.fit import blocks_for
+from infermax_gym.engine.kernel.group import disband
+from infermax_gym.engine.kernel.memory import requests, running
+from infermax_gym.engine.state import RUNNING, WAITING
+
+FAULTS = (
+    "",
+    "is not running and cannot be preempted",
+    "does not exist or has not arrived",
+    "is neither waiting nor running",
+    "stands in the batch twice",
+    "must get one token, as every decode",
+    "must get between 1 and its missing tokens",
+    "exceeds the token budget of the iteration",
+    "finds no seat: max_num_seqs requests are running",
+    "finds no free KV block for its tokens",
+)
+
+
+@compiled
+def _fault_of(s: Any, r: int, num_tokens: int) -> Any:
+    """Index into FAULTS of what is wrong with giving r `num_tokens` tokens now, 0 if nothing is."""
+    req = requests(s)
+    if r < 0 or r >= s.next_arrival:
+        return 2
+    q = req[r]
+    if q.place != WAITING and q.place != RUNNING:
+        return 3
+    if q.batch_slot >= 0:
+        return 4
+    if not q.in_prefill and num_tokens != 1:
+        return 5
+    if num_tokens < 1 or (q.in_prefill and num_tokens > q.prompt + q.generated - q.computed):
+        return 6
+    if num_tokens > s.tokens_left:
+        return 7
+    if q.place == WAITING and s.num_running >= s.num_seats:
+        return 8
+    if blocks_for(s, q.computed + num_tokens) - q.held > s.free_blocks:
+        return 9
+    return 0
+
+
+@compiled
+def apply_decision(s: Any, batch: Any, victims: Any) -> Any:
+    """Build the batch from (k, 2) int64 (request, tokens), after preempting (v,) int64 requests.
+
+    Returns (0, -1), or an index into FAULTS and the request it speaks of.
+    """
+    req = requests(s)
+    run = running(s)
+    disband(s)
+    begin(s)
+    s.num_decisions += 1
+    for v in victims:
+        position = 0
+        while position < s.num_running and run[position] != v:
+            position += 1
+        if position == s.num_running:
+            return 1, v
+        preempt(s, position)
+    for i in range(batch.shape[0]):
+        r = batch[i, 0]
+        fault = _fault_of(s, r, batch[i, 1])
+        if fault:
+            return fault, r
+        if req[r].place == WAITING:
+            bring_in(s, r, blocks_for(s, req[r].computed))
+            s.num_admitted += 1
+        grant(s, r, batch[i, 1])
+    return 0, -1

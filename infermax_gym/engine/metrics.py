@@ -1,0 +1,113 @@
+"""Metrics of a run, all from its per-request records. Percentiles interpolate linearly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infermax_gym.engine.config import EngineConfig
+from infermax_gym.engine.result import SimulationResult
+
+PERCENTILES = {"p50": 0.50, "p90": 0.90, "p99": 0.99}
+
+
+@dataclass(frozen=True)
+class Slo:
+    """Service-level objectives in seconds; None asks nothing.
+
+    A request's own limits (`Workload.ttft_slo_s`, `tpot_slo_s`) take the place of these where it has some.
+    """
+
+    ttft_s: float | None = None
+    tpot_s: float | None = None
+    latency_s: float | None = None
+
+
+def distribution(samples: NDArray[np.float64], counts: NDArray[Any] | None = None) -> dict[str, float | None]:
+    """Mean, p50, p90, p99 and max of samples, each taken `counts` times; None where there is no sample.
+
+    Args:
+        samples: (k,) float64.
+        counts: (k,) positive integers, or None for once each.
+    """
+    if samples.size == 0:
+        return {"mean": None, **dict.fromkeys(PERCENTILES), "max": None}
+    if counts is None:
+        figures = dict(zip(PERCENTILES, np.quantile(samples, list(PERCENTILES.values())), strict=True))
+        return {"mean": float(samples.mean()), **{k: float(v) for k, v in figures.items()}, "max": float(samples.max())}
+    order = np.argsort(samples)
+    samples = samples[order]
+    ends = np.cumsum(counts[order], dtype=np.int64)
+    total = int(ends[-1])
+    result: dict[str, float | None] = {"mean": float(np.dot(samples, counts[order]) / total)}
+    for name, q in PERCENTILES.items():
+        position = q * (total - 1)
+        low = int(position)
+        high = min(low + 1, total - 1)
+        a, b = samples[np.searchsorted(ends, [low, high], side="right")]
+        result[name] = float(a + (b - a) * (position - low))
+    result["max"] = float(samples[-1])
+    return result
+
+
+def meets_slo(result: SimulationResult, slo: Slo | None) -> NDArray[np.bool_] | None:
+    """(n,) whether each request meets all its SLOs, or None if nobody has any.
+
+    Unfinished and rejected requests miss. A single-token output has no TPOT and meets that limit.
+    """
+    workload = result.workload
+    slo = slo or Slo()
+    ttft = np.where(np.isfinite(workload.ttft_slo_s), workload.ttft_slo_s, _limit(slo.ttft_s))
+    tpot = np.where(np.isfinite(workload.tpot_slo_s), workload.tpot_slo_s, _limit(slo.tpot_s))
+    latency = _limit(slo.latency_s)
+    if not (np.isfinite(ttft).any() or np.isfinite(tpot).any() or np.isfinite(latency)):
+        return None
+    tpot_s = np.nan_to_num(result.tpot_s, nan=0.0)
+    with np.errstate(invalid="ignore"):
+        met = (result.ttft_s <= ttft) & (tpot_s <= tpot) & (result.latency_s <= latency)
+    return np.asarray(met & result.finished)
+
+
+def _limit(value: float | None) -> float:
+    return np.inf if value is None else value
+
+
+def gpu_cost_usd(result: SimulationResult, config: EngineConfig) -> float | None:
+    """Busy seconds x devices x price, or None without a price."""
+    price = config.cost.price_usd_per_device_hour
+    return None if price is None else result.busy_s / 3600.0 * config.cost.num_devices * price
+
+
+def summarize(result: SimulationResult, config: EngineConfig, slo: Slo | None = None) -> dict[str, Any]:
+    """The figures of a run under the names of the JSON contract.
+
+    Throughput counts output tokens and finished requests per second of makespan.
+    """
+    finished = result.finished
+    makespan_s = result.makespan_s
+    per_second = 1.0 / makespan_s if makespan_s > 0.0 else 0.0
+    met = meets_slo(result, slo)
+    tpot_s = result.tpot_s[finished]
+    return {
+        "num_requests": len(result.workload),
+        "num_finished": int(finished.sum()),
+        "num_rejected": int((result.status == 1).sum()),
+        "makespan_s": makespan_s,
+        "busy_s": result.busy_s,
+        "num_iterations": result.num_iterations,
+        "num_preemptions": result.num_preemptions,
+        "num_recomputed_tokens": result.num_recomputed_tokens,
+        "ttft_s": distribution(result.ttft_s[np.isfinite(result.first_token_s)]),
+        "tpot_s": distribution(tpot_s[np.isfinite(tpot_s)]),
+        "itl_s": distribution(result.gap_s, result.gap_counts),
+        "latency_s": distribution(result.latency_s[finished]),
+        "throughput_tokens_per_s": float(result.num_generated_tokens.sum()) * per_second,
+        "throughput_requests_per_s": float(finished.sum()) * per_second,
+        "goodput_per_s": None if met is None else float(met.sum()) * per_second,
+        "slo_attainment": None if met is None else (float(met.mean()) if met.size else 0.0),
+        "kv_utilization": result.kv_utilization,
+        "gpu_cost_usd": gpu_cost_usd(result, config),
+    }

@@ -1,0 +1,104 @@
+"""What a run leaves behind: one row per request, the totals, and the schedule where it was recorded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infermax_gym.engine.state import FINISHED, REJECTED
+from infermax_gym.workload.workload import Workload
+
+STATUS_NAMES = ("finished", "rejected", "unfinished")
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """One iteration of a recorded schedule.
+
+    Attributes:
+        start_s: when it began.
+        end_s: when its tokens appeared.
+        batch: (request, tokens) in the order granted.
+        preempted: requests preempted by the decision, in order.
+    """
+
+    start_s: float
+    end_s: float
+    batch: tuple[tuple[int, int], ...]
+    preempted: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class SimulationResult:
+    """Per-request records and totals of one run. Arrays have shape (n,) and are in order of arrival.
+
+    Attributes:
+        workload: the requests that were served.
+        first_scheduled_s: start of the first iteration with a token of the request; nan if there was none.
+        first_token_s: when its first output token appeared; nan if it did not.
+        finish_s: when its last output token appeared; nan if it did not.
+        num_preemptions_of: times it was preempted.
+        num_recomputed_tokens_of: its KV tokens that preemptions threw away.
+        num_generated_tokens: output tokens that appeared.
+        status: int8 index into STATUS_NAMES.
+        gap_s: (g,) seconds between a token and its request's previous one ...
+        gap_counts: (g,) ... and how many tokens of the run had exactly that entry (pooled over requests).
+        makespan_s: last finish, on the clock that starts at 0.
+        busy_s: sum of iteration durations.
+        num_iterations: iterations with at least one token.
+        num_decisions: calls of the scheduling algorithm (fast-forwarded iterations need none).
+        num_preemptions: of all requests.
+        num_recomputed_tokens: of all requests.
+        kv_utilization: held KV blocks, integrated over the iterations, over makespan x capacity.
+        schedule: the iterations, if they were recorded.
+    """
+
+    workload: Workload
+    first_scheduled_s: NDArray[np.float64]
+    first_token_s: NDArray[np.float64]
+    finish_s: NDArray[np.float64]
+    num_preemptions_of: NDArray[np.int64]
+    num_recomputed_tokens_of: NDArray[np.int64]
+    num_generated_tokens: NDArray[np.int64]
+    status: NDArray[np.int8]
+    gap_s: NDArray[np.float64]
+    gap_counts: NDArray[np.int64]
+    makespan_s: float
+    busy_s: float
+    num_iterations: int
+    num_decisions: int
+    num_preemptions: int
+    num_recomputed_tokens: int
+    kv_utilization: float
+    schedule: tuple[Iteration, ...] | None = None
+
+    @property
+    def finished(self) -> NDArray[np.bool_]:
+        """(n,) whether the request finished."""
+        return np.asarray(self.status == 0)
+
+    @property
+    def ttft_s(self) -> NDArray[np.float64]:
+        """(n,) first token - arrival, seconds; nan where there is none."""
+        return self.first_token_s - self.workload.arrival_s
+
+    @property
+    def latency_s(self) -> NDArray[np.float64]:
+        """(n,) finish - arrival (E2E), seconds; nan where there is none."""
+        return self.finish_s - self.workload.arrival_s
+
+    @property
+    def tpot_s(self) -> NDArray[np.float64]:
+        """(n,) (finish - first token) / (output tokens - 1), seconds; nan for single-token outputs."""
+        outputs = self.workload.num_output_tokens
+        divisor = np.where(outputs > 1, outputs - 1, 1)
+        return np.where(outputs > 1, (self.finish_s - self.first_token_s) / divisor, np.nan)
+
+
+def statuses(requests: Any) -> NDArray[np.int8]:
+    """Status codes of a REQUEST array."""
+    place = requests["place"]
+    return np.where(place == FINISHED, 0, np.where(place == REJECTED, 1, 2)).astype(np.int8)

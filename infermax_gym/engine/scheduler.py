@@ -1,0 +1,185 @@
+"""Schedulers written in Python: what they see, what they answer, how the answer is carried out.
+
+A policy that is no row of the table (a set-valued plan, a rollout, a network in another framework) is an object
+with a `decide` method. It is slower than a row and equal in rights. Information is typed: the online view has no
+output lengths; only a scheduler that declares `Information.ORACLE` gets the clairvoyant view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infermax_gym.engine.kernel.apply import FAULTS, apply_decision
+from infermax_gym.engine.kernel.group import disband
+from infermax_gym.engine.policy import Information
+from infermax_gym.engine.state import WAITING, Engine
+from infermax_gym.workload.workload import Workload
+
+
+class SchedulerError(RuntimeError):
+    """A scheduler's answer cannot be carried out; the message says what and why."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The next iteration.
+
+    Attributes:
+        batch: (request, tokens): one token for a decode; 1 .. known - computed for a prefill; a waiting request
+            is thereby admitted. Running requests that are not named keep their KV and idle.
+        preempt: running requests to preempt first. They may be in the batch again.
+    """
+
+    batch: Sequence[tuple[int, int]]
+    preempt: Sequence[int] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class RequestsView:
+    """Some requests, as read-only arrays of one length k.
+
+    Attributes:
+        request: (k,) int64 request numbers, in order of arrival; running ones in list order.
+        arrival_s: (k,) float64.
+        num_prompt_tokens: (k,) int64, I.
+        num_generated_tokens: (k,) int64, g.
+        num_computed_tokens: (k,) int64, m, tokens in the KV cache.
+        num_blocks: (k,) int64, KV blocks held.
+        is_prefill: (k,) bool.
+        on_host: (k,) bool, KV swapped to the host.
+        priority: (k,) float64.
+        predicted_output_tokens: (k,) float64, 0 where nothing is predicted.
+    """
+
+    request: NDArray[np.int64]
+    arrival_s: NDArray[np.float64]
+    num_prompt_tokens: NDArray[np.int64]
+    num_generated_tokens: NDArray[np.int64]
+    num_computed_tokens: NDArray[np.int64]
+    num_blocks: NDArray[np.int64]
+    is_prefill: NDArray[np.bool_]
+    on_host: NDArray[np.bool_]
+    priority: NDArray[np.float64]
+    predicted_output_tokens: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.request)
+
+
+@dataclass(frozen=True, eq=False)
+class OnlineView:
+    """What an online scheduler may know when it decides.
+
+    Attributes:
+        clock_s: now.
+        free_blocks: KV blocks that nobody holds.
+        num_blocks: KV capacity in blocks.
+        block_size: tokens per block.
+        max_num_batched_tokens: token budget of the iteration.
+        max_num_seqs: most running requests.
+        waiting: requests that have arrived and are not running.
+        running: requests that hold KV.
+    """
+
+    clock_s: float
+    free_blocks: int
+    num_blocks: int
+    block_size: int
+    max_num_batched_tokens: int
+    max_num_seqs: int
+    waiting: RequestsView
+    running: RequestsView
+
+
+@dataclass(frozen=True, eq=False)
+class ClairvoyantView(OnlineView):
+    """An online view, and everything that will happen.
+
+    Attributes:
+        workload: all requests, those to come included, with their output lengths.
+    """
+
+    workload: Workload
+
+
+@runtime_checkable
+class Scheduler(Protocol):
+    """A scheduler written in Python.
+
+    `information` says which view `decide` gets: `ClairvoyantView` for ORACLE, `OnlineView` otherwise.
+    """
+
+    name: str
+    information: Information
+
+    def decide(self, view: Any) -> Decision:
+        """The next iteration. An empty batch waits for the next arrival."""
+        ...
+
+
+def view_of(engine: Engine, workload: Workload | None = None) -> OnlineView:
+    """The view of an engine as it stands; with `workload`, the clairvoyant one."""
+    disband(engine.now)
+    core = engine.record[0]
+    requests = engine.requests
+    running = engine.arrays["run"][: core["num_running"]].copy()
+    arrived = requests["place"][: core["next_arrival"]]
+    waiting = np.flatnonzero(arrived == WAITING).astype(np.int64)
+    shared: dict[str, Any] = {
+        "clock_s": float(core["clock_s"]),
+        "free_blocks": int(core["free_blocks"]),
+        "num_blocks": int(core["num_blocks"]),
+        "block_size": int(core["block_size"]),
+        "max_num_batched_tokens": int(core["token_budget"]),
+        "max_num_seqs": int(core["num_seats"]),
+        "waiting": _requests_view(requests, waiting),
+        "running": _requests_view(requests, running),
+    }
+    return OnlineView(**shared) if workload is None else ClairvoyantView(**shared, workload=workload)
+
+
+def _requests_view(requests: Any, numbers: NDArray[np.int64]) -> RequestsView:
+    rows = requests[numbers]
+    return RequestsView(
+        request=numbers,
+        arrival_s=rows["arrival_s"],
+        num_prompt_tokens=rows["prompt"],
+        num_generated_tokens=rows["generated"],
+        num_computed_tokens=rows["computed"],
+        num_blocks=rows["held"],
+        is_prefill=rows["in_prefill"].astype(bool),
+        on_host=rows["on_host"].astype(bool),
+        priority=rows["priority"],
+        predicted_output_tokens=rows["prediction"],
+    )
+
+
+def carry_out(engine: Engine, decision: Decision, name: str) -> None:
+    """Make `decision` the batch of the next iteration.
+
+    Raises:
+        SchedulerError: it breaks a rule of the engine; the engine is then unusable.
+    """
+    batch = np.array([(r, c) for r, c in decision.batch], np.int64).reshape(-1, 2)
+    preempt = np.array(list(decision.preempt), np.int64)
+    fault, request = apply_decision(engine.now, batch, preempt)
+    if fault:
+        where = f"scheduler {name!r} at {engine.record['clock_s'][0]:.6g} s"
+        raise SchedulerError(f"{where}: request {request} {FAULTS[fault]}")
+
+
+__all__ = [
+    "ClairvoyantView",
+    "Decision",
+    "OnlineView",
+    "RequestsView",
+    "Scheduler",
+    "SchedulerError",
+    "carry_out",
+    "view_of",
+]

@@ -1,0 +1,122 @@
+"""Random workloads, engines and policies, small and hostile, for property tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from infermax_gym.cost import COSTS, CostModel
+from infermax_gym.engine import EngineConfig, Policy
+from infermax_gym.engine.policy import (
+    NO_LIMIT,
+    QUEUE_FEATURES,
+    VICTIM_FEATURES,
+    AdmissionCheck,
+    LengthEstimate,
+    OnMisfit,
+    PhaseOrder,
+    PreemptMode,
+    QueueOrder,
+    Reserve,
+    RunOrder,
+    Victim,
+    VictimPool,
+)
+from infermax_gym.workload.workload import Workload
+
+# A roofline-like model with two terms of several forms, so that nothing relies on linearity.
+_FORMS = (
+    tuple(1e-3 * x for x in (1.0, 0.2, 0.5, 0.001, 0.1, 0.01, 0.3, 0.01, 0.05)),
+    tuple(1e-3 * x for x in (3.0, 0.0, 0.0, 0.0, 0.0, 0.02, 0.0, 0.02, 0.0)),
+)
+ROOFLINE = CostModel("two-terms", ((_FORMS[0], _FORMS[1]), (_FORMS[1],)))
+
+WEIGHTS = st.sampled_from([0.0, 0.0, 0.0, 1.0, -1.0, 0.5, 3.0])
+
+
+@st.composite
+def workloads(draw: Any, max_requests: int = 12, max_prompt: int = 40, max_output: int = 25) -> Workload:
+    """Few requests, many simultaneous arrivals, sizes from one token up."""
+    n = draw(st.integers(1, max_requests))
+    sizes = lambda top: st.lists(st.integers(1, top), min_size=n, max_size=n)  # noqa: E731
+    gaps = draw(st.lists(st.sampled_from([0.0, 0.0, 0.001, 0.01, 0.5]), min_size=n, max_size=n))
+    return Workload(
+        np.cumsum(gaps),
+        draw(sizes(draw(st.sampled_from([3, max_prompt])))),
+        draw(sizes(draw(st.sampled_from([3, max_output])))),
+        priority=draw(st.lists(st.integers(0, 2), min_size=n, max_size=n)),
+        ttft_slo_s=draw(st.lists(st.sampled_from([0.1, 1.0, np.inf]), min_size=n, max_size=n)),
+    )
+
+
+@st.composite
+def configs(draw: Any) -> EngineConfig:
+    """Tiny caches, budgets and seats."""
+    block = draw(st.sampled_from([1, 2, 4, 16]))
+    return EngineConfig(
+        cost=draw(st.sampled_from([*COSTS.values(), ROOFLINE])),
+        num_kv_tokens=draw(st.integers(block, 120)),
+        block_size=block,
+        max_num_batched_tokens=draw(st.sampled_from([1, 2, 7, 16, 64])),
+        max_num_seqs=draw(st.sampled_from([1, 2, 3, 8, 64])),
+        max_model_len=draw(st.sampled_from([None, None, 30, 70])),
+        max_output_tokens=draw(st.sampled_from([None, 4, 30])),
+        num_host_kv_tokens=draw(st.sampled_from([0, 10, 40, 1000])),
+        swap_tokens_per_s=1000.0,
+    )
+
+
+@st.composite
+def policies(draw: Any) -> Policy:
+    """Any combination of knobs that is a valid policy."""
+    queue_order = draw(st.sampled_from(list(QueueOrder)))
+    run_orders = [o for o in RunOrder if queue_order == QueueOrder.LINEAR or o != RunOrder.QUEUE_KEY]
+    newcomers = queue_order == QueueOrder.LINEAR and draw(st.booleans())
+    checks = [c for c in AdmissionCheck if not (newcomers and c == AdmissionCheck.FUTURE_PEAK)]
+    pick = lambda *values: draw(st.sampled_from(values))  # noqa: E731
+    return Policy(
+        "random",
+        phase_order=pick(*PhaseOrder),
+        hybrid=draw(st.booleans()),
+        queue_order=queue_order,
+        queue_weights=tuple(draw(WEIGHTS) for _ in QUEUE_FEATURES),
+        run_order=pick(*run_orders),
+        chunking=pick(True, True, False),
+        max_chunk=pick(NO_LIMIT, NO_LIMIT, 1, 5),
+        prefill_share=pick(1.0, 1.0, 0.5, 0.01),
+        max_num_batched_tokens=pick(None, None, 3, 20),
+        reserve=pick(*Reserve),
+        admission_check=pick(*checks),
+        estimate=pick(*(e for e in LengthEstimate if e != LengthEstimate.NONE)),
+        watermark=pick(0.0, 0.0, 0.01, 0.2),
+        headroom_tokens=pick(0.0, 0.0, 3.0, 20.0),
+        peak_margin=pick(0.0, 0.3),
+        max_running=pick(None, None, 1, 3),
+        on_misfit=pick(*OnMisfit),
+        max_skips=pick(16, 1, 0),
+        victim=pick(*Victim),
+        victim_weights=tuple(draw(WEIGHTS) for _ in VICTIM_FEATURES),
+        victim_pool=pick(*VictimPool),
+        self_preemption_ends=draw(st.booleans()),
+        admit_after_preemption=draw(st.booleans()),
+        preempt_for_newcomer=newcomers,
+        preempt_mode=pick(*PreemptMode),
+        admit_when_empty_only=pick(False, False, True),
+        release_at_batch_end=pick(False, False, True),
+        delay_factor=pick(0.0, 0.0, 0.5),
+        min_decodes_between_prefills=pick(0, 0, 3),
+    )
+
+
+@st.composite
+def predictions(draw: Any, workload: Workload) -> np.ndarray:
+    """Exact, constant or wild predicted output lengths."""
+    n = len(workload)
+    kind = draw(st.sampled_from(["exact", "constant", "wild"]))
+    if kind == "exact":
+        return workload.num_output_tokens.astype(float)
+    if kind == "constant":
+        return np.full(n, 5.5)
+    return np.array(draw(st.lists(st.floats(1.0, 60.0), min_size=n, max_size=n)))
