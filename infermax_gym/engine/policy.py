@@ -180,6 +180,7 @@ class Policy:
             duration, unless nothing runs (vLLM V0).
         min_decodes_between_prefills: decode iterations that must pass between two admissions while something
             runs (LightLLM).
+        prediction_sigma: log-normal error of the predicted output lengths, O exp(sigma Z - sigma^2 / 2); 0 = exact.
         information: what it knows about output lengths.
         source: paper or code the row follows.
         note: one line, good and bad at.
@@ -215,6 +216,7 @@ class Policy:
     release_at_batch_end: bool = False
     delay_factor: float = 0.0
     min_decodes_between_prefills: int = 0
+    prediction_sigma: float = 0.0
     information: Information = Information.NONE
     source: str = field(default="", compare=False)
     note: str = field(default="", compare=False)
@@ -244,6 +246,11 @@ def _check(policy: Policy) -> None:
     require(
         policy.max_num_batched_tokens is None or policy.max_num_batched_tokens >= 1,
         "max_num_batched_tokens must be at least 1",
+    )
+    require(policy.prediction_sigma >= 0.0, f"prediction_sigma must not be negative, got {policy.prediction_sigma}")
+    require(
+        policy.information != Information.ORACLE or policy.prediction_sigma == 0.0,
+        "an ORACLE policy has exact predictions: prediction_sigma must be 0",
     )
     needs_estimate = (
         policy.reserve == Reserve.TOTAL_ESTIMATE or policy.admission_check == AdmissionCheck.FUTURE_PEAK

@@ -43,13 +43,12 @@ def _set_node(s: Any, node: int, x: float) -> None:
     high = min(valid[1, 2 * node], valid[1, 2 * node + 1])
     if a >= 0 and b >= 0 and req[a].slope != req[b].slope:
         crossing = (req[b].key - req[a].key) / (req[a].slope - req[b].slope)
-        if crossing > x:
-            high = min(high, crossing)
-        elif crossing < x:
-            low = max(low, crossing)
+        loser = b if winner == a else a
+        # At a tie rounding may put the crossing on the wrong side of x; slopes say who overtakes whom.
+        if req[loser].slope < req[winner].slope:
+            high = min(high, max(crossing, x))
         else:
-            low = max(low, x)
-            high = min(high, x)
+            low = max(low, min(crossing, x))
     valid[0, node] = low
     valid[1, node] = high
 
