@@ -10,7 +10,9 @@ PIP := $(PYTHON) -m pip --disable-pip-version-check --quiet --quiet
 CORE := $(VENV)/.core-installed
 DEV := $(VENV)/.dev-installed
 
-DEMO_POLICIES := fastertransformer,orca,vllm-v0,vllm-v1,sarathi,srf,sjf-oracle,srpt-oracle
+# Traffic shaped like Azure's conversation trace, for llama2-7b on one 40 GB A100.
+DEMO := --workload azure-conv --first 3000 --rate 4 --kv-tokens 40000 --slo ttft=2.0,tpot=0.1
+DEMO_POLICIES := fastertransformer,orca,trt-no-evict,lightllm,vllm-v0,vllm-v1,sarathi,srf,hrrn,spf-headroom,sjf-oracle,mc-sf-oracle
 SOURCES := pyproject.toml constraints.txt $(wildcard baselines/__init__.py agents/__init__.py)
 
 .PHONY: venv demo test lint type format bench clean
@@ -32,7 +34,7 @@ $(DEV): $(CORE)
 	@touch $@
 
 demo: $(CORE)
-	@$(VENV)/bin/infermax bench --workload azure-conv --policies $(DEMO_POLICIES) --slo ttft=2.0,tpot=0.1
+	$(VENV)/bin/infermax bench $(DEMO) --policies $(DEMO_POLICIES)
 
 test: lint type
 	$(PYTHON) -m pytest

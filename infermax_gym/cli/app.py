@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _end(EXIT_INTERRUPTED, "interrupted")
     except InputError as error:
         return _end(EXIT_BAD_INPUT, f"error: {error}")
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+    except (BrokenPipeError, SystemExit):  # the reader, such as `head`, has seen enough; rich and typer exit by it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
     except Exception as error:

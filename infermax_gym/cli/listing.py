@@ -76,7 +76,11 @@ _LISTS: dict[str, Callable[[], Rows]] = {
 }
 
 
+_HEADERS = {"information": "lengths known", "num_devices": "devices", "entry_point": "made by"}
+
+
 def _print_table(kind: str, rows: Rows) -> None:
+    """Everything but the sources of policies, for which --json has room."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -86,8 +90,9 @@ def _print_table(kind: str, rows: Rows) -> None:
         console.print(f"no {kind} here")
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for name in rows[0]:
-        table.add_column(name.replace("_", " "), no_wrap=name == "name", overflow="fold")
+    names = [name for name in rows[0] if name != "source" or kind != "policies"]
+    for name in names:
+        table.add_column(_HEADERS.get(name, name), no_wrap=name == "name", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(str(value)) for value in row.values()))
+        table.add_row(*(Text(str(row[name])) for name in names))
     console.print(table)

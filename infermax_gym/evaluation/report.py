@@ -81,8 +81,8 @@ def caption(document: Mapping[str, Any]) -> list[str]:
     if config.get("seeds", 1) > 1:
         workload += ", seed 0"
     engine = (
-        f"engine    {config['cost']}, {config['kv_tokens']:,} KV tokens in blocks of {config['block_size']}, "
-        f"at most {config['max_num_batched_tokens']:,} tokens and {config['max_num_seqs']:,} requests per iteration"
+        f"engine    {config['cost']}, {config['kv_tokens']:,} KV tokens (blocks of {config['block_size']}), "
+        f"{config['max_num_batched_tokens']:,} tokens and {config['max_num_seqs']:,} requests per iteration"
     )
     lines = [workload, engine]
     if config.get("slo"):

@@ -26,6 +26,7 @@ class Column:
         path: where the figure is, dotted.
         better: "low" or "high" marks the best row; None marks none.
         scale: factor from the JSON's unit to the shown one.
+        decimals: shown after the point; None fits the values.
         count: a number of things: whole, shortened from 100,000 on.
         rank: columns with larger ranks are dropped first where the terminal is narrow.
     """
@@ -34,6 +35,7 @@ class Column:
     path: str
     better: str | None = None
     scale: float = 1.0
+    decimals: int | None = None
     count: bool = False
     rank: int = 0
 
@@ -46,11 +48,11 @@ COLUMNS = (
     Column("TPOT\nmean ms", "tpot_s.mean", "low", scale=1e3),
     Column("tokens\nper s", "throughput_tokens_per_s", "high", count=True),
     Column("goodput\nper s", "goodput_per_s", "high"),
-    Column("SLO\n%", "slo_attainment", "high", scale=100.0, rank=5),
+    Column("SLO\n%", "slo_attainment", "high", scale=100.0, decimals=1, rank=5),
     Column("pre-\nempted", "num_preemptions", count=True, rank=2),
     Column("tokens\nredone", "num_recomputed_tokens", count=True, rank=4),
     Column("make-\nspan s", "makespan_s", "low", rank=3),
-    Column("KV\nuse %", "kv_utilization", scale=100.0, rank=6),
+    Column("KV\nuse %", "kv_utilization", scale=100.0, decimals=0, rank=6),
     Column("wall\ns", "wall_s", rank=7),
 )
 
@@ -123,7 +125,7 @@ def _styled(cell: str) -> Text:
 def _cells(column: Column, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     values = [lookup(row, column.path) for row in rows]
     shown = [None if value is None else value * column.scale for value in values]
-    decimals = _decimals([value for value in shown if value is not None])
+    decimals = _decimals(column, [value for value in shown if value is not None])
     cells = [MISSING if value is None else _number(value, column.count, decimals) for value in shown]
     if column.path.endswith(".mean"):
         for i, row in enumerate(rows):
@@ -144,13 +146,15 @@ def _best(column: Column, values: Sequence[Any], finished: Sequence[float]) -> s
     return {i for i, value in eligible.items() if value == best}
 
 
-def _decimals(values: Sequence[float]) -> int:
-    """Decimals for a column: two or three digits of its smallest number, about five of its largest."""
-    sizes = [abs(value) for value in values if value]
+def _decimals(column: Column, values: Sequence[float]) -> int:
+    """Decimals that give a typical value of the column three digits; one format for the whole column."""
+    if column.decimals is not None:
+        return column.decimals
+    sizes = sorted(abs(value) for value in values if value)
     if not sizes:
         return 0
-    small, large = math.floor(math.log10(min(sizes))), math.floor(math.log10(max(sizes)))
-    return max(0, min(2 - small, 3, 3 - large))
+    typical = math.floor(math.log10(sizes[len(sizes) // 2]))
+    return min(max(2 - typical, 0), 3 if sizes[-1] < 1.0 else 2)
 
 
 def _number(value: float, count: bool, decimals: int) -> str:

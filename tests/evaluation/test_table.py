@@ -116,7 +116,7 @@ def test_no_colour_codes_when_piped() -> None:
 def test_caption_states_the_cell() -> None:
     text = render({"a": figures(1.0)})
     assert "toy: 10 requests over 5 s (2.00 per s)" in text
-    assert "100,000 KV tokens in blocks of 16" in text
+    assert "100,000 KV tokens (blocks of 16)" in text
     assert "TTFT <= 2 s" in text
 
 
