@@ -34,7 +34,8 @@ class Recorder:
         count = int(core["num_gaps"][0])
         self.gaps.append(arrays["gaps"][:count].copy())
         self.gap_counts.append(arrays["gap_counts"][:count].astype(np.int32))
-        members, victims = arrays["members"].tolist(), arrays["victims"].tolist()
+        members = arrays["members"][: int(core["num_members"][0])].tolist()
+        victims = arrays["victims"][: int(core["num_victims"][0])].tolist()
         first_member = first_victim = 0
         for i in range(int(core["num_spans"][0])):
             start_s, end_s = arrays["spans"][i].tolist()

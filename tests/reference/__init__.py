@@ -7,7 +7,6 @@ Written from the specification alone, so that it and the compiled kernel can be 
 - `admission`: newcomers; `fit`: what must be free for one; `preemption`: who has to go, and where to.
 - `keys`, `waiting`: features, keys and the waiting queue.
 - `request`, `state`: what all of these read and write.
-- `rows`: the table rows that reproduce public peers.
 """
 
 from tests.reference.engine import simulate_reference
