@@ -8,6 +8,7 @@
 6. An iteration keeps its budgets: tokens <= budget, running <= seats.
 7. Granted tokens = tokens computed so far + recomputed.
 8. A decode has exactly one known token that is not computed.
+9. There is progress: the iterations in a row without an output token are bounded (docs/engine.md, progress guard).
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ class InvariantChecker:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.last_clock_s = -np.inf
-        self.granted = 0
+        disband(engine.now)
+        self.granted = self._accounted_for()
 
     def after_iteration(self) -> None:
         """Check everything after an iteration.
@@ -44,6 +46,8 @@ class InvariantChecker:
         core = self.engine.record[0]
         self.granted += int(core["num_tokens"])
         self._require(core["num_tokens"] <= core["token_budget"], 6, f"{core['num_tokens']} tokens in an iteration")
+        stalled, limit = int(core["stalled_iterations"]), 2 * int(core["stall_limit"])
+        self._require(stalled <= limit, 9, f"{stalled} iterations without an output token, {limit} at most")
         self.now()
 
     def now(self) -> None:
@@ -83,9 +87,11 @@ class InvariantChecker:
         self._require(bool(np.all(ordered) and np.all(req["generated"][done] == req["output"][done])), 5, "finish")
         decoding = running & (req["in_prefill"] == 0)
         self._require(bool(np.all((known - req["computed"])[decoding] == 1)), 8, "a decode's missing tokens")
-        total = req["computed"].sum() + core["num_recomputed"]
-        if self.granted:
-            self._require(self.granted == total, 7, f"{self.granted} granted, {total} accounted for")
+        total = self._accounted_for()
+        self._require(self.granted == total, 7, f"{self.granted} tokens granted, {total} accounted for")
+
+    def _accounted_for(self) -> int:
+        return int(self.engine.requests["computed"].sum() + self.engine.record["num_recomputed"][0])
 
     def _require(self, condition: Any, number: int, what: str) -> None:
         if not condition:

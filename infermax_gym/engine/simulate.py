@@ -97,8 +97,9 @@ def simulate(
 def _run_row(engine: Engine, recorder: Recorder, fast_forward: bool, debug: bool) -> None:
     checker = InvariantChecker(engine) if debug else None
     while True:
-        code = run(engine.now, 1 if checker else NO_LIMIT, fast_forward and not debug)
-        if checker and code == LIMIT:
+        num_before = int(engine.record["num_iterations"][0])
+        code = run(engine.now, 1 if checker else NO_LIMIT, np.inf, fast_forward and not debug)
+        if checker and engine.record["num_iterations"][0] > num_before:
             checker.after_iteration()
         if code == DONE:
             break
