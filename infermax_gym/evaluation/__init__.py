@@ -16,7 +16,7 @@ from infermax_gym.evaluation.cells import (
 )
 from infermax_gym.evaluation.figures import flatten, lookup
 from infermax_gym.evaluation.report import render_comparison, render_run
-from infermax_gym.evaluation.statistics import Ratio, mean_and_ci95, paired_bootstrap, student_t975
+from infermax_gym.evaluation.statistics import Ratio, mean_and_ci95, paired_bootstrap, paired_ratio, student_t975
 from infermax_gym.evaluation.table import comparison_table
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "lookup",
     "mean_and_ci95",
     "paired_bootstrap",
+    "paired_ratio",
     "render_comparison",
     "render_run",
     "student_t975",

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infermax_gym.engine import EngineConfig, Information, Policy, Scheduler, Slo, simulate, summarize
-from infermax_gym.evaluation.figures import combine, lookup
-from infermax_gym.evaluation.statistics import mean_and_ci95
+from infermax_gym.evaluation.figures import combine, lookup, sorted_names
+from infermax_gym.evaluation.statistics import mean_and_ci95, paired_ratio
 from infermax_gym.workload import Workload, load_workload
 
 Contender = Policy | Scheduler
@@ -99,14 +99,29 @@ class Evaluation:
         return np.array([np.nan if (v := lookup(run.figures, figure)) is None else v for run in runs], np.float64)
 
     def summary(self) -> dict[str, dict[str, Any]]:
-        """Figures by policy: means over the seeds and, with several seeds, half-widths under "ci95"."""
-        table = {}
+        """Figures by policy: means over the seeds.
+
+        With several seeds, "ci95" has the half-widths, and "vs_best" the ratio of the mean latency to that of the
+        best policy, seed by seed.
+        """
+        table: dict[str, dict[str, Any]] = {}
         for name, runs in self.finished().items():
             figures = [run.figures for run in runs]
             table[name] = {"information": runs[0].information, **combine(figures, lambda v: mean_and_ci95(v)[0])}
             if self.num_seeds > 1:
                 table[name]["ci95"] = combine(figures, lambda v: mean_and_ci95(v)[1])
+        if self.num_seeds > 1 and table:
+            best = sorted_names(table)[0]
+            for name, row in table.items():
+                row["vs_best"] = self._versus(name, best)
         return table
+
+    def _versus(self, policy: str, best: str) -> dict[str, Any] | None:
+        latency, lowest = self.values(policy, "latency_s.mean"), self.values(best, "latency_s.mean")
+        if np.isnan(latency).any() or np.isnan(lowest).any():
+            return None
+        ratio = paired_ratio(latency, lowest)
+        return {"policy": best, "latency_ratio": ratio.value, "ci95": [ratio.low, ratio.high]}
 
 
 def no_predictions(policy: Policy, workload: Workload, seed: int) -> None:

@@ -38,6 +38,16 @@ def lookup(figures: Mapping[str, Any], path: str) -> Any:
     return value
 
 
+def sorted_names(policies: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Policies by mean latency; those that finished the most requests come first."""
+
+    def key(name: str) -> tuple[float, float, str]:
+        latency = lookup(policies[name], "latency_s.mean")
+        return -policies[name]["num_finished"], math.inf if latency is None else latency, name
+
+    return sorted(policies, key=key)
+
+
 def combine(many: Sequence[Mapping[str, Any]], function: Callable[[list[float]], float]) -> dict[str, Any]:
     """Join equally shaped figures leaf by leaf.
 

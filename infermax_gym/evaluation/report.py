@@ -95,7 +95,7 @@ def _footnotes(document: Mapping[str, Any], dropped: Sequence[str]) -> list[str]
     policies, config = document["policies"], document["config"]
     lines = ["* best of the column. Means are over finished requests."]
     if any("ci95" in row for row in policies.values()):
-        lines.append(f"Mean over {config['seeds']} seeds, with the half-width of its 95 % interval after the ±.")
+        lines.append(f"Means over {config['seeds']} seeds; 95 % intervals after ± and in parentheses.")
     shortfalls = {name: row for name, row in policies.items() if row["num_finished"] < row["num_requests"]}
     if shortfalls:
         worst = max(shortfalls.values(), key=lambda row: row["num_requests"] - row["num_finished"])

@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from infermax_gym.evaluation.figures import lookup
+from infermax_gym.evaluation.figures import lookup, sorted_names
 
 MISSING = "-"
 _GAPS = (2, 1)  # blanks between columns: the first that lets every column fit
@@ -42,6 +42,7 @@ class Column:
 
 COLUMNS = (
     Column("latency\nmean s", "latency_s.mean", "low"),
+    Column("latency\nvs first row", "vs_best.latency_ratio", rank=3),
     Column("\np99 s", "latency_s.p99", "low", rank=1),
     Column("TTFT\nmean s", "ttft_s.mean", "low"),
     Column("\np99 s", "ttft_s.p99", "low", rank=1),
@@ -55,16 +56,6 @@ COLUMNS = (
     Column("KV\nuse %", "kv_utilization", scale=100.0, decimals=0, rank=6),
     Column("wall\ns", "wall_s", rank=7),
 )
-
-
-def sorted_names(policies: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Policies by mean latency; those that finished the most requests come first."""
-
-    def key(name: str) -> tuple[float, float, str]:
-        latency = lookup(policies[name], "latency_s.mean")
-        return -policies[name]["num_finished"], math.inf if latency is None else latency, name
-
-    return sorted(policies, key=key)
 
 
 def comparison_table(policies: Mapping[str, Mapping[str, Any]], width: int) -> tuple[Table, list[str]]:
@@ -127,15 +118,23 @@ def _cells(column: Column, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     shown = [None if value is None else value * column.scale for value in values]
     decimals = _decimals(column, [value for value in shown if value is not None])
     cells = [MISSING if value is None else _number(value, column.count, decimals) for value in shown]
-    if column.path.endswith(".mean"):
-        for i, row in enumerate(rows):
-            half = lookup(row, f"ci95.{column.path}")
-            if half is not None:
-                cells[i] += f"±{_number(half * column.scale, column.count, decimals)}"
+    if column.path == "latency_s.mean":
+        halves = [lookup(row, "ci95.latency_s.mean") for row in rows]
+        cells = [c if h is None else f"{c}±{_number(h, False, decimals)}" for c, h in zip(cells, halves, strict=True)]
+    elif column.path == "vs_best.latency_ratio":
+        cells = [_ratio(row) for row in rows]
     best = _best(column, values, [row["num_finished"] for row in rows])
     if best:
         cells = [f"{cell}{'*' if i in best else ' '}" for i, cell in enumerate(cells)]
     return cells
+
+
+def _ratio(row: Mapping[str, Any]) -> str:
+    """Mean latency as a multiple of the first row's, with its interval."""
+    if row.get("vs_best") is None:
+        return MISSING
+    low, high = row["vs_best"]["ci95"]
+    return "1" if low == high == 1.0 else f"{row['vs_best']['latency_ratio']:.2f} ({low:.2f}-{high:.2f})"
 
 
 def _best(column: Column, values: Sequence[Any], finished: Sequence[float]) -> set[int]:

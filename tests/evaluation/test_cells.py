@@ -50,6 +50,14 @@ def test_seeds_draw_new_requests_and_all_contenders_face_them() -> None:
     assert row["latency_s"]["mean"] == pytest.approx(latencies.mean())
     assert row["ci95"]["latency_s"]["mean"] > 0.0
     assert row["ci95"]["num_requests"] == 0
+    assert row["vs_best"] == {"policy": "a", "latency_ratio": 1.0, "ci95": [1.0, 1.0]}
+
+
+def test_policies_are_compared_seed_by_seed() -> None:
+    rows = evaluate(Cell(requests, CONFIG), {"alone": OneAtATime(), "fcfs": FCFS}, seeds=range(4)).summary()
+    versus = rows["alone"]["vs_best"]
+    assert versus["policy"] == "fcfs"
+    assert 1.0 < versus["ci95"][0] < versus["latency_ratio"] < versus["ci95"][1]
 
 
 def test_requests_are_drawn_once_per_seed() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from infermax_gym.evaluation.statistics import mean_and_ci95, paired_bootstrap, student_t975
+from infermax_gym.evaluation.statistics import mean_and_ci95, paired_bootstrap, paired_ratio, student_t975
 
 finite = st.integers(-1_000_000, 1_000_000).map(lambda n: n / 8)
 positive = st.floats(1e-3, 1e3)
@@ -61,6 +61,25 @@ def test_what_pairs_share_cancels(values: list[float], factor: float) -> None:
     assert ratio.value == pytest.approx(factor)
     assert ratio.low == pytest.approx(factor)
     assert ratio.high == pytest.approx(factor)
+
+
+@given(st.lists(positive, min_size=2, max_size=12), positive)
+def test_what_seeds_share_cancels(values: list[float], factor: float) -> None:
+    ratio = paired_ratio(np.array(values) * factor, values)
+    assert [ratio.low, ratio.value, ratio.high] == pytest.approx([factor] * 3)
+
+
+def test_paired_ratio_is_the_t_interval_of_the_logarithm() -> None:
+    a, b = np.array([3.0, 5.0, 2.0, 8.0]), np.array([2.0, 4.0, 2.5, 5.0])
+    test = stats.ttest_rel(np.log(a), np.log(b))
+    ratio, interval = paired_ratio(a, b), test.confidence_interval()
+    assert np.log([ratio.low, ratio.high]) == pytest.approx([interval.low, interval.high], abs=1e-5)
+
+
+@pytest.mark.parametrize(("a", "b"), [([1.0], [1.0]), ([1.0, 0.0], [1.0, 1.0]), ([1.0, 2.0], [-1.0, 1.0])])
+def test_paired_ratio_refuses(a: list[float], b: list[float]) -> None:
+    with pytest.raises(ValueError, match="two pairs of positive"):
+        paired_ratio(a, b)
 
 
 def test_pairing_narrows_the_interval() -> None:

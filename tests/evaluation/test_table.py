@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from infermax_gym.evaluation.figures import sorted_names
 from infermax_gym.evaluation.report import render_comparison, render_run
-from infermax_gym.evaluation.table import sorted_names
 
 CONFIG = {
     "workload": "toy",
@@ -96,8 +96,11 @@ def test_large_counts_are_shortened() -> None:
 
 def test_intervals_are_shown() -> None:
     ci95 = {"latency_s": {"mean": 0.52}, "ttft_s": {"mean": 0.5}, "tpot_s": {"mean": 0.001}}
-    text = render({"a": figures(10.0, ci95=ci95)})
+    versus = {"policy": "a", "latency_ratio": 1.0, "ci95": [1.0, 1.0]}
+    worse = {"policy": "a", "latency_ratio": 1.2, "ci95": [1.05, 1.37]}
+    text = render({"a": figures(10.0, ci95=ci95, vs_best=versus), "b": figures(12.0, ci95=ci95, vs_best=worse)}, 140)
     assert "10.0±0.5" in text
+    assert "1.20 (1.05-1.37)" in text
     assert "3 seeds" in text
 
 
