@@ -51,7 +51,7 @@ format: $(DEV)
 	$(VENV)/bin/ruff format .
 
 bench: $(DEV)
-	@for script in benchmarks/*.py; do echo "== $$script"; $(PYTHON) $$script || exit 1; done
+	@for script in $(wildcard benchmarks/*.py); do echo "== $$script"; $(PYTHON) $$script || exit 1; done
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
