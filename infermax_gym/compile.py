@@ -45,6 +45,6 @@ def compiled(function: F) -> F:
 def _compile(function: F, *, forceinline: bool) -> F:
     dispatcher = numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=forceinline)(function)
     cache_file = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
-    if hasattr(cache_file, "_source_stamp"):
+    if cache_file is not None and hasattr(cache_file, "_source_stamp"):
         cache_file._source_stamp = _source_stamp()
     return cast(F, dispatcher)

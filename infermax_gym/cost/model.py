@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Sequence
@@ -50,14 +51,19 @@ class CostModel:
     source: str = ""
 
     def __post_init__(self) -> None:
+        where = f"cost model {self.name!r}"
+        object.__setattr__(self, "terms", _numbers(self.terms, where))
         if not self.terms or any(not term for term in self.terms):
-            raise CostModelError(f"cost model {self.name!r}: needs at least one term, each with at least one form")
+            raise CostModelError(f"{where}: needs at least one term, each with at least one form")
         for t, term in enumerate(self.terms):
             for f, form in enumerate(term):
-                _check_form(form, f"cost model {self.name!r}, term {t}, form {f}")
+                _check_form(form, f"{where}, term {t}, form {f}")
         _check_non_negative(self)
         if self.num_devices < 1:
-            raise CostModelError(f"cost model {self.name!r}: num_devices must be at least 1, got {self.num_devices}")
+            raise CostModelError(f"{where}: num_devices must be at least 1, got {self.num_devices}")
+        price = self.price_usd_per_device_hour
+        if price is not None and not 0.0 <= price < math.inf:
+            raise CostModelError(f"{where}: price_usd_per_device_hour must be finite and not negative, got {price}")
 
     @property
     def theta(self) -> NDArray[np.float64]:
@@ -115,93 +121,103 @@ class CostModel:
         )
 
 
+def _numbers(terms: Any, where: str) -> tuple[tuple[Form, ...], ...]:
+    try:
+        return tuple(tuple(tuple(float(x) for x in form) for form in term) for term in terms)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise CostModelError(f"{where}: terms must be lists of lists of {NUM_FEATURES} numbers ({error})") from None
+
+
 def _check_form(form: Form, where: str) -> None:
     if len(form) != NUM_FEATURES:
-        raise CostModelError(f"{where}: needs {NUM_FEATURES} coefficients ({', '.join(FEATURE_NAMES)}), got {len(form)}")
+        raise CostModelError(
+            f"{where}: needs {NUM_FEATURES} coefficients ({', '.join(FEATURE_NAMES)}), got {len(form)}"
+        )
     for name, value in zip(FEATURE_NAMES, form, strict=True):
         if not math.isfinite(value):
             raise CostModelError(f"{where}: coefficient of {name} must be finite, got {value}")
 
 
-# Batches that span the cone of reachable feature vectors: one prefill or decode at the smallest and at huge
-# sizes. A negative form may be dominated by another of its term, so the model itself is evaluated.
-_EXTREME = (1, 16, 1_000, 100_000, 10_000_000)
+# Batches that span the cone of feature vectors: P prefills of c tokens behind m each, and D decodes behind d each,
+# from the smallest to sizes beyond any engine. A negative form may be dominated by another of its term, so the
+# model itself is evaluated.
+_CHUNKS = (1, 4, 16, 64, 256, 1024, 4096, 16_384, 65_536, 10_000_000)
+_CONTEXTS = (0, 1, 100, 10_000, 10_000_000)
+_COUNTS = (0, 1, 16, 256, 4096)
 
 
 def _check_non_negative(model: CostModel) -> None:
-    for small in _EXTREME:
-        for large in (0, *_EXTREME):
-            batches = (
-                ([(small, large)], []),
-                ([(small, large)] * 64, []),
-                ([], [large]),
-                ([], [large] * 64),
-                ([(small, large)], [large] * 64),
-            )
-            for prefills, decodes in batches:
-                phi = _features(prefills, decodes)
-                seconds = sum(max(float(np.dot(form, phi)) for form in term) for term in model.terms)
-                if seconds < 0.0:
-                    raise CostModelError(
-                        f"cost model {model.name!r}: a batch of {len(prefills)} prefills (c={small}, m={large}) and "
-                        f"{len(decodes)} decodes (m={large}) would take {seconds:.3g} s; time must not be negative"
-                    )
-
-
-def _features(prefills: list[tuple[int, int]], decodes: list[int]) -> NDArray[np.float64]:
-    return np.array(
+    batches = np.array(list(itertools.product(_COUNTS, _CHUNKS, _CONTEXTS, _COUNTS, _CONTEXTS)), np.float64)
+    num_prefills, chunk, context, num_decodes, decode_context = batches[batches[:, 0] + batches[:, 3] > 0].T
+    phi = np.stack(
         [
-            1.0,
-            sum(c for c, _ in prefills) + len(decodes),
-            float(bool(prefills)),
-            sum(float(c) * c + 2.0 * c * m for c, m in prefills),
-            len(prefills),
-            sum(m for _, m in prefills),
-            float(bool(decodes)),
-            sum(decodes),
-            len(decodes),
+            np.ones_like(chunk),
+            num_prefills * chunk + num_decodes,
+            num_prefills > 0,
+            num_prefills * (chunk**2 + 2.0 * chunk * context),
+            num_prefills,
+            num_prefills * context,
+            num_decodes > 0,
+            num_decodes * decode_context,
+            num_decodes,
         ]
     )
+    seconds = sum(np.max(np.array(term) @ phi, axis=0) for term in model.terms)
+    worst = int(np.argmin(seconds))
+    if seconds[worst] < 0.0:
+        raise CostModelError(
+            f"cost model {model.name!r}: a batch of {num_prefills[worst]:.0f} prefills (c={chunk[worst]:.0f}, "
+            f"m={context[worst]:.0f}) and {num_decodes[worst]:.0f} decodes (m={decode_context[worst]:.0f}) would take "
+            f"{seconds[worst]:.3g} s; time must not be negative"
+        )
 
 
 def load_cost_model(path: str | Path) -> CostModel:
     """Read a cost model from the JSON file that `CostModel.to_json` writes.
 
     Raises:
-        CostModelError: the file is missing, is not JSON, lacks a field, states another unit, or holds a model
-            that is not valid.
+        CostModelError: the file is missing, is not JSON, lacks a field or has one it should not have, states another
+            unit, or holds a model that is not valid; one line.
     """
     path = Path(path)
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise CostModelError(f"{path}: cannot be read ({error.strerror})") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, a number with thousands of digits
         raise CostModelError(f"{path}: not JSON ({error})") from None
-    return _from_dict(data, str(path))
-
-
-def _from_dict(data: Any, where: str) -> CostModel:
-    if not isinstance(data, dict) or data.get("schema") != 1:
-        raise CostModelError(f'{where}: expected an object with "schema": 1')
-    if data.get("unit") != "seconds":
-        raise CostModelError(f'{where}: "unit" must be "seconds", got {data.get("unit")!r}')
-    if data.get("features", list(FEATURE_NAMES)) != list(FEATURE_NAMES):
-        raise CostModelError(f'{where}: "features" must be {list(FEATURE_NAMES)}')
     try:
-        terms = tuple(tuple(tuple(float(x) for x in form) for form in term) for term in data["terms"])
-        price = data.get("price_usd_per_device_hour")
-        return CostModel(
-            name=str(data["name"]),
-            terms=terms,
-            floor_context=bool(data.get("floor_context", False)),
-            num_devices=int(data.get("num_devices", 1)),
-            price_usd_per_device_hour=None if price is None else float(price),
-            source=str(data.get("source", "")),
-        )
-    except KeyError as error:
-        raise CostModelError(f"{where}: field {error} is missing") from None
+        return _from_json(data)
     except CostModelError as error:
-        raise CostModelError(f"{where}: {error}") from None
-    except (TypeError, ValueError) as error:
-        raise CostModelError(f"{where}: {error}") from None
+        raise CostModelError(f"{path}: {error}") from None
+
+
+_FIELDS: dict[str, tuple[type | tuple[type, ...], str]] = {
+    "name": (str, "a text"),
+    "terms": (list, "a list"),
+    "floor_context": (bool, "true or false"),
+    "num_devices": (int, "a whole number"),
+    "price_usd_per_device_hour": ((int, float, type(None)), "a number or null"),
+    "source": (str, "a text"),
+}
+"""Fields of a file that are attributes of the model: type and how to say it."""
+
+
+def _from_json(data: Any) -> CostModel:
+    if not isinstance(data, dict) or data.get("schema") != 1:
+        raise CostModelError('expected an object with "schema": 1')
+    if data.get("unit") != "seconds":
+        raise CostModelError(f'"unit" must be "seconds", got {data.get("unit")!r}')
+    if data.get("features", list(FEATURE_NAMES)) != list(FEATURE_NAMES):
+        raise CostModelError(f'"features" must be {list(FEATURE_NAMES)}')
+    for name in ("name", "terms"):
+        if name not in data:
+            raise CostModelError(f"field {name!r} is missing")
+    values = {name: value for name, value in data.items() if name not in ("schema", "unit", "features")}
+    for name, value in values.items():
+        if name not in _FIELDS:
+            raise CostModelError(f"unknown field {name!r}; fields are schema, unit, features, {', '.join(_FIELDS)}")
+        kind, what = _FIELDS[name]
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise CostModelError(f"{name!r} must be {what}, got {value!r}")
+    return CostModel(**values)

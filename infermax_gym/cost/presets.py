@@ -18,7 +18,7 @@ def _from_ms_per_layer(name: str, num_layers: int, num_devices: int, coefficient
     return CostModel(name=name, terms=((form,),), num_devices=num_devices, source=_SOURCE)
 
 
-#                1 (b_o), T (a_o), 1[P>0] (b_p), work (a_p), P (s_p), sum_p m (m_p), 1[D>0] (b_d), sum_d m (a_d), D (s_d)
+# In the order of `features`: b_o, a_o, b_p, a_p, s_p, m_p, b_d, a_d, s_d in the notation of the paper.
 _LLAMA2_7B = (0.06486, 0.00191, 0.0926, 1.6773e-07, 0.001534, 9.224e-06, 0.01921, 8.513e-06, 0.00074)
 _LLAMA3_70B = (0.159, 0.002, 0.2112, 4.309e-08, 9.03e-04, 3.805e-07, 0.081, 1.222e-06, 3.92e-04)
 
