@@ -123,9 +123,15 @@ class CostModel:
 
 def _numbers(terms: Any, where: str) -> tuple[tuple[Form, ...], ...]:
     try:
-        return tuple(tuple(tuple(float(x) for x in form) for form in term) for term in terms)
+        return tuple(tuple(tuple(_number(x) for x in form) for form in term) for term in terms)
     except (TypeError, ValueError, OverflowError) as error:
         raise CostModelError(f"{where}: terms must be lists of lists of {NUM_FEATURES} numbers ({error})") from None
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, str):
+        raise TypeError(f"{value!r} is a text")
+    return float(value)
 
 
 def _check_form(form: Form, where: str) -> None:
