@@ -1,0 +1,33 @@
+"""The examples in the docstrings run and print what they say."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+OPTIONAL = {"ortools", "torch", "stable_baselines3", "sb3_contrib", "matplotlib", "safetensors", "cma"}
+
+
+def with_examples() -> list[str]:
+    """Dotted names of the modules that have an example."""
+    paths = [path for package in ("infermax_gym", "baselines", "agents") for path in (ROOT / package).rglob("*.py")]
+    found = [path for path in paths if re.search(r"^\s*>>> ", path.read_text(encoding="utf-8"), re.MULTILINE)]
+    return [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in sorted(found)]
+
+
+@pytest.mark.parametrize("name", with_examples())
+def test_examples(name: str) -> None:
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name in OPTIONAL:
+            pytest.skip(f"needs {error.name}")
+        raise
+    results = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
+    assert results.attempted > 0
+    assert results.failed == 0
