@@ -46,7 +46,7 @@ class InvariantChecker:
         core = self.engine.record[0]
         self.granted += int(core["num_tokens"])
         self._require(core["num_tokens"] <= core["token_budget"], 6, f"{core['num_tokens']} tokens in an iteration")
-        stalled, limit = int(core["stalled_iterations"]), 2 * int(core["stall_limit"])
+        stalled, limit = int(core["stalled_iterations"]), 128 + 4 * int(core["num_blocks"] * core["block_size"])
         self._require(stalled <= limit, 9, f"{stalled} iterations without an output token, {limit} at most")
         self.now()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import index
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -145,6 +146,7 @@ def view_of(engine: Engine, workload: Workload | None = None) -> OnlineView:
 
 def _requests_view(requests: Any, numbers: NDArray[np.int64]) -> RequestsView:
     rows = requests[numbers]
+    rows.flags.writeable = numbers.flags.writeable = False
     return RequestsView(
         request=numbers,
         arrival_s=rows["arrival_s"],
@@ -152,8 +154,8 @@ def _requests_view(requests: Any, numbers: NDArray[np.int64]) -> RequestsView:
         num_generated_tokens=rows["generated"],
         num_computed_tokens=rows["computed"],
         num_blocks=rows["held"],
-        is_prefill=rows["in_prefill"].astype(bool),
-        on_host=rows["on_host"].astype(bool),
+        is_prefill=rows["in_prefill"].view(np.bool_),
+        on_host=rows["on_host"].view(np.bool_),
         priority=rows["priority"],
         predicted_output_tokens=rows["prediction"],
     )
@@ -165,11 +167,15 @@ def carry_out(engine: Engine, decision: Decision, name: str) -> None:
     Raises:
         SchedulerError: it breaks a rule of the engine; the engine is then unusable.
     """
-    batch = np.array([(r, c) for r, c in decision.batch], np.int64).reshape(-1, 2)
-    preempt = np.array(list(decision.preempt), np.int64)
+    where = f"scheduler {name!r} at {engine.record['clock_s'][0]:.6g} s"
+    try:
+        batch = np.array([(index(r), index(c)) for r, c in decision.batch], np.int64).reshape(-1, 2)
+        preempt = np.array([index(r) for r in decision.preempt], np.int64)
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
+        expected = "Decision(batch=[(request, tokens), ...], preempt=[request, ...]) of integers"
+        raise SchedulerError(f"{where}: cannot read its decision ({error}); expected {expected}") from None
     fault, request = apply_decision(engine.now, batch, preempt)
     if fault:
-        where = f"scheduler {name!r} at {engine.record['clock_s'][0]:.6g} s"
         raise SchedulerError(f"{where}: request {request} {FAULTS[fault]}")
 
 

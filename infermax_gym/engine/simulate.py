@@ -70,7 +70,8 @@ def simulate(
 
     Raises:
         ValueError: the policy needs predictions and got none, or they are malformed.
-        SchedulerError: a Python scheduler broke a rule of the engine, or left requests waiting for ever.
+        SchedulerError: a Python scheduler broke a rule of the engine, left requests waiting for ever, or preempted
+            what it computed again and again.
         InvariantError: `debug` found a bug in the engine.
 
     Example:
@@ -115,6 +116,8 @@ def _run_python(engine: Engine, recorder: Recorder, policy: Scheduler, workload:
     checker = InvariantChecker(engine) if debug else None
     core = engine.record
     known = workload if policy.information == Information.ORACLE else None
+    # Each of them computes a token, and a full cache emits: twice as many must throw most of their work away.
+    most_stalled = 64 + 2 * int(core["num_blocks"][0] * core["block_size"][0])
     while True:
         arrive(engine.now)
         if core["num_finished"][0] + core["num_rejected"][0] == len(workload):
@@ -129,6 +132,11 @@ def _run_python(engine: Engine, recorder: Recorder, policy: Scheduler, workload:
             advance(engine.now)
             if checker:
                 checker.after_iteration()
+            if core["stalled_iterations"][0] > most_stalled:
+                raise SchedulerError(
+                    f"scheduler {policy.name!r} made no token appear in {most_stalled} iterations up to "
+                    f"{core['clock_s'][0]:.6g} s; it preempts what it computes"
+                )
         elif not core["changed"][0] and not jump_to_next_arrival(engine.now):
             waiting, running = int(core["num_waiting"][0]), int(core["num_running"][0])
             raise SchedulerError(
