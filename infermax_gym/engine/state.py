@@ -37,6 +37,7 @@ REQUEST = np.dtype(
         ("on_host", "i1"),
         ("grouped", "i1"),  # computed and generated are stored minus the group's tick
         ("phased", "i1"),  # counted in the group's `phases`
+        ("touched", "i1"),  # by an outside agent since the last iteration: 1 admitted, 2 preempted
         ("fresh", "i1"),  # in the group, but not yet run with it
         ("prompt", "i8"),  # I
         ("first_scheduled_s", "f8"),
@@ -46,6 +47,7 @@ REQUEST = np.dtype(
         ("prediction", "f8"),  # predicted output tokens; 0 where the policy has none
         ("priority", "f8"),
         ("slo_ttft_s", "f8"),  # 0 where there is none
+        ("slo_tpot_s", "f8"),  # 0 where there is none
         ("key", "f8"),  # queue key: key + slope * x
         ("slope", "f8"),
         ("preemptions", "i8"),
@@ -74,7 +76,7 @@ ARRAYS = (
     *LOG_ARRAYS,
 )
 
-_KNOBS: list[Any] = [
+KNOBS: list[Any] = [
     ("phase_order", "i8"),
     ("hybrid", "i8"),
     ("queue_order", "i8"),
@@ -110,6 +112,9 @@ CORE = np.dtype(
         ("num_requests", "i8"),
         ("next_arrival", "i8"),  # first request that has not arrived
         ("num_waiting", "i8"),
+        ("waiting_tokens", "i8"),  # their known tokens
+        ("num_unstarted", "i8"),  # arrived, without a first token
+        ("num_good", "i8"),  # finished within their SLOs
         ("num_running", "i8"),
         ("num_running_prefills", "i8"),
         ("num_finished", "i8"),
@@ -168,12 +173,14 @@ CORE = np.dtype(
         # totals
         ("busy_s", "f8"),
         ("kv_block_seconds", "f8"),
+        ("system_seconds", "f8"),  # requests in the system, integrated: their latencies so far
+        ("unstarted_seconds", "f8"),  # those without a first token: their TTFTs so far
         ("num_iterations", "i8"),
         ("num_decisions", "i8"),  # calls of the scheduling algorithm; fast-forwarded iterations need none
         ("num_preemptions", "i8"),
         ("num_recomputed", "i8"),
         # the policy
-        *_KNOBS,
+        *KNOBS,
         # sizes and addresses of the arrays
         ("list_size", "i8"),
         ("num_leaves", "i8"),
@@ -328,6 +335,7 @@ def _requests(workload: Workload, predicted: NDArray[Any] | None) -> Any:
     req["arrival_s"] = workload.arrival_s
     req["priority"] = workload.priority
     req["slo_ttft_s"] = np.where(np.isfinite(workload.ttft_slo_s), workload.ttft_slo_s, 0.0)
+    req["slo_tpot_s"] = np.where(np.isfinite(workload.tpot_slo_s), workload.tpot_slo_s, 0.0)
     req["batch_slot"] = -1
     req["in_prefill"] = 1
     for name in ("last_token_s", "first_scheduled_s", "first_token_s", "finish_s"):
@@ -349,7 +357,7 @@ def _core(workload: Workload, config: EngineConfig, policy: Policy) -> Any:
     if not policy.chunking:
         budget = max(budget, model_len)
     core = np.zeros(1, CORE)
-    for knob in _KNOBS:
+    for knob in KNOBS:
         core[knob[0]] = getattr(policy, knob[0])
     core["num_requests"] = len(workload)
     core["block_size"] = config.block_size

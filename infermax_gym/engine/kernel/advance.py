@@ -109,6 +109,9 @@ def arrive(s: Any) -> None:
             q.place = REJECTED
             s.num_rejected += 1
             continue
+        s.num_unstarted += 1
+        s.system_seconds += s.clock_s - q.arrival_s
+        s.unstarted_seconds += s.clock_s - q.arrival_s
         q.place = WAITING
         set_queue_key(s, r)
         push(s, r)
@@ -127,6 +130,10 @@ def _finish(s: Any, r: int, end_s: float) -> None:
         s.free_blocks += q.held
     q.held = 0
     s.num_finished += 1
+    tpot_s = (end_s - q.first_token_s) / max(q.output - 1, 1)
+    late = q.slo_ttft_s > 0.0 and q.first_token_s - q.arrival_s > q.slo_ttft_s
+    slow = q.slo_tpot_s > 0.0 and tpot_s > q.slo_tpot_s
+    s.num_good += not (late or slow)
     s.finished_now += 1
     bucket = bucket_of(q.prompt)
     histogram[bucket, 0] += 1
@@ -172,6 +179,7 @@ def _pass_tokens(s: Any, start_s: float, end_s: float) -> Any:
         emitted += 1
         if q.generated == 1:
             q.first_token_s = end_s
+            s.num_unstarted -= 1
         else:
             gap_s = end_s - q.last_token_s
             if q.last_token_s == start_s:
@@ -216,6 +224,15 @@ def _pass_group(s: Any, end_s: float) -> None:
     s.group_ends = ends
 
 
+@inlined
+def account(s: Any, duration_s: float) -> None:
+    """Add an iteration's duration to the totals that integrate over time."""
+    s.busy_s += duration_s
+    s.kv_block_seconds += (s.num_blocks - s.free_blocks) * duration_s
+    s.system_seconds += (s.num_waiting + s.num_running) * duration_s
+    s.unstarted_seconds += s.num_unstarted * duration_s
+
+
 @compiled
 def advance(s: Any) -> None:
     """Run the batch that was decided."""
@@ -226,13 +243,11 @@ def advance(s: Any) -> None:
     start_s = s.clock_s
     end_s = start_s + duration_s
     s.clock_s = end_s
-    s.busy_s += duration_s
-    s.kv_block_seconds += (s.num_blocks - s.free_blocks) * duration_s
+    account(s, duration_s)
     s.num_iterations += 1
     if s.spans_size > 0:
         _record_iteration(s, start_s, end_s)
-    if s.changed:
-        preempted_of(s)[0] = 0
+    preempted_of(s)[0] = 0
     s.finished_now = 0
     emitted = _pass_tokens(s, start_s, end_s)
     if s.group_runs:

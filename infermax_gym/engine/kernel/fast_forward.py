@@ -11,7 +11,7 @@ from typing import Any
 
 from infermax_gym.compile import compiled, inlined
 from infermax_gym.engine.kernel.memory import phases_of, requests
-from infermax_gym.engine.kernel.advance import record_gap, seconds
+from infermax_gym.engine.kernel.advance import account, record_gap, seconds
 from infermax_gym.engine.policy import AdmissionCheck, QueueOrder, RunOrder
 
 
@@ -54,8 +54,7 @@ def fast_forward(s: Any, limit: int, until_s: float) -> Any:
         duration_s = seconds(s)
         start_s = s.clock_s
         s.clock_s = start_s + duration_s
-        s.busy_s += duration_s
-        s.kv_block_seconds += (s.num_blocks - s.free_blocks) * duration_s
+        account(s, duration_s)
         record_gap(s, s.clock_s - start_s, s.group_size)
         s.tick += 1
         count += 1

@@ -55,6 +55,19 @@ def _join(s: Any, q: Any) -> None:
 
 
 @inlined
+def _forget_fresh(s: Any, q: Any) -> None:
+    req = requests(s)
+    fresh = fresh_of(s)
+    q.fresh = 0
+    kept = 0
+    for i in range(s.num_fresh):
+        if req[fresh[i]].fresh:
+            fresh[kept] = fresh[i]
+            kept += 1
+    s.num_fresh = kept
+
+
+@inlined
 def leave_group(s: Any, q: Any) -> None:
     """Take a member out and make its record absolute (between iterations, or where the group does not run)."""
     phases = phases_of(s)
@@ -65,10 +78,11 @@ def leave_group(s: Any, q: Any) -> None:
     if q.phased:
         room = held * s.block_size - q.computed
         phases[(s.tick + room) % s.block_size] -= 1
-    if not q.fresh:
+    if q.fresh:
+        _forget_fresh(s, q)
+    else:
         q.last_token_s = s.group_last_s
     q.grouped = 0
-    q.fresh = 0
     s.group_size -= 1
     s.group_context -= q.computed
 
@@ -133,6 +147,17 @@ def _gather(s: Any, num_decodes: int) -> None:
             _join(s, q)
             fresh[s.num_fresh] = run[i]
             s.num_fresh += 1
+
+
+@compiled
+def decode_demand(s: Any) -> Any:
+    """Blocks that one token for every running decode would take now; gathers the group."""
+    phases = phases_of(s)
+    num_decodes = s.num_running - s.num_running_prefills
+    if num_decodes == 0:
+        return 0
+    _gather(s, num_decodes)
+    return phases[s.tick % s.block_size]
 
 
 @inlined

@@ -20,7 +20,7 @@ from infermax_gym.engine.state import REQUEST
 
 
 @intrinsic
-def _pointer(typing_context: Any, address: Any) -> Any:
+def pointer(typing_context: Any, address: Any) -> Any:
     """An int64 address as a pointer."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -32,118 +32,118 @@ def _pointer(typing_context: Any, address: Any) -> Any:
 @inlined
 def requests(s: Any) -> Any:
     """(num_requests,) REQUEST."""
-    return carray(_pointer(s.req_address), (s.num_requests,), REQUEST)
+    return carray(pointer(s.req_address), (s.num_requests,), REQUEST)
 
 
 @inlined
 def queue_tree(s: Any) -> Any:
     """(2 * num_leaves,) int32."""
-    return carray(_pointer(s.tree_address), (2 * s.num_leaves,), np.int32)
+    return carray(pointer(s.tree_address), (2 * s.num_leaves,), np.int32)
 
 
 @inlined
 def validity(s: Any) -> Any:
     """(2, 2 * num_leaves) float64, only with moving keys."""
-    return carray(_pointer(s.valid_address), (2, 2 * s.num_leaves), np.float64)
+    return carray(pointer(s.valid_address), (2, 2 * s.num_leaves), np.float64)
 
 
 @inlined
 def running(s: Any) -> Any:
     """(list_size,) int64."""
-    return carray(_pointer(s.run_address), (s.list_size,), np.int64)
+    return carray(pointer(s.run_address), (s.list_size,), np.int64)
 
 
 @inlined
 def batch_of(s: Any) -> Any:
     """(list_size, 2) int64, (request, tokens)."""
-    return carray(_pointer(s.batch_address), (s.list_size, 2), np.int64)
+    return carray(pointer(s.batch_address), (s.list_size, 2), np.int64)
 
 
 @inlined
 def sort_keys(s: Any) -> Any:
     """(list_size,) float64, scratch."""
-    return carray(_pointer(s.keys_address), (s.list_size,), np.float64)
+    return carray(pointer(s.keys_address), (s.list_size,), np.float64)
 
 
 @inlined
 def sort_ids(s: Any) -> Any:
     """(list_size,) int64, scratch."""
-    return carray(_pointer(s.ids_address), (s.list_size,), np.int64)
+    return carray(pointer(s.ids_address), (s.list_size,), np.int64)
 
 
 @inlined
 def phases_of(s: Any) -> Any:
     """(block_size,) int64, lock-step members by the tick, modulo the block size, at which they need a block."""
-    return carray(_pointer(s.phases_address), (s.block_size,), np.int64)
+    return carray(pointer(s.phases_address), (s.block_size,), np.int64)
 
 
 @inlined
 def fresh_of(s: Any) -> Any:
     """(list_size,) int64, scratch."""
-    return carray(_pointer(s.fresh_address), (s.list_size,), np.int64)
+    return carray(pointer(s.fresh_address), (s.list_size,), np.int64)
 
 
 @inlined
 def histogram_of(s: Any) -> Any:
     """(64, 2) int64, count and sum."""
-    return carray(_pointer(s.histogram_address), (64, 2), np.int64)
+    return carray(pointer(s.histogram_address), (64, 2), np.int64)
 
 
 @inlined
 def skipped_of(s: Any) -> Any:
     """(max_skips + 1,) int64, scratch."""
-    return carray(_pointer(s.skipped_address), (s.max_skips + 1,), np.int64)
+    return carray(pointer(s.skipped_address), (s.max_skips + 1,), np.int64)
 
 
 @inlined
 def preempted_of(s: Any) -> Any:
     """(preempted_size,) int64; element 0 counts the entries behind it."""
-    return carray(_pointer(s.preempted_address), (s.preempted_size,), np.int64)
+    return carray(pointer(s.preempted_address), (s.preempted_size,), np.int64)
 
 
 @inlined
 def theta_of(s: Any) -> Any:
     """(num_forms, 9) float64, cost coefficients."""
-    return carray(_pointer(s.theta_address), (s.num_forms, 9), np.float64)
+    return carray(pointer(s.theta_address), (s.num_forms, 9), np.float64)
 
 
 @inlined
 def term_ends_of(s: Any) -> Any:
     """(num_terms,) int64."""
-    return carray(_pointer(s.term_end_address), (s.num_terms,), np.int64)
+    return carray(pointer(s.term_end_address), (s.num_terms,), np.int64)
 
 
 @inlined
 def gaps_of(s: Any) -> Any:
     """(gaps_size,) float64, seconds between a token and its request's previous one."""
-    return carray(_pointer(s.gaps_address), (s.gaps_size,), np.float64)
+    return carray(pointer(s.gaps_address), (s.gaps_size,), np.float64)
 
 
 @inlined
 def gap_counts_of(s: Any) -> Any:
     """(gaps_size,) int64, how many tokens had that gap."""
-    return carray(_pointer(s.gap_counts_address), (s.gaps_size,), np.int64)
+    return carray(pointer(s.gap_counts_address), (s.gaps_size,), np.int64)
 
 
 @inlined
 def spans_of(s: Any) -> Any:
     """(spans_size, 2) float64, start and end of each iteration."""
-    return carray(_pointer(s.spans_address), (s.spans_size, 2), np.float64)
+    return carray(pointer(s.spans_address), (s.spans_size, 2), np.float64)
 
 
 @inlined
 def ends_of(s: Any) -> Any:
     """(spans_size, 2) int64, where an iteration's entries in members and victims end."""
-    return carray(_pointer(s.ends_address), (s.spans_size, 2), np.int64)
+    return carray(pointer(s.ends_address), (s.spans_size, 2), np.int64)
 
 
 @inlined
 def members_of(s: Any) -> Any:
     """(members_size, 2) int64, (request, tokens)."""
-    return carray(_pointer(s.members_address), (s.members_size, 2), np.int64)
+    return carray(pointer(s.members_address), (s.members_size, 2), np.int64)
 
 
 @inlined
 def victims_of(s: Any) -> Any:
     """(victims_size,) int64, preempted requests."""
-    return carray(_pointer(s.victims_address), (s.victims_size,), np.int64)
+    return carray(pointer(s.victims_address), (s.victims_size,), np.int64)

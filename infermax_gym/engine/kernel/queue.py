@@ -70,6 +70,7 @@ def push(s: Any, r: int) -> None:
     req = requests(s)
     tree = queue_tree(s)
     s.num_waiting += 1
+    s.waiting_tokens += req[r].prompt + req[r].generated
     leaf = tree.size // 2 + r
     tree[leaf] = r
     if s.kinetic:
@@ -90,8 +91,10 @@ def push(s: Any, r: int) -> None:
 @compiled
 def remove(s: Any, r: int) -> None:
     """Take request r out of the queue."""
+    req = requests(s)
     tree = queue_tree(s)
     s.num_waiting -= 1
+    s.waiting_tokens -= req[r].prompt + req[r].generated
     leaf = tree.size // 2 + r
     tree[leaf] = -1
     if s.kinetic:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from infermax_gym.compile import compiled
 from infermax_gym.engine.kernel.memory import requests
 from infermax_gym.engine.kernel.advance import advance, arrive, has_room
@@ -25,14 +23,18 @@ def jump_to_next_arrival(s: Any) -> Any:
     req = requests(s)
     if s.next_arrival >= s.num_requests:
         return False
+    wait_s = max(req[s.next_arrival].arrival_s - s.clock_s, 0.0)
+    s.system_seconds += (s.num_waiting + s.num_running) * wait_s
+    s.unstarted_seconds += s.num_unstarted * wait_s
     s.clock_s = max(s.clock_s, req[s.next_arrival].arrival_s)
     return True
 
 
 @compiled
-def run(s: Any, max_iterations: int, use_fast_forward: bool) -> Any:
+def run(s: Any, max_iterations: int, until_s: float, use_fast_forward: bool) -> Any:
     """Simulate until every request is finished or rejected, the log is full or the limit is reached.
 
+    The limit is `max_iterations` more iterations, or the first iteration end at or after `until_s`.
     Returns DONE, LOG_FULL, LIMIT or STUCK. Calling again goes on where it stopped.
     """
     last = s.num_iterations + max_iterations
@@ -40,7 +42,7 @@ def run(s: Any, max_iterations: int, use_fast_forward: bool) -> Any:
         arrive(s)
         if s.num_finished + s.num_rejected == s.num_requests:
             return DONE
-        if s.num_iterations >= last:
+        if s.num_iterations >= last or s.clock_s >= until_s:
             return LIMIT
         if not has_room(s):
             return LOG_FULL
@@ -51,7 +53,7 @@ def run(s: Any, max_iterations: int, use_fast_forward: bool) -> Any:
         if s.num_tokens > 0:
             advance(s)
             if use_fast_forward and is_steady(s):
-                fast_forward(s, last - s.num_iterations, np.inf)
+                fast_forward(s, last - s.num_iterations, until_s)
         elif s.changed:
             s.stalled_iterations += 1
         elif not jump_to_next_arrival(s):

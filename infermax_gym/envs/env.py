@@ -1,0 +1,251 @@
+"""`InferMax-v0`: admit, preempt, run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from infermax_gym.engine.metrics import summarize
+from infermax_gym.engine.simulate import result_of
+from infermax_gym.envs.config import EnvConfig
+from infermax_gym.envs.episode import Run, Streams, begin_run, draw_episode
+from infermax_gym.envs.kernel import go_on, start
+from infermax_gym.envs.lane import PAUSED, TERMINATED, TRUNCATED
+from infermax_gym.envs.layout import ActionLayout
+from infermax_gym.envs.observe import finish_step, step_one
+from infermax_gym.envs.rewards import Reward
+from infermax_gym.envs.spaces import Buffers, Observation, flat_space, observation_space
+
+RENDER_FPS = 10
+
+
+@dataclass
+class State:
+    """Everything that `set_state` needs to go on from here, independent of the environment it came from."""
+
+    run: Run
+    streams: Streams
+
+
+def episode_metrics(run: Run) -> dict[str, Any]:
+    """The figures that `infermax bench` prints, of an episode so far, and the agent's own counters."""
+    run.recorder.empty(run.engine)
+    result = result_of(run.engine, run.episode.workload, run.recorder, False)
+    metrics = summarize(result, run.episode.engine)
+    metrics["num_decisions"] = int(run.lane.record["num_decisions"][0])
+    metrics["num_illegal"] = int(run.lane.record["num_illegal"][0])
+    return metrics
+
+
+class InferMaxEnv(gym.Env[Any, np.int64]):
+    """Decide for an LLM inference engine which requests to admit, which to preempt and how to chunk prefills.
+
+    One episode serves one workload. Between two iterations of the engine it is the agent's turn: any number of
+    ADMIT and PREEMPT actions, which take no time, then a RUN.
+
+    Action: Discrete(L + W + R), masked. Kinds in this order (`ActionLayout` encodes and decodes):
+        RUN l (L chunk budgets, tokens): every running decode gets one token, running prefills share the budget in
+            list order, the clock advances. Illegal while the decodes' next tokens do not fit the KV cache (a
+            victim must be named) or while nothing could run.
+        ADMIT i (W waiting slots): the request joins the running list. Illegal without a seat, without the blocks
+            of its known tokens, or if it was admitted in this turn already.
+        PREEMPT j (R running slots): the request loses its KV and waits again. Illegal if it was admitted in this
+            turn.
+        An illegal action does not end the episode: it is counted in `info["num_illegal"]` and replaced by RUN at
+        full budget, or by the first legal PREEMPT, or by the first legal ADMIT. With `decide="event"` the engine
+        repeats the last RUN until a visible waiting request could be admitted, memory is short, a prefill waits
+        at chunk budget 0, or nothing can run.
+
+    Observation: Dict, all float32 in [-1, 1] on a fixed scale; feature names in `infermax_gym.envs.layout`.
+        waiting: (W, 11) the smallest queue keys first, then the oldest; zeros in empty slots.
+        running: (R, 11) the end of the running list, last first, then the best victims.
+        engine: (20,) the engine as a whole.
+        action_mask: (A,) int8, 1 where the action is legal. Never all zero.
+        With `flat=True`: Box (20 + 11 W + 11 R,) of the same, without the mask, which `action_masks()` gives.
+
+    Reward: a `Reward`; by default minus request-seconds in the system, whose sum over an episode is minus the total
+        latency in seconds. Every step's info has `dt_s`, the simulated seconds it took: discount by
+        exp(-dt_s / tau), not by a constant per decision.
+
+    Episode end: terminated when every request is finished or rejected (a request that can never fit is rejected on
+        arrival); truncated when the clock passes `time_limit_s` or after `max_decisions`. The last info holds
+        `metrics`, the figures that `infermax bench` prints.
+
+    Args:
+        config: where episodes come from; `EnvConfig()` by default.
+        flat: observe one vector instead of the Dict.
+        render_mode: "ansi", "rgb_array" or None.
+        **settings: settings of `EnvConfig` to change.
+
+    Example:
+        >>> import gymnasium as gym, infermax_gym
+        >>> env = gym.make("InferMax-v0", num_requests=20, num_kv_tokens=(4000, 4000))
+        >>> observation, info = env.reset(seed=0)
+        >>> done = False
+        >>> while not done:
+        ...     action = observation["action_mask"].argmax()
+        ...     observation, reward, terminated, truncated, info = env.step(action)
+        ...     done = terminated or truncated
+        >>> info["metrics"]["num_finished"]
+        20
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["ansi", "rgb_array"], "render_fps": RENDER_FPS}  # noqa: RUF012
+
+    def __init__(
+        self,
+        config: EnvConfig | None = None,
+        *,
+        flat: bool = False,
+        render_mode: str | None = None,
+        **settings: Any,
+    ) -> None:
+        self.config = (config or EnvConfig()).changed(**settings)
+        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
+            raise ValueError(f"render_mode must be ansi, rgb_array or None, got {render_mode!r}")
+        self.render_mode = render_mode
+        self.flat = flat
+        self.layout: ActionLayout = self.config.layout
+        self.action_space = spaces.Discrete(self.layout.num_actions)
+        self.observation_space = flat_space(self.config) if flat else observation_space(self.config)
+        self._buffers = Buffers(self.config, 1)
+        self._weights = _reward(self.config).vector
+        self._streams: Streams | None = None
+        self._run: Run | None = None
+        self._history: list[tuple[float, ...]] = []
+
+    @property
+    def run(self) -> Run:
+        """The episode under way.
+
+        Raises:
+            gymnasium.error.ResetNeeded: there is none.
+        """
+        if self._run is None:
+            raise gym.error.ResetNeeded("call reset() first")
+        return self._run
+
+    def reset(
+        self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Draw a new episode and go to its first decision.
+
+        Args:
+            seed: restarts the random streams; without one they go on.
+            options: pins any of `infermax_gym.envs.episode.OPTIONS`.
+        """
+        super().reset(seed=seed)
+        if seed is not None or self._streams is None:
+            fresh = int(np.random.SeedSequence().entropy or 0) % 2**63 if seed is None else seed
+            self._streams = Streams(fresh)
+        self._run = begin_run(self.config, draw_episode(self.config, self._streams, options))
+        self._history.clear()
+        start(self._run.engine.now, self._run.lane.now)
+        self._settle()
+        return self._observation(), self._info()
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Carry out one action and go to the next decision."""
+        run = self.run
+        b = self._buffers
+        status = step_one(run.engine.now, run.lane.now, int(action), b.happened[0], b.flat[0], b.mask[0])
+        if status == PAUSED:
+            status = self._settle()
+        limit = self.config.max_decisions
+        terminated = status == TERMINATED
+        truncated = not terminated and (
+            status == TRUNCATED or (limit is not None and run.lane.record["num_decisions"][0] >= limit)
+        )
+        if self.render_mode is not None:
+            self._remember()
+        info = self._info()
+        if terminated or truncated:
+            info["metrics"] = episode_metrics(run)
+        return self._observation(), float(b.happened[0] @ self._weights), terminated, truncated, info
+
+    def _settle(self) -> int:
+        """Empty full logs until the lane has something to decide or is done; refresh the buffers."""
+        run, b = self.run, self._buffers
+        while run.lane.record["status"][0] == PAUSED:
+            run.recorder.empty(run.engine)
+            go_on(run.engine.now, run.lane.now)
+        return int(finish_step(run.engine.now, run.lane.now, b.happened[0], b.flat[0], b.mask[0]))
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """(A,) bool, where the action is legal: what sb3-contrib's MaskablePPO asks for."""
+        return self._buffers.mask[0].astype(bool)
+
+    def _observation(self) -> Any:
+        b = self._buffers
+        flat = b.flat[0].copy()
+        if self.flat:
+            return flat
+        w, r = self.layout.num_waiting_slots, self.layout.num_running_slots
+        g = b.engine.shape[1]
+        f = b.waiting.shape[2]
+        observation: Observation = {
+            "waiting": flat[g : g + w * f].reshape(w, f),
+            "running": flat[g + w * f :].reshape(r, -1),
+            "engine": flat[:g],
+            "action_mask": b.mask[0].copy(),
+        }
+        return observation
+
+    def _info(self) -> dict[str, Any]:
+        run = self.run
+        return {
+            "dt_s": float(self._buffers.happened[0, 0]),
+            "clock_s": float(run.engine.record["clock_s"][0]),
+            "num_illegal": int(run.lane.record["num_illegal"][0]),
+            "action_mask": self._buffers.mask[0].copy(),
+        }
+
+    def get_state(self) -> State:
+        """A copy of everything: `set_state` on this or another environment of the same layout goes on from it."""
+        assert self._streams is not None
+        return State(self.run.copy(), _copy_streams(self._streams))
+
+    def set_state(self, state: State) -> Any:
+        """Go on from a state; returns the observation there. The state can be used again."""
+        self._run = state.run.copy()
+        self._streams = _copy_streams(state.streams)
+        self._history.clear()
+        b, run = self._buffers, self._run
+        finish_step(run.engine.now, run.lane.now, b.happened[0], b.flat[0], b.mask[0])
+        return self._observation()
+
+    def _remember(self) -> None:
+        core = self.run.engine.record[0]
+        prefills = float(core["num_running_prefills"])
+        decodes = float(core["num_running"]) - prefills
+        used = float(core["num_blocks"] - core["free_blocks"]) / float(core["num_blocks"])
+        self._history.append((float(core["clock_s"]), float(core["num_waiting"]), decodes, prefills, used))
+
+    def render(self) -> Any:
+        """The engine now: a few lines of text, or an (height, width, 3) uint8 picture of the episode so far."""
+        from infermax_gym.envs.render import draw_ansi, draw_picture
+
+        if self.render_mode == "ansi":
+            return draw_ansi(self.run)
+        if self.render_mode == "rgb_array":
+            return draw_picture(self.run, self._history)
+        gym.logger.warn("render() needs render_mode='ansi' or 'rgb_array' in gym.make")
+        return None
+
+
+def _reward(config: EnvConfig) -> Reward:
+    assert isinstance(config.reward, Reward)
+    return config.reward
+
+
+def _copy_streams(streams: Streams) -> Streams:
+    copy = Streams(streams.seed)
+    copy.workload.bit_generator.state = streams.workload.bit_generator.state
+    copy.predictor.bit_generator.state = streams.predictor.bit_generator.state
+    return copy

@@ -1,0 +1,116 @@
+"""A lane: one engine under an agent, as memory that the compiled environment steps share.
+
+A scalar environment has one lane, a vector environment many; both run the same compiled functions on them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import carray
+from numpy.typing import NDArray
+
+from infermax_gym.compile import inlined
+from infermax_gym.engine.kernel.memory import pointer
+
+RUNNING_ON = 0  # the agent is to decide
+TERMINATED = 1  # every request is finished or rejected
+TRUNCATED = 2  # the time limit is reached
+PAUSED = 3  # the log is full: empty it and resume
+
+# Marks of requests that the agent touched in its turn.
+ADMITTED = 1
+PREEMPTED = 2
+
+LANE = np.dtype(
+    [
+        # layout
+        ("num_levels", "i8"),
+        ("num_waiting_slots", "i8"),
+        ("num_running_slots", "i8"),
+        ("every_iteration", "i8"),  # ask before every iteration
+        ("by_victim_key", "i8"),  # running slots show the largest victim keys, not the fewest processed tokens
+        ("time_limit_s", "f8"),
+        # the agent's turn
+        ("status", "i8"),
+        ("level", "i8"),  # of the last RUN
+        ("num_waiting_shown", "i8"),
+        ("num_running_shown", "i8"),
+        ("num_touched", "i8"),
+        ("num_admitted", "i8"),  # since the last iteration
+        ("num_preempted", "i8"),
+        ("demand", "i8"),  # blocks for the next token of every decode
+        # totals of the episode
+        ("num_decisions", "i8"),
+        ("num_illegal", "i8"),
+        # as of the last step, for rewards
+        ("last_clock_s", "f8"),
+        ("last_system_seconds", "f8"),
+        ("last_unstarted_seconds", "f8"),
+        ("last_busy_s", "f8"),
+        ("last_num_good", "i8"),
+        ("last_num_finished", "i8"),
+        ("slots_address", "i8"),
+        ("levels_address", "i8"),
+        ("touched_address", "i8"),
+        ("touched_size", "i8"),
+    ],
+    align=True,
+)
+
+
+class Lane:
+    """The record of a lane and the arrays behind its addresses.
+
+    Attributes:
+        record: (1,) LANE.
+        slots: (num_waiting_slots + num_running_slots,) int64, the request in each slot, -1 in an empty one; of a
+            running slot, the position in the running list.
+        levels: (num_levels,) int64, chunk budgets in tokens.
+        touched: (touched_size,) int64, requests admitted or preempted since the last iteration.
+    """
+
+    def __init__(self, record: Any, levels: NDArray[np.int64], touched_size: int) -> None:
+        num_slots = int(record["num_waiting_slots"][0] + record["num_running_slots"][0])
+        self.record = record
+        self.slots = np.full(num_slots, -1, np.int64)
+        self.levels = levels
+        self.touched = np.zeros(touched_size, np.int64)
+        self._address()
+
+    def _address(self) -> None:
+        self.record["slots_address"] = self.slots.ctypes.data
+        self.record["levels_address"] = self.levels.ctypes.data
+        self.record["touched_address"] = self.touched.ctypes.data
+        self.record["touched_size"] = self.touched.size
+
+    @property
+    def now(self) -> Any:
+        """The record as compiled steps take it."""
+        return self.record[0]
+
+    def copy(self) -> Lane:
+        """An independent copy."""
+        copy = Lane(self.record.copy(), self.levels.copy(), self.touched.size)
+        copy.slots[:] = self.slots
+        copy.touched[:] = self.touched
+        return copy
+
+
+@inlined
+def slots_of(v: Any) -> Any:
+    """(num_waiting_slots + num_running_slots,) int64."""
+    return carray(pointer(v.slots_address), (v.num_waiting_slots + v.num_running_slots,), np.int64)
+
+
+@inlined
+def levels_of(v: Any) -> Any:
+    """(num_levels,) int64 tokens."""
+    return carray(pointer(v.levels_address), (v.num_levels,), np.int64)
+
+
+@inlined
+def touched_of(v: Any) -> Any:
+    """(touched_size,) int64 requests."""
+    return carray(pointer(v.touched_address), (v.touched_size,), np.int64)

@@ -1,0 +1,96 @@
+"""A row of the table as an agent: what it would do, as actions of the environment.
+
+At the beginning of a turn the row decides on a copy of the engine; the difference, whom it preempts, whom it
+admits, then RUN at full budget, is played action by action. With the row as the environment's `base` (so that queue and
+list have its order) the schedule is the kernel's own.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import numpy as np
+
+from infermax_gym.engine import Policy
+from infermax_gym.engine.kernel.decide import decide
+from infermax_gym.engine.state import KNOBS, RUNNING
+from infermax_gym.envs.env import InferMaxEnv
+from infermax_gym.envs.episode import Run
+from infermax_gym.envs.layout import ActionLayout, Kind
+
+
+class RowTeacher:
+    """Plays a row of the table in `InferMax-v0`.
+
+    Rows whose decisions the environment can express: decodes before prefills or one list (with decodes first in
+    it), hybrid, chunked, full prefill share.
+
+    Args:
+        policy: the row.
+        layout: the environment's layout.
+    """
+
+    def __init__(self, policy: Policy, layout: ActionLayout) -> None:
+        self.policy = policy
+        self.layout = layout
+        self._plan: deque[tuple[Kind, int]] = deque()
+
+    def reset(self) -> None:
+        """Forget the plan of the turn; call it when an episode begins or a state is set."""
+        self._plan.clear()
+
+    def action(self, env: InferMaxEnv) -> int:
+        """The next action in `env`, a legal one."""
+        return self.action_in(env.run)
+
+    def action_in(self, run: Run) -> int:
+        """The next action in an episode under way.
+
+        Raises:
+            LookupError: the row's choice is not visible in the windows; make them larger.
+        """
+        if not self._plan:
+            self._make_plan(run)
+        kind, request = self._plan.popleft()
+        if kind == Kind.RUN:
+            return self.layout.num_levels - 1
+        slots = run.lane.slots
+        waits = self.layout.num_waiting_slots
+        if kind == Kind.ADMIT:
+            shown = slots[:waits]
+        else:
+            positions = slots[waits:]
+            shown = np.where(positions >= 0, run.engine.arrays["run"][positions], -1)
+        found = np.flatnonzero(shown == request)
+        if found.size == 0:
+            raise LookupError(f"{kind.name} of request {request} is not in the window; use more slots")
+        return self.layout.encode(kind, int(found[0]))
+
+    def _make_plan(self, run: Run) -> None:
+        engine = run.engine.copy()
+        self._adopt(engine.record)
+        before = _running(engine)
+        decide(engine.now)
+        if engine.record["num_tokens"][0] == 0 and engine.record["changed"][0]:
+            decide(engine.now)  # an empty decision is followed by another at the same clock
+        count = int(engine.arrays["preempted"][0])
+        preempted = engine.arrays["preempted"][1 : count + 1].tolist()
+        after = _running(engine)
+        self._plan.extend((Kind.PREEMPT, r) for r in preempted)
+        gone = set(before) - set(preempted)
+        self._plan.extend((Kind.ADMIT, r) for r in after if r not in gone)
+        self._plan.append((Kind.RUN, 0))
+
+    def _adopt(self, record: Any) -> None:
+        for knob in KNOBS:
+            record[knob[0]] = getattr(self.policy, knob[0])
+        blocks = int(record["num_blocks"][0])
+        record["watermark_blocks"] = int(self.policy.watermark * blocks)
+
+
+def _running(engine: Any) -> list[int]:
+    count = int(engine.record["num_running"][0])
+    order: list[int] = engine.arrays["run"][:count].tolist()
+    assert all(engine.requests["place"][order] == RUNNING)
+    return order
