@@ -15,7 +15,7 @@ from baselines.optimum.search.floor import state_bound
 from baselines.optimum.search.layout import (
     ACTION, ACTION_START, AFTER, ARRIVAL, BLOCKS, CHOSEN, CODE, CODE_COLUMNS, CODES, CONTINUES, DECODE_CONTEXT,
     DECODES, FIRST, FLOOR_CONTEXT, HELD, LATENCY, LEAN, LOAD, LOAD_SUMS, MAX_SEQS, MAX_TOKENS, MOST, NUM_BLOCKS,
-    NUM_COLUMNS, NUM_LOADS, NUM_REQUESTS, OFFSET, PER_BATCH, PREFILL_CONTEXT, PREFILLS, RESTART_S, RESTARTS, SAME,
+    NUM_COLUMNS, NUM_LOADS, NUM_REQUESTS, OFFSET, PARKS, PAUSES, PER_BATCH, PREFILL_CONTEXT, PREFILLS, RESTART_S, RESTARTS, SAME,
     SEATS, STRIDE, SUMMED, SUMS, TO_CODE, TOKENS, TTFT_LIMIT, UNFINISHED, WORK,
 )  # fmt: skip
 from infermax_gym.compile import compiled
@@ -155,6 +155,8 @@ def _pick(ints: Ints, floats: Floats, work: Ints, depth: int, a: int, start: flo
     seats = ints[MAX_SEQS] - work[after + SEATS]
     if work[after + TOKENS] > ints[MAX_TOKENS] or free < 0 or seats < 0:
         return False
+    if work[after + PAUSES] > 0 < work[after + DECODES] or work[after + PARKS] > 0 < work[after + PREFILLS]:
+        return False
     most = ints[MOST] + 2 * (depth + 1)
     if 0 < ints[action + HELD] <= free - work[most] and work[most + 1] < seats:
         return False
@@ -230,7 +232,10 @@ def expand(
     Without loss some successors are skipped. An iteration starts now or, after waiting, at the arrival of a
     request it serves. KV is given up only when keeping it would not fit (the latest moment is the best one).
     Where the cost is lean: a decode is replaced by a restart only if that rids the batch of all decodes and
-    pays, and later chunks of a prefill only join full batches (its earlier chunks could have waited).
+    pays; later chunks of a prefill only join full batches (its earlier chunks could have waited). Where, besides,
+    no token budget binds, passes happen as late as they can (that only lowers the memory in between): a request
+    that has decoded since its prefill idles only in batches without decodes (it could have decoded later), and
+    one that has not idles only in batches without prefills (it could have been prefilled later).
 
     Args:
         ints, floats, work, work_s: see `layout.py`.

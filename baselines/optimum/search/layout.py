@@ -66,11 +66,13 @@ BLOCKS = 6
 SEATS = 7
 RESTARTS = 8  # gives up the KV of a decode and prefills anew in the same iteration
 CONTINUES = 9  # a prefill chunk behind resident ones
-SUMMED = 10
-HELD = 10  # blocks given up by a request that drops its KV and passes nothing, else 0
-FIRST = 11  # emits the first token
-TO_CODE = 12
-NUM_COLUMNS = 13
+PAUSES = 10  # has decoded since its prefill and idles
+PARKS = 11  # has not decoded since its prefill and idles
+SUMMED = 12
+HELD = 12  # blocks given up by a request that drops its KV and passes nothing, else 0
+FIRST = 13  # emits the first token
+TO_CODE = 14
+NUM_COLUMNS = 15
 
 # Integer columns of a code.
 CHAIN = 0  # least number of iterations until the request is finished

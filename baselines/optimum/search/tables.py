@@ -35,21 +35,32 @@ class Options:
         variant: one of `VARIANTS`.
         chunks: whether prefills may be cut. Off without the token budget is a relaxation, see `solve.py`.
         budget: token budget of an iteration.
+        late: look only at schedules whose passes happen as late as they can, see `expand`. Without loss if the
+            cost is linear and no token budget binds.
     """
 
     objective: str
     variant: str
     chunks: bool
     budget: int
+    late: bool = False
 
 
 @dataclass(frozen=True)
 class Situation:
-    """Where one unfinished request stands: generated and resident tokens, and whether it decodes next."""
+    """Where one unfinished request stands.
+
+    Attributes:
+        generated: output tokens emitted.
+        resident: KV tokens.
+        decoding: whether its next pass is a decode.
+        started: whether it has decoded since its prefill (told apart with `Options.late` only).
+    """
 
     generated: int
     resident: int
     decoding: bool
+    started: bool = False
 
 
 @dataclass
@@ -66,6 +77,8 @@ class Action:
     blocks: int = 0
     restarts: int = 0
     continues: int = 0
+    pauses: int = 0
+    parks: int = 0
     held: int = 0
     first: int = 0
     restart_s: float = 0.0
@@ -74,7 +87,8 @@ class Action:
         """The columns of `Tables.action`."""
         return [
             self.tokens, self.work, self.prefills, self.prefill_context, self.decode_context, self.decodes,
-            self.blocks, int(self.blocks > 0), self.restarts, self.continues, self.held, self.first, to_code,
+            self.blocks, int(self.blocks > 0), self.restarts, self.continues, self.pauses, self.parks, self.held,
+            self.first, to_code,
         ]  # fmt: skip
 
 
@@ -96,8 +110,11 @@ class RequestModel:
             if g == 0 or self.options.variant == "preemptive":
                 last = prompt + g if self.options.chunks else 1
                 result += [Situation(g, m, False) for m in range(last)]
-            if g > 0:
+            first_prefill = g == 1 or self.options.variant == "preemptive" or not self.options.late
+            if g > 0 and first_prefill:
                 result.append(Situation(g, prompt + g - 1, True))
+            if g > 1 and self.options.late:
+                result.append(Situation(g, prompt + g - 1, True, True))
         return result
 
     def _blocks(self, tokens: int) -> int:
@@ -108,7 +125,8 @@ class RequestModel:
     def actions(self, s: Situation) -> list[Action]:
         """Every action in a situation; the first is to stay as it is."""
         held = self._blocks(s.resident)
-        result = [Action(s, blocks=held)]
+        late = self.options.late and s.decoding
+        result = [Action(s, blocks=held, pauses=int(late and s.started), parks=int(late and not s.started))]
         if s.decoding:
             result.append(self._decode(s))
         else:
@@ -123,14 +141,15 @@ class RequestModel:
                 result.append(action)
         return result
 
-    def _emitted(self, generated: int) -> Situation | None:
+    def _emitted(self, generated: int, by_decode: bool) -> Situation | None:
         if generated == self.request.num_output_tokens:
             return None
-        return Situation(generated, self.request.num_prompt_tokens + generated - 1, True)
+        started = by_decode and self.options.late
+        return Situation(generated, self.request.num_prompt_tokens + generated - 1, True, started)
 
     def _decode(self, s: Situation) -> Action:
         return Action(
-            self._emitted(s.generated + 1),
+            self._emitted(s.generated + 1, True),
             tokens=1,
             decodes=1,
             decode_context=s.resident,
@@ -150,7 +169,7 @@ class RequestModel:
         result = []
         for c in sizes:
             action = Action(
-                self._emitted(s.generated + 1) if c == rest else Situation(s.generated, s.resident + c, False),
+                self._emitted(s.generated + 1, False) if c == rest else Situation(s.generated, s.resident + c, False),
                 tokens=c,
                 work=c * c + 2 * c * s.resident,
                 prefills=1,
