@@ -323,7 +323,7 @@ EDF = Policy(
     queue_weights=queue_weights(arrival_s=1.0, slo_ttft_s=1.0),
     watermark=0.01,
     source="earliest deadline first, deadline = arrival + the class's TTFT objective",
-    note="Meets mixed objectives while load is below capacity; wastes work on lost causes above it. FCFS with one class.",
+    note="Meets mixed objectives below capacity; wastes work on lost causes above it. FCFS with one class.",
 )
 
 # -- admission headroom --------------------------------------------------------------------------------------------

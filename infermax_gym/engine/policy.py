@@ -252,9 +252,7 @@ def _check(policy: Policy) -> None:
         policy.information != Information.ORACLE or policy.prediction_sigma == 0.0,
         "an ORACLE policy has exact predictions: prediction_sigma must be 0",
     )
-    needs_estimate = (
-        policy.reserve == Reserve.TOTAL_ESTIMATE or policy.admission_check == AdmissionCheck.FUTURE_PEAK
-    )
+    needs_estimate = policy.reserve == Reserve.TOTAL_ESTIMATE or policy.admission_check == AdmissionCheck.FUTURE_PEAK
     require(
         not needs_estimate or policy.estimate != LengthEstimate.NONE,
         "TOTAL_ESTIMATE and FUTURE_PEAK need a length estimate",

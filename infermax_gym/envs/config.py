@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any, Literal
 
 from infermax_gym.cost import COSTS, CostModel
@@ -128,7 +129,7 @@ def _check(config: EnvConfig) -> None:
         require(least <= low <= high < math.inf, f"{name} must be a range {least} <= low <= high, got {(low, high)}")
     require(config.time_scale[0] > 0.0, "time_scale must be positive")
     shares = config.level_shares
-    ascending = all(a < b for a, b in zip(shares, shares[1:], strict=False))
+    ascending = all(a < b for a, b in pairwise(shares))
     require(bool(shares) and ascending and shares[0] >= 0.0 and shares[-1] == 1.0, "level_shares must ascend to 1")
     require(config.decide in ("event", "iteration"), f"decide must be 'event' or 'iteration', got {config.decide!r}")
     infos = ("none", "noisy", "oracle")

@@ -131,9 +131,7 @@ class InferMaxEnv(gym.Env[Any, np.int64]):
             raise gym.error.ResetNeeded("call reset() first")
         return self._run
 
-    def reset(
-        self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: Mapping[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Draw a new episode and go to its first decision.
 
         Args:
@@ -142,8 +140,7 @@ class InferMaxEnv(gym.Env[Any, np.int64]):
         """
         super().reset(seed=seed)
         if seed is not None or self._streams is None:
-            fresh = int(np.random.SeedSequence().entropy or 0) % 2**63 if seed is None else seed
-            self._streams = Streams(fresh)
+            self._streams = Streams(int(self.np_random.integers(2**62)) if seed is None else seed)
         self._run = begin_run(self.config, draw_episode(self.config, self._streams, options))
         self._history.clear()
         start(self._run.engine.now, self._run.lane.now)
@@ -154,7 +151,7 @@ class InferMaxEnv(gym.Env[Any, np.int64]):
         """Carry out one action and go to the next decision."""
         run = self.run
         b = self._buffers
-        status = step_one(run.engine.now, run.lane.now, int(action), b.happened[0], b.flat[0], b.mask[0])
+        status = step_one(run.engine.record, run.lane.record, int(action), b.happened, b.flat, b.mask)
         if status == PAUSED:
             status = self._settle()
         limit = self.config.max_decisions
@@ -167,7 +164,7 @@ class InferMaxEnv(gym.Env[Any, np.int64]):
         info = self._info()
         if terminated or truncated:
             info["metrics"] = episode_metrics(run)
-        return self._observation(), float(b.happened[0] @ self._weights), terminated, truncated, info
+        return self._observation(), float(b.happened[0].dot(self._weights)), terminated, truncated, info
 
     def _settle(self) -> int:
         """Empty full logs until the lane has something to decide or is done; refresh the buffers."""
@@ -179,7 +176,7 @@ class InferMaxEnv(gym.Env[Any, np.int64]):
 
     def action_masks(self) -> NDArray[np.bool_]:
         """(A,) bool, where the action is legal: what sb3-contrib's MaskablePPO asks for."""
-        return self._buffers.mask[0].astype(bool)
+        return np.asarray(self._buffers.mask[0], np.bool_)
 
     def _observation(self) -> Any:
         b = self._buffers
@@ -209,12 +206,12 @@ class InferMaxEnv(gym.Env[Any, np.int64]):
     def get_state(self) -> State:
         """A copy of everything: `set_state` on this or another environment of the same layout goes on from it."""
         assert self._streams is not None
-        return State(self.run.copy(), _copy_streams(self._streams))
+        return State(self.run.copy(), copy_streams(self._streams))
 
     def set_state(self, state: State) -> Any:
         """Go on from a state; returns the observation there. The state can be used again."""
         self._run = state.run.copy()
-        self._streams = _copy_streams(state.streams)
+        self._streams = copy_streams(state.streams)
         self._history.clear()
         b, run = self._buffers, self._run
         finish_step(run.engine.now, run.lane.now, b.happened[0], b.flat[0], b.mask[0])
@@ -244,7 +241,8 @@ def _reward(config: EnvConfig) -> Reward:
     return config.reward
 
 
-def _copy_streams(streams: Streams) -> Streams:
+def copy_streams(streams: Streams) -> Streams:
+    """Independent generators in the same state."""
     copy = Streams(streams.seed)
     copy.workload.bit_generator.state = streams.workload.bit_generator.state
     copy.predictor.bit_generator.state = streams.predictor.bit_generator.state

@@ -160,9 +160,7 @@ class Run:
 
 def begin_run(config: EnvConfig, episode: Episode, *, record_schedule: bool = False) -> Run:
     """Lay out the memory of an episode; the engine stands before its first arrival."""
-    engine = allocate(
-        episode.workload, episode.engine, config.base, episode.predicted, record_schedule=record_schedule
-    )
+    engine = allocate(episode.workload, episode.engine, config.base, episode.predicted, record_schedule=record_schedule)
     record = np.zeros(1, LANE)
     record["num_levels"] = len(config.level_shares)
     record["num_waiting_slots"] = config.num_waiting_slots

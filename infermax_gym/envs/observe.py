@@ -17,7 +17,6 @@ from infermax_gym.envs.kernel import act, admission_blocks, fill_mask, take_comp
 from infermax_gym.envs.lane import PAUSED, levels_of, slots_of
 from infermax_gym.envs.layout import ENGINE_FEATURES, RUNNING_FEATURES, WAITING_FEATURES
 
-
 NUM_WAITING = len(WAITING_FEATURES)
 NUM_RUNNING = len(RUNNING_FEATURES)
 NUM_ENGINE = len(ENGINE_FEATURES)
@@ -25,7 +24,7 @@ NUM_ENGINE = len(ENGINE_FEATURES)
 
 @inlined
 def squash(x: float, half: float) -> Any:
-    """x / (x + half), for x >= 0."""
+    """Map 0 .. infinity to 0 .. 1: x / (x + half)."""
     return x / (x + half)
 
 
@@ -97,7 +96,8 @@ def _observe_running(s: Any, v: Any, out: Any) -> None:
 
 
 @compiled
-def _observe_engine(s: Any, v: Any, out: Any) -> None:
+def observe_engine(s: Any, v: Any, out: Any) -> None:
+    """(len(ENGINE_FEATURES),) float32, the engine as a whole."""
     req = requests(s)
     theta = theta_of(s)
     ends = term_ends_of(s)
@@ -140,7 +140,7 @@ def observe(s: Any, v: Any, out: Any, mask: Any) -> None:
         out: (N,) float32: engine features, waiting slots, running slots, one after another.
         mask: (num_actions,) int8.
     """
-    _observe_engine(s, v, out)
+    observe_engine(s, v, out)
     _observe_waiting(s, v, out)
     _observe_running(s, v, out)
     fill_mask(s, v, mask)
@@ -159,10 +159,13 @@ def finish_step(s: Any, v: Any, happened: Any, out: Any, mask: Any) -> Any:
 
 
 @compiled
-def step_one(s: Any, v: Any, action: int, happened: Any, out: Any, mask: Any) -> Any:
-    """One action on one lane; returns the lane's status."""
-    act(s, v, action)
-    return finish_step(s, v, happened, out, mask)
+def step_one(engines: Any, lanes: Any, action: int, happened: Any, out: Any, mask: Any) -> Any:
+    """`step_all` for the one lane of a scalar environment; returns the lane's status.
+
+    Takes arrays of one element each: Python hands an array over far faster than a record.
+    """
+    act(engines[0], lanes[0], action)
+    return finish_step(engines[0], lanes[0], happened[0], out[0], mask[0])
 
 
 @compiled

@@ -9,17 +9,21 @@ from numpy.typing import NDArray
 from infermax_gym.envs.config import EnvConfig
 from infermax_gym.envs.layout import ENGINE_FEATURES, RUNNING_FEATURES, WAITING_FEATURES
 
+
+def _box(*shape: int) -> spaces.Box:
+    return spaces.Box(-1.0, 1.0, shape, np.float32)
+
+
 Observation = dict[str, NDArray[np.generic]]
 
 
 def observation_space(config: EnvConfig) -> spaces.Dict:
     """Dict {waiting (W, F), running (R, F), engine (G,), action_mask (A,)}."""
-    box = lambda *shape: spaces.Box(-1.0, 1.0, shape, np.float32)  # noqa: E731
     return spaces.Dict(
         {
-            "waiting": box(config.num_waiting_slots, len(WAITING_FEATURES)),
-            "running": box(config.num_running_slots, len(RUNNING_FEATURES)),
-            "engine": box(len(ENGINE_FEATURES)),
+            "waiting": _box(config.num_waiting_slots, len(WAITING_FEATURES)),
+            "running": _box(config.num_running_slots, len(RUNNING_FEATURES)),
+            "engine": _box(len(ENGINE_FEATURES)),
             "action_mask": spaces.Box(0, 1, (config.layout.num_actions,), np.int8),
         }
     )

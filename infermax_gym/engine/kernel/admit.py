@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from infermax_gym.compile import compiled, inlined
-from infermax_gym.engine.kernel.memory import requests, running, skipped_of, sort_ids, sort_keys
 from infermax_gym.engine.kernel.evict import grant, guarded, join, preempt
 from infermax_gym.engine.kernel.fit import blocks_for, fits, reserved_blocks
 from infermax_gym.engine.kernel.group import blocks_held
 from infermax_gym.engine.kernel.keys import queue_score
+from infermax_gym.engine.kernel.memory import requests, running, skipped_of, sort_ids, sort_keys
 from infermax_gym.engine.kernel.queue import head, oldest, push, remove
 from infermax_gym.engine.kernel.serve import chunk_tokens
 from infermax_gym.engine.policy import OnMisfit

@@ -6,6 +6,11 @@ import math
 from typing import Any
 
 from infermax_gym.compile import compiled, inlined
+from infermax_gym.cost.kernel import batch_seconds
+from infermax_gym.engine.kernel.evict import release_withheld
+from infermax_gym.engine.kernel.fit import bucket_of
+from infermax_gym.engine.kernel.group import FAR, leave_group
+from infermax_gym.engine.kernel.keys import set_queue_key
 from infermax_gym.engine.kernel.memory import (
     batch_of,
     ends_of,
@@ -22,11 +27,6 @@ from infermax_gym.engine.kernel.memory import (
     theta_of,
     victims_of,
 )
-from infermax_gym.cost.kernel import batch_seconds
-from infermax_gym.engine.kernel.evict import release_withheld
-from infermax_gym.engine.kernel.fit import bucket_of
-from infermax_gym.engine.kernel.group import FAR, leave_group
-from infermax_gym.engine.kernel.keys import set_queue_key
 from infermax_gym.engine.kernel.queue import push
 from infermax_gym.engine.state import FINISHED, REJECTED, WAITING
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from infermax_gym.compile import compiled, inlined
-from infermax_gym.engine.kernel.memory import batch_of, preempted_of, requests, running
 from infermax_gym.engine.kernel.fit import blocks_for
 from infermax_gym.engine.kernel.group import leave_group, spell_out
 from infermax_gym.engine.kernel.keys import set_queue_key, victim_score
+from infermax_gym.engine.kernel.memory import batch_of, preempted_of, requests, running
 from infermax_gym.engine.kernel.queue import push
 from infermax_gym.engine.policy import PreemptMode, QueueOrder, Victim, VictimPool
 from infermax_gym.engine.state import RUNNING, WAITING

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 from infermax_gym.compile import compiled, inlined
-from infermax_gym.engine.kernel.memory import phases_of, requests
 from infermax_gym.engine.kernel.advance import account, record_gap, seconds
+from infermax_gym.engine.kernel.memory import phases_of, requests
 from infermax_gym.engine.policy import AdmissionCheck, QueueOrder, RunOrder
 
 

@@ -6,9 +6,9 @@ import math
 from typing import Any
 
 from infermax_gym.compile import compiled, inlined
-from infermax_gym.engine.kernel.memory import histogram_of, requests, running, sort_ids, sort_keys
 from infermax_gym.engine.kernel.group import emitted
 from infermax_gym.engine.kernel.keys import output_estimate
+from infermax_gym.engine.kernel.memory import histogram_of, requests, running, sort_ids, sort_keys
 from infermax_gym.engine.policy import AdmissionCheck, Reserve
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from infermax_gym.compile import compiled, inlined
-from infermax_gym.engine.kernel.memory import batch_of, requests, running, sort_ids, sort_keys
 from infermax_gym.engine.kernel.evict import guarded
 from infermax_gym.engine.kernel.keys import processed, queue_score
+from infermax_gym.engine.kernel.memory import batch_of, requests, running, sort_ids, sort_keys
 from infermax_gym.engine.policy import RunOrder
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from infermax_gym.compile import compiled
-from infermax_gym.engine.kernel.memory import requests
 from infermax_gym.engine.kernel.advance import advance, arrive, has_room
 from infermax_gym.engine.kernel.decide import decide
 from infermax_gym.engine.kernel.fast_forward import fast_forward, is_steady
+from infermax_gym.engine.kernel.memory import requests
 
 # Why `run` returned.
 DONE = 0

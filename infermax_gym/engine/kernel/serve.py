@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from infermax_gym.compile import compiled, inlined
+from infermax_gym.engine.kernel.evict import grant, make_room
 from infermax_gym.engine.kernel.group import disband, grant_group
 from infermax_gym.engine.kernel.memory import requests, running
-from infermax_gym.engine.kernel.evict import grant, make_room
 
 
 @inlined
