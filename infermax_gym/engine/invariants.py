@@ -1,6 +1,6 @@
 """Numbered invariants of an engine, checked after every iteration in debug mode and by the property tests.
 
-1. Requests are conserved: future + waiting + running + finished + rejected = all.
+1. Requests are conserved: future + waiting + running + finished + rejected = all; what is counted of them is right.
 2. KV blocks are conserved: free + held + withheld = capacity, none negative.
 3. The clock never goes back.
 4. A running request's blocks hold its tokens; a waiting one holds no block.
@@ -69,6 +69,11 @@ class InvariantChecker:
         found = (counts[WAITING], counts[RUNNING], counts[FINISHED], counts[REJECTED])
         self._require(expected == found, 1, f"counters {expected}, requests {found}")
         self._require(counts[FUTURE] == core["num_requests"] - core["next_arrival"], 1, "requests to come")
+        waiting = req["place"] == WAITING
+        known = (req["prompt"] + req["generated"])[waiting].sum()
+        self._require(core["waiting_tokens"] == known, 1, f"{known} tokens wait, {core['waiting_tokens']} counted")
+        unstarted = (waiting | (req["place"] == RUNNING)) & (req["generated"] == 0)
+        self._require(core["num_unstarted"] == unstarted.sum(), 1, "count of requests without a token")
         run = self.engine.arrays["run"][: core["num_running"]]
         self._require(len(np.unique(run)) == len(run) and bool(np.all(req["place"][run] == RUNNING)), 1, "running list")
         self._require(core["num_running_prefills"] == req["in_prefill"][run].sum(), 1, "count of running prefills")

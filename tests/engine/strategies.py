@@ -1,10 +1,15 @@
-"""Random workloads, engines and policies, small and hostile, for property tests."""
+"""Random workloads, engines and policies, small and hostile, for property tests.
+
+INFERMAX_EXAMPLES=20 tries 20 times as many, and new ones each time.
+"""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from infermax_gym.cost import COSTS, CostModel
@@ -25,6 +30,20 @@ from infermax_gym.engine.policy import (
     VictimPool,
 )
 from infermax_gym.workload.workload import Workload
+
+_FACTOR = float(os.environ.get("INFERMAX_EXAMPLES", "1"))
+
+
+def examples(count: int) -> settings:
+    """How many examples a property test tries by default; without the variable always the same ones."""
+    return settings(
+        max_examples=max(1, int(count * _FACTOR)),
+        derandomize="INFERMAX_EXAMPLES" not in os.environ,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+
 
 # A roofline-like model with two terms of several forms, so that nothing relies on linearity.
 _FORMS = (
