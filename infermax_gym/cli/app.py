@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from infermax_gym import __version__
 from infermax_gym.cli.bench import bench
 from infermax_gym.cli.errors import InputError, Interrupted
 from infermax_gym.cli.listing import list_names
@@ -32,12 +33,7 @@ app.command("list")(list_names)
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            print(version("infermax-gym"))
-        except PackageNotFoundError:
-            print("not installed")
+        print(__version__)
         raise typer.Exit
 
 

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+import infermax_gym
 from infermax_gym.cli import options
 from infermax_gym.engine import EngineConfig
 from tests.cli.conftest import Command
@@ -34,6 +35,10 @@ def test_policies_are_described(command: Command) -> None:
         assert row["information"] in ("none", "bound", "predicted", "oracle")
         assert row["note"], row["name"]
         assert row["source"], row["name"]
+
+
+def test_version(command: Command) -> None:
+    assert command("--version") == (0, f"{infermax_gym.__version__}\n", "")
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"], ["bench", "--help"], ["simulate", "-h"], ["list", "-h"]])
