@@ -1,0 +1,106 @@
+"""Training and held-out windows: where policies are fitted, and where they are compared.
+
+A cell is a kind of situation (traffic, load, memory, model). Its windows are requests drawn from one stream of seeds
+for training and another for testing, so that nothing is ever compared on what it was fitted to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infermax_gym.cost import COSTS
+from infermax_gym.engine import EngineConfig
+from infermax_gym.streams import stream
+from infermax_gym.workload import Workload, load_workload
+
+TRAIN, TEST = 0, 1
+_STRIDE = 1_000_003  # windows of a split lie this far apart in seeds
+
+
+@dataclass(frozen=True)
+class TrainingCell:
+    """A situation to schedule in.
+
+    Attributes:
+        workload: preset name, or path of a trace (its windows are cut from its first half for training and its second
+            half for testing).
+        num_requests: requests of a window.
+        time_scale: factor on arrival times; below 1 raises the load.
+        num_kv_tokens: KV capacity.
+        cost: name of a cost preset.
+        max_num_batched_tokens: token budget.
+    """
+
+    workload: str = "azure-conv"
+    num_requests: int = 1500
+    time_scale: float = 1.0
+    num_kv_tokens: int = 20_000
+    cost: str = "llama2-7b-a100"
+    max_num_batched_tokens: int = 512
+
+    @property
+    def engine(self) -> EngineConfig:
+        """The replica of this cell."""
+        return EngineConfig(
+            cost=COSTS[self.cost],
+            num_kv_tokens=self.num_kv_tokens,
+            max_num_batched_tokens=self.max_num_batched_tokens,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """Requests and the replica that serves them.
+
+    Attributes:
+        workload: the requests.
+        engine: the replica.
+        noise: (n,) standard normal errors for predicted lengths, the same for every policy.
+    """
+
+    workload: Workload
+    engine: EngineConfig
+    noise: NDArray[np.float64]
+
+    def predicted(self, sigma: float) -> NDArray[np.float64]:
+        """(n,) predicted output tokens with log-normal error sigma."""
+        truth = self.workload.num_output_tokens.astype(np.float64)
+        return np.asarray(np.maximum(truth * np.exp(sigma * self.noise - 0.5 * sigma**2), 1.0))
+
+
+def windows(cell: TrainingCell, count: int, *, split: int, seed: int = 0) -> list[Window]:
+    """`count` windows of a cell.
+
+    Args:
+        cell: the situation.
+        count: how many windows.
+        split: TRAIN or TEST.
+        seed: of the draw; TRAIN and TEST of any seeds never share a window of a preset or half of a trace.
+    """
+    from infermax_gym.workload import PRESETS
+
+    result = []
+    for k in range(count):
+        number = 2 * (seed * _STRIDE + k) + split
+        if cell.workload in PRESETS:
+            workload = load_workload(
+                cell.workload, num_requests=cell.num_requests, time_scale=cell.time_scale, seed=number
+            )
+        else:
+            workload = _cut(cell, k, split, seed)
+        noise = stream(number, "predictor").standard_normal(len(workload))
+        result.append(Window(workload, cell.engine, noise))
+    return result
+
+
+def _cut(cell: TrainingCell, k: int, split: int, seed: int) -> Workload:
+    whole = load_workload(cell.workload)
+    half = len(whole) // 2
+    room = half - cell.num_requests
+    if room < 0:
+        raise ValueError(f"{cell.workload}: half of its {len(whole)} requests hold no window of {cell.num_requests}")
+    offset = int(stream(seed * _STRIDE + k, "workload").integers(room + 1))
+    return whole.window(split * half + offset, cell.num_requests).scaled(cell.time_scale)
