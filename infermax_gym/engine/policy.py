@@ -21,6 +21,7 @@ One call of the algorithm decides one iteration:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -238,6 +239,10 @@ def _check(policy: Policy) -> None:
         len(policy.victim_weights) == len(VICTIM_FEATURES),
         f"victim_weights needs {len(VICTIM_FEATURES)} numbers ({', '.join(VICTIM_FEATURES)})",
     )
+    for name in ("queue_weights", "victim_weights", "headroom_tokens", "delay_factor"):
+        value = getattr(policy, name)
+        finite = all(map(math.isfinite, value)) if isinstance(value, tuple) else math.isfinite(value)
+        require(finite, f"{name} must be finite, got {value}")
     require(policy.max_chunk >= 1, f"max_chunk must be at least 1, got {policy.max_chunk}")
     require(0.0 < policy.prefill_share <= 1.0, f"prefill_share must be in (0, 1], got {policy.prefill_share}")
     require(0.0 <= policy.watermark < 1.0, f"watermark must be in [0, 1), got {policy.watermark}")
