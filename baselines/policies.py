@@ -317,6 +317,16 @@ HRRN = Policy(
     source="highest response ratio next (Brinch Hansen), work = known tokens",
     note="Short first, but nobody waits for ever: mean a little worse, tail much better than shortest first.",
 )
+LARRY = Policy(
+    "larry",
+    queue_order=QueueOrder.LOAD_ADAPTIVE,
+    queue_weights=queue_weights(num_known_tokens=1.0),
+    load_aging=0.5,
+    run_order=RunOrder.PROCESSED_DESC,
+    admission_check=AdmissionCheck.HISTOGRAM,
+    source="after LARRY of 2410.17840: memory-aware, token-aware, waiting time and load enter the key; formula is ours",
+    note="Short first while queues are short, towards FCFS as they grow; few preemptions.",
+)
 EDF = Policy(
     "edf",
     queue_order=QueueOrder.LINEAR,
@@ -398,6 +408,7 @@ _ROWS = (
     MC_FCFS_ORACLE,
     SHORTEST_PROMPT,
     HRRN,
+    LARRY,
     EDF,
     FCFS_HEADROOM,
     SPF_HEADROOM,

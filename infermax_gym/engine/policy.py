@@ -40,6 +40,7 @@ class QueueOrder(IntEnum):
     FIFO = 0  # arrival order, preempted requests in front of all others, the last preempted first
     LINEAR = 1  # key = queue_weights . queue features, fixed while the request waits
     RESPONSE_RATIO = 2  # key = -(wait in seconds) / (queue_weights . queue features): HRRN
+    LOAD_ADAPTIVE = 3  # key = queue_weights . queue features - load_aging x (number waiting) x (wait in seconds)
 
 
 class RunOrder(IntEnum):
@@ -153,6 +154,7 @@ class Policy:
         hybrid: whether prefills and decodes may share an iteration.
         queue_order: see `QueueOrder`.
         queue_weights: one weight per entry of `QUEUE_FEATURES`.
+        load_aging: of LOAD_ADAPTIVE: key units per second waited and waiting request.
         run_order: see `RunOrder`.
         chunking: whether a prefill may be cut.
         max_chunk: most tokens of one prefill chunk.
@@ -192,6 +194,7 @@ class Policy:
     hybrid: bool = True
     queue_order: QueueOrder = QueueOrder.FIFO
     queue_weights: tuple[float, ...] = (0.0,) * len(QUEUE_FEATURES)
+    load_aging: float = 0.0
     run_order: RunOrder = RunOrder.ARRIVAL
     chunking: bool = True
     max_chunk: int = NO_LIMIT

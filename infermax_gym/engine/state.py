@@ -80,6 +80,7 @@ KNOBS: list[Any] = [
     ("phase_order", "i8"),
     ("hybrid", "i8"),
     ("queue_order", "i8"),
+    ("load_aging", "f8"),
     ("queue_weights", "f8", (len(QUEUE_FEATURES),)),
     ("run_order", "i8"),
     ("chunking", "i8"),
@@ -280,7 +281,7 @@ def allocate(
     n = len(workload)
     core = _core(workload, config, policy)
     leaves = power_of_two_at_least(max(n, 1))
-    kinetic = policy.queue_order == QueueOrder.RESPONSE_RATIO
+    kinetic = policy.queue_order in (QueueOrder.RESPONSE_RATIO, QueueOrder.LOAD_ADAPTIVE)
     seats = int(min(core["num_seats"][0], max(n, 1), config.num_blocks))
     theta, term_end = config.cost.theta, config.cost.term_end
     core["num_seats"] = seats

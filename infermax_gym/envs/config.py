@@ -137,6 +137,6 @@ def _check(config: EnvConfig) -> None:
     require(config.prediction_sigma >= 0.0, "prediction_sigma must not be negative")
     require(config.time_limit_s > 0.0, "time_limit_s must be positive")
     require(config.max_decisions is None or config.max_decisions >= 1, "max_decisions must be at least 1")
-    moving = config.base.queue_order == QueueOrder.RESPONSE_RATIO
+    moving = config.base.queue_order not in (QueueOrder.FIFO, QueueOrder.LINEAR)
     require(not moving, "base must have a FIFO or LINEAR queue order: slots show fixed keys")
     require(config.block_size >= 1 and config.max_num_batched_tokens >= 1 and config.max_num_seqs >= 1, "sizes >= 1")

@@ -100,6 +100,7 @@ def policies(draw: Any) -> Policy:
         phase_order=pick(*PhaseOrder),
         hybrid=draw(st.booleans()),
         queue_order=queue_order,
+        load_aging=pick(0.1, 3.0),
         queue_weights=tuple(draw(WEIGHTS) for _ in QUEUE_FEATURES),
         run_order=pick(*run_orders),
         chunking=pick(True, True, False),

@@ -32,8 +32,10 @@ def queue_value(policy: Policy, request: Request) -> float:
     return _dot(policy.queue_weights, features)
 
 
-def queue_key(policy: Policy, request: Request, clock_s: float) -> float:
-    """The key of a waiting request: features from when it entered the queue, the clock as it is now."""
+def queue_key(policy: Policy, request: Request, clock_s: float, num_waiting: int = 0) -> float:
+    """The key of a waiting request: features from when it entered the queue, clock and load as they are now."""
+    if policy.queue_order == QueueOrder.LOAD_ADAPTIVE:
+        return request.queue_value + request.arrival_s * (policy.load_aging * num_waiting)
     if policy.queue_order == QueueOrder.RESPONSE_RATIO:
         work = max(request.queue_value, 1.0)
         return request.arrival_s / work + clock_s * (-1.0 / work)

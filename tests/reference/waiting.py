@@ -39,4 +39,5 @@ class WaitingQueue:
         candidates = (request for request in self.requests if request not in skipped)
         if self.policy.queue_order == QueueOrder.FIFO:
             return next(candidates, None)
-        return min(candidates, key=lambda r: (queue_key(self.policy, r, clock_s), r.number), default=None)
+        load = len(self.requests) - len(skipped)
+        return min(candidates, key=lambda r: (queue_key(self.policy, r, clock_s, load), r.number), default=None)

@@ -46,6 +46,9 @@ def set_queue_key(s: Any, r: int) -> None:
         q.key = float(r)
     elif order == QueueOrder.LINEAR:
         q.key = queue_score(s, r)
+    elif order == QueueOrder.LOAD_ADAPTIVE:
+        q.key = queue_score(s, r)
+        q.slope = q.arrival_s
     else:
         work = max(queue_score(s, r), 1.0)
         q.key = q.arrival_s / work

@@ -1,7 +1,7 @@
 """The waiting queue: a tournament tree whose leaf i is request i, so any request joins or leaves in O(log n).
 
-A request's key is `key + slope * x` with x the clock; the smallest wins, ties go to the earlier arrival (the
-left child). With fixed keys (slope 0) a node stores its winner. With moving keys (response ratio) it also
+A request's key is `key + slope * x` with x the clock (or the present aging); the smallest wins, ties go to the earlier
+arrival (the left child). With fixed keys (slope 0) a node stores its winner. With moving keys it also
 stores the interval of x in which that winner stands, and a query recomputes only nodes whose interval is left:
 a kinetic tournament.
 """
@@ -14,6 +14,13 @@ import numpy as np
 
 from infermax_gym.compile import compiled, inlined
 from infermax_gym.engine.kernel.memory import queue_tree, requests, validity
+from infermax_gym.engine.policy import QueueOrder
+
+
+@inlined
+def key_position(s: Any) -> Any:
+    """The x at which moving keys stand now: the clock, or the aging that the load calls for."""
+    return s.load_aging * s.num_waiting if s.queue_order == QueueOrder.LOAD_ADAPTIVE else s.clock_s
 
 
 @inlined
@@ -74,7 +81,7 @@ def push(s: Any, r: int) -> None:
     leaf = tree.size // 2 + r
     tree[leaf] = r
     if s.kinetic:
-        _climb_kinetic(s, leaf, s.clock_s)
+        _climb_kinetic(s, leaf, key_position(s))
         return
     node = leaf >> 1
     while node >= 1:
@@ -98,7 +105,7 @@ def remove(s: Any, r: int) -> None:
     leaf = tree.size // 2 + r
     tree[leaf] = -1
     if s.kinetic:
-        _climb_kinetic(s, leaf, s.clock_s)
+        _climb_kinetic(s, leaf, key_position(s))
         return
     node = leaf >> 1
     while node >= 1 and tree[node] == r:
@@ -135,7 +142,7 @@ def head(s: Any) -> Any:
     """The request with the smallest key now, or -1."""
     tree = queue_tree(s)
     valid = validity(s)
-    x = s.clock_s
+    x = key_position(s)
     if s.kinetic and (valid[0, 1] > x or valid[1, 1] < x):
         _refresh(s, x)
     return tree[1]
