@@ -321,7 +321,7 @@ LARRY = Policy(
     "larry",
     queue_order=QueueOrder.LOAD_ADAPTIVE,
     queue_weights=queue_weights(num_known_tokens=1.0),
-    load_aging=0.5,
+    load_aging=0.02,
     run_order=RunOrder.PROCESSED_DESC,
     admission_check=AdmissionCheck.HISTOGRAM,
     source="after LARRY of 2410.17840: memory-aware, token-aware, waiting time and load enter the key; formula is ours",
