@@ -10,7 +10,8 @@ import pytest
 
 from infermax_gym.cli import main
 
-README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [line for line in README.splitlines() if line.startswith("infermax ")]
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
@@ -30,12 +31,20 @@ def test_snippets(code: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out
 
 
+def test_the_table_is_what_the_demo_prints(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    options = re.findall(r"^DEMO\w* := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    monkeypatch.setenv("COLUMNS", "100")
+    assert main(["bench", *shlex.split(options[0]), "--policies", options[1]]) == 0
+    printed = "\n".join(line.rstrip() for line in capsys.readouterr().out.splitlines())
+    (shown,) = re.findall(r"```text\n(.*?)\n```", README, re.DOTALL)
+    assert shown == printed, "run `COLUMNS=100 make demo` and put its table into README.md"
+
+
 def test_there_is_something_to_check() -> None:
     assert len(COMMANDS) >= 3
     assert SNIPPETS
 
 
 def test_links_lead_somewhere() -> None:
-    root = Path(__file__).resolve().parent.parent
     for target in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (root / target).exists(), target
+        assert (ROOT / target).exists(), target
