@@ -84,7 +84,7 @@ def _scorer(scorer: SlotScorer) -> Scorer:
 
 @inlined
 def _apply(x: Any, weight: Any, out: Any) -> None:
-    """out += x @ weight."""
+    """Add x @ weight to out."""
     for i in range(x.size):
         xi = x[i]
         if xi != 0.0:
