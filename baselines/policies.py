@@ -309,6 +309,15 @@ SHORTEST_PROMPT = Policy(
     source="shortest prefill first; LMCache reports it for prefill nodes",
     note="Halves mean latency without any prediction; the longest prompts wait for a lull.",
 )
+LEAST_ATTAINED_SERVICE = Policy(
+    "least-attained-service",
+    queue_order=QueueOrder.LINEAR,
+    queue_weights=queue_weights(num_generated_tokens=1.0, num_prompt_tokens=0.01),
+    victim=Victim.KEY,
+    victim_weights=victim_weights(num_generated_tokens=1.0),
+    source="least attained service (foreground-background) by generated tokens, applied where memory forces a choice",
+    note="Heavy-tailed outputs: short ones get through without prediction; long ones are recomputed, makespan grows.",
+)
 HRRN = Policy(
     "hrrn",
     queue_order=QueueOrder.RESPONSE_RATIO,
@@ -407,6 +416,7 @@ _ROWS = (
     MC_SF_ORACLE,
     MC_FCFS_ORACLE,
     SHORTEST_PROMPT,
+    LEAST_ATTAINED_SERVICE,
     HRRN,
     LARRY,
     EDF,
