@@ -130,7 +130,7 @@ VLLM_V1_PRIORITY = replace(
     victim_weights=victim_weights(priority=PRIORITY_WEIGHT_S, arrival_s=1.0),
     victim_pool=VictimPool.ALL,
     source="vLLM 0.13.0, v1/core/sched/scheduler.py, PRIORITY",
-    note="Urgent requests first, the least urgent evicted; one class behaves like a thrifty FCFS.",
+    note="Urgent requests first, the least urgent evicted; with one class the same as vllm-v1.",
 )
 
 # -- Sarathi-Serve -----------------------------------------------------------------------------------------------

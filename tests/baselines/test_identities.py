@@ -1,0 +1,159 @@
+"""Rows that must agree under some condition, and rows that promise never to preempt."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from baselines.policies import POLICIES
+from baselines.predict import predictions
+from infermax_gym.engine import EngineConfig, Policy, SimulationResult, simulate
+from infermax_gym.engine.policy import OnMisfit
+from infermax_gym.workload import Workload, make_workload
+from tests.engine.strategies import configs, examples, workloads
+
+TIGHT = EngineConfig(num_kv_tokens=9_000)
+ENDLESS = EngineConfig(num_kv_tokens=10**7, max_num_batched_tokens=10**6, max_num_seqs=10**4)
+
+
+def run(policy: Policy, workload: Workload, config: EngineConfig) -> SimulationResult:
+    return simulate(workload, config, policy, predicted=predictions(policy, workload), record_schedule=True)
+
+
+def schedule(policy: Policy, workload: Workload, config: EngineConfig) -> list[tuple[object, ...]]:
+    """Start, end, members (in no order) and victims of every iteration."""
+    result = run(policy, workload, config)
+    assert result.schedule is not None
+    return [(i.start_s, i.end_s, sorted(i.batch), i.preempted) for i in result.schedule]
+
+
+NO_EVICT = ["infermax-vllm-noevict", "vllm-noevict-oracle", "sarathi-noevict-oracle", "orca", "fastertransformer",
+            "trt-no-evict"]  # fmt: skip
+
+
+@examples(60)
+@given(workload=workloads(), config=configs())
+def test_rows_that_reserve_never_preempt(workload: Workload, config: EngineConfig) -> None:
+    bound = int(workload.num_output_tokens.max())
+    config = replace(config, max_model_len=None, max_output_tokens=bound)
+    for name in NO_EVICT:
+        assert run(POLICIES[name], workload, config).num_preemptions == 0, name
+
+
+@pytest.mark.parametrize("name", NO_EVICT)
+def test_rows_that_reserve_never_preempt_on_real_traffic(name: str) -> None:
+    workload = make_workload("azure-conv", 100, seed=5, rate=10.0)
+    assert run(POLICIES[name], workload, TIGHT).num_preemptions == 0
+
+
+@examples(100)
+@given(workload=workloads(), config=configs())
+def test_looking_ahead_with_exact_lengths_never_preempts(workload: Workload, config: EngineConfig) -> None:
+    """With blocks of one token there is no rounding, and the future peak is exact for prefills that are not cut."""
+    config = replace(config, block_size=1)
+    for name in ("mc-sf-oracle", "mc-fcfs-oracle"):
+        assert run(POLICIES[name], workload, config).num_preemptions == 0, name
+
+
+@examples(60)
+@given(workload=workloads())
+def test_v0_hybrid_is_sarathi_without_limits(workload: Workload) -> None:
+    assert schedule(POLICIES["vllm-v0-hybrid"], workload, ENDLESS) == schedule(POLICIES["sarathi"], workload, ENDLESS)
+
+
+def test_v0_hybrid_is_sarathi_without_limits_on_real_traffic() -> None:
+    workload = make_workload("azure-conv", 200, seed=1, rate=10.0)
+    assert schedule(POLICIES["vllm-v0-hybrid"], workload, ENDLESS) == schedule(POLICIES["sarathi"], workload, ENDLESS)
+
+
+@pytest.mark.parametrize("policy", [p for p in POLICIES.values() if p.chunking], ids=lambda policy: policy.name)
+def test_chunking_is_idle_when_the_budget_exceeds_everything(policy: Policy) -> None:
+    workload = make_workload("azure-conv", 60, seed=2, rate=8.0)
+    total = int((workload.num_prompt_tokens + workload.num_output_tokens).sum())
+    config = replace(TIGHT, max_num_batched_tokens=total)
+    policy = replace(policy, max_num_batched_tokens=None)
+    whole = replace(policy, chunking=False)
+    assert schedule(policy, workload, config) == schedule(whole, workload, config)
+
+
+@examples(60)
+@given(workload=workloads(), config=configs())
+def test_one_class_of_deadlines_is_first_come_first_served(workload: Workload, config: EngineConfig) -> None:
+    for limit in (np.inf, 2.0):
+        same = replace(workload, ttft_slo_s=np.full(len(workload), limit), arrival_s=np.round(workload.arrival_s, 6))
+        assert schedule(POLICIES["edf"], same, config) == schedule(POLICIES["sarathi"], same, config)
+
+
+@examples(60)
+@given(workload=workloads(), config=configs(), priority=st.integers(0, 3))
+def test_one_priority_is_first_come_first_served(workload: Workload, config: EngineConfig, priority: int) -> None:
+    same = replace(workload, priority=np.full(len(workload), priority))
+    assert schedule(POLICIES["vllm-v1-priority"], same, config) == schedule(POLICIES["vllm-v1"], same, config)
+
+
+def test_urgent_requests_overtake() -> None:
+    workload = make_workload("azure-conv", 100, seed=3, rate=10.0)
+    mixed = replace(workload, priority=np.arange(100) % 2)
+    result = run(POLICIES["vllm-v1-priority"], mixed, TIGHT)
+    urgent, other = result.ttft_s[::2], result.ttft_s[1::2]
+    assert np.nanmean(urgent) < 0.5 * np.nanmean(other)
+
+
+@pytest.mark.parametrize("name", ["shortest-prompt-first", "hrrn"])
+def test_equal_prompts_are_served_in_order_of_arrival(name: str) -> None:
+    """As long as nobody is preempted: generated tokens count as work."""
+    workload = make_workload("azure-conv", 200, seed=4, rate=30.0)
+    equal = replace(workload, num_prompt_tokens=np.full(200, 800))
+    config = EngineConfig(num_kv_tokens=10**6)
+    assert schedule(POLICIES[name], equal, config) == schedule(POLICIES["sarathi"], equal, config)
+
+
+@pytest.mark.parametrize("name", ["sjf", "srpt"])
+@pytest.mark.parametrize("sigma", ["0.3", "0.6"])
+def test_a_noisy_row_with_exact_predictions_is_the_oracle(name: str, sigma: str) -> None:
+    workload = make_workload("azure-conv", 80, seed=5, rate=10.0)
+    truth = workload.num_output_tokens.astype(float)
+    noisy = simulate(workload, TIGHT, POLICIES[f"{name}-noisy-{sigma}"], predicted=truth, record_schedule=True)
+    assert noisy.schedule == run(POLICIES[f"{name}-oracle"], workload, TIGHT).schedule
+
+
+def test_best_fit_that_skips_nobody_is_sarathi() -> None:
+    workload = make_workload("azure-conv", 80, seed=6, rate=10.0)
+    best_fit = POLICIES["best-fit"]
+    sarathi = schedule(POLICIES["sarathi"], workload, TIGHT)
+    assert schedule(replace(best_fit, max_skips=0), workload, TIGHT) == sarathi
+    assert schedule(replace(best_fit, on_misfit=OnMisfit.STOP), workload, TIGHT) == sarathi
+    assert schedule(best_fit, workload, TIGHT) != sarathi
+
+
+def test_without_memory_pressure_memory_rules_make_no_difference() -> None:
+    workload = make_workload("azure-conv", 150, seed=7, rate=6.0)
+    config = EngineConfig(num_kv_tokens=10**7, max_num_seqs=10**4)
+    sarathi = schedule(POLICIES["sarathi"], workload, config)
+    for name in ("infermax-sarathi", "infermax-srf", "srf", "srf-histogram", "fcfs-headroom", "best-fit",
+                 "mc-fcfs-oracle", "sarathi-noevict-oracle"):  # fmt: skip
+        assert [i[:2] for i in schedule(POLICIES[name], workload, config)] == [i[:2] for i in sarathi], name
+
+
+def test_more_headroom_means_fewer_preemptions() -> None:
+    workload = make_workload("azure-conv", 200, seed=8, rate=10.0)
+    counts = [
+        run(replace(POLICIES["fcfs-headroom"], headroom_tokens=h), workload, TIGHT).num_preemptions
+        for h in (0.0, 50.0, 400.0)
+    ]
+    assert counts[0] > counts[1] > counts[2]
+
+
+def test_exact_lengths_help() -> None:
+    """On the same requests, shortest job first with the truth beats first come, first served on the mean."""
+    workload = make_workload("azure-conv", 300, seed=9, rate=10.0)
+    means = {
+        name: float(np.nanmean(run(POLICIES[name], workload, TIGHT).latency_s))
+        for name in ("sarathi", "sjf-oracle", "mc-sf-oracle", "mc-fcfs-oracle")
+    }
+    assert means["sjf-oracle"] < means["sarathi"]
+    assert means["mc-sf-oracle"] < means["mc-fcfs-oracle"] < means["sarathi"]
