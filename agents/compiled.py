@@ -212,7 +212,7 @@ def greedy(observation: Any, mask: Any, weights: Any, num_waiting_slots: int) ->
 
 
 @compiled
-def play_on(engines: Any, lanes: Any, observation: Any, mask: Any, weights: Any) -> Any:
+def play_on(engines: Any, lanes: Any, observation: Any, mask: Any, weights: Any, most_decisions: int) -> Any:
     """Decide greedily until the episode ends or the log is full; returns the lane's status.
 
     Args:
@@ -221,11 +221,15 @@ def play_on(engines: Any, lanes: Any, observation: Any, mask: Any, weights: Any)
         observation: (1, N) float32, up to date.
         mask: (1, A) int8, up to date.
         weights: of the network.
+        most_decisions: of the episode; from there on the environment's fallback decides.
     """
     s = engines[0]
     v = lanes[0]
     while v.status == RUNNING_ON:
-        act(s, v, greedy(observation[0], mask[0], weights, v.num_waiting_slots))
+        if v.num_decisions < most_decisions:
+            act(s, v, greedy(observation[0], mask[0], weights, v.num_waiting_slots))
+        else:
+            act(s, v, -1)
         if v.status == RUNNING_ON:
             observe(s, v, observation[0], mask[0])
     return v.status

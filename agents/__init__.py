@@ -1,0 +1,10 @@
+"""Learned schedulers: how they are trained, stored and run.
+
+Reading order: `networks` (what is learned), `play` (running it), `storage` (files), `imitation`, `ppo` and
+`evolution` (how it is learned). `train.py` puts them together; docs/agents.md says what came out.
+"""
+
+from agents.agent import Agent, AgentError
+from agents.storage import list_agents, load_agent, save_agent
+
+__all__ = ["Agent", "AgentError", "list_agents", "load_agent", "save_agent"]

@@ -1,0 +1,87 @@
+"""What a trained policy is: a row of the table or a network, with a card that says where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from infermax_gym.engine import EngineConfig, Information, Policy, SimulationResult, simulate
+from infermax_gym.envs.config import EnvConfig
+from infermax_gym.workload import Workload
+
+if TYPE_CHECKING:
+    from agents.networks import ScorerNetwork
+
+_INFORMATION = {"none": Information.NONE, "noisy": Information.PREDICTED, "oracle": Information.ORACLE}
+
+
+class AgentError(ValueError):
+    """A trained policy cannot be read or used; one line that says what is wrong."""
+
+
+@dataclass(frozen=True, eq=False)
+class Agent:
+    """A trained policy: exactly one of `policy` and `network` is there.
+
+    Attributes:
+        name: short name, kebab-case.
+        policy: kind "row": a setting of the scheduling algorithm, which runs in the kernel.
+        network: kind "scorer": a network that decides in `InferMax-v0`.
+        config: of a scorer, the environment it was trained in: windows, levels, `decide`, `information`, `base`.
+        card: what else its file says: training, versions, held-out scores.
+    """
+
+    name: str
+    policy: Policy | None = None
+    network: ScorerNetwork | None = None
+    config: EnvConfig | None = None
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (self.policy is None) == (self.network is None) or (self.network is None) != (self.config is None):
+            raise AgentError("an agent is either a row (policy) or a scorer (network and config)")
+
+    @property
+    def kind(self) -> str:
+        """Row or scorer."""
+        return "row" if self.policy is not None else "scorer"
+
+    @property
+    def information(self) -> Information:
+        """What it knows about output lengths."""
+        if self.policy is not None:
+            return self.policy.information
+        assert self.config is not None
+        return _INFORMATION[self.config.information]
+
+    @property
+    def note(self) -> str:
+        """One line for lists."""
+        return str(self.card.get("note", ""))
+
+    def play(
+        self, workload: Workload, engine: EngineConfig, *, seed: int = 0, record_schedule: bool = False
+    ) -> SimulationResult:
+        """Serve a workload to its end.
+
+        Args:
+            workload: the requests.
+            engine: the replica.
+            seed: of the run: errors of predicted lengths come from it.
+            record_schedule: keep every iteration.
+        """
+        from baselines.predict import predictions
+
+        if self.policy is not None:
+            predicted = predictions(self.policy, workload, seed)
+            return simulate(workload, engine, self.policy, predicted=predicted, record_schedule=record_schedule)
+        from agents.play import play_network
+
+        assert self.network is not None and self.config is not None
+        sigma = self.config.prediction_sigma if self.information == Information.PREDICTED else 0.0
+        told = Policy(self.name, information=self.information, prediction_sigma=sigma)
+        predicted = predictions(told, workload, seed)
+        return play_network(
+            self.network, self.config, workload, engine, predicted=predicted, record_schedule=record_schedule
+        )

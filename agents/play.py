@@ -1,0 +1,144 @@
+"""Whole workloads under a network, greedily: what evaluation and `--agent` run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from agents.compiled import play_on, weights_of
+from agents.networks import ScorerNetwork
+from infermax_gym.engine import EngineConfig, SimulationResult
+from infermax_gym.engine.simulate import result_of
+from infermax_gym.envs.config import EnvConfig
+from infermax_gym.envs.episode import Episode, Run, begin_run
+from infermax_gym.envs.kernel import go_on, start
+from infermax_gym.envs.lane import PAUSED, RUNNING_ON
+from infermax_gym.envs.observe import finish_step, step_one
+from infermax_gym.envs.spaces import Buffers
+from infermax_gym.workload import Workload
+
+MOST_DECISIONS = 50
+"""Decisions per request after which a policy is taken to go round in circles (good ones need about five)."""
+
+FALLBACK = -1  # no legal action: the environment chooses
+
+Decide = Callable[[NDArray[np.float32], NDArray[np.int8]], NDArray[np.int64]]
+"""Observations (n, N) and masks (n, A) of the lanes still running to actions (n,)."""
+
+
+def greedy_decider(network: ScorerNetwork) -> Decide:
+    """Decide by the network's best kind, then its best target."""
+
+    @torch.inference_mode()
+    def decide(observations: NDArray[np.float32], masks: NDArray[np.int8]) -> NDArray[np.int64]:
+        log_probs = network.log_probs(torch.from_numpy(observations), torch.from_numpy(masks != 0))
+        return network.greedy(log_probs).numpy()
+
+    return decide
+
+
+def random_decider(rng: np.random.Generator) -> Decide:
+    """Decide uniformly: a legal kind, then a legal action of it."""
+
+    def decide(observations: NDArray[np.float32], masks: NDArray[np.int8]) -> NDArray[np.int64]:
+        scores = np.where(masks != 0, rng.random(masks.shape), -1.0)
+        return np.asarray(scores.argmax(1), np.int64)
+
+    return decide
+
+
+class _Lane:
+    """One workload under way."""
+
+    def __init__(self, run: Run, buffers: Buffers, row: int, record_schedule: bool) -> None:
+        self.run = run
+        self.record_schedule = record_schedule
+        self.decisions_left = 1_000 + MOST_DECISIONS * len(run.episode.workload)
+        part = slice(row, row + 1)
+        self.flat, self.mask, self.happened = buffers.flat[part], buffers.mask[part], buffers.happened[part]
+        start(run.engine.now, run.lane.now)
+        self.on = self.settle()
+
+    def step(self, action: int) -> None:
+        """One action, and on to the next decision."""
+        run = self.run
+        self.decisions_left -= 1
+        status = step_one(run.engine.record, run.lane.record, action, self.happened, self.flat, self.mask)
+        self.on = self.settle() if status == PAUSED else status == RUNNING_ON
+
+    def settle(self) -> bool:
+        """Empty full logs until there is something to decide; refresh the observation; whether the run goes on."""
+        run = self.run
+        while run.lane.record["status"][0] == PAUSED:
+            run.recorder.empty(run.engine)
+            go_on(run.engine.now, run.lane.now)
+        status = finish_step(run.engine.now, run.lane.now, self.happened[0], self.flat[0], self.mask[0])
+        return bool(status == RUNNING_ON)
+
+    def result(self) -> SimulationResult:
+        """What the run left behind."""
+        self.run.recorder.empty(self.run.engine)
+        return result_of(self.run.engine, self.run.episode.workload, self.run.recorder, self.record_schedule)
+
+
+def play(
+    decide: Decide, config: EnvConfig, episodes: Sequence[Episode], *, record_schedule: bool = False
+) -> list[SimulationResult]:
+    """Serve episodes side by side to their ends.
+
+    A policy that preempts for ever would never end: after 1,000 + `MOST_DECISIONS` decisions per request the
+    environment's fallback (run; else a victim; else an admission) finishes what is left, slowly.
+
+    Args:
+        decide: chooses the actions.
+        config: windows, levels, `decide` and `base` of the environment; its ranges play no part, and its token budget
+            is the first episode's.
+        episodes: requests, replica and predictions.
+        record_schedule: keep every iteration.
+    """
+    config = _interface(config, episodes[0].engine)
+    buffers = Buffers(config, len(episodes))
+    lanes = [
+        _Lane(begin_run(config, episode, record_schedule=record_schedule), buffers, i, record_schedule)
+        for i, episode in enumerate(episodes)
+    ]
+    active = [i for i, lane in enumerate(lanes) if lane.on]
+    while active:
+        if len(active) == len(lanes):
+            actions = decide(buffers.flat, buffers.mask)
+        else:
+            actions = decide(buffers.flat[active], buffers.mask[active])
+        for i, action in zip(active, actions.tolist(), strict=True):
+            lanes[i].step(action if lanes[i].decisions_left > 0 else FALLBACK)
+        active = [i for i in active if lanes[i].on]
+    return [lane.result() for lane in lanes]
+
+
+def play_network(
+    network: ScorerNetwork,
+    config: EnvConfig,
+    workload: Workload,
+    engine: EngineConfig,
+    *,
+    predicted: NDArray[np.float64] | None = None,
+    record_schedule: bool = False,
+) -> SimulationResult:
+    """Serve one workload under a network, greedily and compiled; arguments as in `play`."""
+    config = _interface(config, engine)
+    run = begin_run(config, Episode(workload, engine, predicted), record_schedule=record_schedule)
+    lane = _Lane(run, Buffers(config, 1), 0, record_schedule)
+    weights = weights_of(network)
+    most = lane.decisions_left
+    while lane.on:
+        play_on(run.engine.record, run.lane.record, lane.flat, lane.mask, weights, most)
+        lane.on = lane.settle()
+    return lane.result()
+
+
+def _interface(config: EnvConfig, engine: EngineConfig) -> EnvConfig:
+    """The environment with an engine's token budget and without limits."""
+    budget = engine.max_num_batched_tokens
+    return config.changed(max_num_batched_tokens=budget, max_decisions=None, time_limit_s=np.inf)

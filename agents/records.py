@@ -1,0 +1,102 @@
+"""Policies and environments as JSON objects, read back strictly: unknown names and wrong types are errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from enum import IntEnum
+from typing import Any, get_type_hints
+
+from infermax_gym.engine import Policy
+from infermax_gym.envs.config import EnvConfig
+
+INTERFACE = (
+    "num_waiting_slots",
+    "num_running_slots",
+    "level_shares",
+    "decide",
+    "information",
+    "prediction_sigma",
+    "block_size",
+    "max_num_batched_tokens",
+)
+"""Settings of `EnvConfig` that a scorer's meaning depends on; `base` is stored beside them."""
+
+
+def policy_to_json(policy: Policy) -> dict[str, Any]:
+    """Every knob by name; choices by their names."""
+    return {item.name: _plain(getattr(policy, item.name)) for item in fields(policy)}
+
+
+def policy_from_json(record: Any) -> Policy:
+    """The policy of `policy_to_json`.
+
+    Raises:
+        ValueError: something is missing, unknown, of the wrong type or out of range.
+    """
+    kinds = get_type_hints(Policy)
+    _same_names(record, kinds, "policy")
+    return Policy(**{name: _knob(name, record[name], kinds[name]) for name in kinds})
+
+
+def interface_to_json(config: EnvConfig) -> dict[str, Any]:
+    """What a scorer's meaning depends on."""
+    return {**{name: _plain(getattr(config, name)) for name in INTERFACE}, "base": policy_to_json(config.base)}
+
+
+def interface_from_json(record: Any) -> EnvConfig:
+    """The environment of `interface_to_json`, with default ranges.
+
+    Raises:
+        ValueError: something is missing, unknown, of the wrong type or out of range.
+    """
+    kinds = {name: kind for name, kind in get_type_hints(EnvConfig).items() if name in INTERFACE}
+    _same_names(record, (*INTERFACE, "base"), "interface")
+    settings = {name: _knob(name, record[name], kinds[name]) for name in INTERFACE}
+    return EnvConfig(**settings, base=policy_from_json(record["base"]))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, IntEnum):
+        return value.name
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _same_names(record: Any, expected: Any, what: str) -> None:
+    if not isinstance(record, Mapping):
+        raise ValueError(f"{what} must be an object")
+    for name in expected:
+        if name not in record:
+            raise ValueError(f"{what} has no {name!r}")
+    for name in record:
+        if name not in expected:
+            raise ValueError(f"{what} has an unknown entry {name!r}")
+
+
+def _knob(name: str, value: Any, kind: Any) -> Any:
+    """`value` as `kind`, which is a type of `Policy` or `EnvConfig`."""
+    if isinstance(kind, type) and issubclass(kind, IntEnum):
+        if value not in kind.__members__:
+            raise ValueError(f"{name} must be one of {', '.join(kind.__members__)}, got {value!r}")
+        return kind[value]
+    text = str(kind)
+    if text.startswith("tuple"):
+        if not isinstance(value, list) or not all(_is_number(item) for item in value):
+            raise ValueError(f"{name} must be a list of numbers, got {value!r}")
+        return tuple(float(item) for item in value)
+    if value is None and "None" in text:
+        return None
+    whole = kind is int or text.startswith("int")
+    if whole and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if kind is bool and isinstance(value, bool):
+        return value
+    if kind is float and _is_number(value):
+        return float(value)
+    if (kind is str or "Literal" in text) and isinstance(value, str):
+        return value
+    raise ValueError(f"{name} must be of type {getattr(kind, '__name__', text)}, got {value!r}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

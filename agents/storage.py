@@ -1,0 +1,222 @@
+"""Trained policies as files: safetensors whose metadata holds a JSON card. Reading one runs no code from it.
+
+Card: schema, kind ("row" or "scorer"), name, note, observation (feature names), interface (of a scorer: windows,
+levels, `decide`, `information`, `base`), policy (of a row: every knob), network (its sizes), training, versions,
+held_out (scores), and sha256 over everything else, weights included.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+
+from agents.agent import Agent, AgentError
+from agents.records import interface_from_json, interface_to_json, policy_from_json, policy_to_json
+from infermax_gym.envs.layout import ENGINE_FEATURES, RUNNING_FEATURES, WAITING_FEATURES
+
+SCHEMA = 1
+SUFFIX = ".safetensors"
+ZOO = Path(__file__).parent / "zoo"
+OBSERVATION = {"engine": ENGINE_FEATURES, "waiting": WAITING_FEATURES, "running": RUNNING_FEATURES}
+_CARD = "infermax_agent"
+_PACKAGES = ("infermax-gym", "numpy", "numba", "torch", "stable-baselines3", "sb3-contrib", "cma")
+
+Tensors = dict[str, NDArray[np.float32]]
+
+
+def save_agent(path: str | Path, agent: Agent) -> dict[str, Any]:
+    """Write a trained policy; the file takes its place only once it is complete. Returns the card.
+
+    Raises:
+        AgentError: the weights are not finite, or the file cannot be written.
+    """
+    tensors: Tensors = {}
+    if agent.network is not None:
+        tensors = {name: np.ascontiguousarray(t.numpy()) for name, t in agent.network.state_dict().items()}
+        if not all(np.isfinite(array).all() for array in tensors.values()):
+            raise AgentError(f"{path}: not written, some weights are not finite")
+    card = _card_of(agent)
+    card["sha256"] = _digest(tensors, card)
+    data = safetensors.numpy.save(tensors, {_CARD: json.dumps(card, sort_keys=True, allow_nan=False)})
+    write_bytes(Path(path), data)
+    return card
+
+
+def _card_of(agent: Agent) -> dict[str, Any]:
+    card: dict[str, Any] = {**agent.card, "schema": SCHEMA, "kind": agent.kind, "name": agent.name}
+    card.setdefault("versions", _versions())
+    card["observation"] = {name: list(features) for name, features in OBSERVATION.items()}
+    if agent.policy is not None:
+        card["policy"] = policy_to_json(agent.policy)
+    else:
+        assert agent.network is not None and agent.config is not None
+        card["interface"] = interface_to_json(agent.config)
+        card["network"] = {"width": agent.network.width, "num_weights": agent.network.num_weights}
+    plain: dict[str, Any] = json.loads(json.dumps(card, allow_nan=False))
+    return plain
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _digest(tensors: Tensors, card: Mapping[str, Any]) -> str:
+    rest = {name: value for name, value in card.items() if name != "sha256"}
+    digest = hashlib.sha256(json.dumps(rest, sort_keys=True).encode())
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].shape} {tensors[name].dtype}".encode())
+        digest.update(tensors[name].tobytes())
+    return digest.hexdigest()
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Put `data` into a file that takes its place only once it is complete.
+
+    Raises:
+        AgentError: it cannot be written.
+    """
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise AgentError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def load_agent(path: str | Path, *, trust_pickle: bool = False) -> Agent:
+    """Read a trained policy, or one that is shipped, by its name.
+
+    Args:
+        path: the file, or a name that `list_agents` shows.
+        trust_pickle: also read archives of stable-baselines3, which run code when they are read.
+
+    Raises:
+        AgentError: the file is missing, corrupt, of another kind, or made for other observations; one line.
+    """
+    where = _resolve(path)
+    try:
+        data = where.read_bytes()
+    except FileNotFoundError:
+        raise AgentError(f"{path}: no such file, and no shipped policy has this name") from None
+    except OSError as error:
+        raise AgentError(f"{path}: cannot be read ({error.strerror})") from None
+    if data.startswith(b"PK\x03\x04"):
+        if trust_pickle:
+            from agents.archive import load_archive
+
+            return load_archive(where)
+        raise AgentError(
+            f"{path}: looks like an archive of stable-baselines3; reading it runs code from the file, "
+            "so it needs --trust-pickle"
+        )
+    try:
+        return _read(data)
+    except (ValueError, KeyError, TypeError) as error:
+        raise AgentError(f"{path}: {error}") from None
+
+
+def _resolve(path: str | Path) -> Path:
+    shipped = ZOO / f"{path}{SUFFIX}"
+    return shipped if os.sep not in str(path) and not Path(path).exists() and shipped.exists() else Path(path)
+
+
+def _read(data: bytes) -> Agent:
+    card, tensors = _parse(data)
+    if card.get("schema") != SCHEMA:
+        raise ValueError(f"card has schema {card.get('schema')!r}; this version reads {SCHEMA}")
+    if card.get("sha256") != _digest(tensors, card):
+        raise ValueError("is corrupt: weights and card do not match its sha256")
+    name = str(card["name"])
+    if card["kind"] == "row":
+        return Agent(name, policy=policy_from_json(card.get("policy")), card=card)
+    if card["kind"] != "scorer":
+        raise ValueError(f"holds a policy of kind {card['kind']!r}; this version knows row and scorer")
+    _check_observation(card.get("observation"))
+    return _scorer(name, card, tensors)
+
+
+def _parse(data: bytes) -> tuple[dict[str, Any], Tensors]:
+    """Card and weights; ValueError in one line if the bytes are no such file."""
+    size = int.from_bytes(data[:8], "little")
+    try:
+        if len(data) < 8 or data[8:9] != b"{":
+            raise ValueError("is not a trained policy; expected a safetensors file with a card")
+        if 8 + size > len(data):
+            raise ValueError("is truncated or corrupt: its header goes beyond its end")
+        header = json.loads(data[8 : 8 + size])
+        card = json.loads(header["__metadata__"][_CARD])
+        tensors = safetensors.numpy.load(data)
+    except SafetensorError as error:
+        raise ValueError(f"is truncated or corrupt ({error})") from None
+    except (KeyError, TypeError):
+        raise ValueError("has no card of a trained policy in its metadata") from None
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
+        raise ValueError("is corrupt: its header is no JSON") from None
+    if not isinstance(card, dict) or not {"kind", "name"} <= card.keys():
+        raise ValueError("has a card without kind or name")
+    return card, tensors
+
+
+def _check_observation(stored: Any) -> None:
+    for part, features in OBSERVATION.items():
+        theirs = stored.get(part) if isinstance(stored, dict) else None
+        if theirs != list(features):
+            count = len(theirs) if isinstance(theirs, list) else 0
+            raise ValueError(
+                f"was trained for other observations: its {count} {part} features are not the {len(features)} of now; "
+                "train it again"
+            )
+
+
+def _scorer(name: str, card: dict[str, Any], tensors: Tensors) -> Agent:
+    import torch
+
+    from agents.networks import ScorerNetwork
+
+    config = interface_from_json(card.get("interface"))
+    width = card["network"]["width"] if isinstance(card.get("network"), dict) else None
+    if not isinstance(width, int) or not 1 <= width <= 4096:
+        raise ValueError(f"card has no usable network width, got {width!r}")
+    network = ScorerNetwork(config.layout, config.level_shares, width)
+    expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    if {key: array.shape for key, array in tensors.items()} != expected:
+        raise ValueError("holds weights of another network than its card says")
+    if not all(array.dtype == np.float32 and np.isfinite(array).all() for array in tensors.values()):
+        raise ValueError("holds weights that are not finite float32 numbers")
+    network.load_state_dict({key: torch.from_numpy(array.copy()) for key, array in tensors.items()})
+    return Agent(name, network=network, config=config, card=card)
+
+
+def list_agents() -> list[dict[str, Any]]:
+    """The shipped policies: name, kind, information and note."""
+    rows = []
+    for path in sorted(ZOO.glob(f"*{SUFFIX}")):
+        agent = load_agent(path)
+        information = agent.information.name.lower()
+        rows.append({"name": path.stem, "kind": agent.kind, "information": information, "note": agent.note})
+    return rows
