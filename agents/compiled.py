@@ -57,7 +57,8 @@ class Weights(NamedTuple):
 
 def weights_of(network: ScorerNetwork) -> Weights:
     """The weights of a network, laid out for the compiled choice."""
-    first, second = network.context[0][0], network.context[0][2]
+    context: Any = network.context[0]
+    first, second = context[0], context[2]
     kind_1, kind_2 = network.kind[0], network.kind[2]
     return Weights(
         *_linear(first),

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,7 +163,7 @@ def evolve(
     return EvolutionResult(row, best, best_loss, np.array(history, np.float64), evaluations)
 
 
-def _strategy(start: NDArray[np.float64], spread: float, population: int, seed: int) -> object:
+def _strategy(start: NDArray[np.float64], spread: float, population: int, seed: int) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # cma looks for optional packages and says so
         import cma

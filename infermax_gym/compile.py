@@ -1,8 +1,8 @@
 """The one place that says how functions are compiled.
 
-`compiled` is numba's `njit` with a disk cache whose validity covers *every* compiled source file of the
-package: numba by itself looks only at the file of the outermost function, so an edit to a function it calls
-would go unnoticed and a stale kernel would run.
+`compiled` is numba's `njit` with a disk cache whose validity covers *every* source file that compiled code may
+stand in: numba by itself looks only at the file of the outermost function, so an edit to a function it calls would
+go unnoticed and a stale kernel would run.
 """
 
 from __future__ import annotations
@@ -17,11 +17,25 @@ import numba
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+# Parts of this package that hold compiled functions, or the constants and records that they are compiled from.
+_COMPILED_PARTS = ("compile.py", "cost", "engine", "envs")
+
+
 @cache
-def _source_stamp() -> tuple[float, int]:
-    """Newest modification time and total size of the package's sources (seconds, bytes)."""
-    stats = [path.stat() for path in Path(__file__).parent.rglob("*.py")]
+def _source_stamp(root: Path) -> tuple[float, int]:
+    """Newest modification time and total size of the sources below `root` and of this package's compiled parts."""
+    here = Path(__file__).parent
+    roots = [here / part for part in _COMPILED_PARTS] + ([] if root == here else [root])
+    sources = [path for r in roots for path in ([r] if r.suffix else r.rglob("*.py"))]
+    stats = [path.stat() for path in sources]
     return max(stat.st_mtime for stat in stats), sum(stat.st_size for stat in stats)
+
+
+def _package_root(function: Callable[..., Any]) -> Path:
+    """The folder of the top-level package that a function belongs to."""
+    depth = function.__module__.count(".")
+    file = Path(function.__code__.co_filename)
+    return file.parents[depth - 1] if depth > 0 else file
 
 
 def inlined(function: F) -> F:
@@ -46,5 +60,5 @@ def _compile(function: F, *, forceinline: bool) -> F:
     dispatcher = numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=forceinline)(function)
     cache_file = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
     if cache_file is not None and hasattr(cache_file, "_source_stamp"):
-        cache_file._source_stamp = _source_stamp()
+        cache_file._source_stamp = _source_stamp(_package_root(function))
     return cast(F, dispatcher)

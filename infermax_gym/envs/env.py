@@ -85,7 +85,7 @@ class InferMaxEnv(gym.Env[Any, np.int64]):
 
     Example:
         >>> import gymnasium as gym, infermax_gym
-        >>> env = gym.make("InferMax-v0", num_requests=20, num_kv_tokens=(4000, 4000))
+        >>> env = gym.make("InferMax-v0", num_requests=20)
         >>> observation, info = env.reset(seed=0)
         >>> done = False
         >>> while not done:
