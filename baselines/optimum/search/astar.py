@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from baselines.optimum.search.expand import (
     BOUND, CLOCK, COST, Floats, Ints, decode_key, expand, num_unfinished,
 )  # fmt: skip
-from baselines.optimum.search.layout import AFTER, LAST_EVENT, LATENCY, NUM_REQUESTS, TIMED
+from baselines.optimum.search.layout import AFTER, LAST_EVENT, LATENCY, MASK_BITS, NUM_REQUESTS, TIMED
 from infermax_gym.compile import compiled
 
 # Entries of `Store.count`.
@@ -63,22 +63,23 @@ class Store(NamedTuple):
 
 
 @compiled
-def _slot_of(store: Any, key: int) -> Any:
-    """Where a state's chain starts, or the empty slot where it would."""
+def _slot_of(store: Any, bits: int, key: int) -> Any:
+    """Where the chain of states that share all but the low bits of a key starts, or the empty slot where it would."""
     mask = store.slot.size - 1
-    hashed = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
+    base = key >> bits
+    hashed = np.uint64(base) * np.uint64(0x9E3779B97F4A7C15)
     at = np.int64(hashed >> np.uint64(20)) & mask
-    while store.slot[at] != 0 and store.key[store.slot[at] - 1] != key:
+    while store.slot[at] != 0 and store.key[store.slot[at] - 1] >> bits != base:
         at = (at + 1) & mask
     return at
 
 
 @compiled
-def fill_slots(store: Any) -> None:
+def fill_slots(ints: Ints, store: Any) -> None:
     """Rebuild the hash table from the labels (after it has grown)."""
     for label in range(store.count[NUM_LABELS]):
         if store.dead[label] == 0:
-            at = _slot_of(store, store.key[label])
+            at = _slot_of(store, ints[MASK_BITS], store.key[label])
             store.chain[label] = store.slot[at] - 1
             store.slot[at] = label + 1
 
@@ -101,15 +102,25 @@ def _dominates(ints: Ints, floats: Floats, n_left: int, clock_a: float, cost_a: 
 def _insert_label(
     ints: Ints, floats: Floats, store: Any, n_left: int, key: int, clock: float, cost: float, bound: float, parent: int
 ) -> Any:
-    """Add a label unless it is dominated; False if there is no room."""
-    at = _slot_of(store, key)
+    """Add a label unless it is dominated; False if there is no room.
+
+    A state whose running requests also run in another (with the same tokens) can do all that the other can.
+    """
+    bits = ints[MASK_BITS]
+    low = (1 << bits) - 1
+    at = _slot_of(store, bits, key)
     label = store.slot[at] - 1
     previous = -1
     while label >= 0:
         following = store.chain[label]
-        if _dominates(ints, floats, n_left, store.clock[label], store.cost[label], clock, cost):
+        other = store.key[label]
+        if (other & ~key & low) == 0 and _dominates(
+            ints, floats, n_left, store.clock[label], store.cost[label], clock, cost
+        ):
             return True
-        if _dominates(ints, floats, n_left, clock, cost, store.clock[label], store.cost[label]):
+        if (key & ~other & low) == 0 and _dominates(
+            ints, floats, n_left, clock, cost, store.clock[label], store.cost[label]
+        ):
             store.dead[label] = 1
             if previous < 0:
                 store.slot[at] = following + 1

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from baselines.optimum.search.floor import state_bound
 from baselines.optimum.search.layout import (
-    ACTION, ACTION_START, AFTER, ARRIVAL, BLOCKS, CHOSEN, CODE, CODE_COLUMNS, CODES, CONTINUES, DECODE_CONTEXT,
-    DECODES, FIRST, FLOOR_CONTEXT, HELD, LATENCY, LEAN, LOAD, LOAD_SUMS, MAX_SEQS, MAX_TOKENS, MOST, NUM_BLOCKS,
-    NUM_COLUMNS, NUM_LOADS, NUM_REQUESTS, OFFSET, PARKS, PAUSES, PER_BATCH, PREFILL_CONTEXT, PREFILLS, RESTART_S, RESTARTS, SAME,
-    SEATS, STRIDE, SUMMED, SUMS, TO_CODE, TOKENS, TTFT_LIMIT, UNFINISHED, WORK,
+    ACTION, ACTION_START, AFTER, ARRIVAL, BACKWARD, BASE, BLOCKS, CHOSEN, CODE, CODE_COLUMNS, CODES, CONTINUES,
+    DECODE_CONTEXT, DECODES, FIRST, FLOOR_CONTEXT, HELD, LATENCY, LEAN, LOAD, LOAD_SUMS, LOCKS, MASK_BITS, MAX_SEQS,
+    MAX_TOKENS, MOST, NUM_BLOCKS, NUM_COLUMNS, NUM_LOADS, NUM_REQUESTS, OFFSET, PARKS, PAUSES, PER_BATCH,
+    PREFILL_CONTEXT, PREFILLS, RESTART_S, RESTARTS, SAME, SEATS, STRIDE, SUMMED, SUMS, TO_CODE, TOKENS, TTFT_LIMIT,
+    TWIN, UNBASE, UNFINISHED, WORK,
 )  # fmt: skip
 from infermax_gym.compile import compiled
 from infermax_gym.cost.kernel import batch_seconds
@@ -38,26 +39,31 @@ BOUND = 2
 @compiled
 def decode_key(ints: Ints, key: int, work: Ints, at: int) -> None:
     """Codes of the state with this key, into work[at:at + n]."""
-    rest = key
+    bits = ints[MASK_BITS]
+    mask = key & ((1 << bits) - 1)
+    rest = key >> bits
     for i in range(ints[NUM_REQUESTS] - 1, -1, -1):
         stride = ints[ints[STRIDE] + i]
-        code = rest // stride
-        work[at + i] = code
-        rest -= code * stride
+        base = rest // stride
+        rest -= base * stride
+        work[at + i] = ints[ints[UNBASE] + ints[ints[OFFSET] + i] + base] + ((mask >> i) & 1)
 
 
 @compiled
 def encode_sorted(ints: Ints, work: Ints, at: int) -> Any:
     """Key of a state after sorting the codes of identical requests (in place)."""
-    key = 0
     for i in range(ints[NUM_REQUESTS]):
         j = i
         while ints[ints[SAME] + j] == 1 and work[at + j] < work[at + j - 1]:
             work[at + j], work[at + j - 1] = work[at + j - 1], work[at + j]
             j -= 1
+    base = 0
+    mask = 0
     for i in range(ints[NUM_REQUESTS]):
-        key += work[at + i] * ints[ints[STRIDE] + i]
-    return key
+        code = ints[CODE] + (ints[ints[OFFSET] + i] + work[at + i]) * CODE_COLUMNS
+        base += ints[code + BASE] * ints[ints[STRIDE] + i]
+        mask |= ints[code + TWIN] << i
+    return (base << ints[MASK_BITS]) | mask
 
 
 @compiled
@@ -117,9 +123,13 @@ def _emit(
         work[total + PREFILL_CONTEXT], work[total + DECODE_CONTEXT], work[total + DECODES],
     )  # fmt: skip
     after = ints[AFTER]
+    free = ints[NUM_BLOCKS] - work[total + BLOCKS] if work[total + DECODES] > 0 else 0
+    seat = work[total + SEATS] < ints[MAX_SEQS]
     for i in range(n):
         action = ints[ACTION] + work[ints[CHOSEN] + i] * NUM_COLUMNS
-        work[after + i] = ints[action + TO_CODE]
+        locks = ints[action + LOCKS]
+        locked = locks > 0 and work[total + DECODES] > 0 and (ints[action + TOKENS] > 0 or (seat and locks <= free))
+        work[after + i] = ints[action + TO_CODE] + locked
         if ints[action + FIRST] == 1 and end - floats[ints[ARRIVAL] + i] > floats[ints[TTFT_LIMIT] + i]:
             return count
     new_cost = cost + (end - clock) * left if ints[LATENCY] == 1 else end
@@ -253,7 +263,7 @@ def expand(
     left = num_unfinished(ints, work, ints[CODES])
     count = 0
     for mode in range(ANY, NO_DECODE + 1):
-        if (mode == ANY) == (ints[LEAN] == 1):
+        if (mode == ANY) == (ints[LEAN] == 1) or (mode == NO_DECODE and ints[BACKWARD] == 1):
             continue
         count = _starting_at(
             ints, floats, work, work_s, theta, term_end, child, child_s, clock, clock, cost, limit, left, mode, count

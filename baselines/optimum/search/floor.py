@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baselines.optimum.search.layout import (
-    ARRIVAL, CHAIN, CHAIN_S, CODE, CODE_COLUMNS, CODE_S, DUE, FLOOR_S, LATENCY, LOAD, LOAD_CAP, LOAD_WINDOW, LOW,
-    MAX_SEQS, NUM_BLOCKS, NUM_LOADS, NUM_MINORANTS, NUM_REQUESTS, OFFSET, PER_BATCH, REFILL_S, RISE, ROOM, TAIL,
-    UNFINISHED,
+    ARRIVAL, BLOCK_SIZE, CHAIN, CHAIN_S, CODE, CODE_COLUMNS, CODE_S, DUE, FINISHES, FLOOR_S, LATENCY, LOAD, LOAD_CAP,
+    LOAD_WINDOW, LOW, MAX_SEQS, NUM_BLOCKS, NUM_LOADS, NUM_MINORANTS, NUM_REQUESTS, OFFSET, PER_BATCH, REFILL_S, RESIDENT, RISE, ROOM,
+    RUNS, TAIL, UNFINISHED,
 )  # fmt: skip
 from infermax_gym.compile import compiled
 
@@ -68,7 +68,7 @@ def together(ints: Ints, work: Ints, at: int, only_resident: bool) -> Any:
     count = 0
     rise = ints[NUM_BLOCKS]
     for i in range(ints[NUM_REQUESTS]):
-        if _column(ints, work, at, i, UNFINISHED) == 1 and not (only_resident and _column(ints, work, at, i, DUE) == 1):
+        if _column(ints, work, at, i, FINISHES) == 1 and not (only_resident and _column(ints, work, at, i, DUE) == 1):
             _insert(work, low, count, _column(ints, work, at, i, LOW))
             rise = min(rise, _column(ints, work, at, i, RISE))
             count += 1
@@ -81,9 +81,9 @@ def together(ints: Ints, work: Ints, at: int, only_resident: bool) -> Any:
 
 
 @compiled
-def _refill_floor(ints: Ints, floats: Floats, work: Ints, work_s: Floats, at: int, resident: int, kept: int) -> Any:
-    """Least extra of the preemptions that the resident requests cannot all avoid, seconds."""
-    if resident <= kept:
+def _refill_floor(ints: Ints, floats: Floats, work: Ints, work_s: Floats, at: int, num_preempted: int) -> Any:
+    """Least extra of so many preemptions of resident requests, seconds."""
+    if num_preempted <= 0:
         return 0.0
     count = 0
     for i in range(ints[NUM_REQUESTS]):
@@ -91,9 +91,41 @@ def _refill_floor(ints: Ints, floats: Floats, work: Ints, work_s: Floats, at: in
             _insert(work_s, 0, count, _seconds(ints, floats, work, at, i, REFILL_S))
             count += 1
     total = 0.0
-    for k in range(resident - kept):
+    for k in range(num_preempted):
         total += work_s[k]
     return total
+
+
+@compiled
+def num_overflowing(ints: Ints, work: Ints, at: int) -> Any:
+    """At least how many resident requests are preempted yet.
+
+    What runs does so until it finishes, whatever waits beside it holds its KV; where that outgrows the memory,
+    somebody has to go. The worst moments are the last passes of those who run.
+    """
+    n = ints[NUM_REQUESTS]
+    b = ints[BLOCK_SIZE]
+    worst = 0
+    for k in range(n):
+        if _column(ints, work, at, k, RUNS) == 0:
+            continue
+        ahead = _column(ints, work, at, k, CHAIN)
+        total = -ints[NUM_BLOCKS]
+        count = 0
+        for i in range(n):
+            resident = _column(ints, work, at, i, RESIDENT)
+            if resident > 0 and _column(ints, work, at, i, CHAIN) >= ahead:
+                tokens = resident + ahead * _column(ints, work, at, i, RUNS)
+                blocks = (tokens + b - 1) // b
+                total += blocks
+                _insert(work, ints[ROOM], count, blocks)
+                count += 1
+        out = 0
+        while total > 0:
+            out += 1
+            total -= work[ints[ROOM] + count - out]
+        worst = max(worst, out)
+    return worst
 
 
 @compiled
@@ -136,18 +168,21 @@ def makespan_bound(
     """
     batches = _num_batches(ints, work, at, loads_at)
     due = 0
-    left = 0
+    resident = 0
+    finishes = 0
     for i in range(ints[NUM_REQUESTS]):
         due += _column(ints, work, at, i, DUE)
-        left += _column(ints, work, at, i, UNFINISHED)
+        resident += _column(ints, work, at, i, UNFINISHED) - _column(ints, work, at, i, DUE)
+        finishes += _column(ints, work, at, i, FINISHES)
     prefills = 1 if due > 0 else 0
     quick = _floor_total(ints, floats, work, at, batches, prefills)
-    if quick >= enough or left < 2:
+    if quick >= enough or finishes < 2:
         return quick
     kept = together(ints, work, at, True)
     each = max(together(ints, work, at, False), 1)
-    prefills = max(prefills, (left - kept + each - 1) // each)
-    refills = _refill_floor(ints, floats, work, work_s, at, left - due, kept)
+    preempted = max(resident - kept, num_overflowing(ints, work, at))
+    prefills = max(prefills, (finishes - kept + each - 1) // each, min(preempted, 1))
+    refills = _refill_floor(ints, floats, work, work_s, at, preempted)
     return refills + _floor_total(ints, floats, work, at, batches, prefills)
 
 
@@ -194,6 +229,11 @@ def latency_bound(ints: Ints, floats: Floats, work: Ints, work_s: Floats, at: in
             m += 1
     kept = together(ints, work, at, True)
     each = max(together(ints, work, at, False), 1)
+    resident = 0
+    for i in range(n):
+        resident += _column(ints, work, at, i, UNFINISHED) - _column(ints, work, at, i, DUE)
+    preempted = max(resident - kept, num_overflowing(ints, work, at))
+    extra = _refill_floor(ints, floats, work, work_s, at, preempted)
     largest = 0.0
     for minorant in range(ints[NUM_MINORANTS]):
         m = 0
@@ -209,7 +249,7 @@ def latency_bound(ints: Ints, floats: Floats, work: Ints, work_s: Floats, at: in
             finish = run + batch_constants(floats, ints[PER_BATCH] + 3 * minorant, work[batches + k], prefills)
             total_s += max(finish, work_s[alone + k])
         largest = max(largest, total_s)
-    return largest
+    return largest + extra
 
 
 @compiled

@@ -23,37 +23,41 @@ TIMED = 6  # states are only comparable with their clocks
 FLOOR_CONTEXT = 7  # of the cost model
 NUM_LOADS = 8
 NUM_MINORANTS = 9
+BACKWARD = 10  # time runs backward
+MASK_BITS = 11  # low bits of a key: one per request, set where its code is a twin
+BLOCK_SIZE = 12
 
 # Header of `ints`: positions of blocks in `ints`.
-SAME = 10  # (n,) 1 where the request is identical to the one before it
-OFFSET = 11  # (n + 1,) number of each request's first code; its last code means finished
-STRIDE = 12  # (n,) weight of a request's code in the key of a state
-ACTION_START = 13  # (codes + 1,) first action of a code
-ACTION = 14  # (actions, NUM_COLUMNS)
-CODE = 15  # (codes, CODE_COLUMNS)
-LOAD = 16  # (codes, num_loads) remaining load of a request under each packing bound
-LOAD_CAP = 17  # (num_loads,) what one batch can take of it
-LOAD_WINDOW = 18  # (num_loads,) batches outside of the window that the load is restricted to
+SAME = 13  # (n,) 1 where the request is identical to the one before it
+OFFSET = 14  # (n + 1,) number of each request's first code; its last code means finished
+STRIDE = 15  # (n,) weight of a request's base in the key of a state
+UNBASE = 16  # (codes,) first code of each base of a request, from its offset on
+ACTION_START = 17  # (codes + 1,) first action of a code
+ACTION = 18  # (actions, NUM_COLUMNS)
+CODE = 19  # (codes, CODE_COLUMNS)
+LOAD = 20  # (codes, num_loads) remaining load of a request under each packing bound
+LOAD_CAP = 21  # (num_loads,) what one batch can take of it
+LOAD_WINDOW = 22  # (num_loads,) batches outside of the window that the load is restricted to
 
 # Header of `ints`: positions of blocks in `floats`, all in seconds.
-ARRIVAL = 19  # (n,)
-TTFT_LIMIT = 20  # (n,)
-TAIL = 21  # (n + 1,) lower bound on the makespan of what arrives with request k or later
-RESTART_S = 22  # (actions,) what a restart costs more than the decode it replaces, without batch constants
-CODE_S = 23  # (codes, 2 + num_minorants)
-PER_BATCH = 24  # (num_minorants, 3) constants of a batch: any, with decodes, with prefills
-LAST_EVENT = 25  # (1,) clock after which states are comparable without it
+ARRIVAL = 23  # (n,)
+TTFT_LIMIT = 24  # (n,)
+TAIL = 25  # (n + 1,) lower bound on the makespan of what arrives with request k or later
+RESTART_S = 26  # (actions,) what a restart costs more than the decode it replaces, without batch constants
+CODE_S = 27  # (codes, 2 + num_minorants)
+PER_BATCH = 28  # (num_minorants, 3) constants of a batch: any, with decodes, with prefills
+LAST_EVENT = 29  # (1,) clock after which states are comparable without it
 
 # Header of `ints`: positions of blocks in `work`.
-CODES = 26  # (n,) the state being expanded
-CHOSEN = 27  # (n,) action picked for each request
-AFTER = 28  # (n,) codes after it
-SUMS = 29  # (n + 1, SUMMED) totals of the actions picked so far
-LOAD_SUMS = 30  # (n + 1, num_loads)
-MOST = 31  # (n + 1, 2) blocks and seats that the requests from i on can take at most
-ROOM = 32  # (4, n) of the bounds; in `work_s` (3, n) from 0
+CODES = 30  # (n,) the state being expanded
+CHOSEN = 31  # (n,) action picked for each request
+AFTER = 32  # (n,) codes after it
+SUMS = 33  # (n + 1, SUMMED) totals of the actions picked so far
+LOAD_SUMS = 34  # (n + 1, num_loads)
+MOST = 35  # (n + 1, 2) blocks and seats that the requests from i on can take at most
+ROOM = 36  # (4, n) of the bounds; in `work_s` (3, n) from 0
 
-HEADER = 33
+HEADER = 37
 
 # Columns of an action; the first SUMMED of them add up over a batch.
 TOKENS = 0
@@ -71,16 +75,22 @@ PARKS = 11  # has not decoded since its prefill and idles
 SUMMED = 12
 HELD = 12  # blocks given up by a request that drops its KV and passes nothing, else 0
 FIRST = 13  # emits the first token
-TO_CODE = 14
-NUM_COLUMNS = 15
+LOCKS = 14  # backward: blocks of the pass that would come next; the request is locked if they fit as well
+TO_CODE = 15
+NUM_COLUMNS = 16
 
 # Integer columns of a code.
 CHAIN = 0  # least number of iterations until the request is finished
 DUE = 1  # 1 if it must still complete a prefill
 UNFINISHED = 2
-LOW = 3  # blocks it holds at least from now, or from its next prefill, to its end
-RISE = 4  # blocks of its last pass less LOW
-CODE_COLUMNS = 5
+FINISHES = 3  # 1 if its finish is still ahead
+LOW = 4  # blocks it holds at least from now, or from its next prefill, to its end
+RISE = 5  # blocks of its last pass less LOW
+RESIDENT = 6  # KV tokens
+RUNS = 7  # 1 if it decodes in every batch that decodes, until it finishes or is preempted
+BASE = 8  # number among the request's codes, twins counted once
+TWIN = 9  # 1 if it is a more restricted version of the code before it
+CODE_COLUMNS = 10
 
 # Float columns of a code.
 CHAIN_S = 0  # least seconds until it is finished, alone

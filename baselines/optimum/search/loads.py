@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from baselines.optimum.packing import family
 
 if TYPE_CHECKING:
-    from baselines.optimum.search.tables import RequestModel
+    from baselines.optimum.search.automaton import RequestModel
 
 Ints = NDArray[np.int64]
 
@@ -49,10 +49,9 @@ def best_loads(models: list[RequestModel], samples: Ints | None, limit: int) -> 
     """
     offset = np.cumsum([0] + [len(m.situations) + 1 for m in models])
     states = (_made_up(models) if samples is None else samples) + offset[:-1]
-    generated = np.concatenate([m.generated() for m in models])
     best: list[_Row] = []
     have = np.zeros(len(states), dtype=np.int64)
-    rows = list(_rows(models, offset, generated, states))
+    rows = list(_rows(models, states))
     values = np.array([value for _, value in rows])
     for _ in range(limit):
         gain = np.maximum(values - have, 0).sum(axis=1)
@@ -72,23 +71,24 @@ def _made_up(models: list[RequestModel]) -> Ints:
     return np.concatenate([even, rng.random((40, len(models))) * last]).astype(np.int64)
 
 
-def _rows(models: list[RequestModel], offset: Ints, generated: Ints, states: Ints) -> Iterator[tuple[_Row, Ints]]:
+def _rows(models: list[RequestModel], states: Ints) -> Iterator[tuple[_Row, Ints]]:
     """Every candidate with its value on the sampled states."""
     options, instance = models[0].options, models[0].instance
-    outputs = np.array([m.request.num_output_tokens for m in models])
-    owner = np.repeat(np.arange(len(models)), np.diff(offset))
-    starts = np.concatenate(([0], np.cumsum(outputs + 1)))[:-1]
-    heads = [k for k in _HEADS if k < outputs.max()]
-    tails = [k for k in _TAILS if k < outputs.max()]
+    longest = max(m.output for m in models)
+    starts = np.concatenate(([0], np.cumsum([m.output + 1 for m in models])))
+    windows = {}
+    for head in (k for k in _HEADS if k < longest):
+        for tail in (k for k in _TAILS if k < longest):
+            spans = [m.spans(head, tail) for m in models]
+            first = np.concatenate([s[0] + at for s, at in zip(spans, starts, strict=False)])
+            windows[head + tail, head] = first, np.concatenate([s[1] + at for s, at in zip(spans, starts, strict=False)])
     for function in family(instance.num_blocks, 120):
         total = np.concatenate([np.concatenate(([0], np.cumsum(function(m.sizes())))) for m in models])
-        for tail in tails:
-            end = total[starts + np.maximum(outputs - tail, 0)][owner]
-            for head in heads:
-                begin = total[starts[owner] + np.minimum(generated + head, outputs[owner])]
-                yield _valued(np.maximum(end - begin, 0), function.bin, head + tail, states)
+        for (window, _), (first, last) in windows.items():
+            yield _valued(total[last] - total[first], function.bin, window, states)
+    first, last = windows[0, 0]
     if instance.max_num_seqs < len(models):
-        yield _valued(outputs[owner] - generated, instance.max_num_seqs, 0, states)
+        yield _valued(last - first, instance.max_num_seqs, 0, states)
     if options.budget < sum(m.request.peak_tokens for m in models):
         yield _valued(np.concatenate([m.passes() for m in models]), options.budget, 0, states)
 
