@@ -13,6 +13,7 @@ from infermax_gym import __version__
 from infermax_gym.cli.bench import bench
 from infermax_gym.cli.errors import InputError, Interrupted
 from infermax_gym.cli.listing import list_names
+from infermax_gym.cli.report import report
 from infermax_gym.cli.simulate import simulate
 
 EXIT_OK = 0
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.command("bench")(bench)
 app.command("simulate")(simulate)
 app.command("list")(list_names)
+app.command("report")(report)
 
 
 def _print_version(wanted: bool) -> None:
