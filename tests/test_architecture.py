@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "engine": _BELOW_ENGINE,
     "cluster": _BELOW_ENVS,
     "envs": _BELOW_ENVS | {"cluster"},
+    "testing": _BELOW_EVALUATION,
     "evaluation": _BELOW_EVALUATION,
     "viewer": _BELOW_VIEWER,
     "__init__": _BELOW_VIEWER,
@@ -39,9 +40,9 @@ MAY_IMPORT = {
 }
 
 CORE_DEPENDENCIES = {"numpy", "numba", "gymnasium", "rich", "typer"}
-# Optional dependencies, and the folders that may import them.
-OPTIONAL_DEPENDENCIES = {
-    "matplotlib": "infermax_gym/viewer/",
+# Optional dependencies, and the folders and files that may import them.
+OPTIONAL_DEPENDENCIES: dict[str, str | tuple[str, ...]] = {
+    "matplotlib": ("infermax_gym/viewer/", "infermax_gym/envs/render.py"),
     "ortools": "baselines/optimum/",
     "torch": "agents/",
     "stable_baselines3": "agents/",
