@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from agents.networks import ScorerNetwork
 from agents.play import greedy_decider
 from infermax_gym.engine import Policy
-from infermax_gym.envs import InferMaxEnv, RowTeacher
 from infermax_gym.envs.config import EnvConfig
+from infermax_gym.envs.env import InferMaxEnv
+from infermax_gym.envs.teacher import RowTeacher
 from infermax_gym.streams import stream
 
 Report = Callable[[int, float, float], None]

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from infermax_gym.envs.layout import ENGINE_FEATURES, RUNNING_FEATURES, WAITING_FEATURES, ActionLayout, Kind
 
 NEVER = -1e9  # log-probability of an illegal action: finite, so that no gradient is nan
+PREEMPT_PRIOR = -3.0  # a fresh network seldom preempts unless it must: random preemption makes no progress
 PRESENT = WAITING_FEATURES.index("present")
 assert RUNNING_FEATURES.index("present") == PRESENT
 
@@ -90,6 +91,9 @@ class ScorerNetwork(nn.Module):
         True
     """
 
+    levels: Tensor
+    kind_of: Tensor
+
     def __init__(self, layout: ActionLayout, level_shares: Sequence[float], width: int = 32) -> None:
         super().__init__()
         self.layout = layout
@@ -104,10 +108,13 @@ class ScorerNetwork(nn.Module):
         self.preempt = SlotScorer(len(RUNNING_FEATURES), width)
         self.kind = mlp(4 * width, width, len(Kind))
         self.value_head = ValueHead(width)
-        for last in (self.run.score, self.admit.score, self.preempt.score, self.kind[-1]):
-            assert isinstance(last, nn.Linear)
+        last_of_kind = self.kind[-1]
+        assert isinstance(last_of_kind, nn.Linear)
+        for last in (self.run.score, self.admit.score, self.preempt.score, last_of_kind):
             nn.init.normal_(last.weight, std=0.01)  # begin close to uniform
             nn.init.zeros_(last.bias)
+        with torch.no_grad():
+            last_of_kind.bias[Kind.PREEMPT] = PREEMPT_PRIOR
 
     @property
     def observation_size(self) -> int:
@@ -115,7 +122,7 @@ class ScorerNetwork(nn.Module):
         slots = self.layout.num_waiting_slots * len(WAITING_FEATURES)
         return len(ENGINE_FEATURES) + slots + self.layout.num_running_slots * len(RUNNING_FEATURES)
 
-    def split(self, observation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def parts(self, observation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, N) into engine (B, G), waiting (B, W, F) and running (B, R, F)."""
         w, r = self.layout.num_waiting_slots, self.layout.num_running_slots
         first = len(ENGINE_FEATURES)
@@ -126,11 +133,11 @@ class ScorerNetwork(nn.Module):
 
     def log_probs(self, observation: Tensor, legal: Tensor) -> Tensor:
         """(B, A) log-probabilities: observation (B, N) float32, legal (B, A) bool with at least one True a row."""
-        engine, waiting, running = self.split(observation)
+        engine, waiting, running = self.parts(observation)
         context = self.context(engine)
-        levels = self.levels.expand(len(observation), -1, -1)  # type: ignore[operator]
+        levels = self.levels.expand(len(observation), -1, -1)
         sizes = (self.layout.num_levels, self.layout.num_waiting_slots, self.layout.num_running_slots)
-        legal_of = legal.split(sizes, -1)
+        legal_of = torch.split(legal, sizes, -1)
         targets, pooled = [], [context]
         for scorer, slots, mask in zip(
             (self.run, self.admit, self.preempt), (levels, waiting, running), legal_of, strict=True
@@ -146,7 +153,7 @@ class ScorerNetwork(nn.Module):
 
     def values(self, observation: Tensor) -> Tensor:
         """(B,) values of observations (B, N)."""
-        value: Tensor = self.value_head(*self.split(observation))
+        value: Tensor = self.value_head(*self.parts(observation))
         return value
 
     def greedy(self, log_probs: Tensor) -> Tensor:
@@ -154,7 +161,7 @@ class ScorerNetwork(nn.Module):
 
         The largest single probability would not do: sixteen ways to admit share what one way to run has alone.
         """
-        kind_of = self.kind_of.expand_as(log_probs)  # type: ignore[operator]
+        kind_of = self.kind_of.expand_as(log_probs)
         totals = torch.zeros(len(log_probs), len(Kind)).scatter_add(1, kind_of, log_probs.exp())
         of_best = kind_of == totals.argmax(-1, keepdim=True)
         return torch.where(of_best, log_probs, torch.full_like(log_probs, 2.0 * NEVER)).argmax(-1)

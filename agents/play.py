@@ -20,7 +20,7 @@ from infermax_gym.envs.observe import finish_step, step_one
 from infermax_gym.envs.spaces import Buffers
 from infermax_gym.workload import Workload
 
-MOST_DECISIONS = 50
+MOST_DECISIONS = 20
 """Decisions per request after which a policy is taken to go round in circles (good ones need about five)."""
 
 FALLBACK = -1  # no legal action: the environment chooses

@@ -38,7 +38,7 @@ class MaskedChoice:
         return -(self.log_probs.exp() * self.log_probs).sum(-1)
 
 
-class ScorerPolicy(MaskableActorCriticPolicy):
+class ScorerPolicy(MaskableActorCriticPolicy):  # type: ignore[misc]
     """Actor and critic of one `ScorerNetwork` on flat observations.
 
     Args:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from infermax_gym.engine.state import CORE
 from infermax_gym.envs.config import EnvConfig
-from infermax_gym.envs.env import RENDER_FPS, episode_metrics
+from infermax_gym.envs.env import RENDER_FPS, State, copy_streams, episode_metrics
 from infermax_gym.envs.episode import Run, Streams, begin_run, draw_episode
 from infermax_gym.envs.kernel import go_on, start
 from infermax_gym.envs.lane import LANE, PAUSED, TERMINATED, TRUNCATED
@@ -115,15 +115,18 @@ class InferMaxVectorEnv(VectorEnv[Any, Any, Any]):
         return self._observation(), self._info()
 
     def _begin(self, i: int, options: Mapping[str, Any] | None = None) -> None:
-        """Begin an episode in lane i; its records move into the shared arrays."""
-        run = begin_run(self.config, draw_episode(self.config, self._streams[i], options))
+        """Begin an episode in lane i."""
+        self._install(i, begin_run(self.config, draw_episode(self.config, self._streams[i], options)))
+        start(self._engines[i], self._lanes[i])
+        self._settle(i)
+
+    def _install(self, i: int, run: Run) -> None:
+        """Put a run into lane i; its records move into the shared arrays."""
         self._engines[i] = run.engine.record[0]
         self._lanes[i] = run.lane.record[0]
         run.engine.record = self._engines[i : i + 1]
         run.lane.record = self._lanes[i : i + 1]
         self.runs[i] = run
-        start(self._engines[i], self._lanes[i])
-        self._settle(i)
 
     def _settle(self, i: int) -> None:
         """Empty the lane's log until it has something to decide or is done; refresh its buffers."""
@@ -174,6 +177,21 @@ class InferMaxVectorEnv(VectorEnv[Any, Any, Any]):
     def action_masks(self) -> NDArray[np.bool_]:
         """(n, A) bool, where actions are legal."""
         return self._buffers.mask.astype(bool)
+
+    def get_state(self) -> list[State]:
+        """A copy of every lane; `set_state` goes on from it."""
+        return [State(run.copy(), copy_streams(s)) for run, s in zip(self.runs, self._streams, strict=True)]
+
+    def set_state(self, states: Sequence[State]) -> Any:
+        """Go on from the states of as many lanes; returns the observation there. The states can be used again."""
+        if len(states) != self.num_envs:
+            raise ValueError(f"need one state for each of {self.num_envs} lanes, got {len(states)}")
+        self._streams = [copy_streams(state.streams) for state in states]
+        self.runs = [None] * self.num_envs  # type: ignore[list-item]
+        for i, state in enumerate(states):
+            self._install(i, state.run.copy())
+            self._settle(i)
+        return self._observation()
 
     def _parts(self, flat: NDArray[np.float32], mask: NDArray[np.int8]) -> dict[str, Any]:
         w, r = self.layout.num_waiting_slots, self.layout.num_running_slots

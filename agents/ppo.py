@@ -1,0 +1,170 @@
+"""PPO on sb3-contrib's MaskablePPO: the factored scorer, discounting in simulated time, evaluation on fixed windows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sb3_contrib import MaskablePPO
+
+from agents.buffers import TimeDiscountBuffer
+from agents.cells import Window
+from agents.networks import ScorerNetwork
+from agents.play import play_network
+from agents.policies_sb3 import ScorerPolicy
+from agents.vec_env import InferMaxVecEnv
+from infermax_gym.envs.config import EnvConfig
+from infermax_gym.streams import stream
+
+
+@dataclass(frozen=True)
+class PpoSettings:
+    """How to train.
+
+    Attributes:
+        num_lanes: environments side by side.
+        num_steps: decisions of each lane between two updates.
+        batch_size: decisions of a gradient step.
+        epochs: passes over a rollout.
+        learning_rate: of Adam.
+        entropy: weight of the entropy bonus.
+        clip: of the probability ratio.
+        target_kl: ends an update early.
+        tau_s: horizon of the discount in simulated seconds; None: constant `gamma` per decision (for comparison).
+        lambda_tau_s: see `TimeDiscountBuffer`.
+        gamma: per decision, used only where tau_s is None.
+        requests_scale: rewards are divided by this many requests times tau, so that values are about one.
+        width: units of a hidden layer.
+    """
+
+    num_lanes: int = 32
+    num_steps: int = 256
+    batch_size: int = 1024
+    epochs: int = 4
+    learning_rate: float = 5e-4
+    entropy: float = 2e-3
+    clip: float = 0.2
+    target_kl: float | None = 0.03
+    tau_s: float | None = 20.0
+    lambda_tau_s: float = 5.0
+    gamma: float = 0.99
+    requests_scale: float = 20.0
+    width: int = 32
+
+    @property
+    def reward_scale(self) -> float:
+        """Factor on rewards."""
+        return 1.0 / (self.requests_scale * (self.tau_s or 20.0))
+
+
+class TimedPPO(MaskablePPO):  # type: ignore[misc]
+    """MaskablePPO whose rollouts record how long every decision took.
+
+    `gamma` plays no part unless the buffer has no `tau_s`. Its environment is an `InferMaxVecEnv`.
+    """
+
+    rollout_buffer: TimeDiscountBuffer
+    reward_scale: float = 1.0
+    _last_obs: Any
+    _last_episode_starts: Any
+
+    def collect_rollouts(
+        self, env: InferMaxVecEnv, callback: Any, rollout_buffer: Any, n_rollout_steps: int, use_masking: bool = True
+    ) -> bool:
+        """Play `n_rollout_steps` decisions in every lane; False if the callback wants to stop."""
+        assert self._last_obs is not None
+        self.policy.set_training_mode(False)
+        rollout_buffer.reset()
+        callback.on_rollout_start()
+        for _ in range(n_rollout_steps):
+            masks = env.action_masks()
+            with torch.no_grad():
+                actions, values, log_probs = self.policy(torch.from_numpy(self._last_obs), action_masks=masks)
+            chosen = actions.numpy()
+            observations, rewards, dones, infos = env.step(chosen)
+            self.num_timesteps += env.num_envs
+            callback.update_locals(locals())
+            if not callback.on_step():
+                return False
+            dt_s = env.dt_s
+            rewards = rewards * self.reward_scale
+            for i in np.flatnonzero(dones):
+                self._update_info_buffer([infos[i]])
+                if infos[i].get("TimeLimit.truncated", False):
+                    final = torch.from_numpy(infos[i]["terminal_observation"][None])
+                    with torch.no_grad():
+                        rewards[i] += rollout_buffer.discount(dt_s[i]) * float(self.policy.predict_values(final))
+            rollout_buffer.add_timed(
+                self._last_obs,
+                chosen.reshape(-1, 1),
+                rewards,
+                self._last_episode_starts,
+                values,
+                log_probs,
+                action_masks=masks,
+                dt_s=dt_s,
+            )
+            self._last_obs = observations
+            self._last_episode_starts = dones
+        with torch.no_grad():
+            last_values = self.policy.predict_values(torch.from_numpy(observations))
+        rollout_buffer.compute_returns_and_advantage(last_values=last_values, dones=dones)
+        callback.on_rollout_end()
+        return True
+
+
+def make_ppo(
+    env: InferMaxVecEnv,
+    settings: PpoSettings,
+    *,
+    seed: int = 0,
+    network: ScorerNetwork | None = None,
+    tensorboard: str | None = None,
+) -> TimedPPO:
+    """A model ready to train.
+
+    Args:
+        env: the lanes, flat observations.
+        settings: how to train.
+        seed: of weights, exploration and batches.
+        network: warm start: its weights are copied.
+        tensorboard: folder of logs, or None.
+    """
+    seed_of_torch = int(stream(seed, "policy").integers(2**31))
+    model = TimedPPO(
+        ScorerPolicy,
+        env,
+        learning_rate=settings.learning_rate,
+        n_steps=settings.num_steps,
+        batch_size=settings.batch_size,
+        n_epochs=settings.epochs,
+        gamma=settings.gamma,
+        clip_range=settings.clip,
+        ent_coef=settings.entropy,
+        target_kl=settings.target_kl,
+        rollout_buffer_class=TimeDiscountBuffer,
+        rollout_buffer_kwargs={"tau_s": settings.tau_s, "lambda_tau_s": settings.lambda_tau_s},
+        policy_kwargs={"config": env.lanes.config, "width": settings.width},
+        tensorboard_log=tensorboard,
+        seed=seed_of_torch,
+        device="cpu",
+    )
+    model.reward_scale = settings.reward_scale
+    if network is not None:
+        network_of(model).load_state_dict(network.state_dict())
+    return model
+
+
+def network_of(model: TimedPPO) -> ScorerNetwork:
+    """The network that a model trains."""
+    network: ScorerNetwork = model.policy.network  # type: ignore[assignment]
+    return network
+
+
+def mean_latency_s(network: ScorerNetwork, config: EnvConfig, windows: Sequence[Window]) -> list[float]:
+    """Mean latency on each window, greedily, in seconds."""
+    results = [play_network(network, config, window.workload, window.engine) for window in windows]
+    return [float(np.nanmean(result.latency_s)) for result in results]

@@ -1,0 +1,211 @@
+"""The training loop around PPO: evaluation on fixed windows, the best network kept, checkpoints to go on from."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+
+from agents.agent import AgentError
+from agents.cells import Window
+from agents.networks import ScorerNetwork
+from agents.ppo import TimedPPO, mean_latency_s, network_of
+from agents.storage import write_bytes
+from agents.vec_env import InferMaxVecEnv
+from infermax_gym.envs.config import EnvConfig
+
+Report = Callable[["Progress"], None]
+
+
+@dataclass
+class Progress:
+    """Where training stands.
+
+    Attributes:
+        num_updates: rollouts collected and learned from.
+        elapsed_s: time spent, also before a resumption.
+        best_loss: mean ln(latency) on the validation windows of the best network so far.
+        best: that network's weights.
+        curve: (decisions, elapsed seconds, mean latency in seconds, geometric mean of them in seconds).
+    """
+
+    num_updates: int = 0
+    elapsed_s: float = 0.0
+    best_loss: float = float("inf")
+    best: dict[str, torch.Tensor] = field(default_factory=dict)
+    curve: list[tuple[int, float, float, float]] = field(default_factory=list)
+
+
+class EvaluateAndStop(BaseCallback):
+    """Evaluates before the first and after every few rollouts, keeps the best, checkpoints, and ends on time.
+
+    Everything happens at the beginning of a rollout, when no gradient step is under way, so that a checkpoint holds
+    all there is.
+    """
+
+    def __init__(
+        self,
+        config: EnvConfig,
+        windows: Sequence[Window],
+        progress: Progress,
+        *,
+        every: int,
+        minutes: float | None,
+        checkpoint: Path | None,
+        report: Report | None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.windows = windows
+        self.progress = progress
+        self.every = every
+        self.minutes = minutes
+        self.checkpoint = checkpoint
+        self.report = report
+        self._began = time.monotonic() - progress.elapsed_s
+        self._fresh = progress.num_updates > 0  # resumed: this rollout's evaluation has been done
+
+    def _on_step(self) -> bool:
+        self.progress.elapsed_s = time.monotonic() - self._began
+        return self.minutes is None or self.progress.elapsed_s < 60.0 * self.minutes
+
+    def _on_rollout_start(self) -> None:
+        if not self._fresh and self.progress.num_updates % self.every == 0:
+            self.evaluate()
+            if self.checkpoint is not None:
+                save_checkpoint(self.checkpoint, self._timed, self.progress)
+        self._fresh = False
+
+    def _on_rollout_end(self) -> None:
+        self.progress.num_updates += 1
+
+    def _on_training_end(self) -> None:
+        self.evaluate()
+
+    @property
+    def _timed(self) -> TimedPPO:
+        assert isinstance(self.model, TimedPPO)
+        return self.model
+
+    def evaluate(self) -> None:
+        """Measure the network on the validation windows and keep it if it is the best so far."""
+        network = network_of(self._timed)
+        latencies = mean_latency_s(network, self.config, self.windows)
+        loss = float(np.mean(np.log(latencies)))
+        progress = self.progress
+        progress.elapsed_s = time.monotonic() - self._began
+        row = (self.num_timesteps, progress.elapsed_s, float(np.mean(latencies)), float(np.exp(loss)))
+        progress.curve.append(row)
+        if loss < progress.best_loss:
+            progress.best_loss = loss
+            progress.best = copy.deepcopy(network.state_dict())
+        if self.report is not None:
+            self.report(progress)
+
+
+def train_ppo(
+    model: TimedPPO,
+    config: EnvConfig,
+    windows: Sequence[Window],
+    *,
+    num_decisions: int | None = None,
+    minutes: float | None = None,
+    every: int = 10,
+    progress: Progress | None = None,
+    checkpoint: Path | None = None,
+    report: Report | None = None,
+) -> tuple[ScorerNetwork, Progress]:
+    """Train, and return the network that did best on the validation windows.
+
+    Args:
+        model: from `make_ppo`, or after `load_checkpoint`.
+        config: of its environment.
+        windows: validation windows, which are neither trained on nor part of the final comparison.
+        num_decisions: stop after so many decisions in all ...
+        minutes: ... or so much time in all, whichever comes first.
+        every: rollouts between two evaluations.
+        progress: where a checkpoint stood.
+        checkpoint: file to keep up to date for `load_checkpoint`.
+        report: called after every evaluation. KeyboardInterrupt ends training with what there is.
+
+    Raises:
+        ValueError: neither `num_decisions` nor `minutes`.
+    """
+    if num_decisions is None and minutes is None:
+        raise ValueError("say how long to train: num_decisions or minutes")
+    progress = progress or Progress()
+    callback = EvaluateAndStop(
+        config, windows, progress, every=every, minutes=minutes, checkpoint=checkpoint, report=report
+    )
+    left = 10**12 if num_decisions is None else num_decisions - model.num_timesteps
+    try:
+        if left > 0:
+            model.learn(left, callback, reset_num_timesteps=False, log_interval=every)
+    except KeyboardInterrupt:
+        pass
+    network = copy.deepcopy(network_of(model))
+    if progress.best:
+        network.load_state_dict(progress.best)
+    return network, progress
+
+
+def save_checkpoint(path: Path, model: TimedPPO, progress: Progress) -> None:
+    """Write everything that training needs to go on exactly from here, atomically.
+
+    The file is a pickle for this machine's own use, unlike a trained policy.
+    """
+    assert isinstance(model.env, InferMaxVecEnv)
+    state = {
+        "policy": model.policy.state_dict(),
+        "optimizer": model.policy.optimizer.state_dict(),
+        "torch_rng": torch.get_rng_state(),
+        "numpy_rng": np.random.get_state(),  # noqa: NPY002 - what stable-baselines3 draws from
+        "python_rng": random.getstate(),
+        "num_timesteps": model.num_timesteps,
+        "n_updates": model._n_updates,
+        "last_obs": model._last_obs,
+        "last_starts": model._last_episode_starts,
+        "lanes": model.env.lanes.get_state(),
+        "progress": progress,
+    }
+    buffer = io.BytesIO()
+    pickle.dump(state, buffer)
+    write_bytes(path, buffer.getvalue())
+
+
+def load_checkpoint(path: Path, model: TimedPPO) -> Progress:
+    """Bring a fresh model of the same settings to where a checkpoint stood.
+
+    Raises:
+        AgentError: the file is missing or unusable.
+    """
+    try:
+        state: dict[str, Any] = pickle.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise AgentError(f"{path}: no such checkpoint; there is nothing to resume") from None
+    except Exception as error:
+        raise AgentError(f"{path}: is no usable checkpoint ({type(error).__name__})") from None
+    assert isinstance(model.env, InferMaxVecEnv)
+    model.policy.load_state_dict(state["policy"])
+    model.policy.optimizer.load_state_dict(state["optimizer"])
+    model.num_timesteps = state["num_timesteps"]
+    model._n_updates = state["n_updates"]
+    model._setup_learn(0, None, reset_num_timesteps=False)  # resets the lanes, whose states come next
+    model.env.lanes.set_state(state["lanes"])
+    model._last_obs = state["last_obs"]
+    model._last_episode_starts = state["last_starts"]
+    torch.set_rng_state(state["torch_rng"])
+    np.random.set_state(state["numpy_rng"])  # noqa: NPY002
+    random.setstate(state["python_rng"])
+    progress: Progress = state["progress"]
+    return progress
