@@ -136,7 +136,7 @@ class ScorerNetwork(nn.Module):
         engine, waiting, running = self.parts(observation)
         context = self.context(engine)
         levels = self.levels.expand(len(observation), -1, -1)
-        sizes = (self.layout.num_levels, self.layout.num_waiting_slots, self.layout.num_running_slots)
+        sizes = [self.layout.num_levels, self.layout.num_waiting_slots, self.layout.num_running_slots]
         legal_of = torch.split(legal, sizes, -1)
         targets, pooled = [], [context]
         for scorer, slots, mask in zip(

@@ -32,6 +32,7 @@ def bench(
         str | None, typer.Option(metavar="all|A,B,C", help="Policies to compare.", show_default="all")
     ] = None,
     agent: options.Agents = None,
+    trust_pickle: options.TrustPickle = False,
     seeds: Annotated[
         int, typer.Option(min=1, metavar="K", help="Seeds 0 to K-1: draw random workloads and predictions anew.")
     ] = 1,
@@ -49,7 +50,7 @@ def bench(
     )
     config = engine.config()
     limits = inputs.slo(slo)
-    contenders = inputs.contenders(policies, agent)
+    contenders = inputs.contenders(policies, agent, trust_pickle)
     folder = None if out is None else output.writable_folder(out)
     requests = cache(partial(inputs.load, spec))
 

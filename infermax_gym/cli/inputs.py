@@ -82,7 +82,7 @@ def load(spec: WorkloadSpec, seed: int) -> Workload:
         raise InputError(str(error)) from None
 
 
-def contenders(policies: str | None, agents: Sequence[str] | None) -> dict[str, Contender]:
+def contenders(policies: str | None, agents: Sequence[str] | None, trust_pickle: bool = False) -> dict[str, Contender]:
     """Policies by name and agents by path; every policy if neither was asked for."""
     if policies is None:
         policies = "" if agents else "all"
@@ -91,7 +91,7 @@ def contenders(policies: str | None, agents: Sequence[str] | None) -> dict[str, 
         from baselines.policies import POLICIES
 
         names = list(POLICIES)
-    chosen = {name: policy(name) for name in names} | {path: agent(path) for path in agents or ()}
+    chosen = {name: policy(name) for name in names} | {path: agent(path, trust_pickle) for path in agents or ()}
     if not chosen:
         raise InputError("--policies names no policy; expected all, or names separated by commas")
     return chosen
@@ -106,16 +106,16 @@ def policy(name: str) -> Contender:
     return POLICIES[name]
 
 
-def agent(path: str) -> Contender:
-    """A trained policy from its file."""
+def agent(path: str, trust_pickle: bool = False) -> Contender:
+    """A trained policy from its file, or a shipped one by its name."""
     try:
         load_agent = import_module("agents").load_agent
     except (ImportError, AttributeError):
         raise InputError(f"--agent {path}: trained policies need the package `agents`, which is not here") from None
     try:
-        contender: Contender = load_agent(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"--agent {path}: {error}") from None
+        contender: Contender = load_agent(path, trust_pickle=trust_pickle)
+    except ValueError as error:
+        raise InputError(f"--agent {error}") from None
     return contender
 
 

@@ -69,6 +69,12 @@ MaxOutputTokens = Annotated[
 Agents = Annotated[
     list[str] | None, typer.Option("--agent", metavar="PATH", help="A trained policy; may be given again.")
 ]
+TrustPickle = Annotated[
+    bool,
+    typer.Option(
+        "--trust-pickle", help="Also read archives of stable-baselines3 as agents; reading one runs code from it."
+    ),
+]
 SloLimits = Annotated[
     str | None,
     typer.Option(

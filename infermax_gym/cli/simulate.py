@@ -20,6 +20,7 @@ def simulate(
     workload: options.Workload,
     policy: Annotated[str | None, typer.Option(metavar="NAME", help="The policy to run.")] = None,
     agent: Annotated[str | None, typer.Option(metavar="PATH", help="The trained policy to run instead.")] = None,
+    trust_pickle: options.TrustPickle = False,
     skip: options.Skip = 0,
     first: options.First = None,
     time_scale: options.TimeScale = None,
@@ -49,7 +50,7 @@ def simulate(
     if policy is not None and agent is None:
         name, contender = policy, inputs.policy(policy)
     elif agent is not None and policy is None:
-        name, contender = agent, inputs.agent(agent)
+        name, contender = agent, inputs.agent(agent, trust_pickle)
     else:
         raise InputError("give either --policy NAME or --agent PATH")
     for path in (requests_out, schedule_out, trace_out):
@@ -63,15 +64,13 @@ def simulate(
     requests = inputs.load(spec, seed)
 
     from baselines.predict import predictions
-    from infermax_gym.engine import Policy, summarize
-    from infermax_gym.engine import simulate as run
-    from infermax_gym.evaluation import information_of, warm_up
+    from infermax_gym.engine import summarize
+    from infermax_gym.evaluation import information_of, serve, warm_up
 
-    predicted = predictions(contender, requests, seed) if isinstance(contender, Policy) else None
     record = schedule_out is not None or trace_out is not None
     warm_up()
     start = time.perf_counter()
-    result = run(requests, config, contender, predicted=predicted, record_schedule=record)
+    result = serve(contender, requests, config, seed=seed, predict=predictions, record_schedule=record)
     wall_s = time.perf_counter() - start
     _write_files(result, requests, requests_out, schedule_out, trace_out)
     figures = {"information": information_of(contender), **summarize(result, config, limits), "wall_s": wall_s}

@@ -7,11 +7,13 @@ from infermax_gym.evaluation.cells import (
     Cell,
     Contender,
     Evaluation,
+    Player,
     Run,
     WorkloadSpec,
     evaluate,
     information_of,
     iterate_runs,
+    serve,
     warm_up,
 )
 from infermax_gym.evaluation.figures import flatten, lookup
@@ -23,6 +25,7 @@ __all__ = [
     "Cell",
     "Contender",
     "Evaluation",
+    "Player",
     "Ratio",
     "Run",
     "WorkloadSpec",
@@ -37,6 +40,7 @@ __all__ = [
     "paired_ratio",
     "render_comparison",
     "render_run",
+    "serve",
     "student_t975",
     "warm_up",
 ]

@@ -6,17 +6,41 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from infermax_gym.engine import EngineConfig, Information, Policy, Scheduler, Slo, simulate, summarize
+from infermax_gym.engine import (
+    EngineConfig,
+    Information,
+    Policy,
+    Scheduler,
+    SimulationResult,
+    Slo,
+    simulate,
+    summarize,
+)
 from infermax_gym.evaluation.figures import combine, lookup, sorted_names
 from infermax_gym.evaluation.statistics import mean_and_ci95, paired_ratio
 from infermax_gym.workload import Workload, load_workload
 
-Contender = Policy | Scheduler
+
+@runtime_checkable
+class Player(Protocol):
+    """A contender that serves whole workloads by itself, such as a trained policy."""
+
+    @property
+    def information(self) -> Information:
+        """What it knows about output lengths."""
+
+    def play(
+        self, workload: Workload, engine: EngineConfig, *, seed: int = 0, record_schedule: bool = False
+    ) -> SimulationResult:
+        """Serve a workload to its end; the seed is of the run."""
+
+
+Contender = Policy | Scheduler | Player
 Predict = Callable[[Policy, Workload, int], "NDArray[np.float64] | None"]
 """(policy, workload, seed) to the output lengths that the policy is told, or None if it is told none."""
 
@@ -133,6 +157,22 @@ def information_of(contender: Contender) -> str:
     return Information(getattr(contender, "information", Information.NONE)).name.lower()
 
 
+def serve(
+    contender: Contender,
+    workload: Workload,
+    config: EngineConfig,
+    *,
+    seed: int = 0,
+    predict: Predict = no_predictions,
+    record_schedule: bool = False,
+) -> SimulationResult:
+    """Serve a workload to its end under any kind of contender; arguments as in `iterate_runs` and `simulate`."""
+    if isinstance(contender, Player):
+        return contender.play(workload, config, seed=seed, record_schedule=record_schedule)
+    predicted = predict(contender, workload, seed) if isinstance(contender, Policy) else None
+    return simulate(workload, config, contender, predicted=predicted, record_schedule=record_schedule)
+
+
 @cache
 def warm_up() -> None:
     """Load the compiled engine, or compile it on its first use, so that `wall_s` measures simulations alone."""
@@ -161,9 +201,8 @@ def iterate_runs(
             if seed not in workloads:
                 workloads[seed] = cell.requests(seed)
             workload = workloads[seed]
-            predicted = predict(contender, workload, seed) if isinstance(contender, Policy) else None
             start = time.perf_counter()
-            result = simulate(workload, cell.config, contender, predicted=predicted)
+            result = serve(contender, workload, cell.config, seed=seed, predict=predict)
             wall_s = time.perf_counter() - start
             figures = {**summarize(result, cell.config, cell.slo), "wall_s": wall_s}
             yield Run(name, information_of(contender), seed, figures)
