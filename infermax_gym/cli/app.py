@@ -11,6 +11,7 @@ import typer
 
 from infermax_gym import __version__
 from infermax_gym.cli.bench import bench
+from infermax_gym.cli.bound import bound
 from infermax_gym.cli.errors import InputError, Interrupted
 from infermax_gym.cli.listing import list_names
 from infermax_gym.cli.report import report
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 app.command("bench")(bench)
 app.command("simulate")(simulate)
+app.command("bound")(bound)
 app.command("list")(list_names)
 app.command("report")(report)
 

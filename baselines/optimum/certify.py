@@ -1,0 +1,257 @@
+"""Certified lower bounds for whole workloads: no schedule whatsoever is faster.
+
+Every output token (i, g) is emitted by one pass, which needs the KV of its I + g tokens at once, whatever decodes,
+prefills or refills it. So tokens are items of that size, iterations are bins of the KV capacity, and a dual
+feasible function f gives each token a share of an iteration: all iterations together number at least the sum of the
+shares. Seats and token budget give shares in the same way. To the shares come the costs that tokens cause whoever
+they share their iteration with: the first prefill once, and for every later token the cheaper of a decode and a
+refill (which saves a decode, so its share of the decode overhead is credited). See docs/optimum.md.
+
+Makespan: for every arrival, all work that arrives from then on comes after it. Mean latency: a token's time is a slice
+of one machine's time, so shortest remaining time first on that machine (Schrage, 1968) bounds the completions.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from baselines.optimum.minorant import minorants
+from baselines.optimum.packing import family
+from infermax_gym.cost.features import (
+    DECODE_CONTEXT,
+    HAS_DECODE,
+    HAS_PREFILL,
+    NUM_DECODES,
+    NUM_PREFILLS,
+    NUM_TOKENS,
+    ONE,
+    PREFILL_WORK,
+)
+from infermax_gym.engine import EngineConfig
+from infermax_gym.workload import Workload
+
+Floats = NDArray[np.float64]
+
+_ROUNDING = 1.0 - 1e-9
+"""Bounds are lowered by this factor against the rounding of their own sums."""
+
+
+@dataclass(frozen=True)
+class CertifiedBounds:
+    """Lower bounds that hold for every schedule of the requests that can be served at all.
+
+    Attributes:
+        makespan_s: no schedule finishes earlier.
+        busy_s: no schedule computes for less time (GPU cost).
+        mean_latency_s: no schedule has a smaller mean latency.
+        num_requests: requests that can fit; the others are rejected by every schedule.
+        num_iterations: no schedule needs fewer.
+    """
+
+    makespan_s: float
+    busy_s: float
+    mean_latency_s: float
+    num_requests: int
+    num_iterations: int
+
+
+@dataclass(frozen=True)
+class _Shares:
+    """Shares of an iteration under one dual feasible function.
+
+    Attributes:
+        of_size: (w + 1,) share of a token whose pass needs w tokens of KV; None if shares do not depend on it.
+        first: (n,) share of each request's first token.
+        later: (n,) shares of its other tokens together.
+    """
+
+    of_size: Floats
+    first: Floats
+    later: Floats
+
+
+def certify(workload: Workload, config: EngineConfig, *, num_functions: int = 48) -> CertifiedBounds:
+    """Lower bounds for a workload on an engine.
+
+    Args:
+        workload: any number of requests.
+        config: the replica. Swapping, which only adds transfer time, is covered too; a row of the table with a token
+            budget of its own is not: it runs on another engine.
+        num_functions: dual feasible functions tried.
+    """
+    prompts, outputs, arrivals = _servable(workload, config)
+    if prompts.size == 0:
+        return CertifiedBounds(0.0, 0.0, 0.0, 0, 0)
+    shares = _all_shares(prompts, outputs, config, num_functions)
+    best = CertifiedBounds(0.0, 0.0, 0.0, prompts.size, 0)
+    for theta in minorants(config.cost, config.max_num_batched_tokens, config.num_kv_tokens):
+        found = _bounds(theta, prompts, outputs, arrivals, shares, config)
+        best = CertifiedBounds(
+            *(max(a, b) for a, b in zip(_numbers(best), _numbers(found), strict=True)),  # type: ignore[arg-type]
+        )
+    return best
+
+
+def _numbers(b: CertifiedBounds) -> tuple[float, ...]:
+    return b.makespan_s, b.busy_s, b.mean_latency_s, b.num_requests, b.num_iterations
+
+
+def _servable(workload: Workload, config: EngineConfig) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:
+    total = workload.num_prompt_tokens + workload.num_output_tokens
+    keep = -(-(total - 1) // config.block_size) <= config.num_blocks
+    if config.max_model_len is not None:
+        keep &= total <= config.max_model_len
+    return workload.num_prompt_tokens[keep], workload.num_output_tokens[keep], workload.arrival_s[keep]
+
+
+def _sums(table: Floats, prompts: NDArray[np.int64], outputs: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """Of a table over token sizes: its value at each first token (size I), and its sum over the others."""
+    ends = np.concatenate([[0.0], np.cumsum(table)])
+    return table[prompts], ends[prompts + outputs] - ends[prompts + 1]
+
+
+def _all_shares(
+    prompts: NDArray[np.int64], outputs: NDArray[np.int64], config: EngineConfig, count: int
+) -> list[_Shares]:
+    sizes = np.arange(int((prompts + outputs).max()), dtype=np.int64)
+    blocks = -(-sizes // config.block_size)
+    result = []
+    for function in family(config.num_blocks, count):
+        table = function(blocks) / function.bin
+        result.append(_Shares(table, *_sums(table, prompts, outputs)))
+    seat = np.full(sizes.size, 1.0 / config.max_num_seqs)
+    result.append(_Shares(seat, *_sums(seat, prompts, outputs)))
+    token = np.full(sizes.size, 1.0 / config.max_num_batched_tokens)
+    result.append(_Shares(token, prompts / config.max_num_batched_tokens, _sums(token, prompts, outputs)[1]))
+    return result
+
+
+def _tail(values: Floats) -> Floats:
+    """Sums from each request to the last."""
+    return np.asarray(np.cumsum(values[::-1])[::-1])
+
+
+def _bounds(
+    theta: Floats,
+    prompts: NDArray[np.int64],
+    outputs: NDArray[np.int64],
+    arrivals: Floats,
+    shares: list[_Shares],
+    config: EngineConfig,
+) -> CertifiedBounds:
+    sizes = np.arange(int((prompts + outputs).max()), dtype=np.float64)
+    decode = theta[NUM_TOKENS] + theta[NUM_DECODES] + theta[DECODE_CONTEXT] * np.maximum(sizes - 1.0, 0.0)
+    refill = theta[NUM_TOKENS] * sizes + theta[PREFILL_WORK] * sizes**2 + theta[NUM_PREFILLS]
+    own = refill[prompts] + _sums(decode, prompts, outputs)[1]
+    later = [_later_overhead(theta, s, decode, refill, prompts, outputs) for s in shares]
+    iterations = np.max([np.ceil(_tail(s.first + s.later) * _ROUNDING) for s in shares], axis=0)
+    iterations = _staggered(iterations, shares, prompts, outputs)
+    prefills = np.max([np.ceil(_tail(s.first) * _ROUNDING) for s in shares], axis=0)
+    overhead = np.max([_tail(x) for x in later], axis=0)
+    work = _tail(own) + theta[ONE] * iterations + theta[HAS_PREFILL] * prefills + overhead
+    alone = _alone(theta, own, decode, refill, prompts, outputs, config)
+    slices = _slices(theta, own, shares, later)
+    queued = _srpt_total(arrivals, slices) - float(arrivals.sum())
+    return CertifiedBounds(
+        makespan_s=_ROUNDING * float(max((arrivals + work).max(), (arrivals + alone).max())),
+        busy_s=_ROUNDING * float(work[0]),
+        mean_latency_s=_ROUNDING * max(queued, float(alone.sum())) / prompts.size,
+        num_requests=prompts.size,
+        num_iterations=int(iterations[0]),
+    )
+
+
+_MOST_STAGGERED = 4_000_000  # array elements that the staggered bound may touch per share and cut
+
+
+def _staggered(
+    iterations: Floats, shares: list[_Shares], prompts: NDArray[np.int64], outputs: NDArray[np.int64]
+) -> Floats:
+    """Raise iteration counts by the order of tokens: a request's token g comes after g iterations of its own.
+
+    So the tokens with at least `head` tokens of their request before them and at least `tail` behind them all lie
+    between the first `head` and the last `tail` iterations: iterations >= head + tail + their shares. With head
+    the longest output this is the longest chain, with neither it is the packing bound.
+    """
+    raised = iterations.copy()
+    longest = int(outputs.max())
+    steps = np.unique(np.linspace(0, longest - 1, min(longest, 48)).astype(np.int64))
+    cuts = np.unique(np.linspace(0, prompts.size - 1, min(prompts.size, 24)).astype(np.int64))
+    if steps.size * prompts.size > _MOST_STAGGERED:
+        cuts = cuts[:1]
+    # The share that packs best overall packs best here too, nearly; three of them are enough.
+    ranked = sorted(shares, key=lambda s: -float((s.first + s.later).sum()))[:3]
+    for share in ranked:
+        ends = np.concatenate([[0.0], np.cumsum(share.of_size)])
+        for cut in cuts:
+            first, sizes = prompts[cut:], outputs[cut:]
+            for ahead in steps:
+                # Tokens g in ahead .. O - 1, and by symmetry those with at least `ahead` behind them.
+                long = sizes > ahead
+                if not long.any():
+                    continue
+                start, end = first[long], first[long] + sizes[long]
+                late = float((ends[end] - ends[start + ahead]).sum())
+                early = float((ends[end - ahead] - ends[start]).sum())
+                raised[cut] = max(raised[cut], ahead + np.ceil(max(late, early) * _ROUNDING))
+    return raised
+
+
+def _later_overhead(
+    theta: Floats,
+    shares: _Shares,
+    decode: Floats,
+    refill: Floats,
+    prompts: NDArray[np.int64],
+    outputs: NDArray[np.int64],
+) -> Floats:
+    """(n,) seconds beyond `decode` that the later tokens of a request cause: decode overhead, less what refills save."""
+    saved = np.minimum(refill - decode - theta[HAS_DECODE] * shares.of_size, 0.0)
+    return np.asarray(theta[HAS_DECODE] * shares.later + _sums(saved, prompts, outputs)[1])
+
+
+def _alone(
+    theta: Floats,
+    own: Floats,
+    decode: Floats,
+    refill: Floats,
+    prompts: NDArray[np.int64],
+    outputs: NDArray[np.int64],
+    config: EngineConfig,
+) -> Floats:
+    """(n,) least seconds from arrival to finish of a request that has the engine to itself."""
+    chunks = -(-prompts // config.max_num_batched_tokens)
+    cheaper = np.minimum(decode + theta[HAS_DECODE], refill + theta[HAS_PREFILL]) - decode
+    each = theta[ONE] * (chunks + outputs - 1) + theta[HAS_PREFILL] * chunks
+    return np.asarray(own + each + _sums(cheaper, prompts, outputs)[1])
+
+
+def _slices(theta: Floats, own: Floats, shares: list[_Shares], later: list[Floats]) -> Floats:
+    """(n,) seconds of the machine that each request uses up, its shares of iterations included."""
+    iterations = max((s.first + s.later for s in shares), key=lambda x: float(x.sum()))
+    prefills = max((s.first for s in shares), key=lambda x: float(x.sum()))
+    overhead = max(later, key=lambda x: float(x.sum()))
+    return np.asarray(own + theta[ONE] * iterations + theta[HAS_PREFILL] * prefills + overhead)
+
+
+def _srpt_total(arrivals: Floats, slices: Floats) -> float:
+    """Sum of completion times of shortest remaining processing time first on one machine."""
+    waiting: list[float] = []
+    clock = total = 0.0
+    nexts = [*arrivals.tolist()[1:], np.inf]
+    for arrival, size, until in zip(arrivals.tolist(), slices.tolist(), nexts, strict=True):
+        clock = max(clock, arrival)
+        heapq.heappush(waiting, size)
+        while waiting and clock < until:
+            rest = heapq.heappop(waiting)
+            if clock + rest <= until:
+                clock += rest
+                total += clock
+            else:
+                heapq.heappush(waiting, rest - (until - clock))
+                clock = until
+    return total
