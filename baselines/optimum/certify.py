@@ -209,7 +209,7 @@ def _later_overhead(
     prompts: NDArray[np.int64],
     outputs: NDArray[np.int64],
 ) -> Floats:
-    """(n,) seconds beyond `decode` that the later tokens of a request cause: decode overhead, less what refills save."""
+    """(n,) seconds beyond `decode` for a request's later tokens: decode overhead, less what refills save."""
     saved = np.minimum(refill - decode - theta[HAS_DECODE] * shares.of_size, 0.0)
     return np.asarray(theta[HAS_DECODE] * shares.later + _sums(saved, prompts, outputs)[1])
 

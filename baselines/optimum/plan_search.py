@@ -1,0 +1,215 @@
+"""Near-optimal plans for workloads too large to prove: annealing over rows and priority lists.
+
+A candidate is a setting of the scheduling algorithm (how it admits, mixes, batches prefills and picks victims) and
+a priority for every request; the compiled engine decodes it into a schedule, so whatever is found is the engine's own
+figure. Moves swap, shift or reverse stretches of the list and turn one knob; simulated annealing (Kirkpatrick
+et al., 1983) decides. What is found holds for clairvoyant scheduling: the list may use the future.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infermax_gym.engine import EngineConfig, Information, Policy, SimulationResult, simulate
+from infermax_gym.engine.policy import (
+    AdmissionCheck,
+    LengthEstimate,
+    PhaseOrder,
+    QueueOrder,
+    Reserve,
+    RunOrder,
+    Victim,
+    queue_weights,
+    victim_weights,
+)
+from infermax_gym.streams import stream
+from infermax_gym.workload import Workload
+
+ObjectiveName = Literal["makespan", "latency"]
+Progress = Callable[[float, int], None]
+"""Called with the best objective so far in seconds and the number of schedules tried."""
+
+_ROW = Policy(
+    "planned",
+    queue_order=QueueOrder.LINEAR,
+    queue_weights=queue_weights(priority=1.0),
+    victim=Victim.KEY,
+    victim_weights=victim_weights(priority=1.0),
+    estimate=LengthEstimate.PREDICTED,
+    information=Information.ORACLE,
+)
+
+_KNOBS: dict[str, tuple[Any, ...]] = {
+    "phase_order": (PhaseOrder.DECODE_FIRST, PhaseOrder.PREFILL_FIRST, PhaseOrder.ONE_LIST),
+    "hybrid": (True, False),
+    "run_order": (RunOrder.ARRIVAL, RunOrder.ADMISSION, RunOrder.PROCESSED_DESC, RunOrder.QUEUE_KEY),
+    "reserve": (Reserve.KNOWN, Reserve.CHUNK, Reserve.TOTAL_ESTIMATE),
+    "admission_check": (AdmissionCheck.NONE, AdmissionCheck.FUTURE_PEAK),
+    "victim": (Victim.KEY, Victim.LIST_TAIL),
+    "min_decodes_between_prefills": (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32),
+    "headroom_tokens": (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0),
+    "peak_margin": (0.0, 0.02, 0.05, 0.1),
+    "admit_when_empty_only": (False, True),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class PlanSearchResult:
+    """The best plan found.
+
+    Attributes:
+        objective_s: makespan or mean latency of its schedule, replayed by the engine.
+        policy: the row that decodes it.
+        priority: (n,) int64, the priority list, smaller first.
+        run: its replay.
+        num_evaluations: schedules tried.
+    """
+
+    objective_s: float
+    policy: Policy
+    priority: NDArray[np.int64]
+    run: SimulationResult
+    num_evaluations: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidate:
+    row: Policy
+    order: NDArray[np.int64]  # requests, first to last
+
+
+def search_plan(
+    workload: Workload,
+    config: EngineConfig,
+    objective: ObjectiveName,
+    *,
+    time_limit_s: float = 20.0,
+    max_evaluations: int | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> PlanSearchResult:
+    """Search a schedule of a small or middling workload (up to some hundred requests).
+
+    Args:
+        workload: the requests; their own priorities play no part.
+        config: the replica.
+        objective: what is minimised.
+        time_limit_s: stop after so much time ...
+        max_evaluations: ... or after so many schedules, which alone makes the search reproducible.
+        seed: of the search, through its "policy" stream.
+        progress: called on every improvement. KeyboardInterrupt ends the search with what it has.
+    """
+    search = _Search(workload, config, objective)
+    rng = stream(seed, "policy")
+    began = time.monotonic()
+    try:
+        current, value = search.best_start()
+        heat = 0.02
+        while search.count < (max_evaluations or math.inf):
+            spent = (time.monotonic() - began) / time_limit_s
+            if max_evaluations is not None:
+                spent = search.count / max_evaluations
+            elif spent >= 1.0:
+                break
+            candidate = _move(current, rng)
+            found = search.value(candidate)
+            limit = value * (1.0 + heat * max(1.0 - spent, 0.0) ** 2 * -math.log(1.0 - rng.random()))
+            if found <= limit:
+                current, value = candidate, found
+                if search.improve(candidate, found) and progress:
+                    progress(found, search.count)
+    except KeyboardInterrupt:
+        pass
+    return search.result()
+
+
+class _Search:
+    """Evaluates candidates and remembers the best."""
+
+    def __init__(self, workload: Workload, config: EngineConfig, objective: ObjectiveName) -> None:
+        self.workload = workload
+        self.config = config
+        self.objective = objective
+        self.predicted = workload.num_output_tokens.astype(np.float64)
+        self.count = 0
+        self.best: _Candidate | None = None
+        self.best_value = math.inf
+
+    def run(self, candidate: _Candidate) -> SimulationResult:
+        priority = np.empty(len(self.workload), np.int64)
+        priority[candidate.order] = np.arange(len(self.workload))
+        return simulate(replace(self.workload, priority=priority), self.config, candidate.row, predicted=self.predicted)
+
+    def value(self, candidate: _Candidate) -> float:
+        self.count += 1
+        run = self.run(candidate)
+        if self.objective == "makespan":
+            return run.makespan_s
+        return float(run.latency_s[run.finished].mean()) if run.finished.any() else 0.0
+
+    def improve(self, candidate: _Candidate, value: float) -> bool:
+        if value >= self.best_value:
+            return False
+        self.best, self.best_value = candidate, value
+        return True
+
+    def best_start(self) -> tuple[_Candidate, float]:
+        """The best of simple lists under simple rows."""
+        prompt, output = self.workload.num_prompt_tokens, self.workload.num_output_tokens
+        keys = (np.arange(prompt.size), prompt, output, -output, prompt + output, -(prompt + output))
+        rows = [
+            replace(_ROW, **knobs)
+            for knobs in (
+                {},
+                {"hybrid": False},
+                {"admission_check": AdmissionCheck.FUTURE_PEAK},
+                {"admission_check": AdmissionCheck.FUTURE_PEAK, "hybrid": False},
+                {"phase_order": PhaseOrder.PREFILL_FIRST, "hybrid": False},
+                {"reserve": Reserve.TOTAL_ESTIMATE},
+                {"min_decodes_between_prefills": 8},
+                {"admission_check": AdmissionCheck.FUTURE_PEAK, "min_decodes_between_prefills": 8},
+            )
+        ]
+        for key in keys:
+            for row in rows:
+                candidate = _Candidate(row, np.argsort(key, kind="stable"))
+                self.improve(candidate, self.value(candidate))
+        assert self.best is not None
+        return self.best, self.best_value
+
+    def result(self) -> PlanSearchResult:
+        best = self.best or _Candidate(_ROW, np.arange(len(self.workload)))
+        priority = np.empty(len(self.workload), np.int64)
+        priority[best.order] = np.arange(len(self.workload))
+        run = self.run(best)
+        value = run.makespan_s if self.objective == "makespan" else float(np.nanmean(run.latency_s))
+        return PlanSearchResult(value, best.row, priority, run, self.count)
+
+
+def _move(candidate: _Candidate, rng: np.random.Generator) -> _Candidate:
+    """A neighbour: one knob turned, or the list changed in one place."""
+    n = candidate.order.size
+    if n < 2 or rng.random() < 0.15:
+        name = list(_KNOBS)[int(rng.integers(len(_KNOBS)))]
+        values = _KNOBS[name]
+        return replace(candidate, row=replace(candidate.row, **{name: values[int(rng.integers(len(values)))]}))
+    order = candidate.order.copy()
+    reach = max(2, round(n ** rng.random()))
+    i = int(rng.integers(n))
+    j = int(np.clip(i + rng.integers(-reach, reach + 1), 0, n - 1))
+    low, high = min(i, j), max(i, j)
+    kind = rng.random()
+    if kind < 0.4:
+        order[low], order[high] = order[high], order[low]
+    elif kind < 0.8:
+        order[low : high + 1] = np.roll(order[low : high + 1], 1 if kind < 0.6 else -1)
+    else:
+        order[low : high + 1] = order[low : high + 1][::-1]
+    return replace(candidate, order=order)
