@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from infermax_gym.envs.layout import ENGINE_FEATURES, RUNNING_FEATURES, WAITING_FEATURES, ActionLayout, Kind
 
 NEVER = -1e9  # log-probability of an illegal action: finite, so that no gradient is nan
-PREEMPT_PRIOR = -3.0  # a fresh network seldom preempts unless it must: random preemption makes no progress
+KIND_PRIOR = (0.0, 2.0, -5.0)
+"""Logits of run, admit and preempt in a fresh network: it admits what may be admitted and seldom preempts unless it
+must. Whom, and when not to, is left to learning; without a prior it wastes its beginning on random preemptions."""
 PRESENT = WAITING_FEATURES.index("present")
 assert RUNNING_FEATURES.index("present") == PRESENT
 
@@ -111,10 +113,10 @@ class ScorerNetwork(nn.Module):
         last_of_kind = self.kind[-1]
         assert isinstance(last_of_kind, nn.Linear)
         for last in (self.run.score, self.admit.score, self.preempt.score, last_of_kind):
-            nn.init.normal_(last.weight, std=0.01)  # begin close to uniform
+            nn.init.normal_(last.weight, std=0.1 * self.width**-0.5)  # begin close to uniform
             nn.init.zeros_(last.bias)
         with torch.no_grad():
-            last_of_kind.bias[Kind.PREEMPT] = PREEMPT_PRIOR
+            last_of_kind.bias.copy_(torch.tensor(KIND_PRIOR))
 
     @property
     def observation_size(self) -> int:

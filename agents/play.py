@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from agents.compiled import play_on, weights_of
 from agents.networks import ScorerNetwork
-from infermax_gym.engine import EngineConfig, SimulationResult
+from infermax_gym.engine import EngineConfig, Information, SimulationResult
 from infermax_gym.engine.simulate import result_of
 from infermax_gym.envs.config import EnvConfig
 from infermax_gym.envs.episode import Episode, Run, begin_run
@@ -18,6 +18,7 @@ from infermax_gym.envs.kernel import go_on, start
 from infermax_gym.envs.lane import PAUSED, RUNNING_ON
 from infermax_gym.envs.observe import finish_step, step_one
 from infermax_gym.envs.spaces import Buffers
+from infermax_gym.streams import stream
 from infermax_gym.workload import Workload
 
 MOST_DECISIONS = 20
@@ -41,7 +42,7 @@ def greedy_decider(network: ScorerNetwork) -> Decide:
 
 
 def random_decider(rng: np.random.Generator) -> Decide:
-    """Decide uniformly: a legal kind, then a legal action of it."""
+    """Decide uniformly among the legal actions."""
 
     def decide(observations: NDArray[np.float32], masks: NDArray[np.int8]) -> NDArray[np.int64]:
         scores = np.where(masks != 0, rng.random(masks.shape), -1.0)
@@ -142,3 +143,16 @@ def _interface(config: EnvConfig, engine: EngineConfig) -> EnvConfig:
     """The environment with an engine's token budget and without limits."""
     budget = engine.max_num_batched_tokens
     return config.changed(max_num_batched_tokens=budget, max_decisions=None, time_limit_s=np.inf)
+
+
+class RandomPlayer:
+    """Random legal play, the floor of every comparison: uniform over legal actions."""
+
+    information = Information.NONE
+
+    def play(
+        self, workload: Workload, engine: EngineConfig, *, seed: int = 0, record_schedule: bool = False
+    ) -> SimulationResult:
+        """Serve a workload to its end."""
+        decide = random_decider(stream(seed, "exploration"))
+        return play(decide, EnvConfig(), [Episode(workload, engine, None)], record_schedule=record_schedule)[0]

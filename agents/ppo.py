@@ -42,10 +42,10 @@ class PpoSettings:
 
     num_lanes: int = 32
     num_steps: int = 256
-    batch_size: int = 1024
+    batch_size: int = 512
     epochs: int = 4
-    learning_rate: float = 5e-4
-    entropy: float = 2e-3
+    learning_rate: float = 1.5e-3
+    entropy: float = 1e-3
     clip: float = 0.2
     target_kl: float | None = 0.03
     tau_s: float | None = 20.0

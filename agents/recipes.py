@@ -1,0 +1,164 @@
+"""The ways to train a policy for a cell, each from a seed to an `Agent` and its learning curve."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from agents.agent import Agent
+from agents.cells import TRAIN, TrainingCell, windows
+from infermax_gym.envs.config import EnvConfig
+
+Row = dict[str, float]
+Report = Callable[[Row], None]
+
+VALIDATION_SEED = 1_000_003
+"""Of the windows on which the best network is chosen; training and test windows have other seeds."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to train, on what, for how long.
+
+    Attributes:
+        algo: es, bc or ppo.
+        cell: the situation.
+        seed: of everything random.
+        minutes: stop after so much time, if given ...
+        steps: ... or after so many generations (es), demonstrations (bc) or decisions (ppo).
+        teacher: row of the table that bc imitates.
+        warm_start: ppo begins with a clone of the teacher.
+        num_windows: training windows (es) and validation windows (ppo).
+        folder: for checkpoints (ppo), or None.
+        resume: go on from the checkpoint in it.
+    """
+
+    algo: str
+    cell: TrainingCell
+    seed: int = 0
+    minutes: float | None = None
+    steps: int | None = None
+    teacher: str = "spf-headroom"
+    warm_start: bool = False
+    num_windows: int = 6
+    folder: Path | None = None
+    resume: bool = False
+
+    def card(self, **more: Any) -> dict[str, Any]:
+        """What the file of the policy says about its training."""
+        plain = {name: value for name, value in asdict(self).items() if name not in ("folder", "resume")}
+        return {"training": {**plain, **more}}
+
+
+def train(recipe: Recipe, report: Report) -> Agent:
+    """Train a policy; `report` gets rows of the learning curve as they come.
+
+    Raises:
+        ValueError: the algorithm or teacher is unknown, or the workload cannot be used.
+    """
+    if recipe.algo not in ALGORITHMS:
+        raise ValueError(f"unknown algorithm {recipe.algo!r}; known: {', '.join(ALGORITHMS)}")
+    return ALGORITHMS[recipe.algo](recipe, report)
+
+
+def environment(cell: TrainingCell, teacher: str) -> EnvConfig:
+    """The environment in which a network learns a cell: its load and memory, give or take, often with a backlog.
+
+    A trace is used up to its middle: the test windows are cut from the rest.
+    """
+    from baselines.policies import POLICIES
+    from infermax_gym.workload import PRESETS, load_workload
+
+    if teacher not in POLICIES:
+        raise ValueError(f"unknown policy {teacher!r}; `infermax list policies` shows all")
+    source: Any = cell.workload
+    if source not in PRESETS:
+        whole = load_workload(source)
+        source = whole.window(0, len(whole) // 2)
+    return EnvConfig(
+        workloads=(source,),
+        num_requests=min(cell.num_requests, 600),
+        backlog=(0, 60),
+        time_scale=(0.8 * cell.time_scale, 1.1 * cell.time_scale),
+        num_kv_tokens=(cell.num_kv_tokens, cell.num_kv_tokens),
+        costs=(cell.cost,),
+        max_num_batched_tokens=cell.max_num_batched_tokens,
+        level_shares=(1.0,),
+        base=POLICIES[teacher],
+    )
+
+
+def _evolve(recipe: Recipe, report: Report) -> Agent:
+    from agents.evolution import evolve
+
+    result = evolve(
+        windows(recipe.cell, recipe.num_windows, split=TRAIN, seed=recipe.seed),
+        seed=recipe.seed,
+        minutes=recipe.minutes,
+        generations=recipe.steps,
+        name="evolved",
+        progress=lambda number, loss, elapsed_s: report({"step": number, "elapsed_s": elapsed_s, "loss": loss}),
+    )
+    card = recipe.card(num_evaluations=result.num_evaluations, loss=result.loss)
+    return Agent("evolved", policy=result.policy, card={**card, "note": "knobs tuned by evolution (CMA-ES)"})
+
+
+def _clone(recipe: Recipe, report: Report) -> Agent:
+    from agents.imitation import imitate
+
+    config = environment(recipe.cell, recipe.teacher)
+    agreement = 0.0
+
+    def after_epoch(epoch: int, loss: float, share: float) -> None:
+        nonlocal agreement
+        agreement = share
+        report({"step": epoch, "loss": loss, "agreement": share})
+
+    count = recipe.steps or 20_000
+    network = imitate(config.base, config, seed=recipe.seed, num_decisions=count, report=after_epoch)
+    card = recipe.card(agreement=agreement)
+    note = f"network that imitates {recipe.teacher}"
+    return Agent("clone", network=network, config=config, card={**card, "note": note})
+
+
+def _ppo(recipe: Recipe, report: Report) -> Agent:
+    from agents.ppo import PpoSettings, make_ppo
+    from agents.training import Progress, load_checkpoint, train_ppo
+    from agents.vec_env import InferMaxVecEnv
+
+    settings = PpoSettings()
+    config = environment(recipe.cell, recipe.teacher)
+    network = None
+    if recipe.warm_start and not recipe.resume:
+        clone = _clone(replace(recipe, steps=None), report)
+        network = clone.network
+        settings = replace(settings, learning_rate=3e-4, entropy=0.0)
+    model = make_ppo(
+        InferMaxVecEnv(settings.num_lanes, config, seed=recipe.seed), settings, seed=recipe.seed, network=network
+    )
+    checkpoint = None if recipe.folder is None else recipe.folder / "checkpoint.pickle"
+    progress = None
+    if recipe.resume and checkpoint is not None:
+        progress = load_checkpoint(checkpoint, model)
+
+    def after_evaluation(progress: Progress) -> None:
+        decisions, elapsed_s, mean_s, geometric_s = progress.curve[-1]
+        report({"step": decisions, "elapsed_s": elapsed_s, "mean_latency_s": mean_s, "loss": geometric_s})
+
+    best, progress = train_ppo(
+        model,
+        config,
+        windows(recipe.cell, recipe.num_windows, split=TRAIN, seed=VALIDATION_SEED),
+        num_decisions=recipe.steps,
+        minutes=recipe.minutes,
+        progress=progress,
+        checkpoint=checkpoint,
+        report=after_evaluation,
+    )
+    card = recipe.card(ppo=asdict(settings), num_decisions=model.num_timesteps)
+    return Agent("ppo", network=best, config=config, card={**card, "note": "network trained by PPO"})
+
+
+ALGORITHMS: dict[str, Callable[[Recipe, Report], Agent]] = {"es": _evolve, "bc": _clone, "ppo": _ppo}

@@ -1,0 +1,133 @@
+"""Train a scheduling policy, then compare it with the usual schedulers on windows it has never seen.
+
+    python train.py                                  evolution, about five minutes
+    python train.py --algo ppo --minutes 20          a network, from scratch
+    python train.py --algo bc                        a network that imitates a row of the table
+
+The run folder gets config.json, curve.csv, policy.safetensors (`infermax bench --agent`), summary.json, curve.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from agents import Agent, AgentError, save_agent
+from agents.cells import TEST, TrainingCell, windows
+from agents.play import RandomPlayer
+from agents.recipes import ALGORITHMS, Recipe, Row, train
+from agents.storage import write_bytes
+from baselines.policies import POLICIES
+from baselines.predict import predictions
+from infermax_gym.evaluation import Cell, Contender, evaluate, render_comparison
+from infermax_gym.workload import WorkloadError
+
+RIVALS = ("sarathi", "vllm-v1", "vllm-v0", "srf", "shortest-prompt-first", "spf-headroom")
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Train a scheduling policy and compare it with the usual ones.")
+    add = parser.add_argument
+    add("--workload", default="azure-conv", help="a preset, or a trace file (first half: training; second: test)")
+    add("--algo", choices=list(ALGORITHMS), default="es")
+    add("--minutes", type=float, help="training time (default 4, unless --steps)")
+    add("--steps", type=int, help="generations (es), demonstrations (bc) or decisions (ppo)")
+    add("--seed", type=int, default=0)
+    add("--out", type=Path, default=Path("runs/latest"), metavar="DIR")
+    add("--resume", action="store_true", help="go on from DIR's checkpoint (ppo)")
+    add("--warm-start", action="store_true", help="ppo begins with a clone of --teacher")
+    add("--teacher", default="spf-headroom", help="row that bc imitates")
+    add("--kv-tokens", type=int, default=20_000)
+    add("--time-scale", type=float, default=1.4, help="factor on arrival times; below 1 raises the load")
+    add("--cost", default="llama2-7b-a100")
+    add("--max-num-batched-tokens", type=int, default=512)
+    add("--requests", type=int, default=1500, help="requests of a window")
+    add("--windows", type=int, default=6, help="held-out windows of the comparison")
+    return parser.parse_args(arguments)
+
+
+def compare(agent: Agent, cell: TrainingCell, num_windows: int) -> dict[str, Any]:
+    """The agent, its rivals and random play on held-out windows, as a document of `infermax bench`."""
+    held_out = windows(cell, num_windows, split=TEST)
+    contenders: dict[str, Contender] = {agent.name: agent, **{name: POLICIES[name] for name in RIVALS}, "random": RandomPlayer()}
+    engine = cell.engine
+    common = Cell(lambda seed: held_out[seed].workload, engine)
+    evaluation = evaluate(common, contenders, range(num_windows), predictions)
+    config = {"workload": cell.workload, "num_requests": cell.num_requests, "seeds": num_windows, "slo": None}
+    config |= {"time_scale": cell.time_scale, "cost": cell.cost, "kv_tokens": engine.num_kv_tokens}
+    config |= {"span_s": float(held_out[0].workload.arrival_s[-1]), "block_size": engine.block_size}
+    config |= {"max_num_batched_tokens": engine.max_num_batched_tokens, "max_num_seqs": engine.max_num_seqs}
+    return {"schema": 1, "config": config, "policies": evaluation.summary()}
+
+
+def write_curve(folder: Path, rows: list[Row]) -> None:
+    """curve.csv, and curve.png where matplotlib is there."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_bytes(folder / "curve.csv", text.getvalue().encode())
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([row["step"] for row in rows], [row["loss"] for row in rows])
+    axes.set(xlabel="step", ylabel="loss (see curve.csv)", title="Learning curve")
+    figure.savefig(folder / "curve.png", dpi=120)
+
+
+def run(options: argparse.Namespace, screen: Console) -> None:
+    """Train, compare, write."""
+    minutes = options.minutes if options.minutes or options.steps else 4.0
+    cell = TrainingCell(options.workload, options.requests, options.time_scale, options.kv_tokens, options.cost)
+    cell = replace(cell, max_num_batched_tokens=options.max_num_batched_tokens)
+    options.out.mkdir(parents=True, exist_ok=True)
+    recipe = Recipe(
+        options.algo, cell, options.seed, minutes, options.steps, options.teacher, options.warm_start,
+        folder=options.out, resume=options.resume,
+    )  # fmt: skip
+    config = {"schema": 1, **recipe.card()["training"], "cell": asdict(cell)}
+    write_bytes(options.out / "config.json", json.dumps(config, indent=1).encode())
+    rows: list[Row] = []
+
+    def report(row: Row) -> None:
+        rows.append(row)
+        screen.print("  ".join(f"{name} {value:,.4g}" for name, value in row.items()), highlight=False)
+
+    agent = train(recipe, report)
+    write_curve(options.out, rows)
+    document = compare(agent, cell, options.windows)
+    held_out = {name: figures["latency_s"] for name, figures in document["policies"].items()}
+    agent = replace(agent, card={**agent.card, "held_out": held_out})
+    save_agent(options.out / "policy.safetensors", agent)
+    write_bytes(options.out / "summary.json", json.dumps(document, indent=1).encode())
+    render_comparison(document, Console())
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run; returns the exit code."""
+    try:
+        run(parse(arguments), Console(stderr=True))
+    except (AgentError, WorkloadError, ValueError, OSError) as error:
+        print(f"train: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("train: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
