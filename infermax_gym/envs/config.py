@@ -101,7 +101,8 @@ class EnvConfig:
     @property
     def levels(self) -> tuple[int, ...]:
         """Chunk budgets of RUN in tokens."""
-        return tuple(round(share * self.max_num_batched_tokens) for share in self.level_shares)
+        budget = self.base.max_num_batched_tokens or self.max_num_batched_tokens
+        return tuple(round(share * budget) for share in self.level_shares)
 
     def cost_model(self, cost: str | CostModel) -> CostModel:
         """The cost model of an entry of `costs`."""
