@@ -58,7 +58,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def compare(agent: Agent, cell: TrainingCell, num_windows: int) -> dict[str, Any]:
     """The agent, its rivals and random play on held-out windows, as a document of `infermax bench`."""
     held_out = windows(cell, num_windows, split=TEST)
-    contenders: dict[str, Contender] = {agent.name: agent, **{name: POLICIES[name] for name in RIVALS}, "random": RandomPlayer()}
+    contenders: dict[str, Contender] = {
+        agent.name: agent,
+        **{name: POLICIES[name] for name in RIVALS},
+        "random": RandomPlayer(),
+    }
     engine = cell.engine
     common = Cell(lambda seed: held_out[seed].workload, engine)
     evaluation = evaluate(common, contenders, range(num_windows), predictions)

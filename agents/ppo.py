@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,7 @@ class PpoSettings:
         num_steps: decisions of each lane between two updates.
         batch_size: decisions of a gradient step.
         epochs: passes over a rollout.
-        learning_rate: of Adam.
+        learning_rate: of Adam at the beginning; it falls linearly to a twentieth.
         entropy: weight of the entropy bonus.
         clip: of the probability ratio.
         target_kl: ends an update early.
@@ -68,8 +68,14 @@ class TimedPPO(MaskablePPO):  # type: ignore[misc]
 
     rollout_buffer: TimeDiscountBuffer
     reward_scale: float = 1.0
+    share_left: Callable[[], float] | None = None  # of the training, for the learning rate; None: as SB3 has it
     _last_obs: Any
     _last_episode_starts: Any
+
+    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
+        super()._update_current_progress_remaining(num_timesteps, total_timesteps)
+        if self.share_left is not None:
+            self._current_progress_remaining = self.share_left()
 
     def collect_rollouts(
         self, env: InferMaxVecEnv, callback: Any, rollout_buffer: Any, n_rollout_steps: int, use_masking: bool = True
@@ -137,7 +143,7 @@ def make_ppo(
     model = TimedPPO(
         ScorerPolicy,
         env,
-        learning_rate=settings.learning_rate,
+        learning_rate=lambda left: settings.learning_rate * max(left, 0.05),
         n_steps=settings.num_steps,
         batch_size=settings.batch_size,
         n_epochs=settings.epochs,

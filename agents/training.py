@@ -61,10 +61,12 @@ class EvaluateAndStop(BaseCallback):
         *,
         every: int,
         minutes: float | None,
+        num_decisions: int | None,
         checkpoint: Path | None,
         report: Report | None,
     ) -> None:
         super().__init__()
+        self.num_decisions = num_decisions
         self.config = config
         self.windows = windows
         self.progress = progress
@@ -74,6 +76,13 @@ class EvaluateAndStop(BaseCallback):
         self.report = report
         self._began = time.monotonic() - progress.elapsed_s
         self._fresh = progress.num_updates > 0  # resumed: this rollout's evaluation has been done
+
+    def share_left(self) -> float:
+        """Of the training."""
+        used = 0.0 if self.num_decisions is None else self.num_timesteps / self.num_decisions
+        if self.minutes is not None:
+            used = max(used, self.progress.elapsed_s / (60.0 * self.minutes))
+        return max(0.0, 1.0 - used)
 
     def _on_step(self) -> bool:
         self.progress.elapsed_s = time.monotonic() - self._began
@@ -145,8 +154,16 @@ def train_ppo(
         raise ValueError("say how long to train: num_decisions or minutes")
     progress = progress or Progress()
     callback = EvaluateAndStop(
-        config, windows, progress, every=every, minutes=minutes, checkpoint=checkpoint, report=report
+        config,
+        windows,
+        progress,
+        every=every,
+        minutes=minutes,
+        num_decisions=num_decisions,
+        checkpoint=checkpoint,
+        report=report,
     )
+    model.share_left = callback.share_left
     left = 10**12 if num_decisions is None else num_decisions - model.num_timesteps
     try:
         if left > 0:
