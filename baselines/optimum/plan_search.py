@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,8 @@ from infermax_gym.streams import stream
 from infermax_gym.workload import Workload
 
 ObjectiveName = Literal["makespan", "latency"]
+Variant = Literal["preemptive", "no-preemption", "reserve"]
+VARIANTS: tuple[Variant, ...] = get_args(Variant)
 Progress = Callable[[float, int], None]
 """Called with the best objective so far in seconds and the number of schedules tried."""
 
@@ -90,29 +92,38 @@ def search_plan(
     config: EngineConfig,
     objective: ObjectiveName,
     *,
+    variant: Variant = "preemptive",
     time_limit_s: float = 20.0,
     max_evaluations: int | None = None,
+    stop_at_s: float = 0.0,
     seed: int = 0,
     progress: Progress | None = None,
-) -> PlanSearchResult:
+) -> PlanSearchResult | None:
     """Search a schedule of a small or middling workload (up to some hundred requests).
 
     Args:
         workload: the requests; their own priorities play no part.
         config: the replica.
         objective: what is minimised.
+        variant: "no-preemption" admits only schedules that never preempt, "reserve" only those that reserve
+            I + O - 1 tokens on admission.
         time_limit_s: stop after so much time ...
         max_evaluations: ... or after so many schedules, which alone makes the search reproducible.
+        stop_at_s: stop as soon as a plan is this good.
         seed: of the search, through its "policy" stream.
         progress: called on every improvement. KeyboardInterrupt ends the search with what it has.
+
+    Returns:
+        The best plan, or None if no schedule was found that the variant and the requests' TTFT limits
+        (`ttft_slo_s`, hard here) allow.
     """
-    search = _Search(workload, config, objective)
+    search = _Search(workload, config, objective, variant)
     rng = stream(seed, "policy")
     began = time.monotonic()
     try:
         current, value = search.best_start()
         heat = 0.02
-        while search.count < (max_evaluations or math.inf):
+        while search.count < (max_evaluations or math.inf) and search.best_value > stop_at_s:
             spent = (time.monotonic() - began) / time_limit_s
             if max_evaluations is not None:
                 spent = search.count / max_evaluations
@@ -133,11 +144,13 @@ def search_plan(
 class _Search:
     """Evaluates candidates and remembers the best."""
 
-    def __init__(self, workload: Workload, config: EngineConfig, objective: ObjectiveName) -> None:
+    def __init__(self, workload: Workload, config: EngineConfig, objective: ObjectiveName, variant: Variant) -> None:
         self.workload = workload
         self.config = config
         self.objective = objective
+        self.variant = variant
         self.predicted = workload.num_output_tokens.astype(np.float64)
+        self.has_limits = bool(np.isfinite(workload.ttft_slo_s).any())
         self.count = 0
         self.best: _Candidate | None = None
         self.best_value = math.inf
@@ -145,11 +158,18 @@ class _Search:
     def run(self, candidate: _Candidate) -> SimulationResult:
         priority = np.empty(len(self.workload), np.int64)
         priority[candidate.order] = np.arange(len(self.workload))
-        return simulate(replace(self.workload, priority=priority), self.config, candidate.row, predicted=self.predicted)
+        row = candidate.row
+        if self.variant == "reserve":
+            row = replace(row, reserve=Reserve.TOTAL_ESTIMATE)
+        return simulate(replace(self.workload, priority=priority), self.config, row, predicted=self.predicted)
 
     def value(self, candidate: _Candidate) -> float:
         self.count += 1
         run = self.run(candidate)
+        if self.variant != "preemptive" and run.num_preemptions > 0:
+            return math.inf
+        if self.has_limits and (run.ttft_s > self.workload.ttft_slo_s)[run.finished].any():
+            return math.inf
         if self.objective == "makespan":
             return run.makespan_s
         return float(run.latency_s[run.finished].mean()) if run.finished.any() else 0.0
@@ -161,7 +181,7 @@ class _Search:
         return True
 
     def best_start(self) -> tuple[_Candidate, float]:
-        """The best of simple lists under simple rows."""
+        """The best of simple lists under simple rows; the last of them if none is allowed."""
         prompt, output = self.workload.num_prompt_tokens, self.workload.num_output_tokens
         keys = (np.arange(prompt.size), prompt, output, -output, prompt + output, -(prompt + output))
         rows = [
@@ -181,16 +201,18 @@ class _Search:
             for row in rows:
                 candidate = _Candidate(row, np.argsort(key, kind="stable"))
                 self.improve(candidate, self.value(candidate))
-        assert self.best is not None
-        return self.best, self.best_value
+        return (self.best, self.best_value) if self.best else (candidate, math.inf)
 
-    def result(self) -> PlanSearchResult:
-        best = self.best or _Candidate(_ROW, np.arange(len(self.workload)))
+    def result(self) -> PlanSearchResult | None:
+        if self.best is None:
+            return None
+        best = self.best
         priority = np.empty(len(self.workload), np.int64)
         priority[best.order] = np.arange(len(self.workload))
         run = self.run(best)
         value = run.makespan_s if self.objective == "makespan" else float(np.nanmean(run.latency_s))
-        return PlanSearchResult(value, best.row, priority, run, self.count)
+        row = replace(best.row, reserve=Reserve.TOTAL_ESTIMATE) if self.variant == "reserve" else best.row
+        return PlanSearchResult(value, row, priority, run, self.count)
 
 
 def _move(candidate: _Candidate, rng: np.random.Generator) -> _Candidate:

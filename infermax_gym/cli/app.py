@@ -14,6 +14,7 @@ from infermax_gym.cli.bench import bench
 from infermax_gym.cli.bound import bound
 from infermax_gym.cli.errors import InputError, Interrupted
 from infermax_gym.cli.listing import list_names
+from infermax_gym.cli.optimal import optimal
 from infermax_gym.cli.report import report
 from infermax_gym.cli.simulate import simulate
 
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 app.command("bench")(bench)
 app.command("simulate")(simulate)
+app.command("optimal")(optimal)
 app.command("bound")(bound)
 app.command("list")(list_names)
 app.command("report")(report)
