@@ -1,0 +1,81 @@
+"""PPO: one seed gives one result, also across an interruption, and learning goes the right way."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from agents import AgentError
+from agents.cells import TRAIN, TrainingCell, windows
+from agents.ppo import PpoSettings, TimedPPO, make_ppo, mean_latency_s, network_of
+from agents.training import load_checkpoint, train_ppo
+from agents.vec_env import InferMaxVecEnv
+from baselines.policies import POLICIES
+from infermax_gym.envs.config import EnvConfig
+
+CONFIG = EnvConfig(
+    base=POLICIES["spf-headroom"],
+    num_requests=60,
+    backlog=(0, 30),
+    num_kv_tokens=(10_000, 10_000),
+    level_shares=(1.0,),
+    num_waiting_slots=6,
+    num_running_slots=4,
+)
+SMALL = PpoSettings(num_lanes=4, num_steps=64, batch_size=64, epochs=2)
+WINDOWS = windows(TrainingCell(num_requests=40, num_kv_tokens=10_000), 2, split=TRAIN, seed=5)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def model(settings: PpoSettings = SMALL, seed: int = 3) -> TimedPPO:
+    return make_ppo(InferMaxVecEnv(settings.num_lanes, CONFIG, seed=seed), settings, seed=seed)
+
+
+def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
+    theirs = b.state_dict()
+    return all(torch.equal(weight, theirs[name]) for name, weight in a.state_dict().items())
+
+
+def test_interrupted_and_resumed_is_uninterrupted(tmp_path: Path) -> None:
+    whole = model()
+    _, progress = train_ppo(whole, CONFIG, WINDOWS, num_decisions=6 * 256, every=2)
+    path = tmp_path / "checkpoint"
+    broken = model()
+
+    def interrupt(progress: object) -> None:
+        if broken.num_timesteps >= 5 * 256:
+            raise KeyboardInterrupt
+
+    _ = train_ppo(broken, CONFIG, WINDOWS, num_decisions=6 * 256, every=2, checkpoint=path, report=interrupt)
+    resumed = model(seed=3)
+    np.random.seed(0)  # noqa: NPY002 - whatever state the new process has
+    before = load_checkpoint(path, resumed)
+    assert before.num_updates == 4
+    _, after = train_ppo(resumed, CONFIG, WINDOWS, num_decisions=6 * 256, every=2, progress=before)
+    assert same(network_of(whole), network_of(resumed))
+    assert [row[0] for row in progress.curve] == [row[0] for row in after.curve]
+    assert progress.best_loss == after.best_loss
+
+
+def test_checkpoints_that_cannot_be_used(tmp_path: Path) -> None:
+    with pytest.raises(AgentError, match="nothing to resume"):
+        load_checkpoint(tmp_path / "none", model())
+    (tmp_path / "junk").write_bytes(b"junk")
+    with pytest.raises(AgentError, match="no usable checkpoint"):
+        load_checkpoint(tmp_path / "junk", model())
+
+
+def test_ten_seconds_of_training_help() -> None:
+    settings = replace(SMALL, num_lanes=16, num_steps=128, batch_size=512, epochs=4)
+    learner = model(settings)
+    before = np.mean(np.log(mean_latency_s(network_of(learner), CONFIG, WINDOWS)))
+    _, progress = train_ppo(learner, CONFIG, WINDOWS, num_decisions=12 * 2048, every=4)
+    assert progress.best_loss < before - 0.1
