@@ -30,7 +30,7 @@ def distribution(samples: NDArray[np.float64], counts: NDArray[Any] | None = Non
     """Mean, p50, p90, p99 and max of samples, each taken `counts` times; None where there is no sample.
 
     Args:
-        samples: (k,) float64.
+        samples: (k,) float64, not negative where there are counts.
         counts: (k,) positive integers, or None for once each.
     """
     if samples.size == 0:
@@ -38,19 +38,52 @@ def distribution(samples: NDArray[np.float64], counts: NDArray[Any] | None = Non
     if counts is None:
         figures = dict(zip(PERCENTILES, np.quantile(samples, list(PERCENTILES.values())), strict=True))
         return {"mean": float(samples.mean()), **{k: float(v) for k, v in figures.items()}, "max": float(samples.max())}
-    order = np.argsort(samples)
-    samples = samples[order]
-    ends = np.cumsum(counts[order], dtype=np.int64)
-    total = int(ends[-1])
-    result: dict[str, float | None] = {"mean": float(np.dot(samples, counts[order]) / total)}
-    for name, q in PERCENTILES.items():
-        position = q * (total - 1)
+    total = int(counts.sum(dtype=np.int64))
+    result: dict[str, float | None] = {"mean": float(np.dot(samples, counts) / total)}
+    positions = {name: q * (total - 1) for name, q in PERCENTILES.items()}
+    ranks = {int(p) for p in positions.values()} | {min(int(p) + 1, total - 1) for p in positions.values()}
+    sample_of = _order_statistics(samples, counts, sorted(ranks))
+    for name, position in positions.items():
         low = int(position)
-        high = min(low + 1, total - 1)
-        a, b = samples[np.searchsorted(ends, [low, high], side="right")]
-        result[name] = float(a + (b - a) * (position - low))
-    result["max"] = float(samples[-1])
+        a, b = sample_of[low], sample_of[min(low + 1, total - 1)]
+        result[name] = a + (b - a) * (position - low)
+    result["max"] = float(samples.max())
     return result
+
+
+_CHUNK = 1 << 20
+
+
+def _order_statistics(samples: NDArray[np.float64], counts: NDArray[Any], ranks: list[int]) -> dict[int, float]:
+    """The samples at some ranks of the expanded sample, without sorting or copying all of them.
+
+    Floats that are not negative are ordered like their bit patterns, so the leading bits sort samples into narrow
+    bins, 256 for each power of two; only the bins that hold the ranks are looked into.
+    """
+    lowest, highest = (int(np.array([x]).view(np.int64)[0]) >> 44 for x in (samples.min(), samples.max()))
+    weight_of = np.zeros(highest - lowest + 1)
+    chunks = [slice(start, start + _CHUNK) for start in range(0, len(samples), _CHUNK)]
+    for chunk in chunks:
+        weight_of += np.bincount(_bins(samples[chunk], lowest), counts[chunk], len(weight_of))
+    ends = np.cumsum(weight_of).astype(np.int64)
+    bins = np.searchsorted(ends, ranks, side="right").tolist()
+    inside: dict[int, list[NDArray[np.int64]]] = {k: [] for k in bins}
+    for chunk in chunks:
+        found = _bins(samples[chunk], lowest)
+        for k, indices in inside.items():
+            indices.append(np.flatnonzero(found == k) + chunk.start)
+    result = {}
+    for rank, k in zip(ranks, bins, strict=True):
+        members = np.concatenate(inside[k])
+        members = members[np.argsort(samples[members])]
+        before = ends[k] - int(weight_of[k])
+        position = np.searchsorted(before + np.cumsum(counts[members], dtype=np.int64), rank, side="right")
+        result[rank] = float(samples[members[position]])
+    return result
+
+
+def _bins(samples: NDArray[np.float64], lowest: int) -> NDArray[np.int64]:
+    return np.asarray((samples.view(np.int64) >> 44) - lowest)
 
 
 def meets_slo(result: SimulationResult, slo: Slo | None) -> NDArray[np.bool_] | None:

@@ -65,7 +65,7 @@ class SimulationResult:
     num_generated_tokens: NDArray[np.int64]
     status: NDArray[np.int8]
     gap_s: NDArray[np.float64]
-    gap_counts: NDArray[np.int64]
+    gap_counts: NDArray[np.int32]
     makespan_s: float
     busy_s: float
     num_iterations: int

@@ -19,6 +19,10 @@ from infermax_gym.engine.scheduler import Scheduler, SchedulerError, carry_out, 
 from infermax_gym.engine.state import Engine, allocate
 from infermax_gym.workload.workload import Workload
 
+# So many small parts become a large one, whose memory goes back to the system when it is given up.
+_MANY = 128
+_LARGE = 1 << 20
+
 
 @dataclass
 class Recorder:
@@ -34,6 +38,9 @@ class Recorder:
         count = int(core["num_gaps"][0])
         self.gaps.append(arrays["gaps"][:count].copy())
         self.gap_counts.append(arrays["gap_counts"][:count].astype(np.int32))
+        if len(self.gaps) >= _MANY and len(self.gaps[-_MANY]) < _LARGE:
+            self.gaps[-_MANY:] = [np.concatenate(self.gaps[-_MANY:])]
+            self.gap_counts[-_MANY:] = [np.concatenate(self.gap_counts[-_MANY:])]
         members = arrays["members"][: int(core["num_members"][0])].tolist()
         victims = arrays["victims"][: int(core["num_victims"][0])].tolist()
         first_member = first_victim = 0
@@ -145,6 +152,17 @@ def _run_python(engine: Engine, recorder: Recorder, policy: Scheduler, workload:
             )
 
 
+def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    """All parts one after another. The list is emptied on the way, so that memory does not hold them twice."""
+    whole = np.empty(sum(map(len, parts)), parts[0].dtype)
+    end = len(whole)
+    while parts:
+        part = parts.pop()
+        whole[end - len(part) : end] = part
+        end -= len(part)
+    return whole
+
+
 def result_of(engine: Engine, workload: Workload, recorder: Recorder, with_schedule: bool) -> SimulationResult:
     """The result of an engine that has run, its log already emptied into `recorder`."""
     disband(engine.now)
@@ -161,8 +179,8 @@ def result_of(engine: Engine, workload: Workload, recorder: Recorder, with_sched
         num_recomputed_tokens_of=req["recomputed"].copy(),
         num_generated_tokens=req["generated"].copy(),
         status=statuses(req),
-        gap_s=np.concatenate(recorder.gaps),
-        gap_counts=np.concatenate(recorder.gap_counts),
+        gap_s=_joined(recorder.gaps),
+        gap_counts=_joined(recorder.gap_counts),
         makespan_s=makespan_s,
         busy_s=float(core["busy_s"]),
         num_iterations=int(core["num_iterations"]),

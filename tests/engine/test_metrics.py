@@ -158,8 +158,8 @@ def made_up(workload: Workload, first_token_s: list[float], finish_s: list[float
     return SimulationResult(
         workload=workload, first_scheduled_s=first, first_token_s=first, finish_s=finish, num_preemptions_of=zeros,
         num_recomputed_tokens_of=zeros, num_generated_tokens=workload.num_output_tokens * (status == 0), status=status,
-        gap_s=np.zeros(0), gap_counts=zeros[:0], makespan_s=float(np.nanmax(finish)), busy_s=1800.0, num_iterations=1,
-        num_decisions=1, num_preemptions=0, num_recomputed_tokens=0, kv_utilization=0.5,
+        gap_s=np.zeros(0), gap_counts=np.zeros(0, np.int32), makespan_s=float(np.nanmax(finish)), busy_s=1800.0,
+        num_iterations=1, num_decisions=1, num_preemptions=0, num_recomputed_tokens=0, kv_utilization=0.5,
     )  # fmt: skip
 
 

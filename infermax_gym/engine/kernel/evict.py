@@ -146,16 +146,27 @@ def guarded(s: Any) -> Any:
     return s.stalled_iterations > s.stall_limit
 
 
+@inlined
+def _spares_granted(s: Any) -> Any:
+    """Whether requests that have got tokens in this call are no candidates."""
+    return s.victim_pool == VictimPool.UNVISITED or guarded(s)
+
+
+@inlined
+def _granted(s: Any, q: Any) -> Any:
+    """Whether a running request has got tokens in this call."""
+    return q.batch_slot >= 0 or (s.group_runs and q.grouped)
+
+
 @compiled
 def _pick_victim(s: Any, position: int) -> Any:
     """Position of the victim that makes room for the request at `position`, or `position` itself."""
     req = requests(s)
     run = running(s)
-    hold = guarded(s)
-    unvisited_only = s.victim_pool == VictimPool.UNVISITED or hold
-    if s.victim == Victim.LIST_TAIL or hold:
+    unvisited_only = _spares_granted(s)
+    if s.victim == Victim.LIST_TAIL or guarded(s):
         last = s.num_running - 1
-        while unvisited_only and last > position and req[run[last]].batch_slot >= 0:
+        while unvisited_only and last > position and _granted(s, req[run[last]]):
             last -= 1
         return last
     best = position
@@ -163,7 +174,7 @@ def _pick_victim(s: Any, position: int) -> Any:
     found = False
     for i in range(position + 1 if unvisited_only else 0, s.num_running):
         r = run[i]
-        if unvisited_only and req[r].batch_slot >= 0:
+        if unvisited_only and _granted(s, req[r]):
             continue
         score = victim_score(s, r)
         if not found or score > best_score:
@@ -187,7 +198,7 @@ def make_room(s: Any, position: int, num_tokens: int) -> Any:
     if q.computed + num_tokens <= q.held * s.block_size:
         return position, True
     missing = blocks_for(s, q.computed + num_tokens) - q.held
-    if missing > s.free_blocks and s.group_runs:
+    if missing > s.free_blocks and s.group_runs and not _spares_granted(s):
         spell_out(s)
     while missing > s.free_blocks:
         victim = _pick_victim(s, position)

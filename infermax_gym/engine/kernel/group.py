@@ -17,6 +17,11 @@ from infermax_gym.engine.kernel.memory import batch_of, fresh_of, phases_of, req
 
 FAR = 2**62
 
+# What `offer_group` answers.
+IMPOSSIBLE = 0
+SHORT = 1
+GRANTED = 2
+
 
 @inlined
 def resident(s: Any, q: Any) -> Any:
@@ -161,18 +166,16 @@ def decode_demand(s: Any) -> Any:
 
 
 @inlined
-def grant_group(s: Any) -> Any:
-    """One token to every running decode at once, if nobody has to be preempted for it; False otherwise."""
+def offer_group(s: Any) -> Any:
+    """One token to every running decode at once: GRANTED, SHORT of blocks (nothing changed), or IMPOSSIBLE."""
     phases = phases_of(s)
     num_decodes = s.num_running - s.num_running_prefills
     if not s.lockstep or num_decodes > s.tokens_left:
-        disband(s)
-        return False
+        return IMPOSSIBLE
     _gather(s, num_decodes)
     blocks = phases[s.tick % s.block_size]
     if blocks > s.free_blocks:
-        disband(s)
-        return False
+        return SHORT
     s.free_blocks -= blocks
     s.tokens_left -= num_decodes
     s.num_tokens += num_decodes
@@ -180,4 +183,13 @@ def grant_group(s: Any) -> Any:
     s.decode_context += s.group_context
     s.group_slot = s.batch_size
     s.group_runs = 1
-    return True
+    return GRANTED
+
+
+@inlined
+def grant_group(s: Any) -> Any:
+    """One token to every running decode at once, if nobody has to be preempted for it; False otherwise."""
+    if offer_group(s) == GRANTED:
+        return True
+    disband(s)
+    return False

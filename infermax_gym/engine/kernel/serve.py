@@ -5,9 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from infermax_gym.compile import compiled, inlined
-from infermax_gym.engine.kernel.evict import grant, make_room
-from infermax_gym.engine.kernel.group import disband, grant_group
+from infermax_gym.engine.kernel.evict import grant, guarded, make_room, preempt
+from infermax_gym.engine.kernel.group import (
+    GRANTED,
+    SHORT,
+    blocks_held,
+    decode_demand,
+    disband,
+    offer_group,
+    resident,
+)
 from infermax_gym.engine.kernel.memory import requests, running
+from infermax_gym.engine.policy import Victim
 
 
 @inlined
@@ -54,9 +63,41 @@ def _serve(s: Any, decodes: bool, prefills: bool) -> None:
 
 
 @compiled
+def _last_makes_room(s: Any) -> Any:
+    """Preempt the last of the running list, if it is whom serving one by one would preempt first; False if not.
+
+    The group is short of blocks and nobody has got tokens yet. Where victims come from the end of the list, that one
+    goes in any case: for somebody before it, or, if all before it find their blocks, for itself.
+    """
+    if s.batch_size > 0 or not (s.victim == Victim.LIST_TAIL or guarded(s)):
+        return False
+    q = requests(s)[running(s)[s.num_running - 1]]
+    needs_block = q.grouped and resident(s, q) + 1 > blocks_held(s, q) * s.block_size
+    if needs_block and decode_demand(s) - 1 <= s.free_blocks:
+        s.serving_ended = s.self_preemption_ends
+    s.preempted_in_serve = 1
+    preempt(s, s.num_running - 1)
+    return True
+
+
+@inlined
+def _serve_group(s: Any) -> Any:
+    """One token to every running decode at once, the end of the list making room; False if that is not possible."""
+    answer = offer_group(s)
+    while answer == SHORT and _last_makes_room(s):
+        if s.num_running == s.num_running_prefills:
+            return True
+        answer = offer_group(s)
+    if answer == GRANTED:
+        return True
+    disband(s)
+    return False
+
+
+@compiled
 def serve_decodes(s: Any) -> None:
     """Every running decode asks for one token."""
-    if s.num_running > s.num_running_prefills and not grant_group(s):
+    if s.num_running > s.num_running_prefills and not _serve_group(s):
         _serve(s, True, False)
 
 
@@ -81,7 +122,7 @@ def _decodes_lead(s: Any) -> Any:
 @compiled
 def serve_all(s: Any) -> None:
     """Decodes and prefills alike, in list order."""
-    if s.num_running > s.num_running_prefills and _decodes_lead(s) and grant_group(s):
+    if s.num_running > s.num_running_prefills and _decodes_lead(s) and _serve_group(s):
         serve_prefills(s)
         return
     disband(s)
