@@ -1,0 +1,60 @@
+"""`train.py` from end to end, and its policies in `infermax bench` and `infermax simulate`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import train
+from agents import load_agent
+from infermax_gym.cli import main
+
+SHORT = ["--requests", "60", "--windows", "2", "--kv-tokens", "8000"]
+
+
+@pytest.fixture(scope="module", params=["es", "bc"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run") / request.param
+    steps = {"es": "3", "bc": "800"}[request.param]
+    assert train.main(["--algo", request.param, "--steps", steps, "--out", str(out), *SHORT]) == 0
+    return out
+
+
+def test_run_folder(folder: Path) -> None:
+    names = {path.name for path in folder.iterdir()}
+    assert {"config.json", "curve.csv", "policy.safetensors", "summary.json"} <= names
+    summary = json.loads((folder / "summary.json").read_text())
+    assert {*train.RIVALS, "random"} < set(summary["policies"])
+    agent = load_agent(folder / "policy.safetensors")
+    assert agent.card["training"]["cell"]["num_requests"] == 60
+    assert agent.card["held_out"][agent.name]["mean"] == summary["policies"][agent.name]["latency_s"]["mean"]
+
+
+def test_bench_and_simulate_take_it(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    agent = str(folder / "policy.safetensors")
+    common = ["--workload", "azure-conv", "--first", "50", "--kv-tokens", "8000", "--agent", agent, "--json"]
+    capsys.readouterr()
+    assert main(["bench", *common, "--policies", "sarathi"]) == 0
+    policies = json.loads(capsys.readouterr().out)["policies"]
+    assert set(policies) == {agent, "sarathi"} and policies[agent]["num_finished"] == 50
+    schedule = tmp_path / "schedule.jsonl"
+    assert main(["simulate", *common, "--schedule-out", str(schedule)]) == 0
+    again = json.loads(capsys.readouterr().out)["policies"][agent]
+    assert again["latency_s"] == policies[agent]["latency_s"]
+    assert schedule.read_text().count("\n") == policies[agent]["num_iterations"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["--workload", "no-such-workload"], "no workload is called"),
+        (["--algo", "ppo", "--resume", "--steps", "1"], "nothing to resume"),
+        (["--algo", "bc", "--teacher", "nobody", "--steps", "1"], "unknown policy 'nobody'"),
+    ],
+)
+def test_errors(arguments: list[str], hint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main([*arguments, "--out", str(tmp_path), *SHORT]) == 2
+    error = capsys.readouterr().err.splitlines()
+    assert len(error) == 1 and hint in error[0]
