@@ -30,7 +30,7 @@ from baselines.predict import predictions
 from infermax_gym.evaluation import Cell, Contender, evaluate, render_comparison
 from infermax_gym.workload import WorkloadError
 
-RIVALS = ("sarathi", "vllm-v1", "vllm-v0", "srf", "shortest-prompt-first", "spf-headroom")
+RIVALS = ("sarathi", "vllm-v1", "vllm-v0", "srf", "shortest-prompt-first", "least-attained-service", "spf-headroom")
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
