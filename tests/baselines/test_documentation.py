@@ -1,0 +1,23 @@
+"""The page of all rows says what the table says."""
+
+from __future__ import annotations
+
+from baselines.policies import POLICIES
+from infermax_gym.engine import Policy
+from scripts import document_policies
+
+
+def test_the_page_is_up_to_date() -> None:
+    assert document_policies.main(["--check"]) == 0, "run python scripts/document_policies.py"
+
+
+def test_settings_name_what_differs() -> None:
+    assert document_policies.settings_of(Policy("plain")) == []
+    assert document_policies.settings_of(Policy("x", hybrid=False, watermark=0.25, max_running=3)) == [
+        "no hybrid",
+        "watermark 0.25",
+        "B 3",
+    ]
+    aging = document_policies.settings_of(POLICIES["spf-aging-headroom"])
+    assert "queue key 20 arrival_s + num_known_tokens" in aging
+    assert "victim key -1 num_processed_tokens" in aging
