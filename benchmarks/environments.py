@@ -1,0 +1,162 @@
+"""How fast the environments are: decisions per second, masks and observations included, on one core.
+
+    python benchmarks/environments.py
+
+Random legal actions from a compiled picker, whose own time is measured and taken off. Times are of the process, best of
+several rounds, since machines are shared. The last line trains MaskablePPO for a moment and reports which share of the
+time went into the environment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from infermax_gym.compile import compiled
+from infermax_gym.envs.env import InferMaxEnv
+from infermax_gym.envs.vector import InferMaxVectorEnv
+
+ROUNDS = 5
+
+
+@compiled
+def pick_legal(mask: Any, uniform: Any, out: Any) -> None:
+    """A random legal action per lane: mask (n, A) int8, uniform (n,) in [0, 1), out (n,) int64."""
+    for i in range(mask.shape[0]):
+        left = int(uniform[i] * mask[i].sum())
+        for j in range(mask.shape[1]):
+            if mask[i, j]:
+                if left == 0:
+                    out[i] = j
+                    break
+                left -= 1
+
+
+def best_of(work: Callable[[], None], rounds: int = ROUNDS) -> float:
+    """Least process seconds of several rounds of `work`, after one that does not count."""
+    work()
+    times = []
+    for _ in range(rounds):
+        began = time.process_time()
+        work()
+        times.append(time.process_time() - began)
+    return min(times)
+
+
+def vector_rate(lanes: int, decisions: int) -> tuple[float, float]:
+    """(decisions per second, seconds per decision that the picker took) with so many lanes."""
+    env = InferMaxVectorEnv(lanes, copy=False)
+    _, info = env.reset(seed=0)
+    mask = info["action_mask"]
+    rng = np.random.default_rng(0)
+    steps = max(decisions // lanes, 50)
+    uniform = rng.random((steps, lanes))
+    actions = np.zeros(lanes, np.int64)
+
+    def play() -> None:
+        for u in uniform:
+            pick_legal(mask, u, actions)
+            env.step(actions)
+
+    def pick() -> None:
+        for u in uniform:
+            pick_legal(mask, u, actions)
+
+    picking = best_of(pick)
+    return steps * lanes / (best_of(play) - picking), picking / (steps * lanes)
+
+
+def scalar_rate(decisions: int) -> float:
+    """Decisions per second of the scalar environment."""
+    env = InferMaxEnv()
+    observation, _ = env.reset(seed=0)
+    mask = observation["action_mask"][None]
+    uniform = np.random.default_rng(0).random((decisions, 1))
+    action = np.zeros(1, np.int64)
+
+    def play() -> None:
+        nonlocal mask
+        for u in uniform:
+            pick_legal(mask, u, action)
+            observation, _, terminated, truncated, _ = env.step(action[0])
+            if terminated or truncated:
+                observation, _ = env.reset()
+            mask = observation["action_mask"][None]
+
+    def pick() -> None:
+        for u in uniform:
+            pick_legal(mask, u, action)
+
+    picking = best_of(pick)
+    return decisions / (best_of(play) - picking)
+
+
+def cartpole_rate(lanes: int, steps: int = 1000) -> float:
+    """Steps per second of Gymnasium's native CartPole vector environment."""
+    env = gym.make_vec("CartPole-v1", num_envs=lanes, vectorization_mode="vector_entry_point")
+    env.reset(seed=0)
+    actions = np.zeros(lanes, np.int64)
+
+    def play() -> None:
+        for _ in range(steps):
+            env.step(actions)
+
+    return lanes * steps / best_of(play, 3)
+
+
+def environment_share(steps: int) -> float:
+    """Share of MaskablePPO's training time that is spent in the environment (16 lanes, 64 steps per rollout)."""
+    import torch
+    from sb3_contrib import MaskablePPO
+
+    from agents.vec_env import InferMaxVecEnv
+
+    torch.set_num_threads(1)
+    env = InferMaxVecEnv(16)
+    inside = 0.0
+    wait = env.step_wait
+
+    def timed() -> Any:
+        nonlocal inside
+        began = time.process_time()
+        result = wait()
+        inside += time.process_time() - began
+        return result
+
+    model = MaskablePPO("MlpPolicy", env, n_steps=64, batch_size=256, n_epochs=4, seed=0)
+    model.learn(1024)
+    env.step_wait = timed  # type: ignore[method-assign]
+    began = time.process_time()
+    model.learn(steps)
+    return inside / (time.process_time() - began)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--decisions", type=int, default=100_000, help="decisions of a round")
+    parser.add_argument("--train-steps", type=int, default=8192, help="steps of the training measured; 0 for none")
+    options = parser.parse_args()
+    table = Table(title="Environment speed, one core", title_justify="left")
+    for name in ("environment", "lanes", "decisions per s", "of CartPole's native vector form"):
+        table.add_column(name, justify="left" if name == "environment" else "right")
+    table.add_row("scalar", "1", f"{scalar_rate(options.decisions // 4):,.0f}", "")
+    for lanes in (1, 16, 256, 1024):
+        rate, _ = vector_rate(lanes, options.decisions)
+        table.add_row("vector", str(lanes), f"{rate:,.0f}", f"{rate / cartpole_rate(lanes):.0%}")
+    console = Console()
+    console.print(table)
+    if options.train_steps:
+        share = environment_share(options.train_steps)
+        console.print(f"environment's share of MaskablePPO training (16 lanes, 64 steps, MLP): {share:.1%}")
+
+
+if __name__ == "__main__":
+    main()
