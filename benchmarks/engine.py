@@ -154,7 +154,7 @@ def backlog(name: str, num_requests: int, repetitions: int) -> float:
 def backlogs(repetitions: int, say: Say) -> list[Figure]:
     """What an iteration costs with 100,000 requests waiting, against 1,000."""
     figures = []
-    for name in ("shortest-prompt-first", "hrrn", "spf-headroom", "sarathi"):
+    for name in ("shortest-prompt-first", "hrrn", "larry", "spf-headroom", "sarathi"):
         say(f"long queues, {name}")
         short_s, long_s = backlog(name, 1_000, repetitions), backlog(name, 100_000, repetitions)
         group = f"{name}, requests waiting"

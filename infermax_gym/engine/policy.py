@@ -242,7 +242,7 @@ def _check(policy: Policy) -> None:
         len(policy.victim_weights) == len(VICTIM_FEATURES),
         f"victim_weights needs {len(VICTIM_FEATURES)} numbers ({', '.join(VICTIM_FEATURES)})",
     )
-    for name in ("queue_weights", "victim_weights", "headroom_tokens", "delay_factor"):
+    for name in ("queue_weights", "victim_weights", "headroom_tokens", "delay_factor", "load_aging"):
         value = getattr(policy, name)
         finite = all(map(math.isfinite, value)) if isinstance(value, tuple) else math.isfinite(value)
         require(finite, f"{name} must be finite, got {value}")

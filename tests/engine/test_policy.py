@@ -36,6 +36,7 @@ from infermax_gym.engine.policy import (
         ({"peak_margin": 1.0}, r"peak_margin must be in \[0, 1\), got 1.0"),
         ({"headroom_tokens": math.nan}, "headroom_tokens must be finite, got nan"),
         ({"delay_factor": math.inf}, "delay_factor must be finite, got inf"),
+        ({"load_aging": math.nan}, "load_aging must be finite, got nan"),
         ({"queue_weights": (math.nan,) * 8}, "queue_weights must be finite"),
         ({"victim_weights": (math.inf,) * 8}, "victim_weights must be finite"),
         ({"max_running": 0}, "max_running must be at least 1"),

@@ -17,6 +17,12 @@ from tests.engine.strategies import examples
 
 LINEAR = Policy("short", queue_order=QueueOrder.LINEAR, queue_weights=queue_weights(num_prompt_tokens=1.0))
 HRRN = Policy("hrrn", queue_order=QueueOrder.RESPONSE_RATIO, queue_weights=queue_weights(num_prompt_tokens=1.0))
+LARRY = Policy(
+    "larry",
+    queue_order=QueueOrder.LOAD_ADAPTIVE,
+    queue_weights=queue_weights(num_prompt_tokens=1.0),
+    load_aging=0.5,
+)
 
 
 def engine_for(policy: Policy, prompts: list[int], arrival_s: np.ndarray) -> Engine:
@@ -26,16 +32,22 @@ def engine_for(policy: Policy, prompts: list[int], arrival_s: np.ndarray) -> Eng
     return engine
 
 
-def key(engine: Engine, r: int) -> float:
-    request = engine.requests[r]
-    return float(request["key"] + request["slope"] * engine.record["clock_s"][0])
+def key(engine: Engine, policy: Policy, r: int) -> float:
+    """The key of a waiting request, from its definition in `QueueOrder`."""
+    request, core = engine.requests[r], engine.record[0]
+    waited_s = float(core["clock_s"] - request["arrival_s"])
+    if policy is HRRN:
+        return -waited_s / float(request["prompt"])
+    if policy is LARRY:
+        return float(request["prompt"] - 0.5 * core["num_waiting"] * waited_s)
+    return float(request["prompt"]) if policy is LINEAR else float(r)
 
 
 @examples(200)
 @given(
     data=st.data(),
     prompts=st.lists(st.integers(1, 6), min_size=1, max_size=17),
-    policy=st.sampled_from([Policy("fifo"), LINEAR, HRRN]),
+    policy=st.sampled_from([Policy("fifo"), LINEAR, HRRN, LARRY]),
 )
 def test_like_a_plain_list(data: st.DataObject, prompts: list[int], policy: Policy) -> None:
     n = len(prompts)
@@ -51,10 +63,10 @@ def test_like_a_plain_list(data: st.DataObject, prompts: list[int], policy: Poli
             push(engine.now, r)
             waiting.add(r)
         engine.record["clock_s"] += data.draw(st.sampled_from([0.0, 0.125, 1.0, 64.0]))
-        keys = {r: key(engine, r) for r in sorted(waiting)}
+        keys = {r: key(engine, policy, r) for r in sorted(waiting)}
         best = head(engine.now)
-        if policy is HRRN and waiting:
-            assert keys[best] <= min(keys.values()) + 1e-9 * abs(keys[best])
+        if policy in (HRRN, LARRY) and waiting:
+            assert keys[best] <= min(keys.values()) + 1e-9 * (1.0 + abs(keys[best]))
         else:
             assert best == min(keys, key=lambda r: keys[r], default=-1)
         assert oldest(engine.now) == min(waiting, default=-1)
