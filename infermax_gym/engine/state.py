@@ -238,6 +238,10 @@ class Engine:
         for name in ARRAYS:
             record[f"{name}_address"] = arrays[name].ctypes.data
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Built anew, so that the record of a duplicate has the addresses of its own arrays.
+        return Engine, (self.record, self.arrays)
+
     @property
     def requests(self) -> Any:
         """(n,) REQUEST, a view."""

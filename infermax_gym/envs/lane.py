@@ -85,6 +85,10 @@ class Lane:
         self.record["touched_address"] = self.touched.ctypes.data
         self.record["touched_size"] = self.touched.size
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Built anew, so that the record of a duplicate has the addresses of its own arrays.
+        return _rebuild, (self.record, self.levels, self.slots, self.touched)
+
     @property
     def now(self) -> Any:
         """The record as compiled steps take it."""
@@ -92,10 +96,14 @@ class Lane:
 
     def copy(self) -> Lane:
         """An independent copy."""
-        copy = Lane(self.record.copy(), self.levels.copy(), self.touched.size)
-        copy.slots[:] = self.slots
-        copy.touched[:] = self.touched
-        return copy
+        return _rebuild(self.record.copy(), self.levels.copy(), self.slots, self.touched)
+
+
+def _rebuild(record: Any, levels: NDArray[np.int64], slots: NDArray[np.int64], touched: NDArray[np.int64]) -> Lane:
+    lane = Lane(record, levels, touched.size)
+    lane.slots[:] = slots
+    lane.touched[:] = touched
+    return lane
 
 
 @inlined

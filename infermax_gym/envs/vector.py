@@ -128,6 +128,12 @@ class InferMaxVectorEnv(VectorEnv[Any, Any, Any]):
         run.lane.record = self._lanes[i : i + 1]
         self.runs[i] = run
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # A duplicate's runs have records of their own: put them into its shared arrays.
+        self.__dict__.update(state)
+        for i, run in enumerate(self.runs):
+            self._install(i, run)
+
     def _settle(self, i: int) -> None:
         """Empty the lane's log until it has something to decide or is done; refresh its buffers."""
         b, engine, lane = self._buffers, self._engines[i], self._lanes[i]
