@@ -205,8 +205,9 @@ class InferMaxEnv(gym.Env[Any, np.int64]):
 
     def get_state(self) -> State:
         """A copy of everything: `set_state` on this or another environment of the same layout goes on from it."""
+        run = self.run.copy()
         assert self._streams is not None
-        return State(self.run.copy(), copy_streams(self._streams))
+        return State(run, copy_streams(self._streams))
 
     def set_state(self, state: State) -> Any:
         """Go on from a state; returns the observation there. The state can be used again."""

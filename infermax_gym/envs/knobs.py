@@ -233,8 +233,9 @@ class InferMaxKnobsEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
 
     def get_state(self) -> State:
         """A copy of everything; `set_state` goes on from it."""
+        run = self.run.copy()
         assert self._streams is not None
-        return State(self.run.copy(), copy_streams(self._streams))
+        return State(run, copy_streams(self._streams))
 
     def set_state(self, state: State) -> NDArray[np.float32]:
         """Go on from a state; returns the observation there."""
