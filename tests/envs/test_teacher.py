@@ -71,7 +71,9 @@ def test_the_workload_is_contended() -> None:
 def test_too_small_a_window_says_so() -> None:
     """A row that looks past the head of the queue needs to see more than the head."""
     row = POLICIES["best-fit"]
-    env = InferMaxEnv(workloads=(WORKLOAD,), num_requests=150, num_kv_tokens=(8_000, 8_000), num_waiting_slots=1, base=row)
+    env = InferMaxEnv(
+        workloads=(WORKLOAD,), num_requests=150, num_kv_tokens=(8_000, 8_000), num_waiting_slots=1, base=row
+    )
     teacher = RowTeacher(row, env.layout)
     env.reset(seed=0)
     with pytest.raises(LookupError, match="use more slots"):
