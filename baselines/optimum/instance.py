@@ -145,9 +145,7 @@ class Instance:
         capacity = engine.num_blocks * engine.block_size
         requests = tuple(
             Request(float(a), int(i), int(o))
-            for a, i, o in zip(
-                workload.arrival_s, workload.num_prompt_tokens, workload.num_output_tokens, strict=True
-            )
+            for a, i, o in zip(workload.arrival_s, workload.num_prompt_tokens, workload.num_output_tokens, strict=True)
             if i + o - 1 <= capacity and (engine.max_model_len is None or i + o <= engine.max_model_len)
         )
         if not requests:

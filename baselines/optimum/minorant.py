@@ -28,7 +28,12 @@ _MAX_MINORANTS = 9
 
 
 def is_lean(cost: CostModel) -> bool:
-    """Whether the cost is one linear form per term without negative coefficients."""
+    """Whether the cost is exactly linear in the features, without negative coefficients."""
+    return is_linear_in_prefills(cost) and not cost.floor_context
+
+
+def is_linear_in_prefills(cost: CostModel) -> bool:
+    """Whether the cost is one linear form per term without negative coefficients, decode contexts maybe rounded."""
     return all(len(term) == 1 for term in cost.terms) and bool((cost.theta >= 0.0).all())
 
 

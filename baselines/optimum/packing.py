@@ -34,7 +34,7 @@ class DualFeasible:
     parameter: int = 1
 
     def __call__(self, x: Ints) -> Ints:
-        """f of each size (0 <= x <= capacity)."""
+        """F of each size (0 <= x <= capacity)."""
         capacity, k = self.capacity, self.parameter
         if self.family == "threshold":  # below k nothing, above capacity - k a whole bin
             return np.where(x < k, 0, np.where(x > capacity - k, capacity, x))

@@ -12,7 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baselines.optimum.search.expand import (
-    BOUND, CLOCK, COST, Floats, Ints, decode_key, expand, num_unfinished,
+    BOUND,
+    CLOCK,
+    COST,
+    Floats,
+    Ints,
+    decode_key,
+    expand,
+    num_unfinished,
 )  # fmt: skip
 from baselines.optimum.search.layout import AFTER, LAST_EVENT, LATENCY, MASK_BITS, NUM_REQUESTS, TIMED
 from infermax_gym.compile import compiled
@@ -58,7 +65,7 @@ class Store(NamedTuple):
     dead: NDArray[np.uint8]
     slot: NDArray[np.int32]
     bucket: NDArray[np.int32]
-    count: Ints
+    count: Ints  # type: ignore[assignment]
     value: Floats
 
 
@@ -85,7 +92,9 @@ def fill_slots(ints: Ints, store: Any) -> None:
 
 
 @compiled
-def _dominates(ints: Ints, floats: Floats, n_left: int, clock_a: float, cost_a: float, clock_b: float, cost_b: float) -> Any:
+def _dominates(
+    ints: Ints, floats: Floats, n_left: int, clock_a: float, cost_a: float, clock_b: float, cost_b: float
+) -> Any:
     """Whether reaching a state at clock_a with cost_a is at least as good as with b's.
 
     Timed latency: whatever follows b can follow a no later, so a must be no later and its finished requests no
@@ -149,13 +158,13 @@ def _insert_label(
 
 
 @compiled
-def put_root(ints: Ints, floats: Floats, store: Any, bound: float) -> None:
+def put_root(ints: Ints, floats: Floats, store: Any, clock: float, cost: float, bound: float) -> None:
     """Start with the state in which nothing has happened."""
-    _insert_label(ints, floats, store, ints[NUM_REQUESTS], 0, 0.0, 0.0, bound, -1)
+    _insert_label(ints, floats, store, ints[NUM_REQUESTS], 0, clock, cost, bound, -1)
 
 
 @compiled
-def _insert_children(ints: Ints, floats: Floats, work: Ints, child: Ints, child_s: Floats, store: Any, found: int, label: int, final_key: int) -> None:  # fmt: skip # noqa: E501
+def _insert_children(ints: Ints, floats: Floats, work: Ints, child: Ints, child_s: Floats, store: Any, found: int, label: int, final_key: int) -> None:  # fmt: skip
     """Add the successors of a label; a finished one replaces the incumbent if it is better."""
     for c in range(found):
         if child[c, 0] == final_key:

@@ -32,6 +32,7 @@ class Options:
         budget: token budget of an iteration.
         late: look only at schedules whose passes happen as late as they can, see `expand`. Without loss if the
             cost is linear and no token budget binds.
+        timed: there are arrivals or limits on the time to first token.
     """
 
     objective: str
@@ -39,6 +40,7 @@ class Options:
     chunks: bool
     budget: int
     late: bool = False
+    timed: bool = False
 
 
 class Phase(IntEnum):
@@ -81,6 +83,7 @@ class Action:
     continues: int = 0
     pauses: int = 0
     parks: int = 0
+    partials: int = 0
     held: int = 0
     first: int = 0
     locks: int = 0
@@ -90,8 +93,8 @@ class Action:
         """The columns of the layout."""
         return [
             self.tokens, self.work, self.prefills, self.prefill_context, self.decode_context, self.decodes,
-            self.blocks, int(self.blocks > 0), self.restarts, self.continues, self.pauses, self.parks, self.held,
-            self.first, self.locks, to_code,
+            self.blocks, int(self.blocks > 0), self.restarts, self.continues, self.pauses, self.parks,
+            self.partials, self.held, self.first, self.locks, to_code,
         ]  # fmt: skip
 
 
@@ -136,7 +139,7 @@ class RequestModel:
             result += self._prefills(s)
         else:
             result[0].pauses = int(s.phase == Phase.RUNNING)
-            result[0].parks = int(self.options.late and s.phase == Phase.DECODING)
+            result[0].parks = int(self.options.late and not self.options.timed and s.phase == Phase.DECODING)
             result.append(self._decode(s))
         if s.resident > 0 and self.options.variant == "preemptive":
             dropped = Situation(s.generated, 0, Phase.WAITING)
@@ -177,6 +180,7 @@ class RequestModel:
                 prefill_context=s.resident,
                 blocks=self.blocks(s.resident + c),
                 continues=int(s.resident > 0),
+                partials=int(c < rest),
                 first=int(s.generated == 0 and c == rest),
             )
             result.append(action)
@@ -278,4 +282,4 @@ class RequestModel:
         return np.array([self.blocks(self.prompt + g) for g in range(self.output)], dtype=np.int64)
 
 
-assert layout.CODE_COLUMNS == 10 and layout.NUM_COLUMNS == 16
+assert layout.CODE_COLUMNS == 10 and layout.NUM_COLUMNS == 17

@@ -28,7 +28,7 @@ class Layers(NamedTuple):
     clock: Floats
     cost: Floats
     parent: NDArray[np.int32]
-    count: Ints
+    count: Ints  # type: ignore[assignment]
     value: Floats
 
 

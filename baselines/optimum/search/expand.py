@@ -13,11 +13,60 @@ from numpy.typing import NDArray
 
 from baselines.optimum.search.floor import state_bound
 from baselines.optimum.search.layout import (
-    ACTION, ACTION_START, AFTER, ARRIVAL, BACKWARD, BASE, BLOCKS, CHOSEN, CODE, CODE_COLUMNS, CODES, CONTINUES,
-    DECODE_CONTEXT, DECODES, FIRST, FLOOR_CONTEXT, HELD, LATENCY, LEAN, LOAD, LOAD_SUMS, LOCKS, MASK_BITS, MAX_SEQS,
-    MAX_TOKENS, MOST, NUM_BLOCKS, NUM_COLUMNS, NUM_LOADS, NUM_REQUESTS, OFFSET, PARKS, PAUSES, PER_BATCH,
-    PREFILL_CONTEXT, PREFILLS, RESTART_S, RESTARTS, SAME, SEATS, STRIDE, SUMMED, SUMS, TO_CODE, TOKENS, TTFT_LIMIT,
-    TWIN, UNBASE, UNFINISHED, WORK,
+    ACTION,
+    ACTION_START,
+    AFTER,
+    ARRIVAL,
+    BACKWARD,
+    BASE,
+    BEFORE_GAPS,
+    BLOCKS,
+    CHOSEN,
+    CHUNK_RULE,
+    CODE,
+    CODE_COLUMNS,
+    CODES,
+    CONTINUES,
+    DECODE_CONTEXT,
+    DECODES,
+    FIRST,
+    FLOOR_CONTEXT,
+    FULL_BATCHES,
+    HELD,
+    LATENCY,
+    LEAN,
+    LOAD,
+    LOAD_SUMS,
+    LOCKS,
+    MASK_BITS,
+    MAX_SEQS,
+    MAX_TOKENS,
+    MOST,
+    NUM_BLOCKS,
+    NUM_COLUMNS,
+    NUM_LOADS,
+    NUM_REQUESTS,
+    OFFSET,
+    PARKS,
+    PARTIALS,
+    PAUSES,
+    PER_BATCH,
+    PREFILL_CONTEXT,
+    PREFILLS,
+    RESTART_S,
+    RESTARTS,
+    SAME,
+    SEATS,
+    STRIDE,
+    SUMMED,
+    SUMS,
+    TO_CODE,
+    TOKENS,
+    TTFT_LIMIT,
+    TWIN,
+    UNBASE,
+    UNFINISHED,
+    WORK,
 )  # fmt: skip
 from infermax_gym.compile import compiled
 from infermax_gym.cost.kernel import batch_seconds
@@ -67,6 +116,22 @@ def encode_sorted(ints: Ints, work: Ints, at: int) -> Any:
 
 
 @compiled
+def untwin(ints: Ints, work: Ints, at: int) -> None:
+    """Lift the restrictions of twins: after a wait, nothing that happened before could happen later instead."""
+    for i in range(ints[NUM_REQUESTS]):
+        work[at + i] -= ints[ints[CODE] + (ints[ints[OFFSET] + i] + work[at + i]) * CODE_COLUMNS + TWIN]
+
+
+@compiled
+def _next_arrival(ints: Ints, floats: Floats, clock: float) -> Any:
+    """First arrival after `clock`, infinite if there is none."""
+    for i in range(ints[NUM_REQUESTS]):
+        if floats[ints[ARRIVAL] + i] > clock:
+            return floats[ints[ARRIVAL] + i]
+    return np.inf
+
+
+@compiled
 def num_unfinished(ints: Ints, work: Ints, at: int) -> Any:
     """Unfinished requests of the state at work[at:]."""
     left = 0
@@ -107,7 +172,8 @@ def _admissible(ints: Ints, floats: Floats, work: Ints, start: float, waited: bo
         return False
     if mode == NO_DECODE and not _pays(ints, floats, work, total):
         return False
-    return not (ints[LEAN] == 1 and work[total + CONTINUES] > 0 and work[total + TOKENS] < ints[MAX_TOKENS])
+    idle_budget = work[total + TOKENS] < ints[MAX_TOKENS]
+    return not (ints[CHUNK_RULE] == FULL_BATCHES and work[total + CONTINUES] > 0 and idle_budget)
 
 
 @compiled
@@ -132,6 +198,11 @@ def _emit(
         work[after + i] = ints[action + TO_CODE] + locked
         if ints[action + FIRST] == 1 and end - floats[ints[ARRIVAL] + i] > floats[ints[TTFT_LIMIT] + i]:
             return count
+    if ints[CHUNK_RULE] == BEFORE_GAPS and work[total + PARTIALS] > 0:
+        end = _next_arrival(ints, floats, end)
+        if end == np.inf:
+            return count
+        untwin(ints, work, after)
     new_cost = cost + (end - clock) * left if ints[LATENCY] == 1 else end
     loads_at = ints[LOAD_SUMS] + n * ints[NUM_LOADS]
     bound = state_bound(ints, floats, work, work_s, after, loads_at, end, new_cost, limit)
@@ -241,11 +312,13 @@ def expand(
 
     Without loss some successors are skipped. An iteration starts now or, after waiting, at the arrival of a
     request it serves. KV is given up only when keeping it would not fit (the latest moment is the best one).
-    Where the cost is lean: a decode is replaced by a restart only if that rids the batch of all decodes and
-    pays; later chunks of a prefill only join full batches (its earlier chunks could have waited). Where, besides,
-    no token budget binds, passes happen as late as they can (that only lowers the memory in between): a request
-    that has decoded since its prefill idles only in batches without decodes (it could have decoded later), and
-    one that has not idles only in batches without prefills (it could have been prefilled later).
+
+    Where the cost is linear (LEAN), a decode is replaced by a restart only if that rids the batch of all decodes
+    and pays. Where, besides, no token budget binds, passes happen as late as they can between two waits, which only
+    lowers the memory in between: a request that has decoded since its prefill idles only in batches without
+    decodes, one that has not idles only in batches without prefills (where no request has its own arrival or
+    limit), and a prefill is cut only right before a wait. Where a token budget binds and all arrive together,
+    later chunks of a prefill only join full batches.
 
     Args:
         ints, floats, work, work_s: see `layout.py`.
@@ -269,6 +342,7 @@ def expand(
             ints, floats, work, work_s, theta, term_end, child, child_s, clock, clock, cost, limit, left, mode, count
         )
         previous = clock
+        untwin(ints, work, ints[CODES])
         for i in range(ints[NUM_REQUESTS]):
             start = floats[ints[ARRIVAL] + i]
             if start > previous:
@@ -277,4 +351,5 @@ def expand(
                     mode, count,
                 )  # fmt: skip
                 previous = start
+        decode_key(ints, key, work, ints[CODES])
     return count

@@ -20,9 +20,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baselines.optimum.search.layout import (
-    ARRIVAL, BLOCK_SIZE, CHAIN, CHAIN_S, CODE, CODE_COLUMNS, CODE_S, DUE, FINISHES, FLOOR_S, LATENCY, LOAD, LOAD_CAP,
-    LOAD_WINDOW, LOW, MAX_SEQS, NUM_BLOCKS, NUM_LOADS, NUM_MINORANTS, NUM_REQUESTS, OFFSET, PER_BATCH, REFILL_S, RESIDENT, RISE, ROOM,
-    RUNS, TAIL, UNFINISHED,
+    ARRIVAL,
+    BLOCK_SIZE,
+    CHAIN,
+    CHAIN_S,
+    CODE,
+    CODE_COLUMNS,
+    CODE_S,
+    DUE,
+    FINISHES,
+    FLOOR_S,
+    LATENCY,
+    LOAD,
+    LOAD_CAP,
+    LOAD_WINDOW,
+    LOW,
+    MAX_SEQS,
+    NUM_BLOCKS,
+    NUM_LOADS,
+    NUM_MINORANTS,
+    NUM_REQUESTS,
+    OFFSET,
+    PER_BATCH,
+    REFILL_S,
+    RESIDENT,
+    RISE,
+    ROOM,
+    RUNS,
+    TAIL,
+    UNFINISHED,
 )  # fmt: skip
 from infermax_gym.compile import compiled
 

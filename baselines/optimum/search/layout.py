@@ -26,38 +26,39 @@ NUM_MINORANTS = 9
 BACKWARD = 10  # time runs backward
 MASK_BITS = 11  # low bits of a key: one per request, set where its code is a twin
 BLOCK_SIZE = 12
+CHUNK_RULE = 13  # which prefill chunks are looked at, see below
 
 # Header of `ints`: positions of blocks in `ints`.
-SAME = 13  # (n,) 1 where the request is identical to the one before it
-OFFSET = 14  # (n + 1,) number of each request's first code; its last code means finished
-STRIDE = 15  # (n,) weight of a request's base in the key of a state
-UNBASE = 16  # (codes,) first code of each base of a request, from its offset on
-ACTION_START = 17  # (codes + 1,) first action of a code
-ACTION = 18  # (actions, NUM_COLUMNS)
-CODE = 19  # (codes, CODE_COLUMNS)
-LOAD = 20  # (codes, num_loads) remaining load of a request under each packing bound
-LOAD_CAP = 21  # (num_loads,) what one batch can take of it
-LOAD_WINDOW = 22  # (num_loads,) batches outside of the window that the load is restricted to
+SAME = 14  # (n,) 1 where the request is identical to the one before it
+OFFSET = 15  # (n + 1,) number of each request's first code; its last code means finished
+STRIDE = 16  # (n,) weight of a request's base in the key of a state
+UNBASE = 17  # (codes,) first code of each base of a request, from its offset on
+ACTION_START = 18  # (codes + 1,) first action of a code
+ACTION = 19  # (actions, NUM_COLUMNS)
+CODE = 20  # (codes, CODE_COLUMNS)
+LOAD = 21  # (codes, num_loads) remaining load of a request under each packing bound
+LOAD_CAP = 22  # (num_loads,) what one batch can take of it
+LOAD_WINDOW = 23  # (num_loads,) batches outside of the window that the load is restricted to
 
 # Header of `ints`: positions of blocks in `floats`, all in seconds.
-ARRIVAL = 23  # (n,)
-TTFT_LIMIT = 24  # (n,)
-TAIL = 25  # (n + 1,) lower bound on the makespan of what arrives with request k or later
-RESTART_S = 26  # (actions,) what a restart costs more than the decode it replaces, without batch constants
-CODE_S = 27  # (codes, 2 + num_minorants)
-PER_BATCH = 28  # (num_minorants, 3) constants of a batch: any, with decodes, with prefills
-LAST_EVENT = 29  # (1,) clock after which states are comparable without it
+ARRIVAL = 24  # (n,)
+TTFT_LIMIT = 25  # (n,)
+TAIL = 26  # (n + 1,) lower bound on the makespan of what arrives with request k or later
+RESTART_S = 27  # (actions,) what a restart costs more than the decode it replaces, without batch constants
+CODE_S = 28  # (codes, 2 + num_minorants)
+PER_BATCH = 29  # (num_minorants, 3) constants of a batch: any, with decodes, with prefills
+LAST_EVENT = 30  # (1,) clock after which states are comparable without it
 
 # Header of `ints`: positions of blocks in `work`.
-CODES = 30  # (n,) the state being expanded
-CHOSEN = 31  # (n,) action picked for each request
-AFTER = 32  # (n,) codes after it
-SUMS = 33  # (n + 1, SUMMED) totals of the actions picked so far
-LOAD_SUMS = 34  # (n + 1, num_loads)
-MOST = 35  # (n + 1, 2) blocks and seats that the requests from i on can take at most
-ROOM = 36  # (4, n) of the bounds; in `work_s` (3, n) from 0
+CODES = 31  # (n,) the state being expanded
+CHOSEN = 32  # (n,) action picked for each request
+AFTER = 33  # (n,) codes after it
+SUMS = 34  # (n + 1, SUMMED) totals of the actions picked so far
+LOAD_SUMS = 35  # (n + 1, num_loads)
+MOST = 36  # (n + 1, 2) blocks and seats that the requests from i on can take at most
+ROOM = 37  # (4, n) of the bounds; in `work_s` (3, n) from 0
 
-HEADER = 37
+HEADER = 38
 
 # Columns of an action; the first SUMMED of them add up over a batch.
 TOKENS = 0
@@ -72,12 +73,13 @@ RESTARTS = 8  # gives up the KV of a decode and prefills anew in the same iterat
 CONTINUES = 9  # a prefill chunk behind resident ones
 PAUSES = 10  # has decoded since its prefill and idles
 PARKS = 11  # has not decoded since its prefill and idles
-SUMMED = 12
-HELD = 12  # blocks given up by a request that drops its KV and passes nothing, else 0
-FIRST = 13  # emits the first token
-LOCKS = 14  # backward: blocks of the pass that would come next; the request is locked if they fit as well
-TO_CODE = 15
-NUM_COLUMNS = 16
+PARTIALS = 12  # a prefill chunk that leaves tokens to be prefilled
+SUMMED = 13
+HELD = 13  # blocks given up by a request that drops its KV and passes nothing, else 0
+FIRST = 14  # emits the first token
+LOCKS = 15  # backward: blocks of the pass that would come next; the request is locked if they fit as well
+TO_CODE = 16
+NUM_COLUMNS = 17
 
 # Integer columns of a code.
 CHAIN = 0  # least number of iterations until the request is finished
@@ -96,3 +98,8 @@ CODE_COLUMNS = 10
 CHAIN_S = 0  # least seconds until it is finished, alone
 REFILL_S = 1  # least extra of preempting it later
 FLOOR_S = 2  # first of the columns: remaining token times under each minorant
+
+# Values of CHUNK_RULE.
+ALL_CHUNKS = 0
+FULL_BATCHES = 1  # later chunks only join batches that use up the token budget
+BEFORE_GAPS = 2  # after an unfinished prefill the engine waits for an arrival

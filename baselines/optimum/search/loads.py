@@ -81,7 +81,10 @@ def _rows(models: list[RequestModel], states: Ints) -> Iterator[tuple[_Row, Ints
         for tail in (k for k in _TAILS if k < longest):
             spans = [m.spans(head, tail) for m in models]
             first = np.concatenate([s[0] + at for s, at in zip(spans, starts, strict=False)])
-            windows[head + tail, head] = first, np.concatenate([s[1] + at for s, at in zip(spans, starts, strict=False)])
+            windows[head + tail, head] = (
+                first,
+                np.concatenate([s[1] + at for s, at in zip(spans, starts, strict=False)]),
+            )
     for function in family(instance.num_blocks, 120):
         total = np.concatenate([np.concatenate(([0], np.cumsum(function(m.sizes())))) for m in models])
         for (window, _), (first, last) in windows.items():

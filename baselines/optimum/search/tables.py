@@ -5,6 +5,7 @@ A code numbers the situations of a request (`automaton.py`), code 0 being its st
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baselines.optimum.instance import Instance, Request
-from baselines.optimum.minorant import is_lean, minorants
+from baselines.optimum.minorant import is_lean, is_linear_in_prefills, minorants
 from baselines.optimum.search import layout
 from baselines.optimum.search.automaton import Action, Options, RequestModel
 from baselines.optimum.search.floor import state_bound
@@ -51,7 +52,7 @@ class Problem:
     order: list[int]
 
     @property
-    def arrays(self) -> tuple[NDArray[Any], ...]:
+    def arrays(self) -> Any:
         """What `expand` takes first."""
         return self.ints, self.floats, self.work, self.work_s, self.theta, self.term_end, self.child, self.child_s
 
@@ -109,12 +110,12 @@ def build(
     action_start, action, restart_s = _actions(models)
     n = len(models)
     header = np.zeros(layout.HEADER, dtype=np.int64)
-    header[: layout.BLOCK_SIZE + 1] = [
+    header[: layout.CHUNK_RULE + 1] = [
         n, instance.num_blocks, options.budget, instance.max_num_seqs, options.objective == "latency",
         is_lean(instance.cost), not instance.is_offline or instance.has_ttft_limits, instance.cost.floor_context,
-        len(loads.cap), len(forms), backward, n if options.late else 0, instance.block_size,
+        len(loads.cap), len(forms), backward, n if options.late else 0, instance.block_size, _chunk_rule(instance, options),
     ]  # fmt: skip
-    same = [0] + [int(a == b) for a, b in zip(kinds, kinds[1:], strict=False)]
+    same = [0] + [int(a == b) for a, b in itertools.pairwise(kinds)]
     offset = np.cumsum([0] + [len(m.situations) + 1 for m in models])
     blocks = {
         layout.SAME: same, layout.OFFSET: offset, layout.STRIDE: stride, layout.UNBASE: unbase, layout.ACTION_START: action_start,
@@ -142,6 +143,15 @@ def build(
     )  # fmt: skip
     _set_tails(problem)
     return problem
+
+
+def _chunk_rule(instance: Instance, options: Options) -> int:
+    """Which prefill chunks can be left out without loss."""
+    if not options.chunks or not is_linear_in_prefills(instance.cost):
+        return layout.ALL_CHUNKS
+    if options.late:
+        return layout.BEFORE_GAPS
+    return layout.FULL_BATCHES if instance.is_offline else layout.ALL_CHUNKS
 
 
 def _pack(

@@ -1,0 +1,141 @@
+"""From a path of states to a plan: which actions led from each state to the next, and for which request."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from baselines.optimum.instance import Instance
+from baselines.optimum.plan import Pass, Plan, assemble
+from baselines.optimum.search import layout
+from baselines.optimum.search.automaton import Situation
+from baselines.optimum.search.expand import CLOCK, COST, decode_key, encode_sorted, expand
+from baselines.optimum.search.tables import Problem
+
+
+@dataclass(frozen=True)
+class Label:
+    """A state on a path: its key, when it is reached (s, nan if not known), and the objective so far (s)."""
+
+    key: int
+    clock: float
+    cost: float
+
+
+@dataclass(frozen=True)
+class _Move:
+    """One iteration: (request, situation before, tokens, whether it decodes, situation after) of each request."""
+
+    clock: float
+    parts: tuple[tuple[int, Situation | None, int, bool, Situation | None], ...]
+
+
+def plan_of(problem: Problem, instance: Instance, labels: Sequence[Label], limit: float) -> Plan:
+    """The plan along a path of labels, the last of which has everything finished.
+
+    Args:
+        problem: the tables the labels belong to.
+        instance: the instance.
+        labels: from the root on.
+        limit: bound below which successors were looked at, seconds.
+    """
+    moves = []
+    standing = list(problem.order)  # standing[k]: the request whose code is at position k
+    for here, there in itertools.pairwise(labels):
+        move, standing = _move(problem, here, there, standing, limit)
+        moves.append(move)
+    if problem.ints[layout.BACKWARD] == 1:
+        return assemble(instance, [_backward_pass(instance, m) for m in reversed(moves)])
+    return assemble(instance, [_forward_pass(instance, m) for m in moves])
+
+
+def _move(problem: Problem, here: Label, there: Label, standing: list[int], limit: float) -> tuple[_Move, list[int]]:
+    """The actions that lead from one label to the next."""
+    n = len(problem.models)
+    found = expand(*problem.arrays, here.key, here.clock, here.cost, np.inf)  # type: ignore[call-arg]
+    if found > problem.child.shape[0]:
+        found = expand(*problem.arrays, here.key, here.clock, here.cost, limit)  # type: ignore[call-arg]
+    child, child_s = problem.child[:found], problem.child_s[:found]
+    distance = np.abs(child_s[:, COST] - there.cost) + np.nan_to_num(np.abs(child_s[:, CLOCK] - there.clock))
+    chosen = child[int(np.where(child[:, 0] == there.key, distance, np.inf).argmin()), 1:].copy()
+    ints, work = problem.ints, problem.work
+    at = ints[layout.CODES]
+    decode_key(ints, here.key, work, at)
+    before = work[at : at + n].copy()
+    actions = ints[ints[layout.ACTION] + chosen[:, None] * layout.NUM_COLUMNS + np.arange(layout.NUM_COLUMNS)]
+    after = actions[:, layout.TO_CODE]
+    parts = tuple(
+        (
+            standing[k],
+            _situation(problem, k, before[k]),
+            int(actions[k, layout.TOKENS]),
+            bool(actions[k, layout.DECODES]),
+            _situation(problem, k, after[k]),
+        )
+        for k in range(n)
+    )
+    return _Move(here.clock, parts), _sorted_like(problem, there, after, standing)
+
+
+def _situation(problem: Problem, position: int, code: int) -> Situation | None:
+    situations = problem.models[position].situations
+    return situations[code] if code < len(situations) else None
+
+
+def _sorted_like(problem: Problem, there: Label, after: NDArray[np.int64], standing: list[int]) -> list[int]:
+    """Who stands where after the codes of identical requests have been sorted."""
+    n = len(standing)
+    same = problem.ints[problem.ints[layout.SAME] : problem.ints[layout.SAME] + n]
+    at = problem.ints[layout.AFTER]
+    decode_key(problem.ints, there.key, problem.work, at)
+    target = problem.work[at : at + n].copy()
+    assert encode_sorted(problem.ints, problem.work, at) == there.key
+    order = list(standing)
+    begin = 0
+    while begin < n:
+        end = begin + 1
+        while end < n and same[end] == 1:
+            end += 1
+        group = sorted(range(begin, end), key=lambda k: (_base(problem, k, int(after[k])), after[k]))
+        order[begin:end] = [standing[k] for k in group]
+        begin = end
+    bases = [_base(problem, k, target[k]) for k in range(n)]
+    position = {r: k for k, r in enumerate(standing)}
+    assert bases == [_base(problem, position[r], after[position[r]]) for r in order]
+    return order
+
+
+def _base(problem: Problem, position: int, code: int) -> int:
+    return int(problem.models[position].codes[code, layout.BASE])
+
+
+def _forward_pass(instance: Instance, move: _Move) -> Pass:
+    """An iteration found going forward."""
+    batch = tuple((r, tokens) for r, _, tokens, _, _ in move.parts if tokens > 0)
+    fresh = {
+        r
+        for r, before, tokens, decodes, after in move.parts
+        if tokens > 0 and not decodes and before is not None and _starts_anew(instance, r, before, tokens, after)
+    }
+    held = {r for r, _, tokens, _, after in move.parts if tokens == 0 and after is not None and after.resident > 0}
+    newest = max(instance.requests[r].arrival_s for r, _ in batch)
+    return Pass(max(move.clock, newest), batch, frozenset(fresh), frozenset(held))
+
+
+def _starts_anew(instance: Instance, r: int, before: Situation, tokens: int, after: Situation | None) -> bool:
+    """Whether a prefill of `tokens` begins without KV: then they are all that is resident after it."""
+    if after is None or after.generated > before.generated:
+        return tokens == instance.requests[r].num_prompt_tokens + before.generated
+    return tokens == after.resident
+
+
+def _backward_pass(instance: Instance, move: _Move) -> Pass:
+    """An iteration found going backward; `before` and `after` of its parts are swapped in time."""
+    batch = tuple((r, tokens) for r, _, tokens, _, _ in move.parts if tokens > 0)
+    fresh = {r for r, _, tokens, decodes, _ in move.parts if tokens > 0 and not decodes}
+    held = {r for r, later, tokens, _, _ in move.parts if tokens == 0 and later is not None and later.resident > 0}
+    return Pass(instance.requests[0].arrival_s, batch, frozenset(fresh), frozenset(held))
