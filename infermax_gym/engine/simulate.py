@@ -41,13 +41,16 @@ class Recorder:
         if len(self.gaps) >= _MANY and len(self.gaps[-_MANY]) < _LARGE:
             self.gaps[-_MANY:] = [np.concatenate(self.gaps[-_MANY:])]
             self.gap_counts[-_MANY:] = [np.concatenate(self.gap_counts[-_MANY:])]
-        members = arrays["members"][: int(core["num_members"][0])].tolist()
+        num_spans = int(core["num_spans"][0])
+        requests, tokens = arrays["members"][: int(core["num_members"][0])].T.tolist()
+        members = list(zip(requests, tokens, strict=True))
         victims = arrays["victims"][: int(core["num_victims"][0])].tolist()
         first_member = first_victim = 0
-        for i in range(int(core["num_spans"][0])):
-            start_s, end_s = arrays["spans"][i].tolist()
-            last_member, last_victim = arrays["ends"][i].tolist()
-            batch = tuple((r, c) for r, c in members[first_member:last_member])
+        ends = arrays["ends"][:num_spans].tolist()
+        for (start_s, end_s), (last_member, last_victim) in zip(
+            arrays["spans"][:num_spans].tolist(), ends, strict=True
+        ):
+            batch = tuple(members[first_member:last_member])
             self.schedule.append(Iteration(start_s, end_s, batch, tuple(victims[first_victim:last_victim])))
             first_member, first_victim = last_member, last_victim
         for name in ("num_gaps", "num_spans", "num_members", "num_victims"):
