@@ -1,0 +1,41 @@
+"""A row of the table as an agent: it plays actions, and its schedule is the kernel's own.
+
+python examples/heuristic_agent.py --policy spf-headroom
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+
+from baselines.policies import POLICIES
+from infermax_gym.engine import simulate
+from infermax_gym.envs.env import InferMaxEnv
+from infermax_gym.envs.teacher import RowTeacher
+
+
+def main() -> None:
+    """Play a row through the environment and through the kernel."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--policy", default="spf-headroom", choices=sorted(POLICIES))
+    parser.add_argument("--steps", type=int, default=100_000, help="decisions at most")
+    options = parser.parse_args()
+    row = POLICIES[options.policy]
+    env = InferMaxEnv(base=row, num_requests=80, num_waiting_slots=32, num_running_slots=64)
+    teacher = RowTeacher(row, env.layout)
+    _, info = env.reset(seed=0)
+    for _ in range(options.steps):
+        _, _, terminated, _, info = env.step(teacher.action(env))
+        if terminated:
+            break
+    else:
+        print(f"stopped after {options.steps} decisions at {info['clock_s']:.1f} s")
+        return
+    kernel = simulate(env.run.episode.workload, env.run.episode.engine, row)
+    same = np.array_equal(env.run.engine.requests["finish_s"], kernel.finish_s, equal_nan=True)
+    print(f"mean latency {info['metrics']['latency_s']['mean']:.3f} s; the kernel's schedule: {same}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""Random legal play: the smallest loop over `InferMax-v0`.
+
+python examples/random_agent.py --steps 2000
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import gymnasium as gym
+import numpy as np
+
+import infermax_gym  # noqa: F401 - registers the environments
+
+
+def main() -> None:
+    """Play and print what happened."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    env = gym.make("InferMax-v0", num_requests=50, max_decisions=options.steps)
+    rng = np.random.default_rng(options.seed)
+    observation, info = env.reset(seed=options.seed)
+    total, done = 0.0, False
+    while not done:
+        action = rng.choice(np.flatnonzero(observation["action_mask"]))
+        observation, reward, terminated, truncated, info = env.step(action)
+        total += float(reward)
+        done = terminated or truncated
+    metrics = info["metrics"]
+    print(f"{info['clock_s']:.1f} s simulated, {metrics['num_finished']} of {metrics['num_requests']} finished")
+    print(f"{metrics['num_preemptions']} preemptions, return {total:.1f} (minus request-seconds)")
+
+
+if __name__ == "__main__":
+    main()

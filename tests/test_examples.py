@@ -1,0 +1,35 @@
+"""Every example runs as it stands."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+BUDGETS = {
+    "random_agent": "300",
+    "heuristic_agent": "20000",
+    "maskable_ppo": "1024",
+    "sb3_ppo_flat": "256",
+    "rllib_config": "0",
+    "masked_ppo_loop": "1024",
+}
+
+
+def test_every_example_is_run() -> None:
+    assert {path.stem for path in (ROOT / "examples").glob("*.py")} == set(BUDGETS)
+
+
+@pytest.mark.parametrize("name", sorted(BUDGETS))
+def test_example(name: str) -> None:
+    command = [sys.executable, str(ROOT / "examples" / f"{name}.py"), "--steps", BUDGETS[name]]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    run = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT, env=environment, check=False)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip()
+    if name == "heuristic_agent":
+        assert "the kernel's schedule: True" in run.stdout
