@@ -191,9 +191,12 @@ def go_on(s: Any, v: Any) -> None:
         arrive(s)
         if s.num_finished + s.num_rejected == s.num_requests:
             v.status = TERMINATED
+            show(s, v)
             return
         if s.clock_s >= v.time_limit_s:
             v.status = TRUNCATED
+            order_running(s)
+            show(s, v)
             return
         if not has_room(s):
             v.status = PAUSED
