@@ -105,7 +105,13 @@ class EnvConfig:
         return tuple(round(share * budget) for share in self.level_shares)
 
     def cost_model(self, cost: str | CostModel) -> CostModel:
-        """The cost model of an entry of `costs`."""
+        """The cost model of an entry of `costs`.
+
+        Raises:
+            ValueError: no cost model is called that.
+        """
+        if isinstance(cost, str) and cost not in COSTS:
+            raise ValueError(f"environment: unknown cost model {cost!r}; known: {', '.join(COSTS)}")
         return COSTS[cost] if isinstance(cost, str) else cost
 
     def changed(self, **settings: Any) -> EnvConfig:
@@ -119,8 +125,8 @@ def _check(config: EnvConfig) -> None:
             raise ValueError(f"environment: {what}")
 
     require(len(config.workloads) > 0 and len(config.costs) > 0, "needs at least one workload and one cost model")
-    unknown = [c for c in config.costs if isinstance(c, str) and c not in COSTS]
-    require(not unknown, f"unknown cost model {unknown[:1]}; known: {', '.join(COSTS)}")
+    for cost in config.costs:
+        config.cost_model(cost)
     require(config.num_requests >= 1, f"num_requests must be at least 1, got {config.num_requests}")
     for name in ("num_waiting_slots", "num_running_slots"):
         slots = getattr(config, name)

@@ -80,6 +80,8 @@ def draw_episode(config: EnvConfig, streams: Streams, options: Mapping[str, Any]
     window_seed = int(rng.integers(2**63))
     backlog = int(pinned.get("backlog", backlog))
     count = int(pinned.get("num_requests", config.num_requests)) + backlog
+    if backlog < 0 or count <= backlog:
+        raise ValueError(f"an episode needs num_requests >= 1 and backlog >= 0, got {count - backlog} and {backlog}")
     workload = _window(pinned.get("workload", source), count, window_seed, pinned.get("start"))
     workload = _paced(workload, backlog, float(pinned.get("time_scale", time_scale)))
     workload = _with_slos(workload, config)
@@ -109,10 +111,10 @@ def _window(source: str | Workload, count: int, seed: int, start: int | None) ->
 
 def _paced(workload: Workload, backlog: int, time_scale: float) -> Workload:
     """Scale arrivals; the first `backlog` requests are there at 0 and the others follow from there."""
-    arrival_s = workload.arrival_s * time_scale
-    if backlog > 0:
-        arrival_s = np.maximum(arrival_s - arrival_s[backlog - 1], 0.0)
-    return replace(workload, arrival_s=arrival_s)
+    workload = workload.scaled(time_scale)
+    if backlog == 0:
+        return workload
+    return replace(workload, arrival_s=np.maximum(workload.arrival_s - workload.arrival_s[backlog - 1], 0.0))
 
 
 def _with_slos(workload: Workload, config: EnvConfig) -> Workload:
@@ -154,8 +156,12 @@ class Run:
 
     def copy(self) -> Run:
         """An independent copy."""
-        recorder = Recorder(list(self.recorder.gaps), list(self.recorder.gap_counts), list(self.recorder.schedule))
-        return Run(self.episode, self.engine.copy(), self.lane.copy(), recorder)
+        return Run(self.episode, self.engine.copy(), self.lane.copy(), copy_recorder(self.recorder))
+
+
+def copy_recorder(recorder: Recorder) -> Recorder:
+    """A recorder of the same contents, for whoever takes them out."""
+    return Recorder(list(recorder.gaps), list(recorder.gap_counts), list(recorder.schedule))
 
 
 def begin_run(config: EnvConfig, episode: Episode, *, record_schedule: bool = False) -> Run:
