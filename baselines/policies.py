@@ -130,7 +130,7 @@ VLLM_V1_PRIORITY = replace(
     victim_weights=victim_weights(priority=PRIORITY_WEIGHT_S, arrival_s=1.0),
     victim_pool=VictimPool.ALL,
     source="vLLM 0.13.0, v1/core/sched/scheduler.py, PRIORITY",
-    note="Urgent requests first, the least urgent evicted; with one class the same as vllm-v1.",
+    note="Urgent requests first, the least urgent evicted; one class with distinct arrivals is vllm-v1.",
 )
 
 # -- Sarathi-Serve -----------------------------------------------------------------------------------------------
@@ -277,7 +277,7 @@ MC_SF_ORACLE = Policy(
     estimate=LengthEstimate.PREDICTED,
     information=Information.ORACLE,
     source="MC-SF (2502.07115): shortest first, admitted if the future memory peak fits; chunked here",
-    note="Strong mean latency without preemption; needs lengths, starves long outputs.",
+    note="Strong mean latency, no preemption unless prompts are cut; needs lengths, starves long outputs.",
 )
 MC_FCFS_ORACLE = replace(
     MC_SF_ORACLE,
@@ -285,7 +285,7 @@ MC_FCFS_ORACLE = replace(
     queue_order=QueueOrder.FIFO,
     queue_weights=queue_weights(),
     source="memory-aware FCFS, the benchmark of 2502.07115",
-    note="FCFS that never overflows: fair and full, but the head blocks the line.",
+    note="FCFS that overflows only if prompts are cut: fair and full, but the head blocks the line.",
 )
 
 

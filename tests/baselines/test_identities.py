@@ -53,10 +53,18 @@ def test_rows_that_reserve_never_preempt_on_real_traffic(name: str) -> None:
 @examples(100)
 @given(workload=workloads(), config=configs())
 def test_looking_ahead_with_exact_lengths_never_preempts(workload: Workload, config: EngineConfig) -> None:
-    """With blocks of one token there is no rounding, and the future peak is exact for prefills that are not cut."""
-    config = replace(config, block_size=1)
+    """With blocks of one token, and no prompt cut: a later chunk delays a request, and with it the peak."""
+    config = replace(config, block_size=1, max_num_batched_tokens=4096)
     for name in ("mc-sf-oracle", "mc-fcfs-oracle"):
         assert run(POLICIES[name], workload, config).num_preemptions == 0, name
+
+
+def test_looking_ahead_may_fail_for_cut_prompts() -> None:
+    """The peak is that of all decoding in lock-step from now; request 1 begins late and overlaps with the end of 0."""
+    workload, config = Workload([0.0, 0.0], [2, 6], [20, 9]), EngineConfig(num_kv_tokens=26, block_size=1)
+    for budget, preempts in ((512, False), (2, True)):
+        result = run(POLICIES["mc-fcfs-oracle"], workload, replace(config, max_num_batched_tokens=budget))
+        assert (result.num_preemptions > 0) == preempts
 
 
 @examples(60)
@@ -91,7 +99,9 @@ def test_one_class_of_deadlines_is_first_come_first_served(workload: Workload, c
 @examples(60)
 @given(workload=workloads(), config=configs(), priority=st.integers(0, 3))
 def test_one_priority_is_first_come_first_served(workload: Workload, config: EngineConfig, priority: int) -> None:
-    same = replace(workload, priority=np.full(len(workload), priority))
+    """Unless requests arrive together: of those with the largest arrival, vLLM evicts the first, not the last."""
+    n = len(workload)
+    same = replace(workload, priority=np.full(n, priority), arrival_s=workload.arrival_s + 0.001 * np.arange(n))
     assert schedule(POLICIES["vllm-v1-priority"], same, config) == schedule(POLICIES["vllm-v1"], same, config)
 
 
