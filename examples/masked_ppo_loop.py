@@ -66,7 +66,13 @@ def main() -> None:
             sums += reward
             returns += sums[done].tolist()
             sums[done] = 0.0
-            numbers = [torch.from_numpy(x.astype(np.float32)) for x in (reward * SCALE, done, info["dt_s"])]
+            reward = reward * SCALE
+            cut = np.flatnonzero(truncated)
+            if cut.size:  # the observation returned is already of the next episode; a cut one was worth its last value
+                last = torch.from_numpy(np.stack(info["final_obs"][cut]))
+                with torch.no_grad():
+                    reward[cut] += np.exp(-info["dt_s"][cut] / TAU_S) * agent.critic(last).squeeze(-1).numpy()
+            numbers = [torch.from_numpy(x.astype(np.float32)) for x in (reward, done, info["dt_s"])]
             steps.append((observation, mask, action, log_p, value, *numbers))
             observation, mask = torch.from_numpy(raw), torch.from_numpy(info["action_mask"] != 0)
         obs, masks, actions, old, values, rewards, dones, dt_s = (torch.stack(x) for x in zip(*steps, strict=True))
