@@ -10,11 +10,15 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from infermax_gym.envs.config import EnvConfig
 from infermax_gym.envs.env import InferMaxEnv
 from infermax_gym.envs.vector import InferMaxVectorEnv
 from infermax_gym.testing import play_random, random_legal
 from tests.envs.playing import same_observation, small_workload
+from tests.envs.strategies import hostile_configs
 
 NUM_LANES = 3
 SEED = 11
@@ -51,10 +55,9 @@ def lane(batch: Any, i: int) -> Any:
 @pytest.mark.parametrize("name", VARIANTS)
 def test_lanes_are_scalar_environments(name: str) -> None:
     """Same seeds, same actions: the same bits, over several episodes of each lane."""
-    settings = settings_of(**VARIANTS[name])
-    vector = InferMaxVectorEnv(NUM_LANES, **settings)
-    settings.pop("copy", None)
-    scalars = [InferMaxEnv(**settings) for _ in range(NUM_LANES)]
+    vector = InferMaxVectorEnv(NUM_LANES, **settings_of(**VARIANTS[name]))
+    of_a_lane = {key: value for key, value in VARIANTS[name].items() if key != "copy"}
+    scalars = [InferMaxEnv(**settings_of(**of_a_lane)) for _ in range(NUM_LANES)]
     batch, info = vector.reset(seed=SEED)
     for i, env in enumerate(scalars):
         observation, one = env.reset(seed=SEED + i)
@@ -84,11 +87,41 @@ def test_lanes_are_scalar_environments(name: str) -> None:
     assert (ends >= 2).all()
 
 
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(config=hostile_configs(), seed=st.integers(0, 1000))
+def test_lanes_on_hostile_configurations(config: EnvConfig, seed: int) -> None:
+    """The same bits where memory, windows and budgets are tiny, over the first steps of a few episodes."""
+    config = config.changed(max_decisions=25)
+    vector, scalars = InferMaxVectorEnv(2, config, flat=True), [InferMaxEnv(config, flat=True) for _ in range(2)]
+    batch, _ = vector.reset(seed=seed)
+    for i, env in enumerate(scalars):
+        np.testing.assert_array_equal(batch[i], env.reset(seed=seed + i)[0])
+    rng = np.random.default_rng(seed)
+    for _ in range(60):
+        actions = rng.integers(-1, vector.layout.num_actions, 2)
+        batch, rewards, *ends, info = vector.step(actions)
+        for i, env in enumerate(scalars):
+            observation, reward, *ended, one = env.step(actions[i])
+            assert [rewards[i], ends[0][i], ends[1][i]] == [reward, *ended]
+            if any(ended):
+                np.testing.assert_array_equal(info["final_obs"][i], observation)
+                assert info["final_info"]["metrics"][i] == one["metrics"]
+                observation, _ = env.reset()
+            np.testing.assert_array_equal(batch[i], observation)
+
+
+def test_wrappers_of_gymnasium() -> None:
+    env = gym.wrappers.vector.RecordEpisodeStatistics(InferMaxVectorEnv(2, max_decisions=5, **settings_of()))
+    env.reset(seed=0)
+    for _ in range(5):
+        *_, truncated, info = env.step(env.unwrapped.action_masks().argmax(1))  # type: ignore[attr-defined]
+    assert truncated.all() and info["episode"]["l"].tolist() == [5, 5]
+
+
 def test_same_as_gymnasiums_own() -> None:
     """SyncVectorEnv over scalar environments in the same autoreset mode gives the same."""
-    settings = settings_of()
-    ours = InferMaxVectorEnv(NUM_LANES, **settings)
-    make = lambda: InferMaxEnv(**settings)  # noqa: E731
+    ours = InferMaxVectorEnv(NUM_LANES, **settings_of())
+    make = lambda: InferMaxEnv(**settings_of())  # noqa: E731
     theirs = SyncVectorEnv([make] * NUM_LANES, autoreset_mode=AutoresetMode.SAME_STEP)
     a, _ = ours.reset(seed=SEED)
     b, _ = theirs.reset(seed=SEED)
