@@ -17,15 +17,22 @@ import numba
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-# Parts of this package that hold compiled functions, or the constants and records that they are compiled from.
-_COMPILED_PARTS = ("compile.py", "cost", "engine", "envs")
+# Parts of this package that hold compiled functions, or the constants and records that they are compiled from; each
+# stands on those before it, and on none behind it.
+_COMPILED_PARTS = ("compile.py", "cost", "engine", "cluster", "envs")
 
 
 @cache
-def _source_stamp(root: Path) -> tuple[float, int]:
-    """Newest modification time and total size of the sources below `root` and of this package's compiled parts."""
+def _source_stamp(root: Path, last_part: str) -> tuple[float, int]:
+    """Newest modification time and total size of the sources that a compiled function may stand on.
+
+    Args:
+        root: folder of the top-level package that the function belongs to.
+        last_part: the compiled part of this package that it belongs to; the last one if it is another's.
+    """
     here = Path(__file__).parent
-    roots = [here / part for part in _COMPILED_PARTS] + ([] if root == here else [root])
+    parts = _COMPILED_PARTS[: _COMPILED_PARTS.index(last_part) + 1]
+    roots = [here / part for part in parts] + ([] if root == here else [root])
     sources = [path for r in roots for path in ([r] if r.suffix else r.rglob("*.py"))]
     stats = [path.stat() for path in sources]
     return max(stat.st_mtime for stat in stats), sum(stat.st_size for stat in stats)
@@ -36,6 +43,12 @@ def _package_root(function: Callable[..., Any]) -> Path:
     depth = function.__module__.count(".")
     file = Path(function.__code__.co_filename)
     return file.parents[depth - 1] if depth > 0 else file
+
+
+def _part(function: Callable[..., Any]) -> str:
+    """The compiled part of this package that a function belongs to, the last one if it belongs to none."""
+    names = function.__module__.split(".")
+    return names[1] if len(names) > 2 and names[1] in _COMPILED_PARTS else _COMPILED_PARTS[-1]
 
 
 def inlined(function: F) -> F:
@@ -60,5 +73,5 @@ def _compile(function: F, *, forceinline: bool) -> F:
     dispatcher = numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=forceinline)(function)
     cache_file = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
     if cache_file is not None and hasattr(cache_file, "_source_stamp"):
-        cache_file._source_stamp = _source_stamp(_package_root(function))
+        cache_file._source_stamp = _source_stamp(_package_root(function), _part(function))
     return cast(F, dispatcher)

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-StreamName = Literal["workload", "predictor", "policy", "exploration"]
+StreamName = Literal["workload", "predictor", "policy", "exploration", "router"]
 
 STREAM_NAMES: tuple[StreamName, ...] = get_args(StreamName)
 """Every stream. Append only: a stream's position is its spawn key, which results depend on."""

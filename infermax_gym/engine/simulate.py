@@ -155,7 +155,7 @@ def _run_python(engine: Engine, recorder: Recorder, policy: Scheduler, workload:
             )
 
 
-def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
+def joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
     """All parts one after another. The list is emptied on the way, so that memory does not hold them twice."""
     whole = np.empty(sum(map(len, parts)), parts[0].dtype)
     end = len(whole)
@@ -182,8 +182,8 @@ def result_of(engine: Engine, workload: Workload, recorder: Recorder, with_sched
         num_recomputed_tokens_of=req["recomputed"].copy(),
         num_generated_tokens=req["generated"].copy(),
         status=statuses(req),
-        gap_s=_joined(recorder.gaps),
-        gap_counts=_joined(recorder.gap_counts),
+        gap_s=joined(recorder.gaps),
+        gap_counts=joined(recorder.gap_counts),
         makespan_s=makespan_s,
         busy_s=float(core["busy_s"]),
         num_iterations=int(core["num_iterations"]),

@@ -269,6 +269,7 @@ def allocate(
     predicted: NDArray[Any] | None = None,
     *,
     record_schedule: bool = False,
+    num_slots: int | None = None,
 ) -> Engine:
     """A fresh engine before the first arrival.
 
@@ -278,13 +279,15 @@ def allocate(
         policy: the scheduler.
         predicted: (n,) predicted output tokens for policies that use predictions, else None.
         record_schedule: whether every iteration is written down (its decodes are then served one by one).
+        num_slots: None: all requests are in place. Else the engine has room for so many, and holds none of them yet:
+            the workload only says what its effective values are, and a router sends some of it here.
 
     Raises:
         ValueError: `predicted` has another length or holds a number that is not finite and at least 1.
     """
     n = len(workload)
     core = _core(workload, config, policy)
-    leaves = power_of_two_at_least(max(n, 1))
+    leaves = power_of_two_at_least(max(n if num_slots is None else num_slots, 1))
     kinetic = policy.queue_order in (QueueOrder.RESPONSE_RATIO, QueueOrder.LOAD_ADAPTIVE)
     seats = int(min(core["num_seats"][0], max(n, 1), config.num_blocks))
     theta, term_end = config.cost.theta, config.cost.term_end
@@ -293,9 +296,11 @@ def allocate(
     core["num_leaves"] = leaves
     core["kinetic"] = kinetic
     core["num_forms"], core["num_terms"] = len(theta), len(term_end)
+    if num_slots is not None:
+        core["num_requests"] = 0
     core["preempted_size"] = 4 * seats + 8
     arrays = {
-        "req": _requests(workload, predicted),
+        "req": fresh_requests(workload, predicted) if num_slots is None else np.zeros(num_slots, REQUEST),
         "tree": np.full(2 * leaves, -1, np.int32),
         "valid": np.empty((2, 2 * leaves if kinetic else 1)),
         "run": np.zeros(seats + 1, np.int64),
@@ -333,14 +338,17 @@ def _log(core: Any, seats: int, record_schedule: bool) -> dict[str, NDArray[Any]
     }
 
 
-def _requests(workload: Workload, predicted: NDArray[Any] | None) -> Any:
-    req = np.zeros(len(workload), REQUEST)
-    req["prompt"] = workload.num_prompt_tokens
-    req["output"] = workload.num_output_tokens
-    req["arrival_s"] = workload.arrival_s
-    req["priority"] = workload.priority
-    req["slo_ttft_s"] = np.where(np.isfinite(workload.ttft_slo_s), workload.ttft_slo_s, 0.0)
-    req["slo_tpot_s"] = np.where(np.isfinite(workload.tpot_slo_s), workload.tpot_slo_s, 0.0)
+def fresh_requests(
+    workload: Workload, predicted: NDArray[Any] | None = None, rows: slice = slice(None)
+) -> NDArray[Any]:
+    """(n,) REQUEST: the requests `rows` of a workload, before they arrive; arguments as in `allocate`."""
+    req = np.zeros(len(workload.arrival_s[rows]), REQUEST)
+    req["prompt"] = workload.num_prompt_tokens[rows]
+    req["output"] = workload.num_output_tokens[rows]
+    req["arrival_s"] = workload.arrival_s[rows]
+    req["priority"] = workload.priority[rows]
+    req["slo_ttft_s"] = np.where(np.isfinite(workload.ttft_slo_s[rows]), workload.ttft_slo_s[rows], 0.0)
+    req["slo_tpot_s"] = np.where(np.isfinite(workload.tpot_slo_s[rows]), workload.tpot_slo_s[rows], 0.0)
     req["batch_slot"] = -1
     req["in_prefill"] = 1
     for name in ("last_token_s", "first_scheduled_s", "first_token_s", "finish_s"):
@@ -351,7 +359,7 @@ def _requests(workload: Workload, predicted: NDArray[Any] | None) -> Any:
             raise ValueError(f"predicted has shape {values.shape}, expected ({len(workload)},)")
         if not np.all(np.isfinite(values) & (values >= 1.0)):
             raise ValueError("predicted output tokens must be finite and at least 1")
-        req["prediction"] = values
+        req["prediction"] = values[rows]
     return req
 
 

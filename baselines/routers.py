@@ -1,0 +1,101 @@
+"""The table of routers: every load balancer as a row, with its source.
+
+What a row sees, and how ties are broken, says `infermax_gym.cluster.router`; docs/cluster.md compares the rows.
+None of them knows output lengths.
+"""
+
+from __future__ import annotations
+
+from infermax_gym.cluster import Router, Score, signal_weights
+
+_OUTSTANDING = signal_weights(num_waiting=1.0, num_running=1.0)
+
+RANDOM = Router(
+    name="random",
+    num_choices=1,
+    source="Vidur (random global scheduler)",
+    note="Needs no signal; queues differ by chance.",
+)
+ROUND_ROBIN = Router(
+    name="round-robin",
+    source="Vidur, Llumnix (round robin); here: no signals, so ties alone decide, and ties go round",
+    note="Needs no signal; blind to sizes.",
+)
+LEAST_OUTSTANDING = Router(
+    name="least-outstanding",
+    weights=_OUTSTANDING,
+    source="textbook join-the-shortest-queue: waiting and running requests",
+    note="Hard to beat where requests are alike; blind to sizes.",
+)
+LEAST_PENDING = Router(
+    name="least-pending",
+    weights=signal_weights(num_waiting=1.0),
+    source="Vidur's LOR, which counts queued requests only",
+    note="Without queues it is round robin, whatever runs.",
+)
+POWER_OF_TWO = Router(
+    name="power-of-two",
+    weights=_OUTSTANDING,
+    num_choices=2,
+    source="two random choices (Mitzenmacher 2001); SGLang's gateway; load: waiting and running requests",
+    note="Asks two replicas only; herds least on old signals.",
+)
+QUEUED_TOKENS = Router(
+    name="queued-tokens",
+    weights=signal_weights(prefill_tokens=1.0),
+    source="join the shortest queue in tokens still to be prefilled (Llumnix: miss waiting tokens)",
+    note="Best for TTFT while memory is no limit; blind to decodes.",
+)
+KV_SHARE = Router(
+    name="kv-share",
+    score=Score.KV_SHARE,
+    source="Llumnix kv_blocks_ratio: (used + waiting demand) / capacity; demand in tokens, not rounded to blocks",
+    note="Right where memory is the limit; slow to see short prompts pile up.",
+)
+LLUMNIX = Router(
+    name="llumnix",
+    score=Score.FREENESS,
+    source="Llumnix (2406.03243) dispatch by freeness: (free KV - waiting demand) / requests there, the most wins; "
+    "demand in tokens, of all that wait; without migration",
+    note="Remaining steps of the batch there; counts memory and batch alike.",
+)
+VLLM_DP = Router(
+    name="vllm-dp",
+    weights=signal_weights(num_waiting=4.0, num_running=1.0),
+    source="vLLM data parallel: 4 x waiting + running (its statistics are 0.1 s old: staleness_s=0.1)",
+    note="A queue repels four times as much as a batch.",
+)
+LMETRIC = Router(
+    name="lmetric",
+    score=Score.PREFILL_BY_BATCH,
+    source="LMetric (2603.15202): new prefill tokens x batch size. Our reading: tokens queued there and the request's, "
+    "times waiting and running requests; no cached prefixes are taken off",
+    note="A product needs no weights; an idle replica always wins.",
+)
+SAL = Router(
+    name="sal",
+    score=Score.START_DELAY,
+    source="after SAL of 'Is the GPU Half-Empty or Half-Full?' (2410.17840). Sourced: it is token-aware and "
+    "a drop-in. Its formula is not public; our reading is the estimated delay until the request can start, "
+    "max(tokens to prefill / prefill rate, max(0, prompt - free KV) / KV release rate), the least wins. Rates: "
+    "an iteration of one prefill at the full token budget; tokens of finished requests per busy second, before "
+    "the first the prefill rate",
+    note="Watches compute and memory; equals queued-tokens while memory is free.",
+)
+
+_ROWS = (
+    RANDOM,
+    ROUND_ROBIN,
+    LEAST_OUTSTANDING,
+    LEAST_PENDING,
+    POWER_OF_TWO,
+    QUEUED_TOKENS,
+    KV_SHARE,
+    LLUMNIX,
+    VLLM_DP,
+    LMETRIC,
+    SAL,
+)
+
+ROUTERS: dict[str, Router] = {row.name: row for row in _ROWS}
+"""Every row by name."""

@@ -1,0 +1,36 @@
+"""Several engines behind a router.
+
+Reading order: `fleet` (the replicas, how fresh the signals are), `router` (a router as data, what it sees), `simulate`
+(the entry point), `result`, then `state` and `kernel/` (the compiled steps). docs/cluster.md states the semantics.
+The table of routers is `baselines.routers`.
+"""
+
+from infermax_gym.cluster.fleet import Fleet, Replica
+from infermax_gym.cluster.result import FleetResult, summarize_fleet
+from infermax_gym.cluster.router import (
+    CONSTANTS,
+    SIGNALS,
+    Arrival,
+    PythonRouter,
+    Router,
+    Score,
+    signal_weights,
+)
+from infermax_gym.cluster.simulate import FleetRun, RouterError, simulate_fleet
+
+__all__ = [
+    "CONSTANTS",
+    "SIGNALS",
+    "Arrival",
+    "Fleet",
+    "FleetResult",
+    "FleetRun",
+    "PythonRouter",
+    "Replica",
+    "Router",
+    "RouterError",
+    "Score",
+    "signal_weights",
+    "simulate_fleet",
+    "summarize_fleet",
+]

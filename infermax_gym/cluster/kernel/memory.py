@@ -1,0 +1,94 @@
+"""The arrays of a fleet, reached through its record, as the engine's are through its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import carray
+
+from infermax_gym.cluster.router import CONSTANTS, SIGNALS
+from infermax_gym.compile import inlined
+from infermax_gym.engine.kernel.memory import pointer
+from infermax_gym.engine.state import CORE, REQUEST
+
+NUM_SIGNALS = len(SIGNALS)
+NUM_CONSTANTS = len(CONSTANTS)
+
+
+@inlined
+def cores_of(f: Any) -> Any:
+    """(num_replicas,) CORE."""
+    return carray(pointer(f.cores_address), (f.num_replicas,), CORE)
+
+
+@inlined
+def slots_of(f: Any) -> Any:
+    """(num_replicas,) int64, requests that an engine has room for."""
+    return carray(pointer(f.num_slots_address), (f.num_replicas,), np.int64)
+
+
+@inlined
+def signals_of(f: Any) -> Any:
+    """(NUM_SIGNALS, num_replicas) float64, as of the replicas' own last boundaries."""
+    return carray(pointer(f.signals_address), (NUM_SIGNALS, f.num_replicas), np.float64)
+
+
+@inlined
+def seen_by(f: Any) -> Any:
+    """(NUM_SIGNALS, num_replicas) float64, what the router sees."""
+    return carray(pointer(f.seen_address), (NUM_SIGNALS, f.num_replicas), np.float64)
+
+
+@inlined
+def constants_of(f: Any) -> Any:
+    """(NUM_CONSTANTS, num_replicas) float64."""
+    return carray(pointer(f.constants_address), (NUM_CONSTANTS, f.num_replicas), np.float64)
+
+
+@inlined
+def released_of(f: Any) -> Any:
+    """(num_replicas,) float64, tokens of finished requests."""
+    return carray(pointer(f.released_address), (f.num_replicas,), np.float64)
+
+
+@inlined
+def num_released_of(f: Any) -> Any:
+    """(num_replicas,) int64, how many finished requests `released_of` counts."""
+    return carray(pointer(f.num_released_address), (f.num_replicas,), np.int64)
+
+
+@inlined
+def events_of(f: Any) -> Any:
+    """(2 * num_leaves,) float64, tournament over the next boundaries in seconds."""
+    return carray(pointer(f.events_address), (2 * f.num_leaves,), np.float64)
+
+
+@inlined
+def kind_of(f: Any) -> Any:
+    """(num_replicas,) int64, row of `predictions_of`."""
+    return carray(pointer(f.kind_of_address), (f.num_replicas,), np.int64)
+
+
+@inlined
+def predictions_of(f: Any) -> Any:
+    """(num_kinds, num_requests) float64; only where `has_predictions`."""
+    return carray(pointer(f.predictions_address), (f.num_kinds, f.num_requests), np.float64)
+
+
+@inlined
+def replica_of(f: Any) -> Any:
+    """(num_requests,) int32, where each request went."""
+    return carray(pointer(f.replica_of_address), (f.num_requests,), np.int32)
+
+
+@inlined
+def arrivals_of(f: Any) -> Any:
+    """(arrivals_size,) REQUEST, the requests from `first_arrival` on."""
+    return carray(pointer(f.arrivals_address), (f.arrivals_size,), REQUEST)
+
+
+@inlined
+def draws_of(f: Any) -> Any:
+    """(arrivals_size, num_choices) float64 in [0, 1)."""
+    return carray(pointer(f.draws_address), (f.arrivals_size, f.num_choices), np.float64)

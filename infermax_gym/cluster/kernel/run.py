@@ -1,0 +1,119 @@
+"""The loop over arrivals: look, choose, place; and what is left to do when all have arrived."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from infermax_gym.cluster.kernel.choose import choose, is_candidate
+from infermax_gym.cluster.kernel.events import look, next_boundary, run_with_log, set_boundary
+from infermax_gym.cluster.kernel.memory import (
+    arrivals_of,
+    cores_of,
+    kind_of,
+    predictions_of,
+    replica_of,
+    slots_of,
+)
+from infermax_gym.cluster.kernel.signals import count_routed
+from infermax_gym.compile import compiled, inlined
+from infermax_gym.engine.kernel.memory import requests
+from infermax_gym.engine.kernel.run import DONE, LOG_FULL
+from infermax_gym.engine.policy import NO_LIMIT
+
+# Why the loop over arrivals stopped, besides DONE and LOG_FULL.
+NO_SLOT = 4  # replica `chosen` has no room for the request; make some and call again
+
+
+@inlined
+def place(f: Any, i: int, row: int, has_predictions: bool) -> None:
+    """Send the next request, which stands in `row` of the arrivals, to replica i, which has room for it."""
+    s = cores_of(f)[i]
+    r = f.next_request
+    slot = s.num_requests
+    requests_here = slot + 1
+    s.num_requests = requests_here
+    req = requests(s)
+    req[slot] = arrivals_of(f)[row]
+    if has_predictions:
+        req[slot].prediction = predictions_of(f)[kind_of(f)[i], r]
+    replica_of(f)[r] = i
+    if math.isinf(next_boundary(f, i)):
+        set_boundary(f, i, max(s.clock_s, req[slot].arrival_s))
+    count_routed(f, i, req[slot].prompt)
+    f.last_chosen = i
+    f.chosen = -1
+    f.next_request += 1
+
+
+@compiled
+def route(f: Any, has_predictions: bool) -> Any:
+    """Route the arrivals that are laid out: DONE, LOG_FULL (empty it and call again) or NO_SLOT."""
+    arrivals = arrivals_of(f)
+    slots = slots_of(f)
+    cores = cores_of(f)
+    while f.next_request < f.first_arrival + f.arrivals_size:
+        row = f.next_request - f.first_arrival
+        q = arrivals[row]
+        if f.needs_signals and not look(f, q.arrival_s):
+            return LOG_FULL
+        i = choose(f, q, row)
+        if i < 0:
+            reject(f)
+            continue
+        if cores[i].num_requests == slots[i]:
+            f.chosen = i
+            return NO_SLOT
+        place(f, i, row, has_predictions)
+    return DONE
+
+
+@inlined
+def reject(f: Any) -> None:
+    """The next request fits no replica."""
+    replica_of(f)[f.next_request] = -1
+    f.num_rejected += 1
+    f.next_request += 1
+
+
+@compiled
+def show(f: Any, candidates: Any) -> Any:
+    """For a router outside: what it sees at the next arrival, the first row of those laid out.
+
+    Args:
+        f: the fleet's record.
+        candidates: (num_replicas,) bool, out: who can hold the request.
+
+    Returns:
+        DONE, or LOG_FULL (empty it and call again).
+    """
+    q = arrivals_of(f)[f.next_request - f.first_arrival]
+    if not look(f, q.arrival_s):
+        return LOG_FULL
+    for i in range(f.num_replicas):
+        candidates[i] = is_candidate(f, i, q)
+    return DONE
+
+
+@compiled
+def send(f: Any, i: int, has_predictions: bool) -> Any:
+    """For a router outside: send the next request to replica i (-1 rejects it); DONE or NO_SLOT."""
+    if i < 0:
+        reject(f)
+    elif cores_of(f)[i].num_requests == slots_of(f)[i]:
+        f.chosen = i
+        return NO_SLOT
+    else:
+        place(f, i, f.next_request - f.first_arrival, has_predictions)
+    return DONE
+
+
+@compiled
+def finish(f: Any, first: int) -> Any:
+    """Run the replicas from number `first` on to their ends; where the log filled up, or num_replicas."""
+    for i in range(first, f.num_replicas):
+        code = run_with_log(f, i, NO_LIMIT, True)
+        if code == LOG_FULL:
+            return i
+        set_boundary(f, i, math.inf)
+    return f.num_replicas

@@ -1,0 +1,136 @@
+"""A router as data: which replicas it looks at, and the score by which it picks one.
+
+A router sees signals of each replica (`SIGNALS`, docs/cluster.md says from when) and the arriving request. It takes
+`num_choices` replicas at random, or all of them, and sends the request to the one with the smallest score. Replicas
+that can never hold the request are no candidates.
+
+Ties go to the candidate next in line after the replica chosen last, in the order of their numbers and around; among
+sampled replicas, to the one drawn first.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infermax_gym.engine import Information
+
+SIGNALS = (
+    "num_waiting",
+    "num_running",
+    "waiting_tokens",
+    "prefill_tokens",
+    "free_kv_tokens",
+    "released_tokens_per_s",
+)
+"""What a replica tells: requests sent to it that do not run (those it has not looked at yet included); running
+requests; known tokens of the waiting requests (prompt, and what they had generated before a preemption); tokens still
+to be prefilled, of waiting and running requests; free KV tokens; tokens of finished requests (prompt and output), which
+gave back as much KV, per second of its iterations so far."""
+
+CONSTANTS = ("kv_tokens", "prefill_tokens_per_s")
+"""What the router knows of a replica from the start: KV capacity in tokens; tokens per second of an iteration that
+spends the whole token budget on one prefill."""
+
+
+class Score(IntEnum):
+    """What the chosen replica has least of."""
+
+    WEIGHTED = 0  # weights . SIGNALS; with no weights everything ties
+    KV_SHARE = 1  # (used + waiting tokens) / capacity
+    FREENESS = 2  # minus (free - waiting tokens) / requests there; an empty replica is best
+    PREFILL_BY_BATCH = 3  # (prefill tokens there + prompt) x requests there
+    START_DELAY = 4  # estimated seconds until the request can start
+
+
+@dataclass(frozen=True)
+class Router:
+    """One row of the table of routers.
+
+    Attributes:
+        name: kebab-case.
+        score: see `Score`.
+        weights: of WEIGHTED, one per entry of SIGNALS.
+        num_choices: replicas drawn at random, without repetition, of which the best is taken; 0 looks at all.
+        information: what it knows about output lengths.
+        source: paper or code the row follows.
+        note: one line, good and bad at.
+
+    Raises:
+        ValueError: a setting is out of range.
+    """
+
+    name: str
+    score: Score = Score.WEIGHTED
+    weights: tuple[float, ...] = (0.0,) * len(SIGNALS)
+    num_choices: int = 0
+    information: Information = Information.NONE
+    source: str = ""
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.weights) != len(SIGNALS) or not all(map(math.isfinite, self.weights)):
+            raise ValueError(f"router {self.name}: weights must be {len(SIGNALS)} numbers ({', '.join(SIGNALS)})")
+        if not 0 <= self.num_choices <= MOST_CHOICES:
+            raise ValueError(f"router {self.name}: num_choices must be in 0..{MOST_CHOICES}, got {self.num_choices}")
+
+    @property
+    def needs_signals(self) -> bool:
+        """Whether its choices depend on the state of the replicas."""
+        return self.score != Score.WEIGHTED or any(self.weights)
+
+
+MOST_CHOICES = 16
+
+
+def signal_weights(**weights: float) -> tuple[float, ...]:
+    """Weights by signal name, zero where not named.
+
+    Example:
+        >>> signal_weights(num_waiting=4.0, num_running=1.0)
+        (4.0, 1.0, 0.0, 0.0, 0.0, 0.0)
+    """
+    unknown = set(weights) - set(SIGNALS)
+    if unknown:
+        raise ValueError(f"unknown signal {sorted(unknown)[0]!r}; known: {', '.join(SIGNALS)}")
+    return tuple(float(weights.get(name, 0.0)) for name in SIGNALS)
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """What a router written in Python gets to see at an arrival.
+
+    Attributes:
+        request: number of the request in the workload.
+        arrival_s: now.
+        num_prompt_tokens: of the request.
+        priority: of the request; smaller is more urgent.
+        signals: (len(SIGNALS), num_replicas) float64, as fresh as the fleet says. A view: copy what is to be kept.
+        constants: (len(CONSTANTS), num_replicas) float64, a view.
+        candidates: (num_replicas,) bool, which replicas can hold the request.
+    """
+
+    request: int
+    arrival_s: float
+    num_prompt_tokens: int
+    priority: int
+    signals: NDArray[np.float64]
+    constants: NDArray[np.float64]
+    candidates: NDArray[np.bool_]
+
+
+@runtime_checkable
+class PythonRouter(Protocol):
+    """A router written in Python: slower than a row of the table and equal in rights."""
+
+    @property
+    def name(self) -> str:
+        """Its name in results."""
+
+    def choose(self, arrival: Arrival) -> int:
+        """The replica that gets the request: a candidate."""

@@ -1,0 +1,230 @@
+"""`simulate_fleet`: a workload, a fleet and a router in; per-request records out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infermax_gym.cluster.fleet import Fleet
+from infermax_gym.cluster.kernel.run import NO_SLOT, finish, route, send, show
+from infermax_gym.cluster.result import FleetResult
+from infermax_gym.cluster.router import Arrival, PythonRouter, Router
+from infermax_gym.cluster.state import ARRIVALS_AT_ONCE, FleetState, allocate_fleet
+from infermax_gym.engine import Information, SimulationResult
+from infermax_gym.engine.kernel.group import disband
+from infermax_gym.engine.kernel.run import DONE, LOG_FULL
+from infermax_gym.engine.result import statuses
+from infermax_gym.engine.simulate import Recorder, joined
+from infermax_gym.streams import stream
+from infermax_gym.workload import Workload
+
+Predicted = NDArray[Any] | Mapping[str, NDArray[Any]]
+
+
+class RouterError(RuntimeError):
+    """A router written in Python chose a replica that does not exist or can never hold the request."""
+
+
+class FleetRun:
+    """A fleet under way, one arrival after another: what `simulate_fleet` and the environments drive.
+
+    Args:
+        workload: the n requests.
+        fleet: the replicas.
+        router: a row of the table, or None where somebody outside chooses by `show` and `send`.
+        predicted: as in `simulate_fleet`.
+    """
+
+    def __init__(
+        self, workload: Workload, fleet: Fleet, router: Router | None, predicted: Predicted | None = None
+    ) -> None:
+        self.workload = workload
+        self.fleet = fleet
+        self.state: FleetState = allocate_fleet(workload, fleet, router, predicted)
+        self.recorder = Recorder()
+        self.has_predictions = self.state.arrays["predictions"].shape[1] > 0
+
+    @property
+    def next_request(self) -> int:
+        """The first request that is not routed yet; n when all are."""
+        return int(self.state.record["next_request"][0])
+
+    def empty_log(self) -> None:
+        """Take what the log of the engines holds."""
+        record, first = self.state.record, self.state.engines[0]
+        first.record["num_gaps"] = record["num_gaps"]
+        self.recorder.empty(first)
+        record["num_gaps"] = 0
+
+    def settle(self, code: int) -> None:
+        """Do what the compiled loop stopped for."""
+        if code == LOG_FULL:
+            self.empty_log()
+        elif code == NO_SLOT:
+            self.state.make_room(int(self.state.record["chosen"][0]))
+
+    def route(self, draws: NDArray[np.float64]) -> None:
+        """Let the router choose for the next requests.
+
+        Args:
+            draws: (k, num_choices) float64 in [0, 1), one row for each of the next k requests.
+        """
+        self.state.lay_out(draws)
+        while (code := route(self.state.now, self.has_predictions)) != DONE:
+            self.settle(code)
+
+    def show(self, candidates: NDArray[np.bool_]) -> None:
+        """Advance to the next arrival, which must be laid out, and say who can hold it."""
+        while (code := show(self.state.now, candidates)) != DONE:
+            self.settle(code)
+
+    def send(self, replica: int) -> None:
+        """Send the next request, which must be laid out, to a replica that can hold it; -1 rejects it."""
+        while (code := send(self.state.now, replica, self.has_predictions)) != DONE:
+            self.settle(code)
+
+    def finish(self) -> None:
+        """Serve everything that was routed to its end."""
+        done = 0
+        while (done := finish(self.state.now, done)) < self.fleet.num_replicas:
+            self.empty_log()
+        self.empty_log()
+
+    def result(self) -> FleetResult:
+        """What is known of every request now; call it once."""
+        return _result_of(self)
+
+
+def simulate_fleet(
+    workload: Workload,
+    fleet: Fleet,
+    router: Router | PythonRouter,
+    *,
+    seed: int = 0,
+    predicted: Predicted | None = None,
+) -> FleetResult:
+    """Serve a workload to its end with several engines behind a router.
+
+    Args:
+        workload: the n requests.
+        fleet: the replicas, and how fresh the router's signals are.
+        router: a row of the table, or a router written in Python.
+        seed: of the router's random choices (stream "router").
+        predicted: (n,) predicted output tokens for policies that use predictions, or such an array by policy name.
+
+    Raises:
+        ValueError: a policy needs predictions and got none, or they are malformed.
+        RouterError: a Python router chose badly.
+
+    Example:
+        >>> from infermax_gym.cluster import Fleet, Router, simulate_fleet
+        >>> from infermax_gym.workload import Workload
+        >>> result = simulate_fleet(Workload([0.0, 0.0], [100, 50], [2, 1]), Fleet.uniform(2), Router("round-robin"))
+        >>> result.replica_of.tolist()
+        [0, 1]
+    """
+    _check_predictions(fleet, predicted)
+    run = FleetRun(workload, fleet, router if isinstance(router, Router) else None, predicted)
+    if isinstance(router, Router):
+        rng = stream(seed, "router")
+        while run.next_request < len(workload):
+            count = min(ARRIVALS_AT_ONCE, len(workload) - run.next_request)
+            run.route(rng.random((count, router.num_choices)))
+    else:
+        _route_in_python(run, router)
+    run.finish()
+    return run.result()
+
+
+def _check_predictions(fleet: Fleet, predicted: Predicted | None) -> None:
+    for replica in fleet.kinds[0]:
+        policy = replica.policy
+        told = predicted.get(policy.name) if isinstance(predicted, Mapping) else predicted
+        if told is None and policy.information in (Information.PREDICTED, Information.ORACLE):
+            raise ValueError(f"policy {policy.name!r} needs `predicted` output lengths (see baselines.predict)")
+
+
+def _route_in_python(run: FleetRun, router: PythonRouter) -> None:
+    workload, arrays = run.workload, run.state.arrays
+    candidates = np.zeros(run.fleet.num_replicas, bool)
+    for r in range(len(workload)):
+        if r % ARRIVALS_AT_ONCE == 0:
+            run.state.lay_out(np.zeros((min(ARRIVALS_AT_ONCE, len(workload) - r), 0)))
+        run.show(candidates)
+        if not candidates.any():
+            run.send(-1)
+            continue
+        arrival = Arrival(
+            request=r,
+            arrival_s=float(workload.arrival_s[r]),
+            num_prompt_tokens=int(workload.num_prompt_tokens[r]),
+            priority=int(workload.priority[r]),
+            signals=arrays["seen"],
+            constants=arrays["constants"],
+            candidates=candidates,
+        )
+        chosen = int(router.choose(arrival))
+        if not 0 <= chosen < run.fleet.num_replicas:
+            raise RouterError(f"router {router.name!r} chose replica {chosen} of {run.fleet.num_replicas}")
+        if not candidates[chosen]:
+            raise RouterError(f"router {router.name!r} sent request {r} to replica {chosen}, which can never hold it")
+        run.send(chosen)
+
+
+def _result_of(run: FleetRun) -> FleetResult:
+    state, workload = run.state, run.workload
+    n = len(workload)
+    replica_of = state.arrays["replica_of"]
+    columns: dict[str, NDArray[Any]] = {
+        "first_scheduled_s": np.full(n, np.nan),
+        "first_token_s": np.full(n, np.nan),
+        "finish_s": np.full(n, np.nan),
+        "preemptions": np.zeros(n, np.int64),
+        "recomputed": np.zeros(n, np.int64),
+        "generated": np.zeros(n, np.int64),
+    }
+    status = np.where(replica_of < 0, 1, 2).astype(np.int8)
+    order = np.argsort(replica_of, kind="stable")
+    cores = state.arrays["cores"].copy()
+    edges = np.cumsum([state.record["num_rejected"][0], *cores["num_requests"]])
+    for i, engine in enumerate(state.engines):
+        disband(engine.now)
+        mine = order[edges[i] : edges[i + 1]]
+        req = engine.requests[: len(mine)]
+        for name, column in columns.items():
+            column[mine] = req[name]
+        status[mine] = statuses(req)
+    finish_s = columns["finish_s"]
+    makespan_s = float(np.nanmax(finish_s)) if bool((status == 0).any()) else 0.0
+    capacity = makespan_s * float(cores["num_blocks"].sum())
+    pooled = SimulationResult(
+        workload=workload,
+        first_scheduled_s=columns["first_scheduled_s"],
+        first_token_s=columns["first_token_s"],
+        finish_s=finish_s,
+        num_preemptions_of=columns["preemptions"],
+        num_recomputed_tokens_of=columns["recomputed"],
+        num_generated_tokens=columns["generated"],
+        status=status,
+        gap_s=joined(run.recorder.gaps),
+        gap_counts=joined(run.recorder.gap_counts),
+        makespan_s=makespan_s,
+        busy_s=float(cores["busy_s"].sum()),
+        num_iterations=int(cores["num_iterations"].sum()),
+        num_decisions=int(cores["num_decisions"].sum()),
+        num_preemptions=int(cores["num_preemptions"].sum()),
+        num_recomputed_tokens=int(cores["num_recomputed"].sum()),
+        kv_utilization=float(cores["kv_block_seconds"].sum()) / capacity if capacity > 0.0 else 0.0,
+    )
+    return FleetResult(
+        fleet=run.fleet,
+        pooled=pooled,
+        replica_of=replica_of,
+        num_requests_of=cores["num_requests"],
+        busy_s_of=cores["busy_s"],
+        num_iterations_of=cores["num_iterations"],
+        num_preemptions_of=cores["num_preemptions"],
+    )
