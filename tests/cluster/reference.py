@@ -1,0 +1,200 @@
+"""A fleet once more, in plain Python, from docs/cluster.md alone; its replicas are the reference engine's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from infermax_gym.cluster import Fleet, Router, Score
+from infermax_gym.cluster import Replica as ReplicaConfig
+from infermax_gym.streams import stream
+from infermax_gym.workload.workload import Workload
+from tests.reference.decision import decide
+from tests.reference.engine import _requests, _Run
+from tests.reference.request import Request
+
+
+@dataclass
+class Signals:
+    """What a replica tells, by the names of `infermax_gym.cluster.SIGNALS`."""
+
+    num_waiting: int = 0
+    num_running: int = 0
+    waiting_tokens: int = 0
+    prefill_tokens: int = 0
+    free_kv_tokens: int = 0
+    released_tokens_per_s: float = 0.0
+
+    def copy(self) -> Signals:
+        return Signals(**vars(self))
+
+    def count(self, request: Request) -> None:
+        self.num_waiting += 1
+        self.waiting_tokens += request.num_prompt_tokens
+        self.prefill_tokens += request.num_prompt_tokens
+
+
+class Replica:
+    """An engine that requests are sent to one by one."""
+
+    def __init__(self, workload: Workload, replica: ReplicaConfig, predicted: np.ndarray | None) -> None:
+        self.run = _Run(workload, replica.config, replica.policy, predicted)
+        self.requests = self.run.requests  # its own objects for all of them, by number
+        self.run.to_come = []
+        self.mine: list[int] = []
+        self.next_boundary_s = math.inf
+        self.signals = Signals(free_kv_tokens=self.run.engine.N * self.run.engine.b)
+        engine = self.run.engine
+        whole_budget = replace(self.requests[0], resident=0)
+        self.prefill_tokens_per_s = engine.C / self.run.duration.of({whole_budget: engine.C})
+        self.capacity = engine.N * engine.b
+
+    def can_hold(self, request: Request) -> bool:
+        engine = self.run.engine
+        total = request.num_prompt_tokens + request.num_output_tokens
+        limit = engine.config.max_model_len
+        return engine.blocks(total - 1) <= engine.N and (limit is None or total <= limit)
+
+    def read_signals(self) -> Signals:
+        engine, unjoined = self.run.engine, self.run.to_come
+        waiting = [*engine.queue, *unjoined]
+        prefills = [r for r in engine.running if not r.is_decode]
+        waiting_tokens = sum(r.known for r in waiting)
+        busy_s = self.run.books.busy_s
+        return Signals(
+            num_waiting=len(waiting),
+            num_running=len(engine.running),
+            waiting_tokens=waiting_tokens,
+            prefill_tokens=waiting_tokens + sum(r.known - r.resident for r in prefills),
+            free_kv_tokens=engine.free * engine.b,
+            released_tokens_per_s=sum(engine.histogram_sum) / busy_s if busy_s > 0.0 else 0.0,
+        )
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self.run.engine.running or self.run.engine.queue or self.run.to_come)
+
+    def advance(self, until_s: float) -> None:
+        """Run the iterations that start before a moment; the signals are those of the last boundary before it."""
+        while self.next_boundary_s < until_s:
+            self.signals = self.read_signals()
+            if self.has_work:
+                self.iterate()
+                self.next_boundary_s = self.run.engine.clock_s
+            else:
+                self.next_boundary_s = math.inf
+
+    def iterate(self) -> None:
+        run, engine = self.run, self.run.engine
+        before = len(run.books.schedule)
+        while len(run.books.schedule) == before:
+            run.take_arrivals()
+            if not engine.running and not engine.queue:
+                engine.clock_s = run.to_come[0].arrival_s
+                continue
+            decision = decide(engine)
+            run.swapped_tokens += decision.swapped_tokens
+            if decision.batch:
+                run.iterate(decision)
+            else:
+                assert decision.preempted or decision.num_resumed
+                run.note_empty(decision)
+
+    def send(self, number: int) -> None:
+        request = self.requests[number]
+        self.run.to_come.append(request)
+        self.mine.append(number)
+        if math.isinf(self.next_boundary_s):
+            self.next_boundary_s = max(self.run.engine.clock_s, request.arrival_s)
+        self.signals.count(request)
+
+
+class ReferenceFleet:
+    """A fleet under way."""
+
+    def __init__(self, workload: Workload, fleet: Fleet, router: Router, predicted: np.ndarray | None) -> None:
+        self.fleet = fleet
+        self.router = router
+        self.requests = _requests(workload, predicted)
+        self.replicas = [Replica(workload, replica, predicted) for replica in fleet.replicas]
+        self.seen = [replica.signals.copy() for replica in self.replicas]
+        self.last_snapshot = -1
+        self.last_chosen = len(self.replicas) - 1
+
+    def look(self, at_s: float) -> None:
+        staleness_s = self.fleet.staleness_s
+        if staleness_s == 0.0:
+            self.advance(at_s)
+            self.seen = [replica.signals for replica in self.replicas]
+            return
+        number = math.floor(at_s / staleness_s)
+        if number > self.last_snapshot:
+            self.advance(min(number * staleness_s, at_s))
+            self.seen = [replica.signals.copy() for replica in self.replicas]
+            self.last_snapshot = number
+
+    def advance(self, until_s: float) -> None:
+        for replica in self.replicas:
+            replica.advance(until_s)
+
+    def choose(self, request: Request, draws: list[float]) -> int | None:
+        candidates = [i for i, replica in enumerate(self.replicas) if replica.can_hold(request)]
+        if not candidates:
+            return None
+        if self.router.num_choices == 0:
+            count = len(self.replicas)
+            candidates.sort(key=lambda i: (i - self.last_chosen - 1) % count)  # whoever is next in line wins ties
+            return min(candidates, key=lambda i: self.score(i, request))
+        left, sample = candidates, []
+        for u in draws[: len(candidates)]:
+            sample.append(left[int(u * len(left))])
+            left = [i for i in left if i != sample[-1]]
+        return min(sample, key=lambda i: self.score(i, request))
+
+    def score(self, i: int, request: Request) -> float:
+        seen, replica, prompt = self.seen[i], self.replicas[i], request.num_prompt_tokens
+        there = seen.num_waiting + seen.num_running
+        table: dict[Score, Callable[[], float]] = {
+            Score.WEIGHTED: lambda: sum(w * v for w, v in zip(self.router.weights, vars(seen).values(), strict=True)),
+            Score.KV_SHARE: lambda: (replica.capacity - seen.free_kv_tokens + seen.waiting_tokens) / replica.capacity,
+            Score.FREENESS: lambda: -(seen.free_kv_tokens - seen.waiting_tokens) / there if there else -math.inf,
+            Score.PREFILL_BY_BATCH: lambda: (seen.prefill_tokens + prompt) * there,
+            Score.START_DELAY: lambda: self.start_delay(i, prompt),
+        }
+        return table[self.router.score]()
+
+    def start_delay(self, i: int, prompt: int) -> float:
+        seen, rate = self.seen[i], self.replicas[i].prefill_tokens_per_s
+        release_rate = seen.released_tokens_per_s or rate
+        return max(seen.prefill_tokens / rate, max(0, prompt - seen.free_kv_tokens) / release_rate)
+
+    def send(self, number: int, i: int) -> None:
+        self.replicas[i].send(number)
+        if self.fleet.staleness_s > 0.0 and self.fleet.counts_routed:
+            self.seen[i].count(self.requests[number])
+        self.last_chosen = i
+
+
+def simulate_fleet_reference(
+    workload: Workload, fleet: Fleet, router: Router, seed: int = 0, predicted: np.ndarray | None = None
+) -> tuple[list[int], list[Request], ReferenceFleet]:
+    """Where each request went (-1: rejected), the requests as their replicas left them, and the fleet."""
+    reference = ReferenceFleet(workload, fleet, router, predicted)
+    draws = stream(seed, "router").random((len(workload), router.num_choices)).tolist()
+    went, served = [], []
+    for number, request in enumerate(reference.requests):
+        if router.needs_signals:
+            reference.look(request.arrival_s)
+        i = reference.choose(request, draws[number])
+        went.append(-1 if i is None else i)
+        if i is None:
+            request.status = "rejected"
+            served.append(request)
+        else:
+            reference.send(number, i)
+            served.append(reference.replicas[i].requests[number])
+    reference.advance(math.inf)
+    return went, served, reference

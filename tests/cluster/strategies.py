@@ -1,0 +1,32 @@
+"""Random small fleets and routers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from baselines.routers import ROUTERS
+from infermax_gym.cluster import SIGNALS, Fleet, Replica, Router
+from tests.engine.strategies import configs, policies
+
+
+@st.composite
+def fleets(draw: Any, max_replicas: int = 4) -> Fleet:
+    """Equal or different replicas, fresh or old signals."""
+    count = draw(st.integers(1, max_replicas))
+    kinds = [Replica(draw(configs()), draw(policies())) for _ in range(draw(st.integers(1, count)))]
+    return Fleet(
+        tuple(kinds[draw(st.integers(0, len(kinds) - 1))] for _ in range(count)),
+        staleness_s=draw(st.sampled_from([0.0, 0.0, 0.004, 0.3, 100.0])),
+        counts_routed=draw(st.booleans()),
+    )
+
+
+@st.composite
+def routers(draw: Any) -> Router:
+    """A row of the table, or any weights."""
+    if draw(st.booleans()):
+        return draw(st.sampled_from(list(ROUTERS.values())))
+    weights = [draw(st.sampled_from([0.0, 0.0, 1.0, -1.0, 0.25, 3.0])) for _ in SIGNALS]
+    return Router("any", weights=tuple(weights), num_choices=draw(st.sampled_from([0, 0, 1, 2, 3, 16])))
