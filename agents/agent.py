@@ -11,6 +11,7 @@ from infermax_gym.envs.config import EnvConfig
 from infermax_gym.workload import Workload
 
 if TYPE_CHECKING:
+    from agents.controller import Controller
     from agents.networks import ScorerNetwork
 
 _INFORMATION = {"none": Information.NONE, "noisy": Information.PREDICTED, "oracle": Information.ORACLE}
@@ -22,11 +23,12 @@ class AgentError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Agent:
-    """A trained policy: exactly one of `policy` and `network` is there.
+    """A trained policy: exactly one of `policy`, `controller` and `network` is there.
 
     Attributes:
         name: short name, kebab-case.
         policy: kind "row": a setting of the scheduling algorithm, which runs in the kernel.
+        controller: kind "controller": a small network that sets the knobs of the algorithm every few seconds.
         network: kind "scorer": a network that decides in `InferMax-v0`.
         config: of a scorer, the environment it was trained in: windows, levels, `decide`, `information`, `base`.
         card: what else its file says: training, versions, held-out scores.
@@ -34,24 +36,30 @@ class Agent:
 
     name: str
     policy: Policy | None = None
+    controller: Controller | None = None
     network: ScorerNetwork | None = None
     config: EnvConfig | None = None
     card: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if (self.policy is None) == (self.network is None) or (self.network is None) != (self.config is None):
-            raise AgentError("an agent is either a row (policy) or a scorer (network and config)")
+        given = [part is not None for part in (self.policy, self.controller, self.network)]
+        if sum(given) != 1 or (self.network is None) != (self.config is None):
+            raise AgentError("an agent is a row (policy), a controller, or a scorer (network and config)")
 
     @property
     def kind(self) -> str:
-        """Row or scorer."""
-        return "row" if self.policy is not None else "scorer"
+        """Row, controller or scorer."""
+        if self.policy is not None:
+            return "row"
+        return "scorer" if self.controller is None else "controller"
 
     @property
     def information(self) -> Information:
         """What it knows about output lengths."""
         if self.policy is not None:
             return self.policy.information
+        if self.controller is not None:
+            return self.controller.information
         assert self.config is not None
         return _INFORMATION[self.config.information]
 
@@ -76,6 +84,10 @@ class Agent:
         if self.policy is not None:
             predicted = predictions(self.policy, workload, seed)
             return simulate(workload, engine, self.policy, predicted=predicted, record_schedule=record_schedule)
+        if self.controller is not None:
+            told = Policy(self.name, information=self.information, prediction_sigma=self.controller.sigma or 0.0)
+            predicted = predictions(told, workload, seed)
+            return self.controller.play(workload, engine, predicted=predicted, record_schedule=record_schedule)
         from agents.play import play_network
 
         assert self.network is not None and self.config is not None

@@ -6,7 +6,7 @@ for training and another for testing, so that nothing is ever compared on what i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,8 @@ class TrainingCell:
         num_kv_tokens: KV capacity.
         cost: name of a cost preset.
         max_num_batched_tokens: token budget.
+        ttft_slo_s: TTFT limit of requests that have none of their own, in seconds; None: no limit.
+        tpot_slo_s: likewise for the time per output token.
     """
 
     workload: str = "azure-conv"
@@ -40,6 +42,8 @@ class TrainingCell:
     num_kv_tokens: int = 20_000
     cost: str = "llama2-7b-a100"
     max_num_batched_tokens: int = 512
+    ttft_slo_s: float | None = None
+    tpot_slo_s: float | None = None
 
     @property
     def engine(self) -> EngineConfig:
@@ -91,9 +95,20 @@ def windows(cell: TrainingCell, count: int, *, split: int, seed: int = 0) -> lis
             )
         else:
             workload = _cut(cell, k, split, seed)
+        workload = with_slos(workload, cell.ttft_slo_s, cell.tpot_slo_s)
         noise = stream(number, "predictor").standard_normal(len(workload))
         result.append(Window(workload, cell.engine, noise))
     return result
+
+
+def with_slos(workload: Workload, ttft_s: float | None, tpot_s: float | None) -> Workload:
+    """The workload with limits for requests that have none; None: no limit."""
+    own = np.isfinite(workload.ttft_slo_s) | np.isfinite(workload.tpot_slo_s)
+    return replace(
+        workload,
+        ttft_slo_s=np.where(own, workload.ttft_slo_s, np.inf if ttft_s is None else ttft_s),
+        tpot_slo_s=np.where(own, workload.tpot_slo_s, np.inf if tpot_s is None else tpot_s),
+    )
 
 
 def _cut(cell: TrainingCell, k: int, split: int, seed: int) -> Workload:

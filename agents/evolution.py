@@ -1,8 +1,8 @@
-"""Evolution of the scheduling algorithm's knobs, evaluated entirely in the compiled engine.
+"""Evolution of schedulers, evaluated entirely in the compiled engine.
 
-The search space is the action of `InferMaxKnobs-v0` (queue key, headroom, concurrency cap, prefill share, victim key):
-eleven numbers in [-1, 1]. CMA-ES (the `cma` package; Hansen, 2016) proposes, the engine replays whole windows. The
-winner is a row of the table like any other.
+`minimise` is CMA-ES (the `cma` package; Hansen, 2016) over any vector of bounded numbers. `evolve` searches the action
+of `InferMaxKnobs-v0` (queue key, headroom, concurrency cap, prefill share, victim key): eleven numbers in [-1, 1]. The
+winner is a row of the table like any other. `agents.controller` searches small networks that set those knobs.
 """
 
 from __future__ import annotations
@@ -18,56 +18,134 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.cells import Window
+from agents.objectives import Objective
 from infermax_gym.engine import Information, Policy, simulate
+from infermax_gym.engine.policy import QUEUE_FEATURES
 from infermax_gym.envs.knobs import KNOB_NAMES, policy_of
 from infermax_gym.streams import stream
 
+Vector = NDArray[np.float64]
 Progress = Callable[[int, float, float], None]
 """Called after every generation with its number, the best loss so far and the seconds since the start."""
 
 
-@dataclass(frozen=True)
-class Objective:
-    """What a policy is scored by: a sum of weighted logarithms, so that windows of any scale count alike.
+@dataclass(frozen=True, eq=False)
+class SearchResult:
+    """Where a search ended.
 
     Attributes:
-        mean_latency: weight of ln(mean latency).
-        p99_latency: weight of ln(p99 latency).
-        busy: weight of ln(busy seconds), the GPU cost.
+        best: (n,) the best vector that a generation held, by its own loss.
+        loss: its loss.
+        mean: (n,) the centre of the last generation: smoother, often better on new windows.
+        history: (generations, 2) float64, evaluations so far and best loss so far.
+        num_evaluations: vectors scored.
     """
 
-    mean_latency: float = 1.0
-    p99_latency: float = 0.0
-    busy: float = 0.0
+    best: Vector
+    loss: float
+    mean: Vector
+    history: NDArray[np.float64]
+    num_evaluations: int
 
-    def loss(self, window: Window, policy: Policy, sigma: float) -> float:
-        """The loss of a policy on a window; lower is better."""
-        needs = policy.information in (Information.PREDICTED, Information.ORACLE)
-        predicted = window.predicted(sigma) if needs else None
-        result = simulate(window.workload, window.engine, policy, predicted=predicted)
-        latency_s = result.latency_s[result.finished]
-        loss = self.mean_latency * np.log(latency_s.mean())
-        if self.p99_latency:
-            loss += self.p99_latency * np.log(np.quantile(latency_s, 0.99))
-        if self.busy:
-            loss += self.busy * np.log(result.busy_s)
-        return float(loss)
+
+def minimise(
+    loss: Callable[[Vector], float],
+    start: Vector,
+    *,
+    seed: int,
+    spread: float | Vector,
+    population: int,
+    minutes: float | None = None,
+    generations: int | None = None,
+    bound: float = 1.0,
+    progress: Progress | None = None,
+) -> SearchResult:
+    """Search a vector in [-bound, bound] that minimises a loss.
+
+    Args:
+        loss: what is minimised; called from two threads.
+        start: (n,) where the search begins.
+        seed: of the search, through its "policy" stream.
+        spread: initial step size, or one for each number.
+        population: candidates of a generation.
+        minutes: stop after so much time ...
+        generations: ... or after so many generations; one of the two is needed. Only the latter is reproducible.
+        bound: largest absolute value of a number.
+        progress: called after every generation. KeyboardInterrupt ends the search with what it has.
+
+    Raises:
+        ValueError: neither `minutes` nor `generations` is given.
+    """
+    if minutes is None and generations is None:
+        raise ValueError("say how long to search: minutes or generations")
+    search = _strategy(start, spread, population, seed, bound)
+    began = time.monotonic()
+    best, best_loss = np.array(start, np.float64), loss(start)
+    history: list[tuple[int, float]] = [(1, best_loss)]
+    generation = evaluations = 0
+    with ThreadPoolExecutor(2) as pool:  # the engine releases the interpreter lock
+        try:
+            while generations is None or generation < generations:
+                if minutes is not None and time.monotonic() - began > 60.0 * minutes:
+                    break
+                candidates = [np.clip(c, -bound, bound) for c in search.ask()]
+                losses = list(pool.map(loss, candidates))
+                search.tell(candidates, losses)
+                generation += 1
+                evaluations += len(candidates)
+                i = int(np.argmin(losses))
+                if losses[i] < best_loss:
+                    best, best_loss = candidates[i], losses[i]
+                history.append((evaluations, best_loss))
+                if progress:
+                    progress(generation, best_loss, time.monotonic() - began)
+        except KeyboardInterrupt:
+            pass
+    mean = np.clip(np.asarray(search.mean, np.float64), -bound, bound)
+    return SearchResult(best, best_loss, mean, np.array(history, np.float64), evaluations)
+
+
+_MOST_COVARIANCES = 60
+"""Beyond so many numbers the search learns a step size for each, but not how they vary together, which takes long."""
+
+
+def _strategy(start: Vector, spread: float | Vector, population: int, seed: int, bound: float) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # cma looks for optional packages and says so
+        import cma
+
+        options = {
+            "popsize": population,
+            "seed": int(stream(seed, "policy").integers(1, 2**31)),
+            "bounds": [-bound, bound],
+            "verbose": -9,
+            "tolfun": 0.0,
+            "tolx": 0.0,
+            "tolstagnation": 10**9,
+        }
+        if len(start) > _MOST_COVARIANCES:
+            options["CMA_diagonal"] = True
+        each = np.broadcast_to(np.asarray(spread, np.float64), start.shape)
+        if np.ptp(each) > 0.0:
+            options["CMA_stds"] = each / each.max()
+        inside = np.clip(start, -0.95 * bound, 0.95 * bound)
+        return cma.CMAEvolutionStrategy(inside, float(each.max()), options)
 
 
 @dataclass(frozen=True, eq=False)
 class EvolutionResult:
-    """Where a search ended.
+    """Where a search of knobs ended.
 
     Attributes:
         policy: the best row found.
-        action: (11,) its knobs in [-1, 1], in the order of `KNOB_NAMES`.
+        action: (11,) its knobs in [-1, 1], in the order of `KNOB_NAMES`; (12,) with the class weight.
         loss: its mean loss over the training windows.
         history: (generations, 2) float64, evaluations so far and best loss so far.
         num_evaluations: policies scored, each on every window.
     """
 
     policy: Policy
-    action: NDArray[np.float64]
+    action: Vector
     loss: float
     history: NDArray[np.float64]
     num_evaluations: int
@@ -76,21 +154,47 @@ class EvolutionResult:
 FCFS = np.array([1.0, 0.0, 0.0, 0.0, 0.0, -1.0, 1.0, 1.0, 0.0, 0.0, 1.0])
 """First come, first served, the newest evicted: where a search from scratch begins."""
 
+CLASS_WEIGHT_S = 2.0
+"""A class weight of 1 counts a TTFT limit of so many seconds like one unit of the queue key."""
 
-def row_of(action: NDArray[np.float64], name: str, *, predicted_sigma: float | None, num_seats: int = 256) -> Policy:
-    """The table row of an action; with `predicted_sigma` it may weigh predicted lengths, without it must not."""
-    chosen = np.array(action, np.float64)
+
+def row_of(action: Vector, name: str, *, predicted_sigma: float | None, num_seats: int = 256) -> Policy:
+    """The table row of an action.
+
+    Args:
+        action: (11,) knobs, or (12,) with a weight of the class (its TTFT limit in the queue key) behind them.
+        name: of the row.
+        predicted_sigma: with it the row may weigh predicted lengths of that error, without it must not.
+        num_seats: the engine's `max_num_seqs`.
+    """
+    count = len(KNOB_NAMES)
+    chosen = np.array(action[:count], np.float64)
     if predicted_sigma is None:
         chosen[KNOB_NAMES.index("predicted_remaining")] = 0.0
         information = Information.NONE
     else:
         information = Information.PREDICTED if predicted_sigma > 0.0 else Information.ORACLE
+    row = policy_of(chosen, num_seats, name)
+    if len(action) > count:
+        weights = list(row.queue_weights)
+        weights[QUEUE_FEATURES.index("slo_ttft_s")] = float(action[count]) / CLASS_WEIGHT_S
+        row = replace(row, queue_weights=tuple(weights))
     return replace(
-        policy_of(chosen, num_seats, name),
+        row,
         information=information,
         prediction_sigma=predicted_sigma or 0.0,
         source="ours: evolved by agents.evolution (CMA-ES over the knobs)",
     )
+
+
+def row_loss(row: Policy, windows: Sequence[Window], objective: Objective) -> float:
+    """The mean loss of a row over windows."""
+    needs = row.information in (Information.PREDICTED, Information.ORACLE)
+    losses = []
+    for window in windows:
+        predicted = window.predicted(row.prediction_sigma) if needs else None
+        losses.append(objective.loss(simulate(window.workload, window.engine, row, predicted=predicted)))
+    return float(np.mean(losses))
 
 
 def evolve(
@@ -101,7 +205,7 @@ def evolve(
     generations: int | None = None,
     objective: Objective | None = None,
     predicted_sigma: float | None = None,
-    start: NDArray[np.float64] = FCFS,
+    start: Vector = FCFS,
     spread: float = 0.4,
     population: int = 16,
     name: str = "evolved",
@@ -116,7 +220,7 @@ def evolve(
         generations: ... or after so many generations; one of the two is needed. Only the latter is reproducible.
         objective: what is minimised; mean latency by default.
         predicted_sigma: let the queue key weigh predicted lengths with this log-normal error (0 = true lengths).
-        start: (11,) where the search begins.
+        start: (11,) or (12,) where the search begins; see `row_of`.
         spread: initial step size in knob units.
         population: candidates of a generation.
         name: of the row found.
@@ -127,54 +231,20 @@ def evolve(
     """
     if not windows:
         raise ValueError("evolution needs at least one training window")
-    if minutes is None and generations is None:
-        raise ValueError("say how long to search: minutes or generations")
     goal = objective or Objective()
-    search = _strategy(start, spread, population, seed)
 
-    def score(candidate: NDArray[np.float64]) -> float:
-        row = row_of(candidate, name, predicted_sigma=predicted_sigma)
-        sigma = predicted_sigma or 0.0
-        return float(np.mean([goal.loss(window, row, sigma) for window in windows]))
+    def loss(candidate: Vector) -> float:
+        return row_loss(row_of(candidate, name, predicted_sigma=predicted_sigma), windows, goal)
 
-    began = time.monotonic()
-    best, best_loss = np.array(start), score(start)
-    history: list[tuple[int, float]] = [(1, best_loss)]
-    generation = evaluations = 0
-    with ThreadPoolExecutor(2) as pool:  # the engine releases the interpreter lock
-        try:
-            while generations is None or generation < generations:
-                if minutes is not None and time.monotonic() - began > 60.0 * minutes:
-                    break
-                candidates = [np.clip(c, -1.0, 1.0) for c in search.ask()]
-                losses = list(pool.map(score, candidates))
-                search.tell(candidates, losses)
-                generation += 1
-                evaluations += len(candidates)
-                i = int(np.argmin(losses))
-                if losses[i] < best_loss:
-                    best, best_loss = candidates[i], losses[i]
-                history.append((evaluations, best_loss))
-                if progress:
-                    progress(generation, best_loss, time.monotonic() - began)
-        except KeyboardInterrupt:
-            pass
-    row = row_of(best, name, predicted_sigma=predicted_sigma)
-    return EvolutionResult(row, best, best_loss, np.array(history, np.float64), evaluations)
-
-
-def _strategy(start: NDArray[np.float64], spread: float, population: int, seed: int) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # cma looks for optional packages and says so
-        import cma
-
-        options = {
-            "popsize": population,
-            "seed": int(stream(seed, "policy").integers(1, 2**31)),
-            "bounds": [-1.0, 1.0],
-            "verbose": -9,
-            "tolfun": 0.0,
-            "tolx": 0.0,
-            "tolstagnation": 10**9,
-        }
-        return cma.CMAEvolutionStrategy(np.clip(start, -0.95, 0.95), spread, options)
+    found = minimise(
+        loss,
+        start,
+        seed=seed,
+        spread=spread,
+        population=population,
+        minutes=minutes,
+        generations=generations,
+        progress=progress,
+    )
+    row = row_of(found.best, name, predicted_sigma=predicted_sigma)
+    return EvolutionResult(row, found.best, found.loss, found.history, found.num_evaluations)

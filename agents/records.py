@@ -7,6 +7,8 @@ from dataclasses import fields
 from enum import IntEnum
 from typing import Any, get_type_hints
 
+from agents.controller import Controller
+from agents.controller_kernel import CONTROLLER_FEATURES, CONTROLLER_KNOBS
 from infermax_gym.engine import Policy
 from infermax_gym.envs.config import EnvConfig
 
@@ -21,6 +23,9 @@ INTERFACE = (
     "max_num_batched_tokens",
 )
 """Settings of `EnvConfig` that a scorer's meaning depends on; `base` is stored beside them."""
+
+_CONTROLLER = ("interval_s", "believes", "classes", "sigma", "prior")
+"""Settings of `Controller` besides its weights."""
 
 
 def policy_to_json(policy: Policy) -> dict[str, Any]:
@@ -56,6 +61,27 @@ def interface_from_json(record: Any) -> EnvConfig:
     return EnvConfig(**settings, base=policy_from_json(record["base"]))
 
 
+def controller_to_json(controller: Controller) -> dict[str, Any]:
+    """Everything but the weights, and the names of what they connect."""
+    settings = {name: _plain(getattr(controller, name)) for name in _CONTROLLER}
+    return {**settings, "knobs": list(CONTROLLER_KNOBS), "features": list(CONTROLLER_FEATURES)}
+
+
+def controller_from_json(record: Any, weights: Any) -> Controller:
+    """The controller of `controller_to_json` and its weights.
+
+    Raises:
+        ValueError: something is missing, unknown, of the wrong type, out of range, or made for other knobs or features.
+    """
+    kinds = {name: kind for name, kind in get_type_hints(Controller).items() if name in _CONTROLLER}
+    _same_names(record, (*_CONTROLLER, "knobs", "features"), "controller")
+    for name, now in (("knobs", CONTROLLER_KNOBS), ("features", CONTROLLER_FEATURES)):
+        if record[name] != list(now):
+            raise ValueError(f"was trained for other {name}: they are not the {len(now)} of now; train it again")
+    settings = {name: _knob(name, record[name], kinds[name]) for name in _CONTROLLER}
+    return Controller(weights, **settings)
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, IntEnum):
         return value.name
@@ -86,6 +112,8 @@ def _knob(name: str, value: Any, kind: Any) -> Any:
         return tuple(float(item) for item in value)
     if value is None and "None" in text:
         return None
+    if text == "float | None" and _is_number(value):
+        return float(value)
     whole = kind is int or text.startswith("int")
     if whole and isinstance(value, int) and not isinstance(value, bool):
         return value

@@ -1,8 +1,8 @@
 """Trained policies as files: safetensors whose metadata holds a JSON card. Reading one runs no code from it.
 
-Card: schema, kind ("row" or "scorer"), name, note, observation (feature names), interface (of a scorer: windows,
-levels, `decide`, `information`, `base`), policy (of a row: every knob), network (its sizes), training, versions,
-held_out (scores), and sha256 over everything else, weights included.
+Card: schema, kind ("row", "controller" or "scorer"), name, note, observation (feature names), interface (of a scorer:
+windows, levels, `decide`, `information`, `base`), policy (of a row: every knob), controller (what its weights connect),
+network (its sizes), training, versions, held_out (scores), and sha256 over everything else, weights included.
 """
 
 from __future__ import annotations
@@ -22,7 +22,14 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from agents.agent import Agent, AgentError
-from agents.records import interface_from_json, interface_to_json, policy_from_json, policy_to_json
+from agents.records import (
+    controller_from_json,
+    controller_to_json,
+    interface_from_json,
+    interface_to_json,
+    policy_from_json,
+    policy_to_json,
+)
 from infermax_gym.envs.layout import ENGINE_FEATURES, RUNNING_FEATURES, WAITING_FEATURES
 
 SCHEMA = 1
@@ -44,8 +51,10 @@ def save_agent(path: str | Path, agent: Agent) -> dict[str, Any]:
     tensors: Tensors = {}
     if agent.network is not None:
         tensors = {name: np.ascontiguousarray(t.numpy()) for name, t in agent.network.state_dict().items()}
-        if not all(np.isfinite(array).all() for array in tensors.values()):
-            raise AgentError(f"{path}: not written, some weights are not finite")
+    if agent.controller is not None:
+        tensors = {"weights": np.ascontiguousarray(agent.controller.weights, np.float32)}
+    if not all(np.isfinite(array).all() for array in tensors.values()):
+        raise AgentError(f"{path}: not written, some weights are not finite")
     card = _card_of(agent)
     card["sha256"] = _digest(tensors, card)
     data = safetensors.numpy.save(tensors, {_CARD: json.dumps(card, sort_keys=True, allow_nan=False)})
@@ -59,6 +68,8 @@ def _card_of(agent: Agent) -> dict[str, Any]:
     card["observation"] = {name: list(features) for name, features in OBSERVATION.items()}
     if agent.policy is not None:
         card["policy"] = policy_to_json(agent.policy)
+    elif agent.controller is not None:
+        card["controller"] = controller_to_json(agent.controller)
     else:
         assert agent.network is not None and agent.config is not None
         card["interface"] = interface_to_json(agent.config)
@@ -154,8 +165,12 @@ def _read(data: bytes) -> Agent:
     name = str(card["name"])
     if card["kind"] == "row":
         return Agent(name, policy=policy_from_json(card.get("policy")), card=card)
+    if card["kind"] == "controller":
+        if set(tensors) != {"weights"}:
+            raise ValueError("holds weights of another network than its card says")
+        return Agent(name, controller=controller_from_json(card.get("controller"), tensors["weights"]), card=card)
     if card["kind"] != "scorer":
-        raise ValueError(f"holds a policy of kind {card['kind']!r}; this version knows row and scorer")
+        raise ValueError(f"holds a policy of kind {card['kind']!r}; this version knows row, controller and scorer")
     _check_observation(card.get("observation"))
     return _scorer(name, card, tensors)
 

@@ -1,0 +1,297 @@
+"""Breeding controllers over many cells at once: `python -m agents.breed NAME` makes `zoo/NAME.safetensors` again.
+
+A candidate plays the training windows of its cells. In each cell its loss is the logarithm of what it reaches over what
+the family of rules reaches there when tuned for that very cell (`agents.rivals`), so that every cell counts alike; what
+it loses beyond that rival counts several times, so that it gives nothing up anywhere for the sake of the average.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from agents.agent import Agent
+from agents.cells import TRAIN, TrainingCell, Window, windows
+from agents.controller import Controller, weights_from_action
+from agents.controller_kernel import CONTROLLER_FEATURES, CONTROLLER_KNOBS, NUM_FEATURES, NUM_KNOBS
+from agents.evolution import SearchResult, Vector, minimise
+from agents.grid import GRID, MODELS, grid_cell, has_slos
+from agents.objectives import Objective
+from agents.rivals import SIGMA, Rivals, load_rivals
+from agents.storage import ZOO, save_agent
+from infermax_gym.engine import SimulationResult, simulate
+
+CENTRE = 0.4
+"""What features are counted from in the search, so that a context weight does not shift the knob everywhere."""
+
+CONTEXT = (
+    "decode_context",
+    "capacity",
+    "decode_seconds",
+    "free_blocks",
+    "log_output",
+    "log_output_spread",
+    "arrivals_share",
+    "mean_prompt",
+    "backlog",
+    "long_wait",
+    "preemption_rate",
+)
+_KNOBS_OF_THE_ENVIRONMENT = CONTROLLER_KNOBS[:11]
+_UNINFORMED = tuple(k for k in CONTROLLER_KNOBS if k not in ("late", "class_ttft"))
+
+
+@dataclass(frozen=True)
+class Breed:
+    """How to make one shipped controller.
+
+    Attributes:
+        note: what it is, one line.
+        objective: what it is scored by, in each cell over what the rival reaches.
+        rival: setting of the family that it is measured against; see `Rivals.per_cell`.
+        cells: their names, by a test of the name.
+        knobs: what it may set.
+        features: what it may look at, besides the constant.
+        start: which global setting of the family the search begins at.
+        believes: see `Controller`.
+        classes: see `Controller`.
+        sigma: see `Controller`.
+        interval_s: see `Controller`.
+        hinge: how many times a loss beyond the rival counts.
+        generations: of the constant weights alone, then of all.
+        population: candidates of a generation.
+        num_windows: training windows of a cell; a generation plays one of them in each cell, in turn.
+    """
+
+    note: str
+    objective: Objective
+    rival: str
+    cells: Callable[[str], bool] = lambda name: True
+    knobs: tuple[str, ...] = _UNINFORMED
+    features: tuple[str, ...] = CONTEXT
+    start: str = "mean"
+    believes: bool = True
+    classes: bool = False
+    sigma: float | None = None
+    interval_s: float = 2.0
+    hinge: float = 3.0
+    generations: tuple[int, int] = (60, 240)
+    population: int = 20
+    num_windows: int = 6
+
+
+BREEDS: dict[str, Breed] = {
+    "generalist": Breed(
+        "one controller for all traffic, memory, load and both models; knows no lengths",
+        Objective(mean_latency=1.0, p99_latency=0.3),
+        "mean",
+        start="blend",
+    ),
+    "informed": Breed(
+        "told classes and noisy lengths, which it weighs against what requests have generated already",
+        Objective(),
+        "informed",
+        lambda name: name.startswith(("mixed", "reasoning")),
+        knobs=tuple(k for k in CONTROLLER_KNOBS if k != "late"),
+        classes=True,
+        sigma=SIGMA,
+    ),
+    "goodput": Breed(
+        "as many requests as possible within their limits on first token and time per token",
+        Objective(mean_latency=0.0, goodput=1.0),
+        "goodput",
+        has_slos,
+        knobs=CONTROLLER_KNOBS,
+        features=(*CONTEXT, "late_share", "good_share"),
+        classes=True,
+        interval_s=1.0,
+    ),
+    "knobs": Breed(
+        "plays InferMaxKnobs-v0 at its default interval: sees the engine features, sets the eleven knobs",
+        Objective(),
+        "mean",
+        knobs=_KNOBS_OF_THE_ENVIRONMENT,
+        features=(
+            "decode_context",
+            "capacity",
+            "decode_seconds",
+            "waiting",
+            "waiting_tokens",
+            "oldest_wait",
+            "preemption_rate",
+        ),
+        believes=False,
+        interval_s=5.0,
+    ),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Course:
+    """A cell to train on: its windows, and what the rival reaches on each."""
+
+    windows: Sequence[Window]
+    rival: Sequence[SimulationResult]
+
+
+def courses(breed: Breed, rivals: Rivals, seed: int = 0) -> list[Course]:
+    """The training windows of a breed, with its rival's results."""
+    made = []
+    names = [name for name in GRID if breed.cells(name)]
+    cells: list[tuple[str, TrainingCell]] = [(name, GRID[name]) for name in names]
+    for name, cell in cells:
+        held = windows(cell, breed.num_windows, split=TRAIN, seed=seed)
+        label = "per-cell" if breed.rival == "mean" else f"per-cell-{breed.rival}"
+        rows = rivals.rows_of(name)
+        row = rows.get(label) or rows[breed.rival]
+        sigma = row.prediction_sigma
+        results = [simulate(w.workload, w.engine, row, predicted=w.predicted(sigma) if sigma else None) for w in held]
+        made.append(Course(held, results))
+    # Long backlogs: what a window of a few hundred requests never shows.
+    if breed.rival == "mean":
+        for model in MODELS:
+            for memory in ("tight", "wide"):
+                cell = replace(grid_cell("conv", memory, "overloaded", model), num_requests=2500)
+                held = windows(cell, 1, split=TRAIN, seed=seed + 7)
+                row = rivals.rows_of(f"conv-{memory}-overloaded-{model}")["per-cell"]
+                made.append(Course(held, [simulate(w.workload, w.engine, row) for w in held]))
+    return made
+
+
+def excess(result: SimulationResult, rival: SimulationResult, objective: Objective, hinge: float) -> float:
+    """How much worse than a rival, in logarithms; a loss of the leading figure counts `1 + hinge` times."""
+    leading = Objective() if objective.mean_latency else objective
+    behind = leading.loss(result) - leading.loss(rival)
+    return objective.loss(result) - objective.loss(rival) + hinge * max(0.0, behind)
+
+
+class Nursery:
+    """Vectors to controllers, and controllers to losses."""
+
+    def __init__(self, breed: Breed, schooling: Sequence[Course]) -> None:
+        self.breed = breed
+        self.schooling = schooling
+        self.turn = 0
+        self.rows = [CONTROLLER_KNOBS.index(name) for name in breed.knobs]
+        self.columns = [CONTROLLER_FEATURES.index(name) for name in breed.features]
+        self.told = [
+            [w.predicted(breed.sigma) if breed.sigma is not None else None for w in course.windows]
+            for course in schooling
+        ]
+
+    def start(self, rivals: Rivals) -> Vector:
+        """The weights of the constants where a search begins."""
+        whole = weights_from_action(np.array(rivals.overall[self.breed.start]))[:, 0]
+        return np.asarray(whole[self.rows], np.float64)
+
+    def controller(self, vector: Vector) -> Controller:
+        """The controller of (constants, context weights row by row); the latter may be left out."""
+        breed = self.breed
+        weights = np.zeros((NUM_KNOBS, NUM_FEATURES))
+        constants, context = vector[: len(self.rows)], vector[len(self.rows) :]
+        weights[self.rows, 0] = constants
+        if "push_out" not in breed.knobs:
+            weights[CONTROLLER_KNOBS.index("push_out"), 0] = -1.0
+        if len(context):
+            matrix = context.reshape(len(self.rows), len(self.columns))
+            weights[np.ix_(self.rows, self.columns)] = matrix
+            weights[self.rows, 0] -= CENTRE * matrix.sum(1)
+        weights = weights.astype(np.float32).astype(np.float64)  # as it will be stored
+        return Controller(
+            weights, interval_s=breed.interval_s, believes=breed.believes, classes=breed.classes, sigma=breed.sigma
+        )
+
+    def loss(self, vector: Vector) -> float:
+        """Mean excess over the cells, in each on the window whose turn it is."""
+        controller, breed = self.controller(vector), self.breed
+        total = 0.0
+        for course, told in zip(self.schooling, self.told, strict=True):
+            i = self.turn % len(course.windows)
+            window = course.windows[i]
+            result = controller.play(window.workload, window.engine, predicted=told[i])
+            total += excess(result, course.rival[i], breed.objective, breed.hinge)
+        return total / len(self.schooling)
+
+    def whole_loss(self, vector: Vector) -> float:
+        """Mean excess over the cells and all windows."""
+        losses = []
+        for turn in range(self.breed.num_windows):
+            self.turn = turn
+            losses.append(self.loss(vector))
+        return float(np.mean(losses))
+
+
+def breed(
+    plan: Breed, rivals: Rivals, *, seed: int = 0, scale: float = 1.0, report: Callable[[str], None] = print
+) -> tuple[Controller, SearchResult]:
+    """Search a controller: the constants first, then every weight.
+
+    Args:
+        plan: what to make.
+        rivals: whom to measure against.
+        seed: of the search and of the training windows.
+        scale: factor on the generations.
+        report: gets a line now and then.
+    """
+    nursery = Nursery(plan, courses(plan, rivals, seed))
+
+    def progress(number: int, loss: float, elapsed_s: float) -> None:
+        nursery.turn = number
+        if number % 10 == 0:
+            report(f"generation {number}  best so far {loss:+.4f}  {elapsed_s:.0f} s")
+
+    first, second = (max(1, round(scale * count)) for count in plan.generations)
+    constants = minimise(
+        nursery.loss,
+        nursery.start(rivals),
+        seed=seed,
+        spread=0.2,
+        population=plan.population,
+        generations=first,
+        progress=progress,
+    )
+    report(f"constants: {nursery.whole_loss(constants.mean):+.4f} on all windows")
+    whole = np.concatenate((constants.mean, np.zeros(len(plan.knobs) * len(plan.features))))
+    spread = np.full(len(whole), 0.06)
+    found = minimise(
+        nursery.loss,
+        whole,
+        seed=seed + 1,
+        spread=spread,
+        population=plan.population,
+        generations=second,
+        bound=2.0,
+        progress=progress,
+    )
+    loss = nursery.whole_loss(found.mean)
+    report(f"all weights: {loss:+.4f} on all windows")
+    return nursery.controller(found.mean), replace(found, best=found.mean, loss=loss)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Make a shipped controller again."""
+    parser = argparse.ArgumentParser(description="Breed a controller of the zoo.")
+    parser.add_argument("name", choices=list(BREEDS))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--scale", type=float, default=1.0, help="factor on the generations")
+    parser.add_argument("--out", default=str(ZOO), metavar="DIR")
+    options = parser.parse_args(arguments)
+    plan = BREEDS[options.name]
+    controller, found = breed(
+        plan, load_rivals(), seed=options.seed, scale=options.scale, report=lambda line: print(line, file=sys.stderr)
+    )
+    command = f"python -m agents.breed {options.name} --seed {options.seed} --scale {options.scale:g}"
+    training: dict[str, Any] = {"algo": "cma-es", "command": command, "seed": options.seed, "loss": found.loss}
+    training["num_evaluations"] = found.num_evaluations
+    agent = Agent(options.name, controller=controller, card={"note": plan.note, "training": training})
+    save_agent(f"{options.out}/{options.name}.safetensors", agent)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

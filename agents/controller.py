@@ -1,0 +1,134 @@
+"""Controllers: small networks that set the scheduling algorithm's knobs every few seconds, from what they see.
+
+A controller is one matrix: a weight for each knob and each feature (`CONTROLLER_KNOBS`, `CONTROLLER_FEATURES`). So it
+scores every waiting request by a key whose weights depend on the engine's state: load, memory pressure, the traffic so
+far. With weights on the constant alone it is a row of the table. One that weighs only the engine features and the first
+eleven knobs plays `InferMaxKnobs-v0`; the schedule is the same there.
+
+Beliefs. A controller may keep account of the output lengths of finished requests, by group (requests of like prompt
+length, and of one class where it is told classes), and believe ln(output) normal in each. What a request still needs
+is then the mean of that distribution beyond what it has generated, combined with its predicted length where it is told
+one: a prediction that a request has outlived is not taken for "nearly done", as the raw remainder would be.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.controller_kernel import ACCOUNT, CONTROLLER_FEATURES, CONTROLLER_KNOBS, NUM_FEATURES, NUM_KNOBS, control
+from infermax_gym.engine import EngineConfig, Information, Policy, SimulationResult
+from infermax_gym.engine.kernel.run import DONE, LOG_FULL
+from infermax_gym.engine.policy import QueueOrder, Victim
+from infermax_gym.engine.scheduler import SchedulerError
+from infermax_gym.engine.simulate import result_of
+from infermax_gym.envs.config import EnvConfig
+from infermax_gym.envs.episode import Episode, begin_run
+from infermax_gym.workload import Workload
+
+BASE = Policy("controller", queue_order=QueueOrder.LINEAR, victim=Victim.KEY)
+"""The row whose knobs a controller sets."""
+
+_NUM_BUCKETS = 24
+_CONFIG = EnvConfig(base=BASE)
+
+
+@dataclass(frozen=True, eq=False)
+class Controller:
+    """A controller.
+
+    Attributes:
+        weights: (knobs, features) float64.
+        interval_s: simulated seconds between two settings (each ends with an iteration).
+        believes: whether it keeps account of lengths; else the knobs and features that need it are inert.
+        classes: whether it is told the SLO class.
+        sigma: log-normal error of the predicted lengths it is told; None: it is told none.
+        prior: of ln(output): mean, standard deviation, and how many finished requests it is worth.
+    """
+
+    weights: NDArray[np.float64]
+    interval_s: float = 2.0
+    believes: bool = True
+    classes: bool = False
+    sigma: float | None = None
+    prior: tuple[float, float, float] = (5.5, 1.2, 4.0)
+
+    def __post_init__(self) -> None:
+        weights = np.ascontiguousarray(self.weights, np.float64)
+        if weights.shape != (NUM_KNOBS, NUM_FEATURES) or not np.isfinite(weights).all():
+            raise ValueError(f"a controller has {NUM_KNOBS} x {NUM_FEATURES} finite weights, got {weights.shape}")
+        if not 0.0 < self.interval_s < np.inf:
+            raise ValueError(f"interval_s must be positive and finite, got {self.interval_s}")
+        object.__setattr__(self, "weights", weights)
+
+    @property
+    def information(self) -> Information:
+        """What it knows about output lengths."""
+        return Information.NONE if self.sigma is None else Information.PREDICTED
+
+    def play(
+        self,
+        workload: Workload,
+        engine: EngineConfig,
+        *,
+        predicted: NDArray[np.float64] | None = None,
+        record_schedule: bool = False,
+    ) -> SimulationResult:
+        """Serve a workload to its end.
+
+        Args:
+            workload: the requests.
+            engine: the replica.
+            predicted: (n,) predicted output tokens, for controllers that are told some.
+            record_schedule: keep every iteration.
+
+        Raises:
+            ValueError: it is told predictions and got none.
+        """
+        if self.sigma is not None and predicted is None:
+            raise ValueError("this controller needs predicted output lengths")
+        config = _CONFIG.changed(max_num_batched_tokens=engine.max_num_batched_tokens)
+        run = begin_run(config, Episode(workload, engine, None), record_schedule=record_schedule)
+        run.lane.record["level"] = len(config.level_shares) - 1
+        account = self._account(engine)
+        told = np.zeros(len(workload)) if predicted is None or self.sigma is None else predicted
+        groups = self._groups(workload)
+        counted = np.zeros(len(workload), np.int8)
+        lengths = np.zeros((int(groups.max(initial=0)) + 1, 3))
+        record, lane = run.engine.record, run.lane.record
+        code = LOG_FULL
+        while code == LOG_FULL:
+            code = control(record, lane, account, self.weights, groups, told, counted, lengths)
+            run.recorder.empty(run.engine)
+        if code != DONE:
+            raise SchedulerError(f"nothing can run at {record['clock_s'][0]:.6g} s though requests wait")
+        return result_of(run.engine, workload, run.recorder, record_schedule)
+
+    def _account(self, engine: EngineConfig) -> Any:
+        account = np.zeros(1, ACCOUNT)
+        account["interval_s"] = self.interval_s
+        account["seats"] = engine.max_num_seqs
+        account["believes"] = self.believes
+        account["sigma"] = self.sigma or 0.0
+        account["prior_log"], account["prior_spread"], account["prior_weight"] = self.prior
+        account["group_weight"] = 4.0
+        return account
+
+    def _groups(self, workload: Workload) -> NDArray[np.int64]:
+        """(n,) groups from 1: requests whose prompts share a power of two, and a class where classes are told."""
+        bucket = np.minimum(np.log2(workload.num_prompt_tokens).astype(np.int64), _NUM_BUCKETS - 1)
+        if self.classes:
+            bucket = bucket // 2 + _NUM_BUCKETS * workload.slo_class
+        return np.ascontiguousarray(1 + bucket)
+
+
+def weights_from_action(action: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The weights of a controller that always sets the knobs of `InferMaxKnobs-v0` to an action, (11,)."""
+    weights = np.zeros((NUM_KNOBS, NUM_FEATURES))
+    weights[: len(action), 0] = action
+    weights[CONTROLLER_KNOBS.index("push_out"), 0] = -0.5
+    assert CONTROLLER_FEATURES[0] == "one"
+    return weights

@@ -1,0 +1,337 @@
+"""A controller at kernel speed: every few simulated seconds a small network sets the knobs of the algorithm.
+
+Between two settings the engine's own loop runs, so a controlled engine is as fast as a row of the table. At each
+setting, in this order: look (features), choose (one weight per knob and feature), believe (what lengths the waiting and
+running requests will have), give the queue its keys anew, and push out running requests that rank far behind the head
+of the queue.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from infermax_gym.compile import compiled, inlined
+from infermax_gym.engine.kernel.admit import bring_in
+from infermax_gym.engine.kernel.advance import arrive
+from infermax_gym.engine.kernel.evict import guarded, preempt
+from infermax_gym.engine.kernel.fit import fits, reserved_blocks
+from infermax_gym.engine.kernel.group import blocks_held, decode_demand, emitted
+from infermax_gym.engine.kernel.keys import queue_score, set_queue_key
+from infermax_gym.engine.kernel.memory import requests, running, sort_ids, sort_keys
+from infermax_gym.engine.kernel.queue import head, push, reset
+from infermax_gym.engine.kernel.run import LIMIT, jump_to_next_arrival, run
+from infermax_gym.engine.policy import NO_LIMIT
+from infermax_gym.engine.state import FINISHED, RUNNING, WAITING
+from infermax_gym.envs.knobs import KNOB_NAMES
+from infermax_gym.envs.layout import ENGINE_FEATURES
+from infermax_gym.envs.observe import observe_engine, squash
+
+EXTRA_KNOBS = (
+    "log_generated",  # queue key: ln(1 + generated)
+    "log_remaining",  # queue key: ln(1 + believed remaining)
+    "memory_time",  # queue key: believed KV tokens x iterations still needed, per million
+    "late",  # queue key: 10 for a request whose TTFT limit has passed without a first token
+    "class_ttft",  # queue key: the class's TTFT limit, per 2 s
+    "victim_remaining",  # victim key: believed remaining tokens, per 100
+    "victim_index",  # victim key: the queue key's nonlinear part (the five above)
+    "push_out",  # above 0: requests that rank further behind the head than a margin are pushed out; 1 = any
+)
+CONTROLLER_KNOBS = KNOB_NAMES + EXTRA_KNOBS
+"""What a controller sets, each in [-1, 1]; the first eleven are the action of `InferMaxKnobs-v0`."""
+
+EXTRA_FEATURES = (
+    "log_output",  # mean of ln(output) as believed now, over 8
+    "log_output_spread",  # its standard deviation, over 2
+    "arrivals_share",  # arrivals / (arrivals + finishes), smoothed over half a minute: 0.5 in balance
+    "mean_prompt",  # of arrivals so far, squashed at 1,000
+    "backlog",  # waiting requests, squashed at 100
+    "long_wait",  # seconds since the oldest arrival, squashed at 60
+    "late_share",  # waiting requests whose TTFT limit has passed, share
+    "good_share",  # finished requests that met their SLOs, share
+)
+CONTROLLER_FEATURES = ("one", *ENGINE_FEATURES, *EXTRA_FEATURES)
+"""What a controller sees: a constant, the engine features of the environments, and what it keeps account of."""
+
+NUM_KNOBS, NUM_FEATURES = len(CONTROLLER_KNOBS), len(CONTROLLER_FEATURES)
+_ENGINE, _EXTRA = len(ENGINE_FEATURES), 1 + len(ENGINE_FEATURES)
+
+ACCOUNT = np.dtype(
+    [
+        ("interval_s", "f8"),
+        ("seats", "i8"),  # of the engine, before any cap
+        ("believes", "i8"),  # whether lengths are believed at all
+        ("sigma", "f8"),  # log-normal error of predictions; 0: there are none
+        ("prior_log", "f8"),  # prior of ln(output): mean ...
+        ("prior_spread", "f8"),  # ... standard deviation ...
+        ("prior_weight", "f8"),  # ... worth so many finished requests
+        ("group_weight", "f8"),  # a group's own figures count once it has so many
+        ("first_alive", "i8"),  # all requests before it are finished or rejected
+        ("arrived", "i8"),
+        ("arrival_rate", "f8"),  # smoothed counts
+        ("finish_rate", "f8"),
+        ("last_s", "f8"),
+        ("next_s", "f8"),
+        ("num_settings", "i8"),
+    ],
+    align=True,
+)
+_SMOOTHING_S = 30.0
+
+
+@compiled
+def remaining_belief(mean: float, spread: float, generated: float) -> Any:
+    """Mean remaining tokens of a log-normal length that is known to exceed `generated`, at least 1."""
+    if generated < 1.0:
+        return max(math.exp(mean + 0.5 * spread * spread), 1.0)
+    at = (math.log(generated) - mean) / spread
+    beyond = 0.5 * math.erfc(at / math.sqrt(2.0))
+    if beyond < 1e-9:
+        return max(generated * spread / at, 1.0)  # the tail's asymptotic mean residual
+    above = 0.5 * math.erfc((at - spread) / math.sqrt(2.0))
+    return max(math.exp(mean + 0.5 * spread * spread) * above / beyond - generated, 1.0)
+
+
+@inlined
+def _count_finished(s: Any, c: Any, groups: Any, counted: Any, lengths: Any) -> Any:
+    """Learn from the requests that finished since last time; returns how many did."""
+    req = requests(s)
+    count = 0
+    moving = True
+    for r in range(c.first_alive, s.next_arrival):
+        q = req[r]
+        if q.place == FINISHED and not counted[r]:
+            counted[r] = 1
+            count += 1
+            log_output = math.log(q.output)
+            for g in (0, groups[r]):
+                lengths[g, 0] += 1.0
+                lengths[g, 1] += log_output
+                lengths[g, 2] += log_output * log_output
+        moving = moving and q.place != WAITING and q.place != RUNNING
+        if moving:
+            c.first_alive = r + 1
+    return count
+
+
+@inlined
+def _overall(c: Any, lengths: Any) -> Any:
+    """Mean and variance of ln(output) over everything finished, drawn to the prior."""
+    weight = lengths[0, 0] + c.prior_weight
+    mean = (lengths[0, 1] + c.prior_weight * c.prior_log) / weight
+    second = lengths[0, 2] + c.prior_weight * (c.prior_spread**2 + c.prior_log**2)
+    return mean, max(second / weight - mean * mean, 0.01)
+
+
+@inlined
+def _group(c: Any, lengths: Any, g: int, mean: float, variance: float) -> Any:
+    """Mean and variance of ln(output) in a group, drawn to those overall."""
+    weight = lengths[g, 0] + c.group_weight
+    own = (lengths[g, 1] + c.group_weight * mean) / weight
+    second = lengths[g, 2] + c.group_weight * (variance + mean * mean)
+    return own, max(second / weight - own * own, 0.01)
+
+
+@compiled
+def look(s: Any, v: Any, c: Any, groups: Any, counted: Any, lengths: Any, seen: Any, out: Any) -> None:
+    """Features into `out` (NUM_FEATURES,) float64; `seen` (20,) float32 is scratch. Updates the account."""
+    req = requests(s)
+    v.demand = decode_demand(s)
+    observe_engine(s, v, seen)
+    finished = _count_finished(s, c, groups, counted, lengths)
+    decay = math.exp(-(s.clock_s - c.last_s) / _SMOOTHING_S)
+    c.arrival_rate = c.arrival_rate * decay + (s.next_arrival - c.arrived)
+    c.finish_rate = c.finish_rate * decay + finished
+    c.arrived = s.next_arrival
+    c.last_s = s.clock_s
+    out[0] = 1.0
+    for i in range(_ENGINE):
+        out[1 + i] = min(max(seen[i], np.float32(-1.0)), np.float32(1.0))
+    mean, variance = _overall(c, lengths)
+    prompts = 0.0
+    late = 0
+    oldest_s = s.clock_s
+    for r in range(c.first_alive, s.next_arrival):
+        q = req[r]
+        if q.place == WAITING:
+            oldest_s = min(oldest_s, q.arrival_s)
+            late += _is_late(s, q)
+    for r in range(max(0, s.next_arrival - 100), s.next_arrival):
+        prompts += req[r].prompt
+    out[_EXTRA] = mean / 8.0
+    out[_EXTRA + 1] = math.sqrt(variance) / 2.0
+    out[_EXTRA + 2] = (c.arrival_rate + 1.0) / (c.arrival_rate + c.finish_rate + 2.0)
+    out[_EXTRA + 3] = squash(prompts / max(min(s.next_arrival, 100), 1), 1000.0)
+    out[_EXTRA + 4] = squash(s.num_waiting, 100.0)
+    out[_EXTRA + 5] = squash(s.clock_s - oldest_s, 60.0)
+    out[_EXTRA + 6] = late / max(s.num_waiting, 1)
+    out[_EXTRA + 7] = s.num_good / max(s.num_finished, 1)
+
+
+@inlined
+def _is_late(s: Any, q: Any) -> Any:
+    return q.slo_ttft_s > 0.0 and q.generated == 0 and s.clock_s - q.arrival_s > q.slo_ttft_s
+
+
+@compiled
+def choose(weights: Any, features: Any, out: Any) -> None:
+    """Knobs in [-1, 1] into `out` (NUM_KNOBS,): weights (NUM_KNOBS, NUM_FEATURES) . features."""
+    for k in range(out.size):
+        total = 0.0
+        for i in range(features.size):
+            total += weights[k, i] * features[i]
+        out[k] = min(max(total, -1.0), 1.0)
+
+
+@compiled
+def set_knobs(s: Any, c: Any, a: Any) -> None:
+    """Knobs into the engine: the compiled twin of `infermax_gym.envs.knobs.policy_of`."""
+    w = s.queue_weights
+    w[0] = a[0] / 10.0
+    w[1] = 0.0
+    w[2] = a[1] / 1000.0
+    w[3] = a[2] / 7.0
+    w[4] = a[3] / 100.0
+    w[5] = a[4] / 100.0
+    w[6] = 1.0 if c.believes else 0.0  # `priority` holds the key's nonlinear part
+    w[7] = a[15] / 2.0
+    headroom = (a[5] + 1.0) / 2.0
+    s.headroom_tokens = 1000.0 * headroom**3
+    seats = int(round(float(c.seats) ** ((a[6] + 1.0) / 2.0)))
+    s.num_seats = min(max(1, seats), s.list_size - 1)
+    s.prefill_share = 0.05 + 0.95 * ((a[7] + 1.0) / 2.0)
+    u = s.victim_weights
+    u[2] = a[8] / 1000.0
+    u[4] = a[9] / 100.0
+    u[0] = a[10] / 10.0
+    u[5] = a[16] / 100.0
+    u[6] = a[17] if c.believes else 0.0
+
+
+@inlined
+def _believe(s: Any, c: Any, a: Any, q: Any, told: float, mean: float, variance: float) -> None:
+    """What is left of a request as believed, and the nonlinear part of its key."""
+    if c.sigma > 0.0 and told > 0.0:
+        precision = 1.0 / variance + 1.0 / c.sigma**2
+        mean = (mean / variance + (math.log(told) + 0.5 * c.sigma**2) / c.sigma**2) / precision
+        variance = 1.0 / precision
+    generated = emitted(s, q)
+    rest = remaining_belief(mean, math.sqrt(variance), generated)
+    q.prediction = generated + rest
+    known = q.prompt + generated
+    index = a[11] * math.log(1.0 + generated) + a[12] * math.log(1.0 + rest) + a[13] * rest * (known + 0.5 * rest) / 1e6
+    q.priority = index + (10.0 * a[14] if _is_late(s, q) else 0.0)
+
+
+@compiled
+def believe(s: Any, c: Any, a: Any, groups: Any, told: Any, lengths: Any) -> None:
+    """Beliefs about every request that waits, runs, or will arrive before the next setting."""
+    req = requests(s)
+    mean, variance = _overall(c, lengths)
+    soon_s = s.clock_s + c.interval_s + 2.0
+    for r in range(c.first_alive, s.num_requests):
+        q = req[r]
+        if r >= s.next_arrival and q.arrival_s > soon_s:
+            break
+        if r >= s.next_arrival or q.place == WAITING or q.place == RUNNING:
+            own, spread = _group(c, lengths, groups[r], mean, variance)
+            _believe(s, c, a, q, told[r], own, spread)
+
+
+@compiled
+def rekey_from(s: Any, first: int) -> None:
+    """Give every waiting request, none of them before `first`, its key anew."""
+    req = requests(s)
+    reset(s)
+    s.num_waiting = 0
+    s.waiting_tokens = 0
+    for r in range(first, s.next_arrival):
+        if req[r].place == WAITING:
+            set_queue_key(s, r)
+            push(s, r)
+
+
+@compiled
+def push_out(s: Any, margin: float) -> None:
+    """While the head of the queue does not fit: preempt running requests that rank `margin` behind it; it joins."""
+    req = requests(s)
+    run_list = running(s)
+    keys = sort_keys(s)
+    ids = sort_ids(s)
+    while s.num_waiting > 0 and s.num_running > 0 and not guarded(s):
+        r = head(s)
+        blocks = reserved_blocks(s, r, req[r].prompt + req[r].generated)
+        if req[r].on_host or (s.num_running < s.num_seats and fits(s, r, blocks, 0, 0)):
+            return
+        for i in range(s.num_running):
+            keys[i] = queue_score(s, run_list[i])
+        limit = req[r].key + margin
+        freed = left = 0
+        while s.num_running - left >= s.num_seats or not fits(s, r, blocks, freed, left):
+            worst = -1
+            for i in range(s.num_running):
+                if keys[i] > limit and (worst < 0 or keys[i] >= keys[worst]):
+                    worst = i
+            if worst < 0:
+                return
+            keys[worst] = -np.inf
+            ids[left] = run_list[worst]
+            freed += blocks_held(s, req[run_list[worst]])
+            left += 1
+        for k in range(left):
+            position = 0
+            while run_list[position] != ids[k]:
+                position += 1
+            preempt(s, position)
+        bring_in(s, r, blocks)
+
+
+@compiled
+def set_engine(s: Any, v: Any, c: Any, weights: Any, groups: Any, told: Any, counted: Any, lengths: Any) -> None:
+    """One setting of the controller."""
+    features = np.empty(NUM_FEATURES)
+    knobs = np.empty(NUM_KNOBS)
+    look(s, v, c, groups, counted, lengths, np.empty(_ENGINE, np.float32), features)
+    choose(weights, features, knobs)
+    set_knobs(s, c, knobs)
+    if c.believes:
+        believe(s, c, knobs, groups, told, lengths)
+    rekey_from(s, c.first_alive)
+    if knobs[18] > 0.0:
+        push_out(s, 50.0 * 0.001 ** knobs[18])
+    c.num_settings += 1
+    c.next_s = s.clock_s + c.interval_s
+
+
+@compiled
+def control(
+    engines: Any, lanes: Any, accounts: Any, weights: Any, groups: Any, told: Any, counted: Any, lengths: Any
+) -> Any:
+    """Run until every request is finished (DONE) or the log is full (LOG_FULL): call again.
+
+    Args:
+        engines: (1,) CORE.
+        lanes: (1,) LANE.
+        accounts: (1,) ACCOUNT.
+        weights: (NUM_KNOBS, NUM_FEATURES) float64.
+        groups: (n,) int64, which requests are expected to be of a kind, from 1.
+        told: (n,) float64 predicted output tokens, 0 where there is no prediction.
+        counted: (n,) int8, whether a finished request has been learned from.
+        lengths: (number of groups + 1, 3) float64: count, sum and sum of squares of ln(output); row 0 is everybody.
+    """
+    s = engines[0]
+    v = lanes[0]
+    c = accounts[0]
+    if c.num_settings == 0:
+        arrive(s)
+        while s.num_waiting == 0 and s.num_rejected < s.num_requests:
+            jump_to_next_arrival(s)
+            arrive(s)
+        set_engine(s, v, c, weights, groups, told, counted, lengths)
+    while True:
+        code = run(s, NO_LIMIT, c.next_s, True)
+        if code != LIMIT:
+            return code
+        set_engine(s, v, c, weights, groups, told, counted, lengths)

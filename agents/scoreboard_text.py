@@ -1,0 +1,168 @@
+"""The tables of docs/results.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from agents.grid import LOADS, MEMORIES, MODELS, TRAFFICS, has_slos
+from agents.rivals import CLAIRVOYANT_ROWS, DEFAULTS
+from agents.scoreboard import AGENTS, Board, Share, ratio
+
+CEILING = ("clairvoyant", *CLAIRVOYANT_ROWS)
+_LATENCY_ROWS = (*DEFAULTS, "global", "global-blend", "per-cell", "informed", "clairvoyant")
+
+
+def page(board: Board, num_windows: int) -> str:
+    """All tables, for the cells that were measured."""
+    cells = list(board.figures)
+    parts = [
+        _overall(board, cells),
+        _by_traffic(board, cells),
+        _gpu_cost(board, [c for c in cells if "per-cell-cost" in board.figures[c]]),
+        _goodput(board, [c for c in cells if has_slos(c)]),
+        _every_cell(board, cells, num_windows),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
+
+
+def _short(share: Share) -> str:
+    return f"{share.value:.3f} [{share.low:.2f}, {share.high:.2f}]"
+
+
+def _agents(board: Board, cells: Sequence[str]) -> list[str]:
+    everywhere = [f"agent:{name}" for name in AGENTS]
+    return [name for name in everywhere if all(name in board.figures[c] for c in cells)]
+
+
+def _label(name: str) -> str:
+    return f"**{name.removeprefix('agent:')}** (agent)" if name.startswith("agent:") else name
+
+
+def _overall(board: Board, cells: Sequence[str]) -> str:
+    """Everybody over all cells: latency against per-cell, tail against global, the worst cell."""
+    rows = []
+    for name in (*_LATENCY_ROWS, *_agents(board, cells)):
+        each = board.log_ratios(cells, name, "per-cell", "mean").mean(axis=1)
+        worst = int(each.argmax())
+        rows.append(
+            (
+                _label(name),
+                _short(ratio(board.log_ratios(cells, name, "per-cell", "mean"))),
+                _short(ratio(board.log_ratios(cells, name, "global", "mean"))),
+                f"{np.exp(each[worst]):.2f} ({cells[worst]})",
+                _short(ratio(board.log_ratios(cells, name, "global", "p99"))),
+                _short(ratio(board.log_ratios(cells, name, "per-cell", "busy"))),
+            )
+        )
+    header = (
+        "policy",
+        "mean E2E / per-cell",
+        "mean E2E / global",
+        "worst cell / per-cell",
+        "p99 E2E / global",
+        "busy / per-cell",
+    )
+    return f"### Over all {len(cells)} cells\n\n{_table(header, rows)}"
+
+
+def _by_traffic(board: Board, cells: Sequence[str]) -> str:
+    """Each kind of traffic: mean latency over per-cell's, and how much of the way to the ceiling is gone."""
+    agents = [a for a in _agents(board, cells) if a in ("agent:generalist", "agent:knobs", "agent:informed")]
+    rows = []
+    for traffic in TRAFFICS:
+        own = [c for c in cells if c.startswith(f"{traffic}-")]
+        if not own:
+            continue
+        best = ratio(np.concatenate([_against(board, c, board.best(c, DEFAULTS, "mean")) for c in own]))
+        ceiling = ratio(np.concatenate([_against(board, c, board.best(c, CEILING, "mean")) for c in own]))
+        columns = [f"{best.value:.3f}"]
+        columns += [f"{ratio(board.log_ratios(own, n, 'per-cell', 'mean')).value:.3f}" for n in ("global", "informed")]
+        for agent in agents:
+            share = ratio(board.log_ratios(own, agent, "per-cell", "mean"))
+            gap = (1.0 - share.value) / (1.0 - ceiling.value) if ceiling.value < 0.995 else np.nan
+            columns.append(_short(share) + ("" if np.isnan(gap) else f", {100 * gap:.0f} %"))
+        rows.append((traffic, *columns, f"{ceiling.value:.3f}"))
+    header = ("traffic", "best default", "global", "informed rule", *(_label(a) for a in agents), "clairvoyant")
+    title = (
+        "### By traffic: mean E2E over per-cell's, and the share of the gap from per-cell to clairvoyant that is closed"
+    )
+    return f"{title}\n\n{_table(header, rows)}"
+
+
+def _against(board: Board, cell: str, policy: str) -> np.ndarray:
+    return board.log_ratios([cell], policy, "per-cell", "mean")
+
+
+def _gpu_cost(board: Board, cells: Sequence[str]) -> str:
+    """GPU cost where decodes are long."""
+    if not cells:
+        return ""
+    rows = []
+    for traffic in ("reasoning", "rollouts"):
+        own = [c for c in cells if c.startswith(traffic)]
+        if own:
+            names = ["global", "per-cell", "per-cell-cost", *_agents(board, own)]
+            values = [_short(ratio(board.log_ratios(own, n, "per-cell-cost", "busy"))) for n in names]
+            header = ("traffic", *(_label(n) for n in names))
+            rows.append(_table(header, [(traffic, *values)]))
+    return "### GPU cost: busy seconds over those of per-cell tuned for them\n\n" + "\n".join(rows)
+
+
+def _goodput(board: Board, cells: Sequence[str]) -> str:
+    """Requests per second within their limits."""
+    if not cells or "agent:goodput" not in board.figures[cells[0]]:
+        return ""
+    rows = []
+    more = never = 0
+    for cell in cells:
+        rule = board.best(cell, (*DEFAULTS, "global", "per-cell", "per-cell-goodput"), "goodput")
+        share = ratio(board.log_ratios([cell], "agent:goodput", rule, "goodput"))
+        more += share.value >= 1.05
+        never += share.value >= 0.99
+        default = board.best(cell, DEFAULTS, "goodput")
+        names = (default, "per-cell-goodput", "informed-goodput", "agent:goodput")
+        values = [f"{board.mean(cell, n, 'goodput'):.3f}" for n in names]
+        rows.append((cell, f"{values[0]} ({default})", *values[1:], f"{share} of {rule}"))
+    header = (
+        "cell",
+        "best default",
+        "per-cell for goodput",
+        "informed for goodput",
+        "**goodput** (agent)",
+        "agent / best rule",
+    )
+    text = (
+        f"The agent has at least 5 % more than the best rule in {more} of {len(cells)} cells, and at least 99 % of it "
+        f"in {never}. The best rule is the best of the defaults, global, per-cell and per-cell for goodput, chosen on "
+        "the same windows.\n"
+    )
+    return f"### Goodput: requests per second that meet their limits\n\n{text}\n{_table(header, rows)}"
+
+
+def _every_cell(board: Board, cells: Sequence[str], num_windows: int) -> str:
+    """The latency of everybody who matters, cell by cell."""
+    agents = [a for a in _agents(board, cells) if a in ("agent:generalist", "agent:knobs", "agent:informed")]
+    rows = []
+    for cell in cells:
+        default, ceiling = board.best(cell, DEFAULTS, "mean"), board.best(cell, CEILING, "mean")
+        names = ("global", "per-cell", "informed", *agents)
+        values = [f"{board.mean(cell, n, 'mean'):.2f}, {board.mean(cell, n, 'p99'):.0f}" for n in names]
+        versus = [_short(ratio(board.log_ratios([cell], a, "per-cell", "mean"))) for a in agents]
+        first = f"{board.mean(cell, default, 'mean'):.2f}, {board.mean(cell, default, 'p99'):.0f} ({default})"
+        last = f"{board.mean(cell, ceiling, 'mean'):.2f} ({ceiling})"
+        rows.append((cell, first, *values, *versus, last))
+    versus_names = (f"{a.removeprefix('agent:')} / per-cell" for a in agents)
+    labels = (_label(a) for a in agents)
+    header = ("cell", "best default", "global", "per-cell", "informed rule", *labels, *versus_names, "clairvoyant")
+    what = (
+        f"Means over {num_windows} held-out windows; mean and p99 E2E in seconds. {len(TRAFFICS)} kinds of traffic x "
+        f"{len(MEMORIES)} memories x {len(LOADS)} loads x {len(MODELS)} models.\n"
+    )
+    return f"### Every cell\n\n{what}\n{_table(header, rows)}"

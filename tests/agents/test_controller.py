@@ -1,0 +1,160 @@
+"""Controllers: rows in disguise, the environment's own schedule, beliefs, and files."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from scipy import stats
+
+import infermax_gym  # noqa: F401 - registers the environments
+from agents import Agent, AgentError, load_agent, save_agent
+from agents.cells import TRAIN, TrainingCell, windows
+from agents.controller import Controller, weights_from_action
+from agents.controller_kernel import CONTROLLER_FEATURES, CONTROLLER_KNOBS, choose, remaining_belief
+from agents.evolution import row_of
+from infermax_gym.engine import SimulationResult, simulate
+from infermax_gym.workload import load_workload
+
+NUM_ENGINE = CONTROLLER_FEATURES.index("log_output")
+CELLS = (
+    TrainingCell("azure-conv", 120, 1.0, 8_000),
+    TrainingCell("reasoning", 60, 0.6, 20_000),
+    TrainingCell("mixed", 100, 0.7, 20_000, "llama3-70b-a100x4"),
+)
+
+
+def same(a: SimulationResult, b: SimulationResult) -> None:
+    np.testing.assert_array_equal(a.finish_s, b.finish_s)
+    np.testing.assert_array_equal(a.first_token_s, b.first_token_s)
+    assert a.num_preemptions == b.num_preemptions and a.busy_s == b.busy_s
+
+
+def random_weights(seed: int) -> np.ndarray:
+    weights = np.random.default_rng(seed).normal(0.0, 0.3, (len(CONTROLLER_KNOBS), len(CONTROLLER_FEATURES)))
+    weights[CONTROLLER_KNOBS.index("push_out"), 0] = 1.0
+    return weights
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: str(cell.workload))
+@pytest.mark.parametrize("believes", [False, True])
+def test_constant_weights_are_a_row(cell: TrainingCell, believes: bool) -> None:
+    """Setting the same knobs again and again changes nothing."""
+    for seed, window in enumerate(windows(cell, 4, split=TRAIN)):
+        action = np.random.default_rng(seed).uniform(-1.0, 1.0, 11)
+        action[4] = 0.0  # the row is told no lengths
+        row = simulate(window.workload, window.engine, row_of(action, "row", predicted_sigma=None))
+        controller = Controller(weights_from_action(action), believes=believes, interval_s=1.5)
+        same(controller.play(window.workload, window.engine), row)
+
+
+def test_plays_the_environment_of_knobs() -> None:
+    """Weights of the engine features and the first eleven knobs: the schedule of `InferMaxKnobs-v0`."""
+    weights = random_weights(1)
+    weights[:, NUM_ENGINE:] = 0.0
+    weights[len(CONTROLLER_KNOBS) - 8 :] = 0.0
+    env = gym.make("InferMaxKnobs-v0", num_requests=150, num_kv_tokens=(9_000, 9_000), time_scale=(0.9, 0.9))
+    observation, _ = env.reset(seed=5)
+    raw = env.unwrapped
+    workload, engine = raw.run.episode.workload, raw.run.episode.engine  # type: ignore[attr-defined]
+    done = False
+    while not done:
+        features, knobs = np.zeros(len(CONTROLLER_FEATURES)), np.zeros(len(CONTROLLER_KNOBS))
+        features[0] = 1.0
+        features[1:NUM_ENGINE] = observation
+        choose(weights, features, knobs)
+        observation, _, done, _, info = raw.step(knobs[:11])  # type: ignore[attr-defined]
+    result = Controller(weights, interval_s=5.0, believes=False).play(workload, engine)
+    assert info["metrics"]["latency_s"]["mean"] == result.latency_s.mean()
+    assert info["metrics"]["num_preemptions"] == result.num_preemptions
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: str(cell.workload))
+def test_any_weights_serve_everybody(cell: TrainingCell) -> None:
+    """Pushing out at every setting, with wild keys, still ends; the recorded schedule is the unrecorded one."""
+    for seed in range(3):
+        window = windows(cell, 1, split=TRAIN, seed=seed)[0]
+        controller = Controller(random_weights(seed), interval_s=0.2, classes=True, sigma=0.6)
+        told = window.predicted(0.6)
+        plain = controller.play(window.workload, window.engine, predicted=told)
+        written = controller.play(window.workload, window.engine, predicted=told, record_schedule=True)
+        same(plain, written)
+        assert plain.finished.all() and written.schedule is not None
+        computed = sum(tokens for iteration in written.schedule for _, tokens in iteration.batch)
+        needed = (window.workload.num_prompt_tokens + window.workload.num_output_tokens - 1).sum()
+        assert computed == needed + plain.num_recomputed_tokens
+
+
+def test_pushing_out_preempts() -> None:
+    window = windows(CELLS[1], 1, split=TRAIN)[0]
+    action = np.array([0.0, 0.0, 0.0, 0.5, 0.0, -1.0, 1.0, 1.0, 0.0, 0.5, 0.0])
+    weights = weights_from_action(action)
+    never = Controller(weights).play(window.workload, window.engine)
+    weights[CONTROLLER_KNOBS.index("push_out"), 0] = 0.7
+    often = Controller(weights).play(window.workload, window.engine)
+    assert often.num_preemptions > never.num_preemptions
+
+
+@pytest.mark.parametrize("generated", [0, 1, 50, 400, 3000])
+@pytest.mark.parametrize(("mean", "spread"), [(5.0, 1.0), (6.8, 0.4), (3.0, 1.5)])
+def test_remaining_belief_is_the_mean_beyond(generated: int, mean: float, spread: float) -> None:
+    lengths = stats.lognorm(s=spread, scale=np.exp(mean))
+    if lengths.sf(generated) < 1e-6:
+        pytest.skip("beyond what the quadrature resolves")
+    expected = lengths.expect(lambda x: x, lb=generated, conditional=True) - generated
+    assert remaining_belief(mean, spread, float(generated)) == pytest.approx(max(expected, 1.0), rel=1e-3)
+
+
+def test_belief_far_beyond_is_finite_and_grows() -> None:
+    rests = [remaining_belief(3.0, 0.3, float(g)) for g in (10**3, 10**4, 10**5, 10**6)]
+    assert all(np.isfinite(rests)) and rests == sorted(rests)
+
+
+def test_told_nothing_it_cannot_know() -> None:
+    """Without classes and predictions, lengths that nobody has seen finish do not move the first decisions."""
+    window = windows(CELLS[1], 1, split=TRAIN)[0]
+    weights = random_weights(3)
+    for knob, constant in (("headroom", -1.0), ("max_running", 1.0)):
+        weights[CONTROLLER_KNOBS.index(knob)] = 0.0
+        weights[CONTROLLER_KNOBS.index(knob), 0] = constant
+    outputs = window.workload.num_output_tokens
+    controller = Controller(weights)
+    first = controller.play(replace(window.workload, num_output_tokens=outputs + 300), window.engine)
+    second = controller.play(replace(window.workload, num_output_tokens=outputs + 800), window.engine)
+    before = first.finish_s.min()
+    early = first.first_scheduled_s < before
+    assert early.sum() > 3
+    np.testing.assert_array_equal(first.first_scheduled_s[early], second.first_scheduled_s[early])
+
+
+def test_file(tmp_path: Path) -> None:
+    controller = Controller(random_weights(0).astype(np.float32), classes=True, sigma=0.6, prior=(5.0, 1.0, 2.0))
+    path = tmp_path / "controller.safetensors"
+    save_agent(path, Agent("some", controller=controller))
+    again = load_agent(path)
+    assert again.kind == "controller" and again.information.name == "PREDICTED" and again.controller is not None
+    np.testing.assert_array_equal(again.controller.weights, controller.weights)
+    assert again.controller.prior == controller.prior and again.controller.classes
+    workload = load_workload("reasoning", num_requests=30)
+    same(again.play(workload, CELLS[1].engine, seed=3), load_agent(path).play(workload, CELLS[1].engine, seed=3))
+
+
+def test_file_for_other_knobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "controller.safetensors"
+    save_agent(path, Agent("some", controller=Controller(random_weights(0))))
+    monkeypatch.setattr("agents.records.CONTROLLER_KNOBS", (*CONTROLLER_KNOBS, "more"))
+    with pytest.raises(AgentError, match="was trained for other knobs"):
+        load_agent(path)
+
+
+def test_bad_controllers() -> None:
+    with pytest.raises(ValueError, match="finite weights"):
+        Controller(np.zeros((2, 2)))
+    with pytest.raises(ValueError, match="interval_s"):
+        Controller(random_weights(0), interval_s=0.0)
+    window = windows(CELLS[1], 1, split=TRAIN)[0]
+    with pytest.raises(ValueError, match="needs predicted"):
+        Controller(random_weights(0), sigma=0.6).play(window.workload, window.engine)
