@@ -12,6 +12,7 @@ import typer
 from infermax_gym import __version__
 from infermax_gym.cli.bench import bench
 from infermax_gym.cli.bound import bound
+from infermax_gym.cli.capacity import capacity
 from infermax_gym.cli.errors import InputError, Interrupted
 from infermax_gym.cli.listing import list_names
 from infermax_gym.cli.optimal import optimal
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 app.command("bench")(bench)
 app.command("simulate")(simulate)
+app.command("capacity")(capacity)
 app.command("optimal")(optimal)
 app.command("bound")(bound)
 app.command("list")(list_names)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from infermax_gym.cli import inputs, options, output
-from infermax_gym.cli.errors import Interrupted
+from infermax_gym.cli.errors import InputError, Interrupted
 
 if TYPE_CHECKING:
     from infermax_gym.evaluation import Cell, Contender, Evaluation
@@ -29,13 +29,27 @@ def bench(
     max_model_len: options.MaxModelLen = None,
     max_output_tokens: options.MaxOutputTokens = None,
     policies: Annotated[
-        str | None, typer.Option(metavar="all|A,B,C", help="Policies to compare.", show_default="all")
+        str | None,
+        typer.Option(metavar="all|A,B,C", help="Policies to compare.", show_default="all; of fleets, vllm-v1"),
     ] = None,
     agent: options.Agents = None,
     trust_pickle: options.TrustPickle = False,
     seeds: Annotated[
         int, typer.Option(min=1, metavar="K", help="Seeds 0 to K-1: draw random workloads and predictions anew.")
     ] = 1,
+    replicas: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Serve with N engines behind a router.",
+            rich_help_panel="Fleet",
+            show_default="none",
+        ),
+    ] = None,
+    routers: options.Routers = None,
+    staleness: options.Staleness = 0.0,
+    forget_routed: options.ForgetRouted = False,
     slo: options.SloLimits = None,
     out: Annotated[
         Path | None,
@@ -50,15 +64,31 @@ def bench(
     )
     config = engine.config()
     limits = inputs.slo(slo)
-    contenders = inputs.contenders(policies, agent, trust_pickle)
+    contenders: dict[str, Contender]
+    fleet: dict[str, Any] = {}
+    if replicas is None:
+        if routers is not None or staleness != 0.0 or forget_routed:
+            raise InputError("--routers, --staleness and --forget-routed need --replicas N")
+        contenders = inputs.contenders(policies, agent, trust_pickle)
+    else:
+        if agent:
+            raise InputError("--agent does not go with --replicas: the replicas of a fleet run policies of the table")
+        fleets = inputs.fleets(policies, routers, replicas, staleness, not forget_routed)
+        contenders = {**fleets}
+        fleet = {
+            "policies": list(dict.fromkeys(each.policy.name for each in fleets.values())),
+            "routers": list(dict.fromkeys(each.router.name for each in fleets.values())),
+            "replicas": replicas,
+            "staleness_s": staleness,
+            "counts_routed": not forget_routed,
+        }
     folder = None if out is None else output.writable_folder(out)
     requests = cache(partial(inputs.load, spec))
 
     from infermax_gym.evaluation import Cell
 
-    echo = inputs.resolved(
-        spec, requests(0), config, slo, policies=list(contenders), agents=list(agent or ()), seeds=seeds
-    )
+    named = {"policies": list(contenders), "agents": list(agent or ()), "seeds": seeds, **fleet}
+    echo = inputs.resolved(spec, requests(0), config, slo, **named)
     evaluation, interrupted = _run(Cell(requests, config, limits), contenders, seeds)
     document: dict[str, Any] = {"schema": 1, "config": echo, "policies": evaluation.summary()}
     if interrupted:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from infermax_gym.cli.errors import InputError, unknown
 
 if TYPE_CHECKING:
+    from infermax_gym.cluster import Router
     from infermax_gym.cost import CostModel
     from infermax_gym.engine import EngineConfig, Slo
-    from infermax_gym.evaluation import Contender, WorkloadSpec
+    from infermax_gym.evaluation import Contender, FleetContender, WorkloadSpec
     from infermax_gym.workload import Workload
 
 _SLO_NAMES = ("ttft", "tpot", "latency")
@@ -86,7 +87,7 @@ def contenders(policies: str | None, agents: Sequence[str] | None, trust_pickle:
     """Policies by name and agents by path; every policy if neither was asked for."""
     if policies is None:
         policies = "" if agents else "all"
-    names = [name.strip() for name in policies.split(",") if name.strip()]
+    names = _names(policies)
     if names == ["all"]:
         from baselines.policies import POLICIES
 
@@ -104,6 +105,44 @@ def policy(name: str) -> Contender:
     if name not in POLICIES:
         raise unknown("policy", name, POLICIES, "infermax list policies")
     return POLICIES[name]
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def routers(text: str | None) -> list[Router]:
+    """Routers of the table by name; every one if none was asked for."""
+    from baselines.routers import ROUTERS
+
+    names = list(ROUTERS) if text is None else _names(text)
+    if names == ["all"]:
+        names = list(ROUTERS)
+    if not names:
+        raise InputError("--routers names no router; expected all, or names separated by commas")
+    for name in names:
+        if name not in ROUTERS:
+            raise unknown("router", name, ROUTERS, "infermax list routers")
+    return [ROUTERS[name] for name in dict.fromkeys(names)]
+
+
+def fleets(
+    policies: str | None, routers_text: str | None, num_replicas: int, staleness_s: float, counts_routed: bool
+) -> dict[str, FleetContender]:
+    """Fleets by name: each policy, `vllm-v1` if none was named, with each router."""
+    from infermax_gym.engine import Policy
+    from infermax_gym.evaluation import FleetContender
+
+    if not (math.isfinite(staleness_s) and staleness_s >= 0.0):
+        raise InputError(f"--staleness must be a time in seconds of at least 0, got {staleness_s:g}")
+    chosen = contenders(policies or "vllm-v1", None)
+    fleets = [
+        FleetContender(row, router, num_replicas, staleness_s, counts_routed)
+        for row in chosen.values()
+        if isinstance(row, Policy)
+        for router in routers(routers_text)
+    ]
+    return {fleet.name: fleet for fleet in fleets}
 
 
 def agent(path: str, trust_pickle: bool = False) -> Contender:

@@ -15,7 +15,7 @@ Rows = list[dict[str, Any]]
 
 
 def list_names(
-    kind: Annotated[str, typer.Argument(metavar="policies|costs|workloads|envs|agents", show_default=False)],
+    kind: Annotated[str, typer.Argument(metavar="policies|routers|costs|workloads|envs|agents", show_default=False)],
     json: options.Json = False,
 ) -> None:
     """Show the names that other commands take."""
@@ -35,6 +35,15 @@ def _policies() -> Rows:
     return [
         {"name": name, "information": information_of(policy), "note": policy.note, "source": policy.source}
         for name, policy in POLICIES.items()
+    ]
+
+
+def _routers() -> Rows:
+    from baselines.routers import ROUTERS
+
+    return [
+        {"name": name, "information": row.information.name.lower(), "note": row.note, "source": row.source}
+        for name, row in ROUTERS.items()
     ]
 
 
@@ -69,6 +78,7 @@ def _agents() -> Rows:
 
 _LISTS: dict[str, Callable[[], Rows]] = {
     "policies": _policies,
+    "routers": _routers,
     "costs": _costs,
     "workloads": _workloads,
     "envs": _envs,
@@ -80,7 +90,7 @@ _HEADERS = {"information": "lengths known", "num_devices": "devices", "entry_poi
 
 
 def _print_table(kind: str, rows: Rows) -> None:
-    """Everything but the sources of policies, for which --json has room."""
+    """Everything but the sources of policies and routers, for which --json has room."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -90,7 +100,7 @@ def _print_table(kind: str, rows: Rows) -> None:
         console.print(f"no {kind} here")
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    names = [name for name in rows[0] if name != "source" or kind != "policies"]
+    names = [name for name in rows[0] if name != "source" or kind not in ("policies", "routers")]
     for name in names:
         table.add_column(_HEADERS.get(name, name), no_wrap=name == "name", overflow="fold")
     for row in rows:

@@ -9,6 +9,7 @@ import typer
 
 _WORKLOAD = "Workload"
 _ENGINE = "Engine"
+_FLEET = "Fleet"
 _OUTPUT = "Output"
 
 Workload = Annotated[
@@ -64,6 +65,29 @@ MaxModelLen = Annotated[
 ]
 MaxOutputTokens = Annotated[
     int | None, _size("Upper bound on output lengths that schedulers are told.", "the workload's, to a power of 2")
+]
+
+Routers = Annotated[
+    str | None,
+    typer.Option(metavar="all|A,B,C", help="Routers to compare.", show_default="all", rich_help_panel=_FLEET),
+]
+Staleness = Annotated[
+    float,
+    typer.Option(
+        "--staleness",
+        min=0.0,
+        metavar="S",
+        help="Seconds between snapshots of the load signals; 0 looks at each arrival.",
+        rich_help_panel=_FLEET,
+    ),
+]
+ForgetRouted = Annotated[
+    bool,
+    typer.Option(
+        "--forget-routed",
+        help="Routers do not add to a snapshot what they routed since, as one of many could not.",
+        rich_help_panel=_FLEET,
+    ),
 ]
 
 Agents = Annotated[

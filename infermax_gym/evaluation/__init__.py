@@ -1,8 +1,10 @@
 """Comparing policies fairly: the same requests, the same engine, several seeds, honest intervals.
 
-Start with `cells.py` (what is run), then `report.py` (what is shown).
+Start with `cells.py` (what is run), then `report.py` (what is shown); `capacity.py` asks how much a fleet carries.
 """
 
+from infermax_gym.evaluation.capacity import Capacity, Demand, Sizing, find_capacity, find_smallest
+from infermax_gym.evaluation.capacity_report import render_capacity
 from infermax_gym.evaluation.cells import (
     Cell,
     Contender,
@@ -17,20 +19,27 @@ from infermax_gym.evaluation.cells import (
     warm_up,
 )
 from infermax_gym.evaluation.figures import flatten, lookup
+from infermax_gym.evaluation.fleets import FleetContender
 from infermax_gym.evaluation.report import render_comparison, render_run
 from infermax_gym.evaluation.statistics import Ratio, mean_and_ci95, paired_bootstrap, paired_ratio, student_t975
 from infermax_gym.evaluation.table import comparison_table
 
 __all__ = [
+    "Capacity",
     "Cell",
     "Contender",
+    "Demand",
     "Evaluation",
+    "FleetContender",
     "Player",
     "Ratio",
     "Run",
+    "Sizing",
     "WorkloadSpec",
     "comparison_table",
     "evaluate",
+    "find_capacity",
+    "find_smallest",
     "flatten",
     "information_of",
     "iterate_runs",
@@ -38,6 +47,7 @@ __all__ = [
     "mean_and_ci95",
     "paired_bootstrap",
     "paired_ratio",
+    "render_capacity",
     "render_comparison",
     "render_run",
     "serve",

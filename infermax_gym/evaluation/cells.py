@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from infermax_gym.cluster import summarize_fleet
 from infermax_gym.engine import (
     EngineConfig,
     Information,
@@ -22,6 +23,7 @@ from infermax_gym.engine import (
     summarize,
 )
 from infermax_gym.evaluation.figures import combine, lookup, sorted_names
+from infermax_gym.evaluation.fleets import FleetContender
 from infermax_gym.evaluation.statistics import mean_and_ci95, paired_ratio
 from infermax_gym.workload import Workload, load_workload
 
@@ -40,7 +42,7 @@ class Player(Protocol):
         """Serve a workload to its end; the seed is of the run."""
 
 
-Contender = Policy | Scheduler | Player
+Contender = Policy | Scheduler | Player | FleetContender
 Predict = Callable[[Policy, Workload, int], "NDArray[np.float64] | None"]
 """(policy, workload, seed) to the output lengths that the policy is told, or None if it is told none."""
 
@@ -89,7 +91,8 @@ class Run:
         policy: its name.
         information: none, bound, predicted or oracle.
         seed: drives the workload, where it is random, and the predictor.
-        figures: what `summarize` says, plus `wall_s`, the seconds that the simulation took.
+        figures: what `summarize`, or of a fleet `summarize_fleet`, says, plus `wall_s`, the seconds that the simulation
+            took.
     """
 
     policy: str
@@ -167,6 +170,11 @@ def serve(
     record_schedule: bool = False,
 ) -> SimulationResult:
     """Serve a workload to its end under any kind of contender; arguments as in `iterate_runs` and `simulate`."""
+    if isinstance(contender, FleetContender):
+        if record_schedule:
+            raise ValueError("the schedule of a fleet cannot be recorded")
+        predicted = predict(contender.policy, workload, seed)
+        return contender.serve(workload, config, seed=seed, predicted=predicted).pooled
     if isinstance(contender, Player):
         return contender.play(workload, config, seed=seed, record_schedule=record_schedule)
     predicted = predict(contender, workload, seed) if isinstance(contender, Policy) else None
@@ -201,11 +209,20 @@ def iterate_runs(
             if seed not in workloads:
                 workloads[seed] = cell.requests(seed)
             workload = workloads[seed]
-            start = time.perf_counter()
-            result = serve(contender, workload, cell.config, seed=seed, predict=predict)
-            wall_s = time.perf_counter() - start
-            figures = {**summarize(result, cell.config, cell.slo), "wall_s": wall_s}
-            yield Run(name, information_of(contender), seed, figures)
+            yield Run(name, information_of(contender), seed, _measure(contender, workload, cell, seed, predict))
+
+
+def _measure(contender: Contender, workload: Workload, cell: Cell, seed: int, predict: Predict) -> dict[str, Any]:
+    """The figures of one run."""
+    start = time.perf_counter()
+    if isinstance(contender, FleetContender):
+        predicted = predict(contender.policy, workload, seed)
+        fleet_result = contender.serve(workload, cell.config, seed=seed, predicted=predicted)
+        wall_s = time.perf_counter() - start
+        return {**summarize_fleet(fleet_result, cell.slo), "wall_s": wall_s}
+    result = serve(contender, workload, cell.config, seed=seed, predict=predict)
+    wall_s = time.perf_counter() - start
+    return {**summarize(result, cell.config, cell.slo), "wall_s": wall_s}
 
 
 def evaluate(

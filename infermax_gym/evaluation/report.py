@@ -80,15 +80,35 @@ def caption(document: Mapping[str, Any]) -> list[str]:
         workload += f" over {span:,.0f} s ({requests / span:.2f} per s)"
     if config.get("seeds", 1) > 1:
         workload += ", seed 0"
-    engine = (
-        f"engine    {config['cost']}, {config['kv_tokens']:,} KV tokens (blocks of {config['block_size']}), "
+    lines = [workload, f"engine    {engine_in_words(config)}"]
+    count = config.get("replicas")
+    if count:
+        lines.append(f"fleet     {count:,} replica{'s' if count > 1 else ''}, {signals_in_words(config)}")
+    if config.get("slo"):
+        lines.append(f"SLO       {slo_in_words(config)}")
+    return lines
+
+
+def engine_in_words(config: Mapping[str, Any]) -> str:
+    """Cost model, memory and caps."""
+    return (
+        f"{config['cost']}, {config['kv_tokens']:,} KV tokens (blocks of {config['block_size']}), "
         f"{config['max_num_batched_tokens']:,} tokens and {config['max_num_seqs']:,} requests per iteration"
     )
-    lines = [workload, engine]
-    if config.get("slo"):
-        limits = ", ".join(f"{name.upper()} <= {value:g} s" for name, value in config["slo"].items())
-        lines.append(f"SLO       {limits}")
-    return lines
+
+
+def slo_in_words(config: Mapping[str, Any]) -> str:
+    """The limits, one after another."""
+    return ", ".join(f"{name.upper()} <= {value:g} s" for name, value in config["slo"].items())
+
+
+def signals_in_words(config: Mapping[str, Any]) -> str:
+    """How old the router's signals are."""
+    age = config["staleness_s"]
+    if age == 0.0:
+        return "load signals as of each arrival"
+    counting = "counting" if config["counts_routed"] else "not counting"
+    return f"load signals {age:g} s apart, {counting} what was routed since"
 
 
 def _footnotes(document: Mapping[str, Any], dropped: Sequence[str]) -> list[str]:

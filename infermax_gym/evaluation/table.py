@@ -52,6 +52,8 @@ COLUMNS = (
     Column("SLO\n%", "slo_attainment", "high", scale=100.0, decimals=1, rank=5),
     Column("pre-\nempted", "num_preemptions", count=True, rank=2),
     Column("tokens\nredone", "num_recomputed_tokens", count=True, rank=4),
+    Column("busy\nmax/mean", "busy_imbalance", "low", rank=2),
+    Column("requests\nmax/mean", "request_imbalance", "low", rank=5),
     Column("make-\nspan s", "makespan_s", "low", rank=3),
     Column("KV\nuse %", "kv_utilization", scale=100.0, decimals=0, rank=6),
     Column("wall\ns", "wall_s", rank=7),

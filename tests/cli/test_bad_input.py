@@ -52,8 +52,8 @@ def test_bench_options(command: Command, trace: Path, arguments: list[str], hint
     [
         (["nope"], "nope"),
         (["bench"], "--workload"),
-        (["list"], "policies|costs"),
-        (["list", "things"], "expected one of policies, costs, workloads, envs, agents"),
+        (["list"], "policies|routers|costs"),
+        (["list", "things"], "expected one of policies, routers, costs, workloads, envs, agents"),
         (["bench", "--workload", "no-such-workload"], "no-such-workload"),
         (["bench", "--workload", "no-such-file.csv"], "no-such-file.csv"),
     ],

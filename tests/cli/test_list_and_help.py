@@ -13,7 +13,7 @@ from infermax_gym.cli import options
 from infermax_gym.engine import EngineConfig
 from tests.cli.conftest import Command
 
-KINDS = ("policies", "costs", "workloads", "envs", "agents")
+KINDS = ("policies", "routers", "costs", "workloads", "envs", "agents")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -30,8 +30,9 @@ def test_lists(command: Command, kind: str) -> None:
     assert out
 
 
-def test_policies_are_described(command: Command) -> None:
-    for row in json.loads(command("list", "policies", "--json").out)["policies"]:
+@pytest.mark.parametrize("kind", ["policies", "routers"])
+def test_rows_are_described(command: Command, kind: str) -> None:
+    for row in json.loads(command("list", kind, "--json").out)[kind]:
         assert row["information"] in ("none", "bound", "predicted", "oracle")
         assert row["note"], row["name"]
         assert row["source"], row["name"]

@@ -1,0 +1,195 @@
+"""`infermax capacity`: the highest request rate within an SLO, or the smallest fleet for a rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from infermax_gym.cli import inputs, options, output
+from infermax_gym.cli.errors import InputError, Interrupted
+
+if TYPE_CHECKING:
+    from infermax_gym.evaluation import Demand, FleetContender, WorkloadSpec
+    from infermax_gym.workload import Workload
+
+Row = dict[str, Any]
+
+
+def capacity(
+    workload: options.Workload,
+    skip: options.Skip = 0,
+    requests_per_replica: Annotated[
+        int,
+        typer.Option(
+            min=10,
+            metavar="N",
+            help="Requests of a run for each replica; a trace file gives what it has.",
+            rich_help_panel="Workload",
+        ),
+    ] = 2000,
+    cost: options.Cost = None,
+    kv_tokens: options.KvTokens = None,
+    block_size: options.BlockSize = None,
+    max_num_batched_tokens: options.MaxNumBatchedTokens = None,
+    max_num_seqs: options.MaxNumSeqs = None,
+    max_model_len: options.MaxModelLen = None,
+    max_output_tokens: options.MaxOutputTokens = None,
+    policies: Annotated[
+        str | None, typer.Option(metavar="all|A,B,C", help="Policies to compare.", show_default="vllm-v1")
+    ] = None,
+    replicas: Annotated[str, typer.Option(metavar="N,M", help="Numbers of replicas.", rich_help_panel="Fleet")] = "1",
+    routers: Annotated[
+        str, typer.Option(metavar="all|A,B,C", help="Routers to compare.", rich_help_panel="Fleet")
+    ] = "least-outstanding",
+    staleness: options.Staleness = 0.0,
+    forget_routed: options.ForgetRouted = False,
+    slo: options.SloLimits = "ttft=2.0,tpot=0.1",
+    attainment: Annotated[
+        float, typer.Option(metavar="SHARE", help="Share of the requests that must be within their limits.")
+    ] = 0.9,
+    for_rate: Annotated[
+        float | None,
+        typer.Option(metavar="R", help="Instead: the fewest replicas that carry R requests per second."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, metavar="K", help="Seeds 0 to K-1, each with its own requests.")] = 3,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also write capacity.json there.", rich_help_panel="Output")
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Find the highest request rate within an SLO, or the smallest fleet for a rate."""
+    from infermax_gym.evaluation import Demand
+
+    if not 0.0 < attainment <= 1.0:
+        raise InputError(f"--attainment must be a share in (0, 1], got {attainment:g}")
+    if for_rate is not None and not (math.isfinite(for_rate) and for_rate > 0.0):
+        raise InputError(f"--for-rate must be a positive number, got {for_rate:g}")
+    limits = inputs.slo(slo)
+    if limits is None:
+        raise InputError("--slo names no limit; expected ttft=S, tpot=S or latency=S")
+    counts = _counts(replicas)
+    spec = inputs.workload_spec(workload, skip, None, None, None)
+    config = inputs.EngineOptions(
+        cost, kv_tokens, block_size, max_num_batched_tokens, max_num_seqs, max_model_len, max_output_tokens
+    ).config()
+    chosen = [
+        fleet
+        for count in (counts if for_rate is None else [1])
+        for fleet in inputs.fleets(policies, routers, count, staleness, not forget_routed).values()
+    ]
+    if for_rate is None:  # one replica needs no router: the first stands for all
+        first_router = chosen[0].router
+        chosen = [fleet for fleet in chosen if fleet.num_replicas > 1 or fleet.router is first_router]
+    folder = None if out is None else output.writable_folder(out)
+    requests = cache(partial(_requests, spec, requests_per_replica))
+    first = requests(0, counts[0])
+
+    from baselines.predict import predictions
+
+    demand = Demand(requests, config, limits, attainment, range(seeds), predictions)
+    echo = inputs.resolved(spec, first, config, slo) | {
+        "policies": list(dict.fromkeys(fleet.policy.name for fleet in chosen)),
+        "routers": list(dict.fromkeys(fleet.router.name for fleet in chosen)),
+        "num_replicas": counts if for_rate is None else None,
+        "requests_per_replica": requests_per_replica,
+        "staleness_s": staleness,
+        "counts_routed": not forget_routed,
+        "attainment": attainment,
+        "for_rate": for_rate,
+        "seeds": seeds,
+    }
+    rows, interrupted = _run(chosen, demand, for_rate)
+    document = {"schema": 1, "config": echo, ("capacity" if for_rate is None else "fleets"): rows}
+    if interrupted:
+        document["interrupted"] = True
+    _report(document, rows, folder, json)
+    if interrupted:
+        raise Interrupted(f"{len(rows)} of {len(chosen)} fleets had finished")
+
+
+def _counts(text: str) -> list[int]:
+    """`--replicas 1,2,4` as numbers."""
+    try:
+        counts = [int(part) for part in text.split(",")]
+    except ValueError:
+        counts = []
+    if not counts or min(counts) < 1:
+        raise InputError(f"--replicas {text!r}: expected whole numbers of at least 1, separated by commas")
+    return list(dict.fromkeys(counts))
+
+
+def _requests(spec: WorkloadSpec, per_replica: int, seed: int, num_replicas: int) -> Workload:
+    """The requests of a seed for so many replicas; a file gives at most what it has."""
+    from dataclasses import replace
+
+    workload = inputs.load(replace(spec, first=per_replica * num_replicas), seed)
+    if len(workload) < 2 or not math.isfinite(workload.mean_rate_per_s):
+        raise InputError(f"--workload {spec.source}: needs at least two requests that arrive at different times")
+    return workload
+
+
+def _run(chosen: list[FleetContender], demand: Demand, for_rate: float | None) -> tuple[list[Row], bool]:
+    """One row per fleet, or those that Ctrl-C leaves time for."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from infermax_gym.evaluation import warm_up
+
+    rows: list[Row] = []
+    screen = output.progress_console()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
+        task = progress.add_task("preparing the engine, slow on its first use", total=len(chosen))
+        try:
+            warm_up()
+            for row in _rows(chosen, demand, for_rate):
+                rows.append(row)
+                done = len(rows)
+                progress.update(task, advance=1, description=chosen[min(done, len(chosen) - 1)].name)
+        except KeyboardInterrupt:
+            return rows, True
+    return rows, False
+
+
+def _rows(chosen: list[FleetContender], demand: Demand, for_rate: float | None) -> Iterator[Row]:
+    from infermax_gym.evaluation import find_capacity, find_smallest
+
+    for fleet in chosen:
+        names = {"policy": fleet.policy.name, "router": fleet.router.name}
+        if for_rate is None:
+            found = find_capacity(fleet, demand)
+            count = fleet.num_replicas
+            yield {
+                **names,
+                "num_replicas": count,
+                "rate_per_s": found.rate_per_s,
+                "ci95_per_s": found.ci95_per_s,
+                "rate_per_replica_per_s": found.rate_per_s / count,
+                "per_seed_per_s": list(found.per_seed),
+                "cost_usd_per_h": fleet.fleet(demand.config).cost_usd_per_h,
+            }
+        else:
+            size = find_smallest(fleet, for_rate, demand)
+            yield {
+                **names,
+                "num_replicas": None if size.contender is None else size.contender.num_replicas,
+                "attainment": size.attainment,
+                "ci95": size.ci95,
+                "cost_usd_per_h": size.cost_usd_per_h,
+            }
+
+
+def _report(document: dict[str, Any], rows: list[Row], folder: Path | None, as_json: bool) -> None:
+    text = output.to_json(document)
+    if folder is not None:
+        output.write_text(folder / "capacity.json", text + "\n")
+    if as_json:
+        print(text)
+    elif rows:
+        from infermax_gym.evaluation import render_capacity
+
+        render_capacity(document, output.console())

@@ -1,0 +1,158 @@
+"""`infermax bench --replicas` and `infermax capacity` against docs/command.md."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infermax_gym import evaluation
+from tests.cli.conftest import NUM_REQUESTS, Command
+from tests.cli.test_bad_input import check
+from tests.cli.test_bench import FIGURES
+
+
+def output_of(command: Command, *arguments: object) -> dict[str, Any]:
+    code, out, err = command(*arguments, "--json")
+    assert (code, err) == (0, "")
+    document: dict[str, Any] = json.loads(out)
+    return document
+
+
+def test_bench_runs_each_policy_with_each_router(command: Command, trace: Path) -> None:
+    document = output_of(
+        command, "bench", "--workload", trace, "--replicas", 3, "--policies", "vllm-v1,sjf-oracle",
+        "--routers", "round-robin,sal", "--staleness", 0.2, "--forget-routed", "--kv-tokens", 1000, "--seeds", 2,
+    )  # fmt: skip
+    assert list(document["policies"]) == [
+        "vllm-v1 + round-robin", "vllm-v1 + sal", "sjf-oracle + round-robin", "sjf-oracle + sal"
+    ]  # fmt: skip
+    expected = {
+        "policies": ["vllm-v1", "sjf-oracle"], "routers": ["round-robin", "sal"], "replicas": 3, "staleness_s": 0.2,
+        "counts_routed": False, "seeds": 2,
+    }  # fmt: skip
+    assert document["config"].items() >= expected.items()
+    row = document["policies"]["vllm-v1 + round-robin"]
+    assert all(name in row for name in FIGURES)
+    assert row["num_finished"] == NUM_REQUESTS
+    assert row["request_imbalance"] == 1.0
+    assert row["busy_imbalance"] >= 1.0
+    assert document["policies"]["sjf-oracle + sal"]["information"] == "oracle"
+
+
+def test_bench_of_fleets_names_all_routers_by_default(command: Command, trace: Path) -> None:
+    names = {row["name"] for row in json.loads(command("list", "routers", "--json").out)["routers"]}
+    document = output_of(command, "bench", "--workload", trace, "--replicas", 2)
+    assert set(document["policies"]) == {f"vllm-v1 + {name}" for name in names}
+
+
+def test_one_replica_is_the_policy(command: Command, trace: Path) -> None:
+    arguments = ("bench", "--workload", trace, "--policies", "vllm-v1", "--kv-tokens", 1000)
+    alone = output_of(command, *arguments)["policies"]["vllm-v1"]
+    fleet = output_of(command, *arguments, "--replicas", 1, "--routers", "sal")["policies"]["vllm-v1 + sal"]
+    del alone["wall_s"]
+    assert fleet.items() >= alone.items()
+
+
+def test_tables_are_for_people(command: Command, trace: Path) -> None:
+    code, out, err = command("bench", "--workload", trace, "--replicas", 2, "--staleness", 0.1)
+    assert (code, err) == (0, "")
+    assert "2 replicas, load signals 0.1 s apart, counting what was routed since" in out
+    assert "vllm-v1 + least-outstanding" in out
+    assert max(map(len, out.splitlines())) <= 120
+
+
+CAPACITY = ("capacity", "--workload", "azure-conv", "--requests-per-replica", 60, "--seeds", 2)
+
+
+def test_capacity(command: Command, tmp_path: Path) -> None:
+    document = output_of(
+        command, *CAPACITY, "--replicas", "1,2", "--routers", "round-robin,sal", "--slo", "ttft=1.0", "--out", tmp_path
+    )
+    assert json.loads((tmp_path / "capacity.json").read_text()) == document
+    assert document["schema"] == 1
+    assert document["config"]["attainment"] == 0.9
+    rows = document["capacity"]
+    assert [(row["num_replicas"], row["router"]) for row in rows] == [
+        (1, "round-robin"), (2, "round-robin"), (2, "sal")
+    ]  # fmt: skip
+    for row in rows:
+        assert len(row["per_seed_per_s"]) == 2
+        assert row["rate_per_s"] == pytest.approx(sum(row["per_seed_per_s"]) / 2)
+        assert row["rate_per_replica_per_s"] == row["rate_per_s"] / row["num_replicas"]
+    assert rows[1]["rate_per_s"] > rows[0]["rate_per_s"]
+
+
+def test_the_fewest_replicas_for_a_rate(command: Command, tmp_path: Path) -> None:
+    from infermax_gym.cost import COSTS, CostModel
+
+    path = tmp_path / "priced.json"
+    cost = COSTS["llama2-7b-a100"]
+    path.write_text(
+        CostModel(cost.name, cost.terms, num_devices=1, price_usd_per_device_hour=2.0).to_json(), encoding="utf-8"
+    )
+    document = output_of(command, *CAPACITY, "--for-rate", 20, "--routers", "round-robin,sal", "--cost", path)
+    for row in document["fleets"]:
+        assert row["num_replicas"] >= 2
+        assert row["cost_usd_per_h"] == 2.0 * row["num_replicas"]
+        assert row["attainment"] - row["ci95"] >= 0.9
+    assert "num_replicas" in document["config"]
+
+
+@pytest.mark.parametrize("more", [(), ("--for-rate", 6)])
+def test_capacity_is_for_people(command: Command, more: tuple[object, ...]) -> None:
+    code, out, err = command(*CAPACITY, *more)
+    assert (code, err) == (0, "")
+    assert "TTFT <= 2 s, TPOT <= 0.1 s, for 90 % of the requests" in out
+    assert "least-outstanding" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["bench", "--routers", "sal"], "need --replicas N"),
+        (["bench", "--staleness", "1"], "need --replicas N"),
+        (["bench", "--replicas", "0"], "--replicas"),
+        (["bench", "--replicas", "2", "--routers", "sall"], "did you mean 'sal'?"),
+        (["bench", "--replicas", "2", "--routers", ","], "names no router"),
+        (["bench", "--replicas", "2", "--staleness", "inf"], "--staleness must be a time"),
+        (["bench", "--replicas", "2", "--agent", "x"], "--agent does not go with --replicas"),
+        (["capacity", "--replicas", "two"], "expected whole numbers of at least 1"),
+        (["capacity", "--replicas", "2,0"], "expected whole numbers of at least 1"),
+        (["capacity", "--attainment", "90"], "--attainment must be a share"),
+        (["capacity", "--for-rate", "-3"], "--for-rate must be a positive number"),
+        (["capacity", "--slo", "ttft=soon"], "expected ttft=S"),
+        (["capacity", "--policies", "vlm-v1"], "did you mean 'vllm-v1'?"),
+    ],
+    ids=lambda value: " ".join(value)[:40],
+)
+def test_bad_input(command: Command, trace: Path, arguments: list[str], hint: str) -> None:
+    check(command(*arguments, "--workload", trace), hint)
+
+
+def test_requests_that_arrive_at_once_have_no_rate(command: Command, tmp_path: Path) -> None:
+    path = tmp_path / "burst.csv"
+    path.write_text("arrival_s,num_prompt_tokens,num_output_tokens\n" + "0.0,10,5\n" * 3)
+    check(command("capacity", "--workload", path), "arrive at different times")
+
+
+def test_an_interrupt_keeps_what_has_finished(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = evaluation.find_capacity, []
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        calls.append(arguments)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(evaluation, "find_capacity", interrupted)
+    code, out, err = command(*CAPACITY, "--replicas", "1,2", "--out", tmp_path, "--json")
+    assert (code, err) == (130, "infermax: interrupted: 1 of 2 fleets had finished\n")
+    document = json.loads(out)
+    assert document["interrupted"] is True
+    assert [row["num_replicas"] for row in document["capacity"]] == [1]
+    assert json.loads((tmp_path / "capacity.json").read_text()) == document
