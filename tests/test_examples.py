@@ -17,6 +17,7 @@ BUDGETS = {
     "sb3_ppo_flat": "256",
     "rllib_config": "0",
     "masked_ppo_loop": "1024",
+    "learn_to_route": "28800",
 }
 
 

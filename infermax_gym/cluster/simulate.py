@@ -91,11 +91,24 @@ class FleetRun:
         done = 0
         while (done := finish(self.state.now, done)) < self.fleet.num_replicas:
             self.empty_log()
-        self.empty_log()
 
-    def result(self) -> FleetResult:
-        """What is known of every request now; call it once."""
-        return _result_of(self)
+    def copy(self) -> FleetRun:
+        """An independent copy."""
+        twin = FleetRun.__new__(FleetRun)
+        twin.workload, twin.fleet, twin.has_predictions = self.workload, self.fleet, self.has_predictions
+        twin.state = self.state.copy()
+        twin.recorder = self.recorder.copy()
+        return twin
+
+    def result(self, *, keep: bool = False) -> FleetResult:
+        """What is known of every request now.
+
+        Args:
+            keep: whether the run goes on, or is asked again; otherwise its gaps move into the result, which saves
+                memory.
+        """
+        self.empty_log()
+        return _result_of(self, self.recorder.copy() if keep else self.recorder)
 
 
 def simulate_fleet(
@@ -174,7 +187,7 @@ def _route_in_python(run: FleetRun, router: PythonRouter) -> None:
         run.send(chosen)
 
 
-def _result_of(run: FleetRun) -> FleetResult:
+def _result_of(run: FleetRun, recorder: Recorder) -> FleetResult:
     state, workload = run.state, run.workload
     n = len(workload)
     replica_of = state.arrays["replica_of"]
@@ -186,10 +199,11 @@ def _result_of(run: FleetRun) -> FleetResult:
         "recomputed": np.zeros(n, np.int64),
         "generated": np.zeros(n, np.int64),
     }
-    status = np.where(replica_of < 0, 1, 2).astype(np.int8)
+    status = np.full(n, 2, np.int8)
+    status[: run.next_request][replica_of[: run.next_request] < 0] = 1
     order = np.argsort(replica_of, kind="stable")
     cores = state.arrays["cores"].copy()
-    edges = np.cumsum([state.record["num_rejected"][0], *cores["num_requests"]])
+    edges = np.cumsum([np.count_nonzero(replica_of < 0), *cores["num_requests"]])
     for i, engine in enumerate(state.engines):
         disband(engine.now)
         mine = order[edges[i] : edges[i + 1]]
@@ -209,8 +223,8 @@ def _result_of(run: FleetRun) -> FleetResult:
         num_recomputed_tokens_of=columns["recomputed"],
         num_generated_tokens=columns["generated"],
         status=status,
-        gap_s=joined(run.recorder.gaps),
-        gap_counts=joined(run.recorder.gap_counts),
+        gap_s=joined(recorder.gaps),
+        gap_counts=joined(recorder.gap_counts),
         makespan_s=makespan_s,
         busy_s=float(cores["busy_s"].sum()),
         num_iterations=int(cores["num_iterations"].sum()),
@@ -222,7 +236,7 @@ def _result_of(run: FleetRun) -> FleetResult:
     return FleetResult(
         fleet=run.fleet,
         pooled=pooled,
-        replica_of=replica_of,
+        replica_of=replica_of.copy(),
         num_requests_of=cores["num_requests"],
         busy_s_of=cores["busy_s"],
         num_iterations_of=cores["num_iterations"],

@@ -122,14 +122,15 @@ class FleetState:
             self.record.copy(), self.engines, self.workload, {name: array.copy() for name, array in self.arrays.items()}
         )
 
-    def lay_out(self, draws: NDArray[np.float64]) -> None:
+    def lay_out(self, draws: NDArray[np.float64], predicted: NDArray[np.float64] | None = None) -> None:
         """Put the next requests, and their random numbers, where the compiled loop finds them.
 
         Args:
             draws: (k, num_choices) float64 in [0, 1), for the next k requests.
+            predicted: (n,) predicted output tokens of all requests, where replicas have no predictions of their own.
         """
         first = int(self.record["next_request"][0])
-        self.arrays["arrivals"] = fresh_requests(self.workload, rows=slice(first, first + len(draws)))
+        self.arrays["arrivals"] = fresh_requests(self.workload, predicted, slice(first, first + len(draws)))
         self.arrays["draws"] = np.ascontiguousarray(draws)
         self.record["first_arrival"] = first
         self.record["arrivals_size"] = len(draws)

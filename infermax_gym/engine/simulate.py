@@ -32,6 +32,10 @@ class Recorder:
     gap_counts: list[NDArray[np.int32]] = field(default_factory=list)
     schedule: list[Iteration] = field(default_factory=list)
 
+    def copy(self) -> Recorder:
+        """A recorder of the same contents, for whoever takes them out."""
+        return Recorder(list(self.gaps), list(self.gap_counts), list(self.schedule))
+
     def empty(self, engine: Engine) -> None:
         """Take everything out of the engine's log."""
         core, arrays = engine.record, engine.arrays

@@ -2,7 +2,8 @@
 
 Reading order: `env` (the contract of `InferMax-v0`), `layout` (actions and features), `config` and `episode` (what
 an episode is drawn from), `rewards`, `vector` (many lanes in one call), `knobs` (`InferMaxKnobs-v0`), `teacher` (a
-table row as an agent); then the compiled side: `lane`, `windows`, `kernel`, `observe`.
+table row as an agent); then the compiled side: `lane`, `windows`, `kernel`, `observe`. `InferMaxRouter-v0`
+is a package of its own, `routing`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,10 @@ import gymnasium as gym
 ENTRY_POINTS = {
     "InferMax-v0": ("infermax_gym.envs.env:InferMaxEnv", "infermax_gym.envs.vector:InferMaxVectorEnv"),
     "InferMaxKnobs-v0": ("infermax_gym.envs.knobs:InferMaxKnobsEnv", None),
+    "InferMaxRouter-v0": (
+        "infermax_gym.envs.routing.env:InferMaxRouterEnv",
+        "infermax_gym.envs.routing.vector:InferMaxRouterVectorEnv",
+    ),
 }
 """Environment ids and where they are: (scalar, vector)."""
 

@@ -82,9 +82,9 @@ def draw_episode(config: EnvConfig, streams: Streams, options: Mapping[str, Any]
     count = int(pinned.get("num_requests", config.num_requests)) + backlog
     if backlog < 0 or count <= backlog:
         raise ValueError(f"an episode needs num_requests >= 1 and backlog >= 0, got {count - backlog} and {backlog}")
-    workload = _window(pinned.get("workload", source), count, window_seed, pinned.get("start"))
+    workload = window_of(pinned.get("workload", source), count, window_seed, pinned.get("start"))
     workload = _paced(workload, backlog, float(pinned.get("time_scale", time_scale)))
-    workload = _with_slos(workload, config)
+    workload = with_slos(workload, config.slo_ttft_s, config.slo_tpot_s)
     engine = EngineConfig(
         cost=config.cost_model(pinned.get("cost", cost)),
         num_kv_tokens=int(pinned.get("num_kv_tokens", num_kv_tokens)),
@@ -92,7 +92,7 @@ def draw_episode(config: EnvConfig, streams: Streams, options: Mapping[str, Any]
         max_num_batched_tokens=config.max_num_batched_tokens,
         max_num_seqs=config.max_num_seqs,
     )
-    return Episode(workload, engine, _predictions(config, workload, streams))
+    return Episode(workload, engine, noisy_lengths(workload, config.information, config.prediction_sigma, streams))
 
 
 @lru_cache(maxsize=16)
@@ -100,7 +100,8 @@ def _trace(path: str) -> Workload:
     return load_workload(path)
 
 
-def _window(source: str | Workload, count: int, seed: int, start: int | None) -> Workload:
+def window_of(source: str | Workload, count: int, seed: int, start: int | None) -> Workload:
+    """`count` requests of a preset, drawn with `seed`, or of a trace, from `start` or a place that `seed` picks."""
     if isinstance(source, str) and source in PRESETS:
         return make_workload(source, count, seed=seed)
     whole = source if isinstance(source, Workload) else _trace(source)
@@ -117,11 +118,12 @@ def _paced(workload: Workload, backlog: int, time_scale: float) -> Workload:
     return replace(workload, arrival_s=np.maximum(workload.arrival_s - workload.arrival_s[backlog - 1], 0.0))
 
 
-def _with_slos(workload: Workload, config: EnvConfig) -> Workload:
-    if config.slo_ttft_s is None and config.slo_tpot_s is None:
+def with_slos(workload: Workload, slo_ttft_s: float | None, slo_tpot_s: float | None) -> Workload:
+    """The workload, with objectives for requests that have none of their own."""
+    if slo_ttft_s is None and slo_tpot_s is None:
         return workload
-    ttft_s = math.inf if config.slo_ttft_s is None else config.slo_ttft_s
-    tpot_s = math.inf if config.slo_tpot_s is None else config.slo_tpot_s
+    ttft_s = math.inf if slo_ttft_s is None else slo_ttft_s
+    tpot_s = math.inf if slo_tpot_s is None else slo_tpot_s
     return replace(
         workload,
         ttft_slo_s=np.where(np.isfinite(workload.ttft_slo_s), workload.ttft_slo_s, ttft_s),
@@ -129,11 +131,12 @@ def _with_slos(workload: Workload, config: EnvConfig) -> Workload:
     )
 
 
-def _predictions(config: EnvConfig, workload: Workload, streams: Streams) -> NDArray[np.float64] | None:
+def noisy_lengths(workload: Workload, information: str, sigma: float, streams: Streams) -> NDArray[np.float64] | None:
+    """(n,) what an agent is told of output lengths: None, O exp(sigma Z - sigma^2 / 2) or, as an oracle, O."""
     noise = streams.predictor.standard_normal(len(workload))
-    if config.information == "none":
+    if information == "none":
         return None
-    sigma = config.prediction_sigma if config.information == "noisy" else 0.0
+    sigma = sigma if information == "noisy" else 0.0
     truth = workload.num_output_tokens.astype(np.float64)
     return np.asarray(np.maximum(truth * np.exp(sigma * noise - 0.5 * sigma**2), 1.0))
 

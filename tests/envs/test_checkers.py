@@ -15,6 +15,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import infermax_gym  # noqa: F401 - registers
 from infermax_gym.envs import ENTRY_POINTS
+from infermax_gym.envs.routing.vector import InferMaxRouterVectorEnv
 from infermax_gym.envs.vector import InferMaxVectorEnv
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,11 +33,19 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "knobs": ("InferMaxKnobs-v0", {}),
     "knobs, oracle": ("InferMaxKnobs-v0", {"information": "oracle"}),
     "knobs, ansi": ("InferMaxKnobs-v0", {"render_mode": "ansi"}),
+    "router": ("InferMaxRouter-v0", {}),
+    "router, flat": ("InferMaxRouter-v0", {"flat": True, "num_replicas": 3}),
+    "router, ansi": ("InferMaxRouter-v0", {"flat": True, "render_mode": "ansi"}),
+    "router, unlike, old signals": (
+        "InferMaxRouter-v0",
+        {"alike": False, "num_kv_tokens": (4_000, 40_000), "staleness_s": 0.5, "information": "noisy", "flat": True},
+    ),
 }
 # The one exception, of stable-baselines3's checker: it recommends one-dimensional observations, and in the Dict a
-# kind of slots is a table, one row a request, which is the point of the Dict. The flat variants have no exception.
-TABLES = "Your observation (waiting|running) has an unconventional shape"
-WITH_TABLES = {name for name, (env_id, s) in VARIANTS.items() if env_id == "InferMax-v0" and not s.get("flat")}
+# kind of slots is a table, one row a request (of replicas, one row a replica), which is the point of the Dict. The flat
+# variants have no exception.
+TABLES = "Your observation (waiting|running|replicas) has an unconventional shape"
+WITH_TABLES = {name for name, (env_id, s) in VARIANTS.items() if env_id != "InferMaxKnobs-v0" and not s.get("flat")}
 
 every_variant = pytest.mark.parametrize("name", VARIANTS)
 
@@ -88,6 +97,9 @@ def test_make_vec_is_native() -> None:
     assert isinstance(env.unwrapped, InferMaxVectorEnv)
     assert isinstance(gym.make_vec("InferMax-v0", num_envs=3, **SMALL).unwrapped, InferMaxVectorEnv)
     assert env.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
+    routers = gym.make_vec("InferMaxRouter-v0", num_envs=3, **SMALL)
+    assert isinstance(routers.unwrapped, InferMaxRouterVectorEnv)
+    assert routers.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
 
 
 @pytest.mark.parametrize("env_id", ENTRY_POINTS)

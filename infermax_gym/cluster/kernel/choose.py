@@ -45,8 +45,8 @@ def _weighted(f: Any, seen: Any, i: int) -> Any:
 
 
 @inlined
-def _start_delay(seen: Any, constants: Any, i: int, prompt: int) -> Any:
-    """Seconds until the queue's prefills are through and enough KV is free, whichever is later."""
+def start_delay(seen: Any, constants: Any, i: int, prompt: int) -> Any:
+    """SAL's estimate: seconds until the queue's prefills are through and enough KV is free, whichever is later."""
     prefill_rate = constants[PREFILL_RATE, i]
     delay_s = seen[PREFILL_TOKENS, i] / prefill_rate
     lacking = prompt - seen[FREE_KV, i]
@@ -68,7 +68,7 @@ def _score(f: Any, seen: Any, constants: Any, i: int, prompt: int) -> Any:
         return (seen[WAITING_TOKENS, i] - seen[FREE_KV, i]) / there if there > 0.0 else -math.inf
     if f.score == Score.PREFILL_BY_BATCH:
         return (seen[PREFILL_TOKENS, i] + prompt) * there
-    return _start_delay(seen, constants, i, prompt)
+    return start_delay(seen, constants, i, prompt)
 
 
 @compiled

@@ -1,0 +1,227 @@
+"""`InferMaxRouter-v0`: send the arriving request to a replica."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from infermax_gym.envs.env import RENDER_FPS, copy_streams
+from infermax_gym.envs.episode import Streams
+from infermax_gym.envs.lane import PAUSED, TERMINATED, TRUNCATED
+from infermax_gym.envs.rewards import Reward
+from infermax_gym.envs.routing.config import RouterEnvConfig
+from infermax_gym.envs.routing.episode import RoutingRun, begin_routing
+from infermax_gym.envs.routing.kernel import NUM_COMPONENTS, finish_all, start_all, step_all
+from infermax_gym.envs.routing.layout import REPLICA_FEATURES, REQUEST_FEATURES
+
+
+@dataclass
+class RouterState:
+    """Everything that `set_state` needs to go on from here, independent of the environment it came from."""
+
+    run: RoutingRun
+    streams: Streams
+
+
+def flat_size(num_replicas: int) -> int:
+    """Length of the flat observation."""
+    return len(REQUEST_FEATURES) + num_replicas * len(REPLICA_FEATURES)
+
+
+def flat_space(config: RouterEnvConfig) -> spaces.Box:
+    """Box (N,): request features, then replica after replica."""
+    return spaces.Box(-1.0, 1.0, (flat_size(config.num_replicas),), np.float32)
+
+
+def observation_space(config: RouterEnvConfig) -> spaces.Dict:
+    """Dict {request (G,), replicas (N, F), action_mask (N,)}."""
+    count = config.num_replicas
+    return spaces.Dict(
+        {
+            "request": spaces.Box(-1.0, 1.0, (len(REQUEST_FEATURES),), np.float32),
+            "replicas": spaces.Box(-1.0, 1.0, (count, len(REPLICA_FEATURES)), np.float32),
+            "action_mask": spaces.Box(0, 1, (count,), np.int8),
+        }
+    )
+
+
+def parts_of(flat: NDArray[np.float32], mask: NDArray[np.int8]) -> dict[str, NDArray[Any]]:
+    """The Dict observation of flat ones, as views; leading dimensions stay."""
+    first = len(REQUEST_FEATURES)
+    replicas = flat[..., first:].reshape(*flat.shape[:-1], -1, len(REPLICA_FEATURES))
+    return {"request": flat[..., :first], "replicas": replicas, "action_mask": mask}
+
+
+def settle(run: RoutingRun) -> None:
+    """Make room and empty logs until the lane has something to decide or is done."""
+    record = run.fleet.state.record
+    while run.lane["status"][0] == PAUSED:
+        if record["chosen"][0] >= 0:
+            run.fleet.state.make_room(int(record["chosen"][0]))
+        else:
+            run.fleet.empty_log()
+        start_all(record, run.lane)
+
+
+class InferMaxRouterEnv(gym.Env[Any, np.int64]):
+    """Decide for a fleet of LLM inference engines which of them gets each request.
+
+    One episode serves one workload; one step routes one request, at its arrival. Every replica runs a scheduler of
+    its own (`RouterEnvConfig.policy`) between the arrivals. docs/cluster.md says what exactly happens.
+
+    Action: Discrete(N): the replica. One that can never hold the request is illegal: it is counted in
+        `info["num_illegal"]` and replaced by the next one, around, that can. Requests that no replica can hold are
+        rejected without asking.
+
+    Observation: Dict, all float32 in [-1, 1] on a fixed scale; feature names in `infermax_gym.envs.routing.layout`.
+        request: (7,) the arriving request and the traffic.
+        replicas: (N, 13) what each replica tells, as fresh as `staleness_s` says; row i is replica i, and renaming the
+            replicas permutes the rows and nothing else.
+        action_mask: (N,) int8, 1 where the replica can hold the request. Never all zero.
+        With `flat=True`: Box (7 + 13 N,) of the same, without the mask, which `action_masks()` gives.
+
+    Reward: a `Reward`, as in `InferMax-v0`; by default minus request-seconds in the system, whose sum over an episode
+        is minus the total latency in seconds. What an iteration brings is paid with the first arrival after its start.
+        Every step's info has `dt_s`, the simulated seconds to the next decision: discount by exp(-dt_s / tau).
+
+    Episode end: terminated when every request is routed, after all replicas have run to their ends (the last reward
+        holds all of that); truncated at the first arrival from `time_limit_s` on. The last info holds `metrics`, the
+        figures that `infermax bench --replicas` prints.
+
+    Args:
+        config: where episodes come from; `RouterEnvConfig()` by default.
+        flat: observe one vector instead of the Dict.
+        render_mode: "ansi" or None.
+        **settings: settings of `RouterEnvConfig` to change.
+
+    Example:
+        >>> import gymnasium as gym, infermax_gym
+        >>> env = gym.make("InferMaxRouter-v0", num_requests=20, num_replicas=3)
+        >>> observation, info = env.reset(seed=0)
+        >>> done = False
+        >>> while not done:
+        ...     action = observation["replicas"][:, 6].argmin()  # least start_delay
+        ...     observation, reward, terminated, truncated, info = env.step(action)
+        ...     done = terminated or truncated
+        >>> info["metrics"]["num_finished"]
+        20
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": RENDER_FPS}  # noqa: RUF012
+
+    def __init__(
+        self,
+        config: RouterEnvConfig | None = None,
+        *,
+        flat: bool = False,
+        render_mode: str | None = None,
+        **settings: Any,
+    ) -> None:
+        self.config = (config or RouterEnvConfig()).changed(**settings)
+        if render_mode not in (None, "ansi"):
+            raise ValueError(f"render_mode must be ansi or None, got {render_mode!r}")
+        self.render_mode = render_mode
+        self.flat = flat
+        count = self.config.num_replicas
+        self.action_space = spaces.Discrete(count)
+        self.observation_space = flat_space(self.config) if flat else observation_space(self.config)
+        self._flat = np.zeros((1, flat_size(count)), np.float32)
+        self._mask = np.zeros((1, count), np.int8)
+        self._happened = np.zeros((1, NUM_COMPONENTS))
+        self._status = np.zeros(1, np.int64)
+        self._action = np.zeros(1, np.int64)
+        assert isinstance(self.config.reward, Reward)
+        self._weights = self.config.reward.vector
+        self._streams: Streams | None = None
+        self._run: RoutingRun | None = None
+
+    @property
+    def run(self) -> RoutingRun:
+        """The episode under way.
+
+        Raises:
+            gymnasium.error.ResetNeeded: there is none.
+        """
+        if self._run is None:
+            raise gym.error.ResetNeeded("call reset() first")
+        return self._run
+
+    def reset(self, *, seed: int | None = None, options: Mapping[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Draw a new episode and go to its first arrival.
+
+        Args:
+            seed: restarts the random streams; without one they go on.
+            options: pins any of `infermax_gym.envs.routing.episode.OPTIONS`.
+        """
+        super().reset(seed=seed)
+        if seed is not None or self._streams is None:
+            self._streams = Streams(int(self.np_random.integers(2**62)) if seed is None else seed)
+        self._run = begin_routing(self.config, self._streams, options)
+        start_all(self._run.fleet.state.record, self._run.lane)
+        self._refresh()
+        return self._observation(), self._info()
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Route one request and go to the next arrival."""
+        run = self.run
+        self._action[0] = action
+        record = run.fleet.state.record
+        step_all(record, run.lane, self._action, self._status, self._happened, self._flat, self._mask)
+        if self._status[0] == PAUSED:
+            self._refresh()
+        terminated = bool(self._status[0] == TERMINATED)
+        truncated = bool(self._status[0] == TRUNCATED)
+        info = self._info()
+        if terminated or truncated:
+            info["metrics"] = run.metrics()
+        return self._observation(), float(self._happened[0].dot(self._weights)), terminated, truncated, info
+
+    def _refresh(self) -> None:
+        run = self.run
+        settle(run)
+        finish_all(run.fleet.state.record, run.lane, self._status, self._happened, self._flat, self._mask)
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """(N,) bool, which replicas can hold the request: what sb3-contrib's MaskablePPO asks for."""
+        return np.asarray(self._mask[0], np.bool_)
+
+    def _observation(self) -> Any:
+        flat = self._flat[0].copy()
+        return flat if self.flat else parts_of(flat, self._mask[0].copy())
+
+    def _info(self) -> dict[str, Any]:
+        lane = self.run.lane
+        return {
+            "dt_s": float(self._happened[0, 0]),
+            "clock_s": float(lane["clock_s"][0]),
+            "num_illegal": int(lane["num_illegal"][0]),
+            "action_mask": self._mask[0].copy(),
+        }
+
+    def get_state(self) -> RouterState:
+        """A copy of everything: `set_state` on this or another environment of the same spaces goes on from it."""
+        run = self.run.copy()
+        assert self._streams is not None
+        return RouterState(run, copy_streams(self._streams))
+
+    def set_state(self, state: RouterState) -> Any:
+        """Go on from a state; returns the observation there. The state can be used again."""
+        self._run = state.run.copy()
+        self._streams = copy_streams(state.streams)
+        self._refresh()
+        return self._observation()
+
+    def render(self) -> Any:
+        """The fleet now: a line of text per replica."""
+        if self.render_mode == "ansi":
+            from infermax_gym.envs.routing.render import draw_ansi
+
+            return draw_ansi(self.run)
+        gym.logger.warn("render() needs render_mode='ansi' in gym.make")
+        return None
