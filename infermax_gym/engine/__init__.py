@@ -5,6 +5,7 @@ point), `result` and `metrics` (what comes out), `scheduler` (policies written i
 `kernel/` (the compiled steps, each file a step). docs/engine.md states the semantics exactly.
 """
 
+from infermax_gym.engine.cached import cached_tokens
 from infermax_gym.engine.config import EngineConfig
 from infermax_gym.engine.invariants import InvariantChecker, InvariantError
 from infermax_gym.engine.metrics import Slo, distribution, meets_slo, summarize
@@ -36,6 +37,7 @@ __all__ = [
     "SchedulerError",
     "SimulationResult",
     "Slo",
+    "cached_tokens",
     "distribution",
     "meets_slo",
     "simulate",

@@ -29,6 +29,8 @@ class EngineConfig:
         num_host_kv_tokens: host memory for swapped KV, in tokens.
         swap_tokens_per_s: KV tokens per second between device and host, either way. Default: 0.5 MiB per token
             (llama2-7b, 16 bit) over an effective 25 GB/s.
+        prefix_caching: whether full KV blocks can be found again after their request has let go of them, by other
+            requests with the same prefix (`Workload.prefix_blocks`) and by itself after a preemption.
 
     Raises:
         ValueError: a size is below one, or the swap bandwidth is not positive.
@@ -43,6 +45,7 @@ class EngineConfig:
     max_output_tokens: int | None = None
     num_host_kv_tokens: int = 1_000_000
     swap_tokens_per_s: float = 47_684.0
+    prefix_caching: bool = False
 
     def __post_init__(self) -> None:
         for name in ("num_kv_tokens", "block_size", "max_num_batched_tokens", "max_num_seqs"):

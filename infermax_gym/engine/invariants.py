@@ -1,14 +1,17 @@
 """Numbered invariants of an engine, checked after every iteration in debug mode and by the property tests.
 
 1. Requests are conserved: future + waiting + running + finished + rejected = all; what is counted of them is right.
-2. KV blocks are conserved: free + held + withheld = capacity, none negative.
+2. KV blocks are conserved: free + held + withheld = capacity, none negative; with a prefix cache, what several hold
+   counts once.
 3. The clock never goes back.
 4. A running request's blocks hold its tokens; a waiting one holds no block.
 5. Tokens appear in order: generated <= output, computed <= known tokens, first token before finish.
 6. An iteration keeps its budgets: tokens <= budget, running <= seats.
-7. Granted tokens = tokens computed so far + recomputed.
+7. Granted tokens = tokens computed so far + recomputed - found in the prefix cache.
 8. A decode has exactly one known token that is not computed.
 9. There is progress: the iterations in a row without an output token are bounded (docs/engine.md, progress guard).
+10. The prefix cache is whole: blocks are counted by those who hold them, the queue has exactly those that nobody holds,
+   and what is present is present from its root on, the parent never before its children in the queue.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from infermax_gym.engine.kernel.group import disband
+from infermax_gym.engine.kernel.prefix import settle
 from infermax_gym.engine.state import FINISHED, FUTURE, REJECTED, RUNNING, WAITING, Engine
 
 
@@ -77,7 +81,11 @@ class InvariantChecker:
         run = self.engine.arrays["run"][: core["num_running"]]
         self._require(len(np.unique(run)) == len(run) and bool(np.all(req["place"][run] == RUNNING)), 1, "running list")
         self._require(core["num_running_prefills"] == req["in_prefill"][run].sum(), 1, "count of running prefills")
-        blocks = core["free_blocks"] + req["held"].sum() + core["withheld_blocks"]
+        if core["prefix_caching"]:
+            held = self._cached_blocks(core) + (req["held"] - self.engine.arrays["holds"]["depth"]).sum()
+        else:
+            held = req["held"].sum()
+        blocks = core["free_blocks"] + held + core["withheld_blocks"]
         self._require(blocks == core["num_blocks"] and core["free_blocks"] >= 0, 2, f"{blocks} of {core['num_blocks']}")
         self._require(core["num_running"] <= core["num_seats"], 6, f"{core['num_running']} requests running")
 
@@ -85,7 +93,10 @@ class InvariantChecker:
         known = req["prompt"] + req["generated"]
         running = req["place"] == RUNNING
         self._require(bool(np.all(req["held"] * core["block_size"] >= req["computed"] * running)), 4, "blocks too few")
-        self._require(bool(np.all(req["held"][~running] == 0)), 4, "a request that does not run holds blocks")
+        keeps = running
+        if core["prefix_caching"] and core["release_at_batch_end"]:
+            keeps = running | (req["place"] == FINISHED)
+        self._require(bool(np.all(req["held"][~keeps] == 0)), 4, "a request that does not run holds blocks")
         self._require(bool(np.all(req["generated"] <= req["output"]) and np.all(req["computed"] <= known)), 5, "tokens")
         done = req["place"] == FINISHED
         ordered = req["first_token_s"][done] <= req["finish_s"][done]
@@ -95,8 +106,47 @@ class InvariantChecker:
         total = self._accounted_for()
         self._require(self.granted == total, 7, f"{self.granted} tokens granted, {total} accounted for")
 
+    def _cached_blocks(self, core: Any) -> int:
+        """Published blocks that somebody holds, each once; checks the cache on the way."""
+        settle(core)
+        nodes, segments, holds = (self.engine.arrays[name] for name in ("nodes", "segments", "holds"))
+        refs = np.zeros(len(segments), np.int64)
+        for tip, depth in zip(holds["tip"].tolist(), holds["depth"].tolist(), strict=True):
+            way = self._way(tip)
+            refs[way] += 1
+            self._require(segments["size"][way].sum() == depth, 10, "a request's published blocks")
+        place: dict[int, int] = {}
+        i = int(core["oldest_segment"])
+        while i >= 0:
+            place[i] = len(place)
+            i = int(segments["newer"][i])
+        queued = segments["size"][list(place)].sum()
+        self._require(queued == core["queued_blocks"] == core["free_blocks"], 10, f"{queued} blocks in the queue")
+        held = 0
+        for u in np.flatnonzero(nodes["present"]).tolist():
+            own = [i for i in self._way(int(nodes["last"][u])) if segments["node"][i] == u]
+            self._require(segments["size"][own].sum() == nodes["present"][u], 10, f"blocks present of node {u}")
+            above = nodes["parent"][u]
+            whole = above < 0 or nodes["present"][above] == nodes["end"][above] - nodes["start"][above]
+            self._require(whole, 10, f"the way to node {u} has a gap")
+            self._require(np.array_equal(segments["refs"][own], refs[own]), 10, f"holders of node {u}")
+            self._require(all((i in place) == (refs[i] == 0) for i in own), 10, f"node {u} and the queue")
+            ups = [(i, int(segments["up"][i])) for i in own if i in place]
+            self._require(all(place[i] < place.get(up, len(place)) for i, up in ups), 10, f"order of node {u}")
+            held += int(segments["size"][own][refs[own] > 0].sum())
+        return held
+
+    def _way(self, i: int) -> list[int]:
+        """A segment and all before it, up to the root."""
+        way = []
+        while i >= 0:
+            way.append(i)
+            i = int(self.engine.arrays["segments"]["up"][i])
+        return way
+
     def _accounted_for(self) -> int:
-        return int(self.engine.requests["computed"].sum() + self.engine.record["num_recomputed"][0])
+        core = self.engine.record[0]
+        return int(self.engine.requests["computed"].sum() + core["num_recomputed"] - core["num_cached"])
 
     def _require(self, condition: Any, number: int, what: str) -> None:
         if not condition:

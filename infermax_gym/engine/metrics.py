@@ -142,5 +142,6 @@ def summarize(result: SimulationResult, config: EngineConfig, slo: Slo | None = 
         "goodput_per_s": None if met is None else float(met.sum()) * per_second,
         "slo_attainment": None if met is None else (float(met.mean()) if met.size else 0.0),
         "kv_utilization": result.kv_utilization,
+        "prefix_hit_rate": result.prefix_hit_rate,
         "gpu_cost_usd": gpu_cost_usd(result, config),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,8 @@ class SimulationResult:
         num_recomputed_tokens: of all requests.
         kv_utilization: held KV blocks, integrated over the iterations, over makespan x capacity.
         schedule: the iterations, if they were recorded.
+        num_cached_tokens_of: its tokens that came from the prefix cache, those not counted that it had computed itself
+            before a preemption; empty without a cache.
     """
 
     workload: Workload
@@ -74,11 +76,20 @@ class SimulationResult:
     num_recomputed_tokens: int
     kv_utilization: float
     schedule: tuple[Iteration, ...] | None = None
+    num_cached_tokens_of: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property
     def finished(self) -> NDArray[np.bool_]:
         """(n,) whether the request finished."""
         return np.asarray(self.status == 0)
+
+    @property
+    def prefix_hit_rate(self) -> float | None:
+        """Tokens from the prefix cache over prompt tokens of the requests that were scheduled; None without a cache."""
+        if not self.num_cached_tokens_of.size:
+            return None
+        prompts = self.workload.num_prompt_tokens[np.isfinite(self.first_scheduled_s)].sum()
+        return float(self.num_cached_tokens_of.sum() / max(prompts, 1))
 
     @property
     def ttft_s(self) -> NDArray[np.float64]:

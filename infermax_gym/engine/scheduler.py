@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from infermax_gym.engine.kernel.apply import FAULTS, apply_decision
 from infermax_gym.engine.kernel.group import disband
+from infermax_gym.engine.kernel.prefix import cached_tokens_of
 from infermax_gym.engine.policy import Information
 from infermax_gym.engine.state import WAITING, Engine
 from infermax_gym.workload.workload import Workload
@@ -32,7 +33,8 @@ class Decision:
 
     Attributes:
         batch: (request, tokens): one token for a decode; 1 .. known - computed for a prefill; a waiting request
-            is thereby admitted. Running requests that are not named keep their KV and idle.
+            is thereby admitted, and of its tokens only those are computed that the prefix cache does not hold.
+            Running requests that are not named keep their KV and idle.
         preempt: running requests to preempt first. They may be in the batch again.
     """
 
@@ -55,6 +57,8 @@ class RequestsView:
         on_host: (k,) bool, KV swapped to the host.
         priority: (k,) float64.
         predicted_output_tokens: (k,) float64, 0 where nothing is predicted.
+        num_cached_tokens: (k,) int64, tokens that a waiting request would find in the prefix cache if it were admitted
+            now; 0 without a cache, and for running requests.
     """
 
     request: NDArray[np.int64]
@@ -67,6 +71,7 @@ class RequestsView:
     on_host: NDArray[np.bool_]
     priority: NDArray[np.float64]
     predicted_output_tokens: NDArray[np.float64]
+    num_cached_tokens: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.request)
@@ -138,15 +143,15 @@ def view_of(engine: Engine, workload: Workload | None = None) -> OnlineView:
         "block_size": int(core["block_size"]),
         "max_num_batched_tokens": int(core["token_budget"]),
         "max_num_seqs": int(core["num_seats"]),
-        "waiting": _requests_view(requests, waiting),
-        "running": _requests_view(requests, running),
+        "waiting": _requests_view(requests, waiting, cached_tokens_of(engine.now, waiting)),
+        "running": _requests_view(requests, running, np.zeros(len(running), np.int64)),
     }
     return OnlineView(**shared) if workload is None else ClairvoyantView(**shared, workload=workload)
 
 
-def _requests_view(requests: Any, numbers: NDArray[np.int64]) -> RequestsView:
+def _requests_view(requests: Any, numbers: NDArray[np.int64], cached: NDArray[np.int64]) -> RequestsView:
     rows = requests[numbers]
-    rows.flags.writeable = numbers.flags.writeable = False
+    rows.flags.writeable = numbers.flags.writeable = cached.flags.writeable = False
     return RequestsView(
         request=numbers,
         arrival_s=rows["arrival_s"],
@@ -158,6 +163,7 @@ def _requests_view(requests: Any, numbers: NDArray[np.int64]) -> RequestsView:
         on_host=rows["on_host"].view(np.bool_),
         priority=rows["priority"],
         predicted_output_tokens=rows["prediction"],
+        num_cached_tokens=cached,
     )
 
 

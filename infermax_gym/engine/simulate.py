@@ -196,4 +196,5 @@ def result_of(engine: Engine, workload: Workload, recorder: Recorder, with_sched
         num_recomputed_tokens=int(core["num_recomputed"]),
         kv_utilization=float(core["kv_block_seconds"]) / capacity if capacity > 0.0 else 0.0,
         schedule=tuple(recorder.schedule) if with_schedule else None,
+        num_cached_tokens_of=engine.arrays["holds"]["cached"].copy(),
     )

@@ -12,8 +12,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from infermax_gym.engine.cache import cache_arrays
 from infermax_gym.engine.config import EngineConfig
-from infermax_gym.engine.policy import NO_LIMIT, QUEUE_FEATURES, VICTIM_FEATURES, Policy, QueueOrder
+from infermax_gym.engine.policy import (
+    NO_LIMIT,
+    QUEUE_FEATURES,
+    VICTIM_FEATURES,
+    PhaseOrder,
+    Policy,
+    QueueOrder,
+    VictimPool,
+)
+from infermax_gym.engine.prefix_tree import PrefixTree, prefix_tree
 from infermax_gym.workload.workload import Workload
 
 # Places of a request.
@@ -73,6 +83,9 @@ ARRAYS = (
     "preempted",
     "theta",
     "term_end",
+    "nodes",
+    "segments",
+    "holds",
     *LOG_ARRAYS,
 )
 
@@ -128,6 +141,18 @@ CORE = np.dtype(
         ("watermark_blocks", "i8"),
         ("host_free_tokens", "i8"),
         ("swap_tokens_per_s", "f8"),
+        # the prefix cache (kernel.prefix)
+        ("prefix_caching", "i8"),
+        ("shares_in_batch", "i8"),  # newcomers find what the batch will have computed
+        ("queued_blocks", "i8"),  # in the queue; more than the free ones until it is settled
+        ("oldest_segment", "i8"),
+        ("newest_segment", "i8"),
+        ("spare_segment", "i8"),
+        ("first_withheld", "i8"),
+        ("last_withheld", "i8"),
+        ("num_nodes", "i8"),
+        ("num_segments", "i8"),
+        ("num_holds", "i8"),
         # caps
         ("token_budget", "i8"),
         ("num_seats", "i8"),
@@ -180,6 +205,7 @@ CORE = np.dtype(
         ("num_decisions", "i8"),  # calls of the scheduling algorithm; fast-forwarded iterations need none
         ("num_preemptions", "i8"),
         ("num_recomputed", "i8"),
+        ("num_cached", "i8"),  # tokens found in the prefix cache by requests that had not computed them
         # the policy
         *KNOBS,
         # sizes and addresses of the arrays
@@ -224,6 +250,7 @@ class Engine:
             histogram (64, 2) int64, count and sum of I + O of finished requests by floor(log2 I);
             preempted (preempted_size,) int64, requests preempted since the last recorded iteration, counted by
             element 0;
+            nodes, segments, holds: the prefix cache (engine.cache), empty without one;
             theta (num_forms, 9) float64 and term_end (num_terms,) int64, the cost model;
             gaps (gaps_size,) float64 seconds and gap_counts (gaps_size,) int64: that many tokens came that long
             after their request's previous one;
@@ -315,10 +342,27 @@ def allocate(
         "theta": theta,
         "term_end": term_end,
         **_log(core, seats, record_schedule),
+        **_cache(core, workload, config, policy),
     }
     arrays["valid"][0] = -np.inf
     arrays["valid"][1] = np.inf
     return Engine(core, arrays)
+
+
+def _cache(core: Any, workload: Workload, config: EngineConfig, policy: Policy) -> dict[str, NDArray[Any]]:
+    none = np.zeros(0, np.int64)
+    if not config.prefix_caching:
+        return cache_arrays(core, 0, none, PrefixTree(none, none, none))
+    tree = prefix_tree(workload, config.block_size)
+    n = len(workload)
+    core["prefix_caching"] = 1
+    # Where decodes are served after the admission and may preempt whoever has got tokens, the batch is not certain.
+    decodes_last = policy.phase_order == PhaseOrder.PREFILL_FIRST and policy.hybrid
+    core["shares_in_batch"] = not (decodes_last and policy.victim_pool == VictimPool.ALL)
+    # Decodes that fill blocks which others may ask for are served one by one.
+    if np.any(tree.start[:n] * config.block_size > workload.num_prompt_tokens):
+        core["lockstep"] = 0
+    return cache_arrays(core, config.num_blocks, np.arange(n), tree)
 
 
 def _log(core: Any, seats: int, record_schedule: bool) -> dict[str, NDArray[Any]]:

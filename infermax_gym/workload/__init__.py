@@ -9,12 +9,14 @@ Start with `load_workload`, which takes the name of a preset or the path of a tr
 - `writer`: `write_workload`, the project's own CSV.
 - `arrivals`, `changing_rates`: when requests arrive.
 - `lengths`: how many tokens they have.
+- `conversations`: several turns behind shared system prompts.
 - `presets`: `PRESETS` and `make_workload`; `fitted` holds the parameters of those fitted to public traces.
 - `load`: `load_workload`.
 """
 
 from infermax_gym.workload.arrivals import AllAtOnce, Arrivals, Gamma, Poisson
 from infermax_gym.workload.changing_rates import Diurnal, Modulated, OnOff, Silences
+from infermax_gym.workload.conversations import Conversations
 from infermax_gym.workload.lengths import (
     Constant,
     Joint,
@@ -36,6 +38,7 @@ __all__ = [
     "AllAtOnce",
     "Arrivals",
     "Constant",
+    "Conversations",
     "Diurnal",
     "Gamma",
     "Joint",

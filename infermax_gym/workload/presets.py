@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infermax_gym.workload.arrivals import AllAtOnce, Arrivals, Poisson
+from infermax_gym.workload.conversations import Conversations
 from infermax_gym.workload.fitted import fitted_arrivals, fitted_lengths
 from infermax_gym.workload.lengths import Joint, Lengths, LogNormal, Mixture
 from infermax_gym.workload.reader import check_selection, retimed, workload_stream
@@ -42,6 +43,7 @@ class WorkloadPreset:
         arrivals: makes the arrival process (a function, so that nothing is read before it is needed).
         lengths: makes the length distribution.
         classes: of the components of a mixture, in its order; empty if all requests are alike.
+        conversations: if given, arrivals are the beginnings of conversations, lengths those of messages and answers.
     """
 
     name: str
@@ -49,12 +51,19 @@ class WorkloadPreset:
     arrivals: Callable[[], Arrivals]
     lengths: Callable[[], Lengths]
     classes: tuple[RequestClass, ...] = ()
+    conversations: Conversations | None = None
 
 
 # Short prompts, long and heavy-tailed outputs. The largest output keeps a request within 20k tokens of KV memory.
 _REASONING = Joint(
     prompt=LogNormal(mean=150.0, sigma=0.5, low=8, high=2_048),
     output=LogNormal(mean=1_500.0, sigma=1.0, low=1, high=16_384),
+)
+
+
+_TURNS = Joint(
+    prompt=LogNormal(mean=150.0, sigma=1.0, low=4, high=4_096),
+    output=LogNormal(mean=250.0, sigma=0.8, low=4, high=2_048),
 )
 
 
@@ -104,6 +113,13 @@ PRESETS: dict[str, WorkloadPreset] = {
             _mixed,
             _MIXED_CLASSES,
         ),
+        WorkloadPreset(
+            "conversations",
+            "chats of 4 turns on average with 8 applications (tenants), each with a system prompt: shared prefixes",
+            lambda: Poisson(1.0),
+            lambda: _TURNS,
+            conversations=Conversations(),
+        ),
     )
 }
 """Every preset by name."""
@@ -138,17 +154,23 @@ def make_workload(
         raise WorkloadError(f"num_requests must be at least 1, got {num_requests}")
     check_selection(0, None, time_scale, rate)
     preset = PRESETS[name]
-    arrivals_rng, lengths_rng = workload_stream(seed).spawn(2)
-    lengths = preset.lengths().sample(lengths_rng, num_requests)
-    workload = Workload(
-        arrival_s=preset.arrivals().sample(arrivals_rng, num_requests),
-        num_prompt_tokens=lengths.num_prompt_tokens,
-        num_output_tokens=lengths.num_output_tokens,
-        **_class_fields(preset, lengths.component),
-        name=name,
-        metadata={"preset": name, "num_requests": num_requests, "seed": seed, "time_scale": time_scale, "rate": rate},
-    )
+    metadata = {"preset": name, "num_requests": num_requests, "seed": seed, "time_scale": time_scale, "rate": rate}
+    workload = Workload(**_requests(preset, workload_stream(seed), num_requests), name=name, metadata=metadata)
     return retimed(workload, time_scale, rate)
+
+
+def _requests(preset: WorkloadPreset, rng: np.random.Generator, num_requests: int) -> dict[str, Any]:
+    """`Workload` arguments: what is drawn."""
+    if preset.conversations is not None:
+        return preset.conversations.sample(rng, num_requests, preset.arrivals(), preset.lengths())
+    arrivals_rng, lengths_rng = rng.spawn(2)
+    lengths = preset.lengths().sample(lengths_rng, num_requests)
+    return {
+        "arrival_s": preset.arrivals().sample(arrivals_rng, num_requests),
+        "num_prompt_tokens": lengths.num_prompt_tokens,
+        "num_output_tokens": lengths.num_output_tokens,
+        **_class_fields(preset, lengths.component),
+    }
 
 
 def _class_fields(preset: WorkloadPreset, component: NDArray[np.int64]) -> dict[str, Any]:

@@ -42,7 +42,8 @@ class Workload:
         tenant_names: names of the tenants.
         slo_class_names: names of the SLO classes.
         prefix_blocks: (num_hashes,) int64 prefix block hashes of all requests, one request after another;
-            empty by default.
+            empty by default. They cover a request's prompt from its beginning; if there are more of them than its
+            prompt has blocks, its output as well. Equal hashes behind equal ones mean equal tokens.
         prefix_start: (n + 1,) int64, request r owns prefix_blocks[prefix_start[r]:prefix_start[r + 1]].
         prefix_block_size: tokens per prefix block (0 without prefixes).
         name: where the requests come from.

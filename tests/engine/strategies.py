@@ -6,6 +6,7 @@ INFERMAX_EXAMPLES=20 tries 20 times as many, and new ones each time.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,25 @@ def workloads(draw: Any, max_requests: int = 12, max_prompt: int = 40, max_outpu
         draw(sizes(draw(st.sampled_from([3, max_output])))),
         priority=draw(st.lists(st.integers(0, 2), min_size=n, max_size=n)),
         ttft_slo_s=draw(st.lists(st.sampled_from([0.1, 1.0, np.inf]), min_size=n, max_size=n)),
+    )
+
+
+@st.composite
+def with_prefixes(draw: Any, most_requests: int = 12) -> Workload:
+    """Requests that share beginnings of all lengths, with prompts, and sometimes outputs, hashed whole or in part."""
+    workload = draw(workloads(most_requests))
+    size = draw(st.sampled_from([1, 2, 3, 4, 8, 16]))
+    one_family = draw(st.booleans())
+    counts, hashes = [], []
+    for prompt, output in zip(workload.num_prompt_tokens, workload.num_output_tokens, strict=True):
+        whole = -(-int(prompt) // size)
+        count = draw(st.sampled_from([whole, whole, whole, whole // 2, 0, int(prompt + output) // size]))
+        first_odd = draw(st.integers(0, count))  # up to there like everybody's
+        odd = draw(st.integers(1, 2))
+        counts.append(count)
+        hashes += [0 if one_family and i < first_odd else odd for i in range(count)]
+    return replace(
+        workload, prefix_blocks=hashes, prefix_start=np.cumsum([0, *counts]), prefix_block_size=size, name="prefixed"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -126,7 +127,45 @@ def test_every_number_has_its_damage() -> None:
     import infermax_gym.engine.invariants as module
 
     numbers = {int(line.split(".")[0]) for line in str(module.__doc__).splitlines() if line[:1].isdigit()}
-    assert numbers == {number for number, _, _ in DAMAGES} | {9}
+    assert numbers == {number for number, _, _ in DAMAGES} | {9, 10}
+
+
+def caching_engine() -> Engine:
+    """An engine whose prefix cache holds what two share, what one has alone, and what nobody holds."""
+    prefixes = {"prefix_blocks": [1, 1, 2, 1], "prefix_start": [0, 1, 3, 4], "prefix_block_size": 8}
+    workload = Workload([0.0, 0.001, 0.002], [8, 16, 12], [1, 30, 30], **prefixes)
+    engine = allocate(workload, replace(CONFIG, prefix_caching=True), POLICIES["sarathi"])
+    run(engine.now, 6, np.inf, False)
+    assert engine.record["num_running"][0] == 2 and engine.record["num_cached"][0] == 16
+    return engine
+
+
+def deepest(engine: Engine) -> Any:
+    """The node with the most blocks present."""
+    return engine.arrays["nodes"][np.argmax(engine.arrays["nodes"]["present"])]
+
+
+def forget_a_holder(engine: Engine) -> None:
+    segments = engine.arrays["segments"]
+    segments["refs"][np.argmax(segments["refs"])] -= 1
+
+
+CACHE_DAMAGES = [
+    ("a block that is not there", lambda engine: deepest(engine).__setitem__("present", 1)),
+    ("a holder is forgotten", forget_a_holder),
+    ("a published block too many", lambda engine: engine.arrays["holds"]["depth"].__iadd__(1)),
+    ("a queued block from nowhere", lambda engine: engine.arrays["segments"]["size"].__iadd__(1)),
+]
+
+
+@pytest.mark.parametrize(("what", "damage"), CACHE_DAMAGES, ids=[what for what, _ in CACHE_DAMAGES])
+def test_damage_to_the_prefix_cache(what: str, damage: Callable[[Engine], None]) -> None:
+    engine = caching_engine()
+    checker = InvariantChecker(engine)
+    checker.now()
+    damage(engine)
+    with pytest.raises(InvariantError, match=r"invariant 10 broken at .* s: "):
+        checker.now()
 
 
 def test_a_checker_may_join_a_run() -> None:

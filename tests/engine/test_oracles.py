@@ -57,6 +57,7 @@ def _run_kernel(workload: Workload, config: EngineConfig, policy: Policy) -> Ref
         finish_s=run.finish_s,
         num_preemptions=run.num_preemptions_of,
         num_recomputed_tokens=run.num_recomputed_tokens_of,
+        num_cached_tokens=run.num_cached_tokens_of,
         status=[],
         busy_s=run.busy_s,
         makespan_s=run.makespan_s,
@@ -115,7 +116,7 @@ def test_infermax(run: Path, engine: Engine) -> None:
 # vLLM V1
 
 
-def _run_vllm(case: dict[str, Any], engine: Engine) -> ReferenceResult:
+def _run_vllm(case: dict[str, Any], engine: Engine, prefix_caching: bool = False) -> ReferenceResult:
     config, requests = case["config"], case["per_request"]
     workload = Workload(requests["arrival_s"], requests["prompt"], requests["output"], requests["priority"])
     replica = EngineConfig(
@@ -124,6 +125,7 @@ def _run_vllm(case: dict[str, Any], engine: Engine) -> ReferenceResult:
         block_size=config["block_size"],
         max_num_batched_tokens=config["max_num_batched_tokens"],
         max_num_seqs=config["max_num_seqs"],
+        prefix_caching=prefix_caching,
     )
     return engine(workload, replica, POLICIES[VLLM_V1_ROWS[config["policy"]]])
 
@@ -192,3 +194,15 @@ def test_vllm_v1_small_cases(engine: Engine) -> None:
     assert len(cases) == 500
     for case in cases:
         _check_vllm(case, _run_vllm(case, engine))
+
+
+@needs_shared
+@both_engines
+def test_vllm_v1_with_prefix_caching(engine: Engine) -> None:
+    """The scheduler's own figures for this run with its prefix cache on: victims find their blocks again."""
+    case = json.loads((VLLM_V1 / "conv500_x1.0_kv1250_b512_fcfs.json").read_text())
+    result = _run_vllm(case, engine, prefix_caching=True)
+    ttft_s = result.first_token_s - np.array(case["per_request"]["arrival_s"])
+    assert result.total_preemptions == 294
+    assert round(result.total_recomputed_tokens, -3) == 56_000
+    assert round(float(ttft_s.mean()), 1) == 6.3

@@ -8,11 +8,11 @@ from tests.reference.request import Request
 from tests.reference.state import Decision, Engine
 
 
-def wanted_tokens(decision: Decision, request: Request) -> int:
-    """c: what a request asks for; 0 means that it idles."""
+def wanted_tokens(decision: Decision, request: Request, resident: int) -> int:
+    """c: what a request asks for that has so many tokens; 0 means that it idles."""
     if request.is_decode:
         return min(1, decision.tokens_left)
-    missing = request.known - request.resident
+    missing = request.known - resident
     left = min(decision.tokens_left, decision.prefill_tokens_left)
     if decision.policy.chunking:
         return min(missing, decision.policy.max_chunk, left)
@@ -43,19 +43,26 @@ def admit(engine: Engine, decision: Decision) -> None:
     """The paragraph "Admission"."""
     if not _is_open(engine, decision):
         return
+    if engine.queue and engine.batch_is_certain:
+        for request, tokens in decision.batch.items():
+            engine.publish(request, request.resident + tokens)
     skipped: list[Request] = []
     while engine.seat_is_free and decision.tokens_left > 0:
         request = engine.queue.head(engine.clock_s, skipped)
         if request is None or request.on_host:
             return
-        chunk = wanted_tokens(decision, request)
+        num_found, num_found_held = engine.found(request)
+        chunk = wanted_tokens(decision, request, num_found * engine.b)
         if chunk == 0:
             return
-        if fits(engine, request, chunk, engine.running, engine.free):
+        stored = num_found * engine.b + chunk
+        if fits(engine, request, stored, engine.running, engine.free + num_found_held):
             engine.queue.remove(request)
-            engine.join(request, reserved_blocks(engine, request, chunk))
+            engine.join(request, reserved_blocks(engine, request, stored))
             decision.grant(request, chunk)
             decision.num_admitted += 1
+            if engine.batch_is_certain:
+                engine.publish(request, stored)
         elif decision.policy.on_misfit == OnMisfit.SKIP and len(skipped) < decision.policy.max_skips:
             skipped.append(request)
         else:

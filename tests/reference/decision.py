@@ -33,7 +33,8 @@ def resume(engine: Engine, decision: Decision) -> None:
         head = engine.queue.head(engine.clock_s)
         if head is None or not head.on_host or (engine.running and engine.guard_holds):
             return
-        room = engine.free - engine.blocks(head.resident + 1) >= engine.watermark_blocks
+        free = engine.free + engine.found(head)[1]
+        room = free - engine.blocks(head.resident + 1) >= engine.watermark_blocks
         if engine.running and not room:
             return
         engine.queue.remove(head)
@@ -47,7 +48,7 @@ def displace(engine: Engine, decision: Decision) -> None:
         head = engine.queue.head(engine.clock_s)
         assert head is not None
         chunk = head.known if engine.policy.reserve == Reserve.CHUNK else 0
-        if engine.seat_is_free and fits(engine, head, chunk, engine.running, engine.free):
+        if engine.seat_is_free and fits(engine, head, chunk, engine.running, engine.free + engine.found(head)[1]):
             return
         victims = _displaced(engine, head, chunk)
         if not victims:
@@ -69,7 +70,7 @@ def _displaced(engine: Engine, head: Request, chunk: int) -> list[Request]:
     for count in range(1, len(larger) + 1):
         victims = larger[:count]
         others = [r for r in engine.running if r not in victims]
-        free = engine.free + sum(r.held for r in victims)
+        free = engine.free + sum(engine.cache.alone(r) if engine.cache else r.held for r in victims)
         if len(others) < engine.B and fits(engine, head, chunk, others, free):
             return victims
     return []
@@ -128,7 +129,7 @@ def serve_running(engine: Engine, decision: Decision, requests: Sequence[Request
             return
         if not request.is_running:
             continue  # preempted for one before it
-        tokens = wanted_tokens(decision, request)
+        tokens = wanted_tokens(decision, request, request.resident)
         if tokens > 0 and make_room(engine, decision, request, tokens):
             decision.grant(request, tokens)
 
@@ -143,8 +144,7 @@ def make_room(engine: Engine, decision: Decision, request: Request, tokens: int)
         if victim is request:
             decision.serving_ended = decision.policy.self_preemption_ends
             return False
-    engine.free -= needed
-    request.held += needed
+    engine.take(request, needed)
     return True
 
 

@@ -130,6 +130,10 @@ def advance(engine: Engine, batch: dict[Request, int], start_s: float) -> None:
         if request.is_decode or request.resident == request.known:
             emit(engine, request)
             emitted = True
+    for request in batch:
+        engine.publish(request, request.resident)
+    for request in [request for request in engine.running if request.status == "finished"]:
+        engine.leave(request, keep_blocks=engine.policy.release_at_batch_end)
     engine.iterations_without_token = 0 if emitted else engine.iterations_without_token + 1
 
 
@@ -142,7 +146,6 @@ def emit(engine: Engine, request: Request) -> None:
     if request.generated == request.num_output_tokens:
         request.finish_s = engine.clock_s
         request.status = "finished"
-        engine.leave(request, keep_blocks=engine.policy.release_at_batch_end)
         engine.histogram_count[bucket(request)] += 1
         engine.histogram_sum[bucket(request)] += request.num_prompt_tokens + request.num_output_tokens
 

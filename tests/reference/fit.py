@@ -21,11 +21,11 @@ def estimate(engine: Engine, request: Request) -> int:
     return math.ceil(request.prediction)
 
 
-def reserved_blocks(engine: Engine, request: Request, chunk: int) -> int:
-    """R: the blocks a newcomer gets when it joins with a first chunk of so many tokens."""
+def reserved_blocks(engine: Engine, request: Request, stored: int) -> int:
+    """R: the blocks a newcomer gets when it joins and will store so many tokens after its first pass."""
     reserve = engine.policy.reserve
     if reserve == Reserve.CHUNK:
-        tokens = chunk
+        tokens = stored
     elif reserve == Reserve.KNOWN:
         tokens = request.known
     elif reserve == Reserve.TOTAL_ESTIMATE:
@@ -40,9 +40,9 @@ def bucket(request: Request) -> int:
     return request.num_prompt_tokens.bit_length() - 1
 
 
-def _asked_blocks(engine: Engine, request: Request, chunk: int) -> int:
+def _asked_blocks(engine: Engine, request: Request, stored: int) -> int:
     """A: the reserved blocks, or more where the admission check asks for more."""
-    asked = reserved_blocks(engine, request, chunk)
+    asked = reserved_blocks(engine, request, stored)
     check = engine.policy.admission_check
     if check == AdmissionCheck.KNOWN:
         asked = max(asked, engine.blocks(request.known))
@@ -65,12 +65,12 @@ def future_peak(engine: Engine, requests: Sequence[Request]) -> int:
     return peak
 
 
-def fits(engine: Engine, request: Request, chunk: int, running: Sequence[Request], free: int) -> bool:
+def fits(engine: Engine, request: Request, stored: int, running: Sequence[Request], free: int) -> bool:
     """Whether a newcomer fits beside `running` where so many blocks are free."""
     policy = engine.policy
     if not running:
-        return reserved_blocks(engine, request, chunk) <= free
-    left = free - _asked_blocks(engine, request, chunk)
+        return reserved_blocks(engine, request, stored) <= free
+    left = free - _asked_blocks(engine, request, stored)
     if left < engine.watermark_blocks:
         return False
     if left * engine.b < policy.headroom_tokens * len(running):

@@ -36,14 +36,17 @@ def preempt(engine: Engine, decision: Decision, victim: Request) -> None:
         victim.on_host = True
     else:
         victim.num_recomputed_tokens += victim.resident
+        victim.num_lost_tokens = victim.resident
         victim.resident = 0
         victim.is_decode = False
     engine.queue.add(victim, in_front=engine.policy.queue_order == QueueOrder.FIFO)
 
 
 def bring_back(engine: Engine, decision: Decision, request: Request) -> None:
-    """Move the KV of a request from the host; its blocks are the caller's business."""
+    """Move the KV of a request that has joined from the host, as far as it was not found in the cache."""
+    found_tokens = engine.cache.published[request.number] * engine.b if engine.cache else 0
     engine.host_free += request.resident
-    decision.swapped_tokens += request.resident
+    decision.swapped_tokens += request.resident - found_tokens
+    engine.publish(request, request.resident)
     decision.num_resumed += 1
     request.on_host = False

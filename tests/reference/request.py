@@ -27,6 +27,7 @@ class Request:
         is_running: whether it is in the running list.
         on_host: whether its KV was swapped out.
         queue_value: queue_weights . features, taken when it entered the queue.
+        num_lost_tokens: tokens that a preemption dropped and that it has not come back for.
     """
 
     number: int
@@ -44,6 +45,7 @@ class Request:
     is_running: bool = False
     on_host: bool = False
     queue_value: float = 0.0
+    num_lost_tokens: int = 0
 
     status: str = "waiting"
     first_scheduled_s: float = math.nan
@@ -51,6 +53,7 @@ class Request:
     finish_s: float = math.nan
     num_preemptions: int = 0
     num_recomputed_tokens: int = 0
+    num_cached_tokens: int = 0
 
     @property
     def known(self) -> int:

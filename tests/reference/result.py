@@ -50,6 +50,7 @@ class ReferenceResult:
     finish_s: NDArray[np.float64]
     num_preemptions: NDArray[np.int64]
     num_recomputed_tokens: NDArray[np.int64]
+    num_cached_tokens: NDArray[np.int64]
     status: list[str]
     busy_s: float
     makespan_s: float
@@ -82,6 +83,7 @@ def collect_result(requests: Sequence[Request], books: Books, num_blocks: int) -
         finish_s=np.array([r.finish_s for r in requests], np.float64),
         num_preemptions=np.array([r.num_preemptions for r in requests], np.int64),
         num_recomputed_tokens=np.array([r.num_recomputed_tokens for r in requests], np.int64),
+        num_cached_tokens=np.array([r.num_cached_tokens for r in requests], np.int64),
         status=[r.status for r in requests],
         busy_s=books.busy_s,
         makespan_s=makespan_s,

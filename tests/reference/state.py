@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from infermax_gym.engine.config import EngineConfig
-from infermax_gym.engine.policy import Policy, RunOrder, Victim, VictimPool
+from infermax_gym.engine.policy import PhaseOrder, Policy, RunOrder, Victim, VictimPool
 from infermax_gym.workload.workload import Workload
+from tests.reference.cache import PrefixCache
 from tests.reference.request import Request
 from tests.reference.waiting import WaitingQueue
 
@@ -33,7 +34,8 @@ class Engine:
         self.queue = WaitingQueue(policy)
         self.running: list[Request] = []
         self.free = self.N
-        self.blocks_of_finished = 0  # kept until nothing runs (release_at_batch_end)
+        self.keepers: list[Request] = []  # finished, with their blocks until nothing runs (release_at_batch_end)
+        self.cache = PrefixCache(workload, self.b, self.N) if config.prefix_caching else None
         self.host_free = config.num_host_kv_tokens
 
         self.histogram_count = [0] * 64
@@ -84,26 +86,71 @@ class Engine:
             preempt_for_newcomer=False,
         )
 
+    @property
+    def batch_is_certain(self) -> bool:
+        """Whether who has got tokens when newcomers are admitted keeps them."""
+        decodes_last = self.policy.phase_order == PhaseOrder.PREFILL_FIRST and self.policy.hybrid
+        return not (decodes_last and self.policy.victim_pool == VictimPool.ALL)
+
+    def found(self, request: Request) -> tuple[int, int]:
+        """Blocks that a waiting request finds in the cache, and how many of them somebody holds."""
+        matches = self.cache.matches(request) if self.cache else []
+        return len(matches), sum(block.holders > 0 for block in matches)
+
     def join(self, request: Request, num_blocks: int) -> None:
-        """Put a request at the end of the running list, with its blocks."""
-        assert num_blocks <= self.free
-        self.free -= num_blocks
-        request.held = num_blocks
+        """Put a request at the end of the running list, with its blocks, those included that it finds."""
+        if self.cache:
+            self._start(request, self.cache)
+        self.take(request, num_blocks - request.held)
         request.is_running = True
         self.running.append(request)
+
+    def _start(self, request: Request, cache: PrefixCache) -> None:
+        """The paragraph "Admission" of the section "Prefix cache"."""
+        matches = cache.matches(request)
+        cache.start(request, matches)
+        self.free = len(cache.unheld)
+        request.held = len(matches)
+        if not request.on_host:
+            request.resident = len(matches) * self.b
+            again = min(request.num_lost_tokens, request.resident)
+            request.num_recomputed_tokens -= again
+            request.num_cached_tokens += request.resident - again
+            request.num_lost_tokens = 0
+
+    def take(self, request: Request, num_blocks: int) -> None:
+        """Give a request more blocks."""
+        assert num_blocks <= self.free
+        self.free -= num_blocks
+        request.held += num_blocks
+        if self.cache:
+            self.cache.take(request, num_blocks)
+
+    def publish(self, request: Request, num_tokens: int) -> None:
+        """Let others find a request's full blocks."""
+        if self.cache:
+            self.cache.publish(request, num_tokens)
+            self.free = len(self.cache.unheld)
 
     def leave(self, request: Request, keep_blocks: bool = False) -> None:
         """Take a request off the running list; its blocks become free, at the latest when nothing runs."""
         self.running.remove(request)
         request.is_running = False
         if keep_blocks:
-            self.blocks_of_finished += request.held
+            self.keepers.append(request)
         else:
-            self.free += request.held
-        request.held = 0
+            self._release(request)
         if not self.running:
-            self.free += self.blocks_of_finished
-            self.blocks_of_finished = 0
+            for keeper in self.keepers:
+                self._release(keeper)
+            self.keepers.clear()
+
+    def _release(self, request: Request) -> None:
+        self.free += request.held
+        request.held = 0
+        if self.cache:
+            self.cache.release(request)
+            self.free = len(self.cache.unheld)
 
 
 @dataclass

@@ -12,6 +12,13 @@ from infermax_gym.engine.kernel.fit import blocks_for, fits, reserved_blocks
 from infermax_gym.engine.kernel.group import blocks_held
 from infermax_gym.engine.kernel.keys import queue_score
 from infermax_gym.engine.kernel.memory import requests, running, skipped_of, sort_ids, sort_keys
+from infermax_gym.engine.kernel.prefix import (
+    exclusive_blocks,
+    find_for,
+    publish_batch,
+    publish_shared,
+    take_found,
+)
 from infermax_gym.engine.kernel.queue import head, oldest, push, remove
 from infermax_gym.engine.kernel.serve import chunk_tokens
 from infermax_gym.engine.policy import OnMisfit
@@ -26,7 +33,7 @@ def resume_swapped(s: Any) -> None:
         q = req[r]
         if not q.on_host or (s.num_running > 0 and guarded(s)):
             return
-        spare = s.free_blocks - blocks_for(s, q.computed + 1)
+        spare = s.free_blocks + find_for(s, r)[1] - blocks_for(s, q.computed + 1)
         if s.num_running > 0 and spare < s.watermark_blocks:
             return
         bring_in(s, r, blocks_for(s, q.computed))
@@ -34,21 +41,29 @@ def resume_swapped(s: Any) -> None:
 
 @compiled
 def bring_in(s: Any, r: int, blocks: int) -> None:
-    """Move waiting request r to the running list with `blocks` blocks, its swapped KV back on the device."""
+    """Move waiting request r to the running list with `blocks` blocks, its swapped KV back on the device.
+
+    It takes what it finds in the prefix cache; `blocks` are enough for that.
+    """
     q = requests(s)[r]
     remove(s, r)
-    join(s, r, blocks)
+    join(s, r, blocks, take_found(s, r))
     if q.on_host:
         q.on_host = 0
         s.host_free_tokens += q.computed
         s.swapped_tokens += q.computed
         s.changed = 1
+        if s.prefix_caching:
+            publish_shared(s, r, q.computed)
 
 
 @compiled
 def _seat_and_fit(s: Any, r: int, freed: int, left: int) -> Any:
+    """Whether r joins once `left` victims are gone and `freed` blocks with them; if any go, nothing is found held."""
     req = requests(s)
     known = req[r].prompt + req[r].generated
+    if left == 0:
+        freed += find_for(s, r)[1]
     return s.num_running - left < s.num_seats and fits(s, r, reserved_blocks(s, r, known), freed, left)
 
 
@@ -73,7 +88,8 @@ def _push_out(s: Any, r: int) -> Any:
             return False
         keys[worst] = -np.inf
         ids[left] = run[worst]
-        freed += blocks_held(s, req[run[worst]])
+        held = blocks_held(s, req[run[worst]])
+        freed += exclusive_blocks(s, run[worst], held) if s.prefix_caching else held
         left += 1
     for v in range(left):
         position = 0
@@ -123,17 +139,24 @@ def admit(s: Any) -> None:
     skipped = skipped_of(s)
     if s.num_waiting == 0 or _gate_closed(s):
         return
+    shares = s.prefix_caching and s.shares_in_batch
+    if shares:
+        publish_batch(s)
     num_skipped = 0
     while s.num_waiting > 0 and s.num_running < s.num_seats and s.tokens_left > 0:
         r = head(s)
-        num_tokens = chunk_tokens(s, r)
+        found, found_held = find_for(s, r)
+        computed = found * s.block_size
+        num_tokens = chunk_tokens(s, r, computed)
         if req[r].on_host or num_tokens <= 0:
             break
-        blocks = reserved_blocks(s, r, num_tokens)
-        if fits(s, r, blocks, 0, 0):
+        blocks = reserved_blocks(s, r, computed + num_tokens)
+        if fits(s, r, blocks, found_held, 0):
             bring_in(s, r, blocks)
             s.num_admitted += 1
             grant(s, r, num_tokens)
+            if shares:
+                publish_shared(s, r, computed + num_tokens)
         elif s.on_misfit == OnMisfit.SKIP and num_skipped < s.max_skips:
             remove(s, r)
             skipped[num_skipped] = r

@@ -27,6 +27,7 @@ from infermax_gym.engine.kernel.memory import (
     theta_of,
     victims_of,
 )
+from infermax_gym.engine.kernel.prefix import publish_shared, release, withhold
 from infermax_gym.engine.kernel.queue import push
 from infermax_gym.engine.state import FINISHED, REJECTED, WAITING
 
@@ -124,11 +125,12 @@ def _finish(s: Any, r: int, end_s: float) -> None:
     q = req[r]
     q.finish_s = end_s
     q.place = FINISHED
-    if s.release_at_batch_end:
-        s.withheld_blocks += q.held
-    else:
-        s.free_blocks += q.held
-    q.held = 0
+    if not s.prefix_caching:  # else in `_drop_finished`, in the order of the running list
+        if s.release_at_batch_end:
+            s.withheld_blocks += q.held
+        else:
+            s.free_blocks += q.held
+        q.held = 0
     s.num_finished += 1
     tpot_s = (end_s - q.first_token_s) / max(q.output - 1, 1)
     late = q.slo_ttft_s > 0.0 and q.first_token_s - q.arrival_s > q.slo_ttft_s
@@ -151,6 +153,11 @@ def _drop_finished(s: Any) -> None:
         if req[r].place != FINISHED:
             run[kept] = r
             kept += 1
+        elif s.prefix_caching:
+            if s.release_at_batch_end:
+                withhold(s, r)
+            else:
+                release(s, r)
     s.num_running = kept
     if kept == 0:
         release_withheld(s)
@@ -168,6 +175,8 @@ def _pass_tokens(s: Any, start_s: float, end_s: float) -> Any:
         q = req[r]
         q.batch_slot = -1
         q.computed += batch[slot, 1]
+        if s.prefix_caching:
+            publish_shared(s, r, q.computed)
         if q.in_prefill:
             if math.isnan(q.first_scheduled_s):
                 q.first_scheduled_s = start_s

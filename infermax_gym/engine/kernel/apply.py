@@ -11,6 +11,7 @@ from infermax_gym.engine.kernel.evict import grant, preempt
 from infermax_gym.engine.kernel.fit import blocks_for
 from infermax_gym.engine.kernel.group import disband
 from infermax_gym.engine.kernel.memory import requests, running
+from infermax_gym.engine.kernel.prefix import find_for, publish_shared
 from infermax_gym.engine.state import RUNNING, WAITING
 
 FAULTS = (
@@ -46,8 +47,34 @@ def _fault_of(s: Any, r: int, num_tokens: int) -> Any:
         return 7
     if q.place == WAITING and s.num_running >= s.num_seats:
         return 8
-    if blocks_for(s, q.computed + num_tokens) - q.held > s.free_blocks:
+    return 0
+
+
+@compiled
+def _serve(s: Any, r: int, num_tokens: int) -> Any:
+    """Give r its tokens, after bringing it in if it waits; a newcomer computes no token that it finds in the cache.
+
+    Returns an index into FAULTS.
+    """
+    fault = _fault_of(s, r, num_tokens)
+    if fault:
+        return fault
+    q = requests(s)[r]
+    waits = q.place == WAITING
+    computed = q.computed
+    held = q.held
+    if waits:
+        found, held = find_for(s, r)
+        computed = max(computed, found * s.block_size)
+        num_tokens = min(num_tokens, q.prompt + q.generated - computed)
+    if blocks_for(s, computed + num_tokens) - held > s.free_blocks:
         return 9
+    if waits:
+        bring_in(s, r, blocks_for(s, computed))
+        s.num_admitted += 1
+    grant(s, r, num_tokens)
+    if s.prefix_caching:
+        publish_shared(s, r, computed + num_tokens)
     return 0
 
 
@@ -57,7 +84,6 @@ def apply_decision(s: Any, batch: Any, victims: Any) -> Any:
 
     Returns (0, -1), or an index into FAULTS and the request it speaks of.
     """
-    req = requests(s)
     run = running(s)
     disband(s)
     begin(s)
@@ -71,11 +97,7 @@ def apply_decision(s: Any, batch: Any, victims: Any) -> Any:
         preempt(s, position)
     for i in range(batch.shape[0]):
         r = batch[i, 0]
-        fault = _fault_of(s, r, batch[i, 1])
+        fault = _serve(s, r, batch[i, 1])
         if fault:
             return fault, r
-        if req[r].place == WAITING:
-            bring_in(s, r, blocks_for(s, req[r].computed))
-            s.num_admitted += 1
-        grant(s, r, batch[i, 1])
     return 0, -1

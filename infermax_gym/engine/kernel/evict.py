@@ -8,15 +8,16 @@ from infermax_gym.compile import compiled, inlined
 from infermax_gym.engine.kernel.fit import blocks_for
 from infermax_gym.engine.kernel.group import leave_group, spell_out
 from infermax_gym.engine.kernel.keys import set_queue_key, victim_score
-from infermax_gym.engine.kernel.memory import batch_of, preempted_of, requests, running
+from infermax_gym.engine.kernel.memory import batch_of, holds_of, preempted_of, requests, running
+from infermax_gym.engine.kernel.prefix import publish, release, release_kept
 from infermax_gym.engine.kernel.queue import push
 from infermax_gym.engine.policy import PreemptMode, QueueOrder, Victim, VictimPool
 from infermax_gym.engine.state import RUNNING, WAITING
 
 
 @inlined
-def join(s: Any, r: int, blocks: int) -> None:
-    """Append request r, no longer in the queue, to the running list with `blocks` blocks."""
+def join(s: Any, r: int, blocks: int, found: int) -> None:
+    """Append request r, no longer in the queue, to the running list with `blocks` blocks, `found` of them its own."""
     req = requests(s)
     run = running(s)
     q = req[r]
@@ -25,7 +26,7 @@ def join(s: Any, r: int, blocks: int) -> None:
     run[s.num_running] = r
     s.num_running += 1
     s.num_running_prefills += q.in_prefill
-    s.free_blocks -= blocks
+    s.free_blocks -= blocks - found
     q.held = blocks
     q.place = RUNNING
 
@@ -98,6 +99,8 @@ def release_withheld(s: Any) -> None:
     """Free the blocks that finished requests kept while others ran."""
     s.free_blocks += s.withheld_blocks
     s.withheld_blocks = 0
+    if s.prefix_caching:
+        release_kept(s)
 
 
 @compiled
@@ -113,8 +116,12 @@ def preempt(s: Any, position: int) -> None:
     if q.batch_slot >= 0:
         _refund(s, r)
     leave(s, position)
-    s.free_blocks += q.held
-    q.held = 0
+    if s.prefix_caching:
+        publish(s, r, q.computed // s.block_size)
+        release(s, r)
+    else:
+        s.free_blocks += q.held
+        q.held = 0
     if s.num_running == 0:
         release_withheld(s)
     if s.preempt_mode == PreemptMode.SWAP and 0 < q.computed <= s.host_free_tokens:
@@ -124,6 +131,8 @@ def preempt(s: Any, position: int) -> None:
     else:
         s.num_recomputed += q.computed
         q.recomputed += q.computed
+        if s.prefix_caching:
+            holds_of(s)[r].lost = q.computed
         q.computed = 0
         q.in_prefill = 1
     q.preemptions += 1

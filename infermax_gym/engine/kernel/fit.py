@@ -20,15 +20,15 @@ def blocks_for(s: Any, num_tokens: int) -> Any:
 
 
 @compiled
-def reserved_blocks(s: Any, r: int, chunk: int) -> Any:
-    """Blocks that newcomer r gets on admission with a first chunk of `chunk` tokens, at most the whole cache."""
+def reserved_blocks(s: Any, r: int, stored: int) -> Any:
+    """Blocks that newcomer r gets on admission, at most all; `stored` tokens are its own after its first pass."""
     req = requests(s)
     q = req[r]
     kind = s.reserve
     known = q.prompt + q.generated
     tokens = known
     if kind == Reserve.CHUNK:
-        tokens = chunk
+        tokens = stored
     elif kind == Reserve.TOTAL_ESTIMATE:
         tokens = max(known, q.prompt + output_estimate(s, r) - 1)
     elif kind == Reserve.MODEL_LENGTH:
@@ -102,7 +102,8 @@ def future_peak(s: Any, newcomer: int) -> Any:
 def fits(s: Any, r: int, reserved: int, freed: int, left: int) -> Any:
     """Whether newcomer r fits with `reserved` blocks.
 
-    `freed` blocks count as free already and `left` requests as gone (victims that are only considered).
+    `freed` blocks count as free already (it finds them, held by somebody, or victims that are only considered hold
+    them), and `left` requests as gone.
     """
     free = s.free_blocks + freed
     running = s.num_running - left

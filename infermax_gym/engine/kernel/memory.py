@@ -16,6 +16,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from infermax_gym.compile import inlined
+from infermax_gym.engine.cache import HOLD, NODE, SEGMENT
 from infermax_gym.engine.state import REQUEST
 
 
@@ -111,6 +112,24 @@ def theta_of(s: Any) -> Any:
 def term_ends_of(s: Any) -> Any:
     """(num_terms,) int64."""
     return carray(pointer(s.term_end_address), (s.num_terms,), np.int64)
+
+
+@inlined
+def nodes_of(s: Any) -> Any:
+    """(num_nodes,) NODE, the prefix tree."""
+    return carray(pointer(s.nodes_address), (s.num_nodes,), NODE)
+
+
+@inlined
+def segments_of(s: Any) -> Any:
+    """(num_segments,) SEGMENT."""
+    return carray(pointer(s.segments_address), (s.num_segments,), SEGMENT)
+
+
+@inlined
+def holds_of(s: Any) -> Any:
+    """(num_holds,) HOLD, one per request with a prefix cache."""
+    return carray(pointer(s.holds_address), (s.num_holds,), HOLD)
 
 
 @inlined

@@ -20,11 +20,11 @@ from infermax_gym.engine.policy import Victim
 
 
 @inlined
-def chunk_tokens(s: Any, r: int) -> Any:
-    """Tokens that prefill r may compute now: what it lacks, cut by the caps, or 0."""
+def chunk_tokens(s: Any, r: int, computed: int) -> Any:
+    """Tokens that prefill r, with `computed` of them done, may compute now: what it lacks, cut by the caps, or 0."""
     req = requests(s)
     q = req[r]
-    lacking = q.prompt + q.generated - q.computed
+    lacking = q.prompt + q.generated - computed
     room = min(s.tokens_left, s.prefill_left)
     if s.chunking:
         return min(lacking, s.max_chunk, room)
@@ -37,7 +37,7 @@ def _serve_one(s: Any, position: int) -> Any:
     req = requests(s)
     run = running(s)
     r = run[position]
-    num_tokens = chunk_tokens(s, r) if req[r].in_prefill else min(1, s.tokens_left)
+    num_tokens = chunk_tokens(s, r, req[r].computed) if req[r].in_prefill else min(1, s.tokens_left)
     if num_tokens <= 0:
         return position + 1
     position, stays = make_room(s, position, num_tokens)

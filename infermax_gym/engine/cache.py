@@ -1,0 +1,75 @@
+"""The memory of the prefix cache: its records, and how they look before the first request.
+
+`infermax_gym.engine.kernel.prefix` says what they mean.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infermax_gym.engine.prefix_tree import PrefixTree
+
+NODE = np.dtype(
+    [
+        ("parent", "i8"),  # -1 at a root
+        ("start", "i8"),  # its first block, counted from the beginning of the request
+        ("end", "i8"),
+        ("present", "i8"),  # so many of its first blocks are in memory
+        ("last", "i8"),  # segment with the last of them, -1 if there is none
+    ],
+    align=True,
+)
+
+SEGMENT = np.dtype(
+    [
+        ("node", "i8"),  # -1: without contents
+        ("up", "i8"),  # the segment before it on the way from the root, -1 if there is none; next spare one
+        ("size", "i8"),  # blocks, at least one
+        ("refs", "i8"),  # requests that hold it; 0: it stands in the queue
+        ("older", "i8"),
+        ("newer", "i8"),
+    ],
+    align=True,
+)
+
+HOLD = np.dtype(
+    [
+        ("leaf", "i8"),  # node of what the request shares with nobody
+        ("depth", "i8"),  # its leading blocks that are published
+        ("tip", "i8"),  # segment that ends there, -1 if depth is 0
+        ("lost", "i8"),  # tokens that its last preemption dropped and it has not come back for
+        ("cached", "i8"),  # tokens that it found without ever having computed them
+        ("next", "i8"),  # finished request behind it that keeps its blocks
+    ],
+    align=True,
+)
+
+
+def cache_arrays(core: Any, num_blocks: int, leaves: NDArray[np.int64], tree: PrefixTree) -> dict[str, NDArray[Any]]:
+    """Arrays of an empty cache, and its scalars in `core`.
+
+    Args:
+        core: (1,) record of the engine.
+        num_blocks: KV capacity.
+        leaves: (n,) node of each request's leaf; empty without a cache.
+        tree: of the workload.
+    """
+    nodes = np.zeros(len(tree.parent), NODE)
+    nodes["parent"], nodes["start"], nodes["end"], nodes["last"] = tree.parent, tree.start, tree.end, -1
+    holds = np.zeros(len(leaves), HOLD)
+    holds["leaf"], holds["tip"] = leaves, -1
+    segments = np.zeros(num_blocks + 1, SEGMENT)
+    segments["node"] = -1
+    segments["up"][1:-1] = np.arange(2, num_blocks + 1)
+    segments["up"][[0, -1]] = -1
+    segments["size"][0] = num_blocks
+    segments["older"][0] = segments["newer"][0] = -1
+    core["num_nodes"], core["num_segments"], core["num_holds"] = len(nodes), len(segments), len(holds)
+    core["queued_blocks"] = num_blocks
+    core["oldest_segment"] = core["newest_segment"] = 0
+    core["spare_segment"] = 1 if num_blocks > 0 else -1
+    core["first_withheld"] = core["last_withheld"] = -1
+    return {"nodes": nodes, "segments": segments, "holds": holds}
