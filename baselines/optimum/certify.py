@@ -82,7 +82,12 @@ def certify(workload: Workload, config: EngineConfig, *, num_functions: int = 48
         config: the replica. Swapping, which only adds transfer time, is covered too; a row of the table with a token
             budget of its own is not: it runs on another engine.
         num_functions: dual feasible functions tried.
+
+    Raises:
+        ValueError: the engine has a prefix cache, with which tokens may be had that nobody computes.
     """
+    if config.prefix_caching:
+        raise ValueError("bounds hold for engines that compute every token: prefix_caching must be off")
     prompts, outputs, arrivals = _servable(workload, config)
     if prompts.size == 0:
         return CertifiedBounds(0.0, 0.0, 0.0, 0, 0)

@@ -28,6 +28,7 @@ def bench(
     max_num_seqs: options.MaxNumSeqs = None,
     max_model_len: options.MaxModelLen = None,
     max_output_tokens: options.MaxOutputTokens = None,
+    prefix_caching: options.PrefixCaching = False,
     policies: Annotated[
         str | None,
         typer.Option(metavar="all|A,B,C", help="Policies to compare.", show_default="all; of fleets, vllm-v1"),
@@ -60,7 +61,14 @@ def bench(
     """Compare schedulers on one workload."""
     spec = inputs.workload_spec(workload, skip, first, time_scale, rate)
     engine = inputs.EngineOptions(
-        cost, kv_tokens, block_size, max_num_batched_tokens, max_num_seqs, max_model_len, max_output_tokens
+        cost,
+        kv_tokens,
+        block_size,
+        max_num_batched_tokens,
+        max_num_seqs,
+        max_model_len,
+        max_output_tokens,
+        prefix_caching,
     )
     config = engine.config()
     limits = inputs.slo(slo)

@@ -39,6 +39,7 @@ def capacity(
     max_num_seqs: options.MaxNumSeqs = None,
     max_model_len: options.MaxModelLen = None,
     max_output_tokens: options.MaxOutputTokens = None,
+    prefix_caching: options.PrefixCaching = False,
     policies: Annotated[
         str | None, typer.Option(metavar="all|A,B,C", help="Policies to compare.", show_default="vllm-v1")
     ] = None,
@@ -75,7 +76,14 @@ def capacity(
     counts = _counts(replicas)
     spec = inputs.workload_spec(workload, skip, None, None, None)
     config = inputs.EngineOptions(
-        cost, kv_tokens, block_size, max_num_batched_tokens, max_num_seqs, max_model_len, max_output_tokens
+        cost,
+        kv_tokens,
+        block_size,
+        max_num_batched_tokens,
+        max_num_seqs,
+        max_model_len,
+        max_output_tokens,
+        prefix_caching,
     ).config()
     chosen = [
         fleet

@@ -32,6 +32,7 @@ class EngineOptions:
     max_num_seqs: int | None = None
     max_model_len: int | None = None
     max_output_tokens: int | None = None
+    prefix_caching: bool | None = None
 
     def config(self) -> EngineConfig:
         """The engine they describe."""
@@ -209,6 +210,7 @@ def resolved(
         "max_output_tokens": config.max_output_tokens,
         "num_host_kv_tokens": config.num_host_kv_tokens,
         "swap_tokens_per_s": config.swap_tokens_per_s,
+        "prefix_caching": config.prefix_caching,
         "slo": slo_limits(slo_text),
         **more,
     }

@@ -89,6 +89,12 @@ ForgetRouted = Annotated[
         rich_help_panel=_FLEET,
     ),
 ]
+PrefixCaching = Annotated[
+    bool,
+    typer.Option(
+        "--prefix-caching", help="Keep full KV blocks findable: shared prefixes, victims.", rich_help_panel=_ENGINE
+    ),
+]
 
 Agents = Annotated[
     list[str] | None, typer.Option("--agent", metavar="PATH", help="A trained policy; may be given again.")

@@ -32,6 +32,7 @@ def simulate(
     max_num_seqs: options.MaxNumSeqs = None,
     max_model_len: options.MaxModelLen = None,
     max_output_tokens: options.MaxOutputTokens = None,
+    prefix_caching: options.PrefixCaching = False,
     seed: Annotated[int, typer.Option(min=0, help="Draws random workloads and predictions.")] = 0,
     slo: options.SloLimits = None,
     requests_out: Annotated[
@@ -57,7 +58,14 @@ def simulate(
         output.writable_file(path)
     spec = inputs.workload_spec(workload, skip, first, time_scale, rate)
     engine = inputs.EngineOptions(
-        cost, kv_tokens, block_size, max_num_batched_tokens, max_num_seqs, max_model_len, max_output_tokens
+        cost,
+        kv_tokens,
+        block_size,
+        max_num_batched_tokens,
+        max_num_seqs,
+        max_model_len,
+        max_output_tokens,
+        prefix_caching,
     )
     config = engine.config()
     limits = inputs.slo(slo)

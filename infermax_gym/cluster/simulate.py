@@ -202,6 +202,8 @@ def _result_of(run: FleetRun, recorder: Recorder) -> FleetResult:
     status = np.full(n, 2, np.int8)
     status[: run.next_request][replica_of[: run.next_request] < 0] = 1
     order = np.argsort(replica_of, kind="stable")
+    caching = any(replica.config.prefix_caching for replica in run.fleet.replicas)
+    cached_tokens = np.zeros(n if caching else 0, np.int64)
     cores = state.arrays["cores"].copy()
     edges = np.cumsum([np.count_nonzero(replica_of < 0), *cores["num_requests"]])
     for i, engine in enumerate(state.engines):
@@ -211,6 +213,8 @@ def _result_of(run: FleetRun, recorder: Recorder) -> FleetResult:
         for name, column in columns.items():
             column[mine] = req[name]
         status[mine] = statuses(req)
+        if engine.record["prefix_caching"][0]:
+            cached_tokens[mine] = engine.arrays["holds"]["cached"][: len(mine)]
     finish_s = columns["finish_s"]
     makespan_s = float(np.nanmax(finish_s)) if bool((status == 0).any()) else 0.0
     capacity = makespan_s * float(cores["num_blocks"].sum())
@@ -232,6 +236,7 @@ def _result_of(run: FleetRun, recorder: Recorder) -> FleetResult:
         num_preemptions=int(cores["num_preemptions"].sum()),
         num_recomputed_tokens=int(cores["num_recomputed"].sum()),
         kv_utilization=float(cores["kv_block_seconds"].sum()) / capacity if capacity > 0.0 else 0.0,
+        num_cached_tokens_of=cached_tokens,
     )
     return FleetResult(
         fleet=run.fleet,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from infermax_gym.cluster.fleet import Fleet, Replica
 from infermax_gym.cluster.router import CONSTANTS, MOST_CHOICES, SIGNALS, Router
 from infermax_gym.cost.kernel import batch_seconds
+from infermax_gym.engine.cache import more_holds
 from infermax_gym.engine.state import (
     ARRAYS,
     CORE,
@@ -142,6 +143,7 @@ class FleetState:
         req = np.zeros(2 * slots, REQUEST)
         req[:slots] = engine.arrays["req"]
         engine.arrays["req"] = req
+        engine.arrays["holds"] = more_holds(engine.record, engine.arrays["holds"], 2 * slots)
         leaves = int(engine.record["num_leaves"][0])
         if 2 * slots > leaves:
             tree, valid = engine.arrays["tree"], engine.arrays["valid"]
@@ -149,7 +151,7 @@ class FleetState:
             if engine.record["kinetic"][0]:
                 engine.arrays["valid"] = np.stack([_wider(valid[0], -np.inf), _wider(valid[1], np.inf)])
             engine.record["num_leaves"] = 2 * leaves
-        for name in ("req", "tree", "valid"):
+        for name in ("req", "holds", "tree", "valid"):
             engine.record[f"{name}_address"] = engine.arrays[name].ctypes.data
         self.arrays["num_slots"][i] = 2 * slots
 

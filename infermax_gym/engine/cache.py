@@ -54,13 +54,12 @@ def cache_arrays(core: Any, num_blocks: int, leaves: NDArray[np.int64], tree: Pr
     Args:
         core: (1,) record of the engine.
         num_blocks: KV capacity.
-        leaves: (n,) node of each request's leaf; empty without a cache.
+        leaves: (n,) int64, node of each request's leaf (-1: it says so when it comes); empty without a cache.
         tree: of the workload.
     """
     nodes = np.zeros(len(tree.parent), NODE)
     nodes["parent"], nodes["start"], nodes["end"], nodes["last"] = tree.parent, tree.start, tree.end, -1
-    holds = np.zeros(len(leaves), HOLD)
-    holds["leaf"], holds["tip"] = leaves, -1
+    holds = _fresh_holds(leaves)
     segments = np.zeros(num_blocks + 1, SEGMENT)
     segments["node"] = -1
     segments["up"][1:-1] = np.arange(2, num_blocks + 1)
@@ -73,3 +72,17 @@ def cache_arrays(core: Any, num_blocks: int, leaves: NDArray[np.int64], tree: Pr
     core["spare_segment"] = 1 if num_blocks > 0 else -1
     core["first_withheld"] = core["last_withheld"] = -1
     return {"nodes": nodes, "segments": segments, "holds": holds}
+
+
+def _fresh_holds(leaves: NDArray[np.int64]) -> NDArray[Any]:
+    holds = np.zeros(len(leaves), HOLD)
+    holds["leaf"], holds["tip"] = leaves, -1
+    return holds
+
+
+def more_holds(core: Any, holds: NDArray[Any], num_slots: int) -> NDArray[Any]:
+    """The same for an engine that gets room for `num_slots` requests; without a cache as it was."""
+    if not core["prefix_caching"][0]:
+        return holds
+    core["num_holds"] = num_slots
+    return np.concatenate((holds, _fresh_holds(np.full(num_slots - len(holds), -1))))

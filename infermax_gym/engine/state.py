@@ -342,14 +342,16 @@ def allocate(
         "theta": theta,
         "term_end": term_end,
         **_log(core, seats, record_schedule),
-        **_cache(core, workload, config, policy),
+        **_cache(core, workload, config, policy, num_slots),
     }
     arrays["valid"][0] = -np.inf
     arrays["valid"][1] = np.inf
     return Engine(core, arrays)
 
 
-def _cache(core: Any, workload: Workload, config: EngineConfig, policy: Policy) -> dict[str, NDArray[Any]]:
+def _cache(
+    core: Any, workload: Workload, config: EngineConfig, policy: Policy, num_slots: int | None
+) -> dict[str, NDArray[Any]]:
     none = np.zeros(0, np.int64)
     if not config.prefix_caching:
         return cache_arrays(core, 0, none, PrefixTree(none, none, none))
@@ -362,7 +364,9 @@ def _cache(core: Any, workload: Workload, config: EngineConfig, policy: Policy) 
     # Decodes that fill blocks which others may ask for are served one by one.
     if np.any(tree.start[:n] * config.block_size > workload.num_prompt_tokens):
         core["lockstep"] = 0
-    return cache_arrays(core, config.num_blocks, np.arange(n), tree)
+    # Requests that a router sends here say themselves which leaf is theirs.
+    leaves = np.arange(n) if num_slots is None else np.full(num_slots, -1)
+    return cache_arrays(core, config.num_blocks, leaves, tree)
 
 
 def _log(core: Any, seats: int, record_schedule: bool) -> dict[str, NDArray[Any]]:

@@ -28,6 +28,7 @@ _TOTALS = (
     ("goodput per s", "goodput_per_s"),
     ("SLO attainment", "slo_attainment"),
     ("KV utilization", "kv_utilization"),
+    ("prefix hit rate", "prefix_hit_rate"),
     ("GPU cost USD", "gpu_cost_usd"),
     ("wall s", "wall_s"),
 )
@@ -91,8 +92,9 @@ def caption(document: Mapping[str, Any]) -> list[str]:
 
 def engine_in_words(config: Mapping[str, Any]) -> str:
     """Cost model, memory and caps."""
+    cached = ", prefix caching" if config.get("prefix_caching") else ""
     return (
-        f"{config['cost']}, {config['kv_tokens']:,} KV tokens (blocks of {config['block_size']}), "
+        f"{config['cost']}, {config['kv_tokens']:,} KV tokens (blocks of {config['block_size']}{cached}), "
         f"{config['max_num_batched_tokens']:,} tokens and {config['max_num_seqs']:,} requests per iteration"
     )
 

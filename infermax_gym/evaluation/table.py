@@ -56,6 +56,7 @@ COLUMNS = (
     Column("requests\nmax/mean", "request_imbalance", "low", rank=5),
     Column("make-\nspan s", "makespan_s", "low", rank=3),
     Column("KV\nuse %", "kv_utilization", scale=100.0, decimals=0, rank=6),
+    Column("prefix\nhits %", "prefix_hit_rate", "high", scale=100.0, decimals=1, rank=2),
     Column("wall\ns", "wall_s", rank=7),
 )
 

@@ -31,7 +31,7 @@ FIGURES = {
     "kv_utilization": float,
     "wall_s": float,
 }
-NULLABLE = ("goodput_per_s", "slo_attainment", "gpu_cost_usd")
+NULLABLE = ("goodput_per_s", "slo_attainment", "gpu_cost_usd", "prefix_hit_rate")
 
 
 def without_wall(document: dict[str, Any]) -> dict[str, Any]:
@@ -162,3 +162,15 @@ def test_an_interrupt_elsewhere_says_so(command: Command, trace: Path, monkeypat
 
     monkeypatch.setattr("infermax_gym.evaluation.cells.load_workload", interrupted)
     assert command("bench", "--workload", trace) == (130, "", "infermax: interrupted\n")
+
+
+def test_prefix_caching(command: Command) -> None:
+    options = ("--workload", "conversations", "--first", 200, "--policies", "vllm-v1", "--kv-tokens", 60_000)
+    plain, cached = bench(command, *options), bench(command, *options, "--prefix-caching")
+    assert (plain["config"]["prefix_caching"], cached["config"]["prefix_caching"]) == (False, True)
+    before, after = plain["policies"]["vllm-v1"], cached["policies"]["vllm-v1"]
+    assert before["prefix_hit_rate"] is None
+    assert 0.3 < after["prefix_hit_rate"] < 1.0
+    assert after["ttft_s"]["mean"] < before["ttft_s"]["mean"]
+    code, out, _ = command("bench", *options, "--prefix-caching")
+    assert code == 0 and "blocks of 16, prefix caching" in out and "hits %" in out

@@ -17,7 +17,7 @@ from infermax_gym.cluster.kernel.memory import (
 )
 from infermax_gym.cluster.kernel.signals import count_routed
 from infermax_gym.compile import compiled, inlined
-from infermax_gym.engine.kernel.memory import requests
+from infermax_gym.engine.kernel.memory import holds_of, requests
 from infermax_gym.engine.kernel.run import DONE, LOG_FULL
 from infermax_gym.engine.policy import NO_LIMIT
 
@@ -37,6 +37,8 @@ def place(f: Any, i: int, row: int, has_predictions: bool) -> None:
     req[slot] = arrivals_of(f)[row]
     if has_predictions:
         req[slot].prediction = predictions_of(f)[kind_of(f)[i], r]
+    if s.prefix_caching:
+        holds_of(s)[slot].leaf = r
     replica_of(f)[r] = i
     if math.isinf(next_boundary(f, i)):
         set_boundary(f, i, max(s.clock_s, req[slot].arrival_s))
