@@ -3,6 +3,7 @@
     python train.py                                  evolution, about five minutes
     python train.py --algo ppo --minutes 20          a network, from scratch
     python train.py --algo bc                        a network that imitates a row of the table
+    python train.py --algo search --minutes 10       such a network, improved by expert iteration
 
 The run folder gets config.json, curve.csv, policy.safetensors (`infermax bench --agent`), summary.json, curve.png.
 """
@@ -40,7 +41,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--workload", default="azure-conv", help="a preset, or a trace file (first half: training; second: test)")
     add("--algo", choices=list(ALGORITHMS), default="es")
     add("--minutes", type=float, help="training time (default 4, unless --steps)")
-    add("--steps", type=int, help="generations (es), demonstrations (bc) or decisions (ppo)")
+    add("--steps", type=int, help="generations (es), demonstrations (bc), decisions (ppo) or rounds (search)")
     add("--seed", type=int, default=0)
     add("--out", type=Path, default=Path("runs/latest"), metavar="DIR")
     add("--resume", action="store_true", help="go on from DIR's checkpoint (ppo)")

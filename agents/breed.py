@@ -63,6 +63,7 @@ class Breed:
         sigma: see `Controller`.
         interval_s: see `Controller`.
         hinge: how many times a loss beyond the rival counts.
+        stride: a generation plays every so-manieth cell, in turn.
         generations: of the constant weights alone, then of all.
         population: candidates of a generation.
         num_windows: training windows of a cell; a generation plays one of them in each cell, in turn.
@@ -80,7 +81,8 @@ class Breed:
     sigma: float | None = None
     interval_s: float = 2.0
     hinge: float = 3.0
-    generations: tuple[int, int] = (60, 240)
+    stride: int = 2
+    generations: tuple[int, int] = (30, 240)
     population: int = 20
     num_windows: int = 6
 
@@ -100,6 +102,7 @@ BREEDS: dict[str, Breed] = {
         knobs=tuple(k for k in CONTROLLER_KNOBS if k != "late"),
         classes=True,
         sigma=SIGMA,
+        stride=1,
     ),
     "goodput": Breed(
         "as many requests as possible within their limits on first token and time per token",
@@ -110,6 +113,7 @@ BREEDS: dict[str, Breed] = {
         features=(*CONTEXT, "late_share", "good_share"),
         classes=True,
         interval_s=1.0,
+        generations=(30, 160),
     ),
     "knobs": Breed(
         "plays InferMaxKnobs-v0 at its default interval: sees the engine features, sets the eleven knobs",
@@ -127,6 +131,7 @@ BREEDS: dict[str, Breed] = {
         ),
         believes=False,
         interval_s=5.0,
+        generations=(20, 120),
     ),
 }
 
@@ -207,27 +212,28 @@ class Nursery:
         )
 
     def loss(self, vector: Vector) -> float:
-        """Mean excess over the cells, in each on the window whose turn it is."""
+        """Mean excess over the cells whose turn it is, in each on the window whose turn it is."""
         controller, breed = self.controller(vector), self.breed
-        total = 0.0
-        for course, told in zip(self.schooling, self.told, strict=True):
-            i = self.turn % len(course.windows)
+        turn, first = divmod(self.turn, breed.stride)
+        losses = []
+        for course, told in zip(self.schooling[first :: breed.stride], self.told[first :: breed.stride], strict=True):
+            i = turn % len(course.windows)
             window = course.windows[i]
             result = controller.play(window.workload, window.engine, predicted=told[i])
-            total += excess(result, course.rival[i], breed.objective, breed.hinge)
-        return total / len(self.schooling)
+            losses.append(excess(result, course.rival[i], breed.objective, breed.hinge))
+        return float(np.mean(losses))
 
     def whole_loss(self, vector: Vector) -> float:
         """Mean excess over the cells and all windows."""
         losses = []
-        for turn in range(self.breed.num_windows):
+        for turn in range(self.breed.num_windows * self.breed.stride):
             self.turn = turn
             losses.append(self.loss(vector))
         return float(np.mean(losses))
 
 
 def breed(
-    plan: Breed, rivals: Rivals, *, seed: int = 0, scale: float = 1.0, report: Callable[[str], None] = print
+    plan: Breed, rivals: Rivals, *, seed: int = 0, report: Callable[[str], None] = print
 ) -> tuple[Controller, SearchResult]:
     """Search a controller: the constants first, then every weight.
 
@@ -235,7 +241,6 @@ def breed(
         plan: what to make.
         rivals: whom to measure against.
         seed: of the search and of the training windows.
-        scale: factor on the generations.
         report: gets a line now and then.
     """
     nursery = Nursery(plan, courses(plan, rivals, seed))
@@ -245,7 +250,7 @@ def breed(
         if number % 10 == 0:
             report(f"generation {number}  best so far {loss:+.4f}  {elapsed_s:.0f} s")
 
-    first, second = (max(1, round(scale * count)) for count in plan.generations)
+    first, second = plan.generations
     constants = minimise(
         nursery.loss,
         nursery.start(rivals),
@@ -278,14 +283,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Breed a controller of the zoo.")
     parser.add_argument("name", choices=list(BREEDS))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--scale", type=float, default=1.0, help="factor on the generations")
+    parser.add_argument("--generations", type=int, nargs=2, help="of the constant weights alone, then of all")
     parser.add_argument("--out", default=str(ZOO), metavar="DIR")
     options = parser.parse_args(arguments)
     plan = BREEDS[options.name]
-    controller, found = breed(
-        plan, load_rivals(), seed=options.seed, scale=options.scale, report=lambda line: print(line, file=sys.stderr)
-    )
-    command = f"python -m agents.breed {options.name} --seed {options.seed} --scale {options.scale:g}"
+    if options.generations:
+        plan = replace(plan, generations=tuple(options.generations))
+    controller, found = breed(plan, load_rivals(), seed=options.seed, report=lambda line: print(line, file=sys.stderr))
+    first, second = plan.generations
+    command = f"python -m agents.breed {options.name} --seed {options.seed} --generations {first} {second}"
     training: dict[str, Any] = {"algo": "cma-es", "command": command, "seed": options.seed, "loss": found.loss}
     training["num_evaluations"] = found.num_evaluations
     agent = Agent(options.name, controller=controller, card={"note": plan.note, "training": training})

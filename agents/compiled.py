@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infermax_gym.compile import compiled, inlined
-from infermax_gym.envs.kernel import act
-from infermax_gym.envs.lane import RUNNING_ON
+from infermax_gym.envs.kernel import act, go_on
+from infermax_gym.envs.lane import PAUSED, RUNNING_ON
 from infermax_gym.envs.layout import ENGINE_FEATURES, RUNNING_FEATURES, WAITING_FEATURES
 from infermax_gym.envs.observe import observe
 
@@ -234,3 +234,49 @@ def play_on(engines: Any, lanes: Any, observation: Any, mask: Any, weights: Any,
         if v.status == RUNNING_ON:
             observe(s, v, observation[0], mask[0])
     return v.status
+
+
+@compiled
+def rollout(
+    engines: Any,
+    lanes: Any,
+    observation: Any,
+    mask: Any,
+    weights: Any,
+    action: int,
+    until_s: float,
+    most_decisions: int,
+) -> Any:
+    """Take an action, then decide greedily until a moment; returns the request-seconds in the system up to it.
+
+    The lane is used up: what its log would hold is dropped.
+
+    Args:
+        engines: (1,) CORE.
+        lanes: (1,) LANE, with a decision to take.
+        observation: (1, N) float32, scratch.
+        mask: (1, A) int8, scratch.
+        weights: of the network.
+        action: the one that is measured.
+        until_s: the moment on the simulated clock; inf: the end of the episode.
+        most_decisions: from there on the environment's fallback decides.
+    """
+    s = engines[0]
+    v = lanes[0]
+    before = s.system_seconds
+    v.time_limit_s = until_s
+    act(s, v, action)
+    last = v.num_decisions + most_decisions
+    while v.status == RUNNING_ON or v.status == PAUSED:
+        if v.status == PAUSED:
+            s.num_gaps = 0
+            go_on(s, v)
+        elif v.num_decisions < last:
+            observe(s, v, observation[0], mask[0])
+            act(s, v, greedy(observation[0], mask[0], weights, v.num_waiting_slots))
+        else:
+            act(s, v, -1)
+    cost = s.system_seconds - before
+    if s.clock_s > until_s:  # the last iteration went beyond, with those that finished at its end
+        cost -= (s.num_waiting + s.num_running + s.finished_now) * (s.clock_s - until_s)
+    return cost

@@ -33,10 +33,11 @@ EXTRA_KNOBS = (
     "log_generated",  # queue key: ln(1 + generated)
     "log_remaining",  # queue key: ln(1 + believed remaining)
     "memory_time",  # queue key: believed KV tokens x iterations still needed, per million
+    "overdue",  # queue key: minus the square of the seconds waited, per 30 s (positive: nobody waits for ever)
     "late",  # queue key: 10 for a request whose TTFT limit has passed without a first token
     "class_ttft",  # queue key: the class's TTFT limit, per 2 s
     "victim_remaining",  # victim key: believed remaining tokens, per 100
-    "victim_index",  # victim key: the queue key's nonlinear part (the five above)
+    "victim_index",  # victim key: the queue key's nonlinear part (the six above but the class)
     "push_out",  # above 0: requests that rank further behind the head than a margin are pushed out; 1 = any
 )
 CONTROLLER_KNOBS = KNOB_NAMES + EXTRA_KNOBS
@@ -196,7 +197,7 @@ def set_knobs(s: Any, c: Any, a: Any) -> None:
     w[4] = a[3] / 100.0
     w[5] = a[4] / 100.0
     w[6] = 1.0 if c.believes else 0.0  # `priority` holds the key's nonlinear part
-    w[7] = a[15] / 2.0
+    w[7] = a[16] / 2.0
     headroom = (a[5] + 1.0) / 2.0
     s.headroom_tokens = 1000.0 * headroom**3
     seats = int(round(float(c.seats) ** ((a[6] + 1.0) / 2.0)))
@@ -206,8 +207,8 @@ def set_knobs(s: Any, c: Any, a: Any) -> None:
     u[2] = a[8] / 1000.0
     u[4] = a[9] / 100.0
     u[0] = a[10] / 10.0
-    u[5] = a[16] / 100.0
-    u[6] = a[17] if c.believes else 0.0
+    u[5] = a[17] / 100.0
+    u[6] = a[18] if c.believes else 0.0
 
 
 @inlined
@@ -222,7 +223,9 @@ def _believe(s: Any, c: Any, a: Any, q: Any, told: float, mean: float, variance:
     q.prediction = generated + rest
     known = q.prompt + generated
     index = a[11] * math.log(1.0 + generated) + a[12] * math.log(1.0 + rest) + a[13] * rest * (known + 0.5 * rest) / 1e6
-    q.priority = index + (10.0 * a[14] if _is_late(s, q) else 0.0)
+    if q.place != RUNNING:
+        index -= a[14] * (max(s.clock_s - q.arrival_s, 0.0) / 30.0) ** 2
+    q.priority = index + (10.0 * a[15] if _is_late(s, q) else 0.0)
 
 
 @compiled
@@ -299,8 +302,8 @@ def set_engine(s: Any, v: Any, c: Any, weights: Any, groups: Any, told: Any, cou
     if c.believes:
         believe(s, c, knobs, groups, told, lengths)
     rekey_from(s, c.first_alive)
-    if knobs[18] > 0.0:
-        push_out(s, 50.0 * 0.001 ** knobs[18])
+    if knobs[19] > 0.0:
+        push_out(s, 50.0 * 0.001 ** knobs[19])
     c.num_settings += 1
     c.next_s = s.clock_s + c.interval_s
 

@@ -28,11 +28,11 @@ class Recipe:
     """What to train, on what, for how long.
 
     Attributes:
-        algo: es, bc or ppo.
+        algo: a key of `ALGORITHMS`.
         cell: the situation.
         seed: of everything random.
         minutes: stop after so much time, if given ...
-        steps: ... or after so many generations (es), demonstrations (bc) or decisions (ppo).
+        steps: ... or after so many generations (es), demonstrations (bc), decisions (ppo) or rounds (search).
         teacher: row of the table that bc imitates.
         warm_start: ppo begins with a clone of the teacher.
         num_windows: training windows (es) and validation windows (ppo).
@@ -177,4 +177,43 @@ def _ppo(recipe: Recipe, report: Report) -> Agent:
     return Agent("ppo", network=best, config=config, card={**card, "note": "network trained by PPO"})
 
 
-ALGORITHMS: dict[str, Callable[[Recipe, Report], Agent]] = {"es": _evolve, "bc": _clone, "ppo": _ppo}
+def _search(recipe: Recipe, report: Report) -> Agent:
+    """Expert iteration from a clone of the teacher; `steps` counts rounds."""
+    import time
+
+    from agents.search import SearchSettings, expert_iteration
+
+    _one_thread()
+    began = time.monotonic()
+    clone = _clone(replace(recipe, steps=None), lambda row: None)
+    assert clone.network is not None and clone.config is not None
+
+    def stop() -> bool:
+        return recipe.minutes is not None and time.monotonic() - began > 60.0 * recipe.minutes
+
+    def after_round(number: int, loss: float, share: float) -> None:
+        elapsed_s = time.monotonic() - began
+        report({"step": number, "elapsed_s": elapsed_s, "loss": float(np.exp(loss)), "better_actions": share})
+
+    settings = SearchSettings()
+    network = expert_iteration(
+        clone.network,
+        clone.config,
+        windows(recipe.cell, recipe.num_windows, split=TRAIN, seed=VALIDATION_SEED),
+        rounds=recipe.steps,
+        stop=stop,
+        settings=settings,
+        seed=recipe.seed,
+        report=after_round,
+    )
+    card = recipe.card(search=asdict(settings))
+    note = "network improved by expert iteration: measured actions, distilled"
+    return Agent("search", network=network, config=clone.config, card={**card, "note": note})
+
+
+ALGORITHMS: dict[str, Callable[[Recipe, Report], Agent]] = {
+    "es": _evolve,
+    "bc": _clone,
+    "ppo": _ppo,
+    "search": _search,
+}

@@ -55,7 +55,7 @@ def test_plays_the_environment_of_knobs() -> None:
     """Weights of the engine features and the first eleven knobs: the schedule of `InferMaxKnobs-v0`."""
     weights = random_weights(1)
     weights[:, NUM_ENGINE:] = 0.0
-    weights[len(CONTROLLER_KNOBS) - 8 :] = 0.0
+    weights[len(CONTROLLER_KNOBS) - 9 :] = 0.0
     env = gym.make("InferMaxKnobs-v0", num_requests=150, num_kv_tokens=(9_000, 9_000), time_scale=(0.9, 0.9))
     observation, _ = env.reset(seed=5)
     raw = env.unwrapped
