@@ -5,7 +5,10 @@
     python train.py --algo bc                        a network that imitates a row of the table
     python train.py --algo search --minutes 10       such a network, improved by expert iteration
 
-The run folder gets config.json, curve.csv, policy.safetensors (`infermax bench --agent`), summary.json, curve.png.
+    python train.py --algo sac --steps 5000          stable-baselines3's own algorithms (also dqn, ppo-knobs)
+
+The run folder gets config.json, curve.csv, policy.safetensors (`infermax bench --agent`), summary.json, curve.png, and
+tensorboard/ with logs of whatever learns by gradients. Alternatives leave model.zip instead of policy.safetensors.
 """
 
 from __future__ import annotations
@@ -14,17 +17,19 @@ import argparse
 import csv
 import io
 import json
+import math
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.progress import Progress, TimeElapsedColumn
 
 from agents import Agent, AgentError, save_agent
 from agents.cells import TEST, TrainingCell, windows
 from agents.play import RandomPlayer
-from agents.recipes import ALGORITHMS, Recipe, Row, train
+from agents.recipes import ALGORITHMS, Recipe, Row, train, train_player
 from agents.storage import write_bytes
 from baselines.policies import POLICIES
 from baselines.predict import predictions
@@ -39,7 +44,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train a scheduling policy and compare it with the usual ones.")
     add = parser.add_argument
     add("--workload", default="azure-conv", help="a preset, or a trace file (first half: training; second: test)")
-    add("--algo", choices=list(ALGORITHMS), default="es")
+    add("--algo", choices=[*ALGORITHMS, "sac", "ppo-knobs", "dqn"], default="es")
     add("--minutes", type=float, help="training time (default 4, unless --steps)")
     add("--steps", type=int, help="generations (es), demonstrations (bc), decisions (ppo) or rounds (search)")
     add("--seed", type=int, default=0)
@@ -52,15 +57,19 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--cost", default="llama2-7b-a100")
     add("--max-num-batched-tokens", type=int, default=512)
     add("--requests", type=int, default=1500, help="requests of a window")
+    add("--lanes", type=int, default=32, help="environments side by side (ppo)")
+    add("--rollout", type=int, default=256, help="decisions of a lane between two updates (ppo)")
+    add("--every", type=int, default=10, help="rollouts (ppo) or thousands of decisions between two evaluations")
+    add("--patience", type=int, help="stop after so many evaluations without a better policy")
     add("--windows", type=int, default=6, help="held-out windows of the comparison")
     return parser.parse_args(arguments)
 
 
-def compare(agent: Agent, cell: TrainingCell, num_windows: int) -> dict[str, Any]:
-    """The agent, its rivals and random play on held-out windows, as a document of `infermax bench`."""
+def compare(name: str, learned: Contender, cell: TrainingCell, num_windows: int) -> dict[str, Any]:
+    """What was learned, its rivals and random play on held-out windows, as a document of `infermax bench`."""
     held_out = windows(cell, num_windows, split=TEST)
     contenders: dict[str, Contender] = {
-        agent.name: agent,
+        name: learned,
         **{name: POLICIES[name] for name in RIVALS},
         "random": RandomPlayer(),
     }
@@ -101,22 +110,29 @@ def run(options: argparse.Namespace, screen: Console) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     recipe = Recipe(
         options.algo, cell, options.seed, minutes, options.steps, options.teacher, options.warm_start,
-        folder=options.out, resume=options.resume,
+        folder=options.out, resume=options.resume, num_lanes=options.lanes, num_steps=options.rollout,
+        every=options.every, patience=options.patience,
     )  # fmt: skip
     config = {"schema": 1, **recipe.card()["training"], "cell": asdict(cell)}
     write_bytes(options.out / "config.json", json.dumps(config, indent=1).encode())
     rows: list[Row] = []
+    columns = (*Progress.get_default_columns()[:3], TimeElapsedColumn())
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
+        task = bar.add_task(options.algo, total=1.0)
 
-    def report(row: Row) -> None:
-        rows.append(row)
-        screen.print("  ".join(f"{name} {value:,.4g}" for name, value in row.items()), highlight=False)
+        def report(row: Row) -> None:
+            rows.append(row)
+            screen.print("  ".join(f"{name} {value:,.4g}" for name, value in row.items()), highlight=False)
+            by_time = row.get("elapsed_s", 0.0) / (60.0 * minutes) if minutes else 0.0
+            bar.update(task, completed=min(1.0, max(by_time, row["step"] / (options.steps or math.inf))))
 
-    agent = train(recipe, report)
+        learned = train(recipe, report) if options.algo in ALGORITHMS else train_player(recipe, report)
     write_curve(options.out, rows)
-    document = compare(agent, cell, options.windows)
-    held_out = {name: figures["latency_s"] for name, figures in document["policies"].items()}
-    agent = replace(agent, card={**agent.card, "held_out": held_out})
-    save_agent(options.out / "policy.safetensors", agent)
+    name = learned.name if isinstance(learned, Agent) else options.algo
+    document = compare(name, learned, cell, options.windows)
+    if isinstance(learned, Agent):
+        held_out = {name: figures["latency_s"] for name, figures in document["policies"].items()}
+        save_agent(options.out / "policy.safetensors", replace(learned, card={**learned.card, "held_out": held_out}))
     write_bytes(options.out / "summary.json", json.dumps(document, indent=1).encode())
     render_comparison(document, Console())
 

@@ -12,6 +12,7 @@ import numpy as np
 from agents.agent import Agent
 from agents.cells import TRAIN, TrainingCell, windows
 from infermax_gym.envs.config import EnvConfig
+from infermax_gym.evaluation import Player
 
 Row = dict[str, float]
 Report = Callable[[Row], None]
@@ -36,8 +37,12 @@ class Recipe:
         teacher: row of the table that bc imitates.
         warm_start: ppo begins with a clone of the teacher.
         num_windows: training windows (es) and validation windows (ppo).
-        folder: for checkpoints (ppo), or None.
-        resume: go on from the checkpoint in it.
+        folder: for checkpoints, models and logs, or None.
+        resume: go on from the checkpoint in it (ppo).
+        num_lanes: environments side by side (ppo).
+        num_steps: decisions of a lane between two updates (ppo).
+        every: rollouts (ppo) or thousands of decisions (alternatives) between two evaluations.
+        patience: stop after so many evaluations without a better policy (ppo, alternatives); None: never.
     """
 
     algo: str
@@ -50,6 +55,17 @@ class Recipe:
     num_windows: int = 12
     folder: Path | None = None
     resume: bool = False
+    num_lanes: int = 32
+    num_steps: int = 256
+    every: int = 10
+    patience: int | None = None
+
+    @property
+    def logs(self) -> str | None:
+        """Where TensorBoard's logs go: into the folder, if tensorboard is installed."""
+        from importlib.util import find_spec
+
+        return None if self.folder is None or find_spec("tensorboard") is None else str(self.folder / "tensorboard")
 
     def card(self, **more: Any) -> dict[str, Any]:
         """What the file of the policy says about its training."""
@@ -144,16 +160,15 @@ def _ppo(recipe: Recipe, report: Report) -> Agent:
     from agents.vec_env import InferMaxVecEnv
 
     _one_thread()
-    settings = PpoSettings()
+    settings = PpoSettings(num_lanes=recipe.num_lanes, num_steps=recipe.num_steps)
     config = environment(recipe.cell, recipe.teacher)
     network = None
     if recipe.warm_start and not recipe.resume:
         clone = _clone(replace(recipe, steps=None), report)
         network = clone.network
         settings = replace(settings, learning_rate=3e-4, entropy=0.0)
-    model = make_ppo(
-        InferMaxVecEnv(settings.num_lanes, config, seed=recipe.seed), settings, seed=recipe.seed, network=network
-    )
+    lanes = InferMaxVecEnv(settings.num_lanes, config, seed=recipe.seed)
+    model = make_ppo(lanes, settings, seed=recipe.seed, network=network, tensorboard=recipe.logs)
     checkpoint = None if recipe.folder is None else recipe.folder / "checkpoint.pickle"
     progress = None
     if recipe.resume and checkpoint is not None:
@@ -169,6 +184,8 @@ def _ppo(recipe: Recipe, report: Report) -> Agent:
         windows(recipe.cell, recipe.num_windows, split=TRAIN, seed=VALIDATION_SEED),
         num_decisions=recipe.steps,
         minutes=recipe.minutes,
+        every=recipe.every,
+        patience=recipe.patience,
         progress=progress,
         checkpoint=checkpoint,
         report=after_evaluation,
@@ -209,6 +226,32 @@ def _search(recipe: Recipe, report: Report) -> Agent:
     card = recipe.card(search=asdict(settings))
     note = "network improved by expert iteration: measured actions, distilled"
     return Agent("search", network=network, config=clone.config, card={**card, "note": note})
+
+
+def train_player(recipe: Recipe, report: Report) -> Player:
+    """Train one of `ALTERNATIVES`; its model stays an archive of stable-baselines3 in the folder.
+
+    Raises:
+        ValueError: there is no folder, or the algorithm is unknown.
+    """
+    from agents.alternatives import train_alternative
+
+    if recipe.folder is None:
+        raise ValueError(f"{recipe.algo} needs a folder for its model")
+    _one_thread()
+    return train_alternative(
+        recipe.algo,
+        environment(recipe.cell, recipe.teacher),
+        windows(recipe.cell, recipe.num_windows, split=TRAIN, seed=VALIDATION_SEED),
+        recipe.folder,
+        seed=recipe.seed,
+        num_decisions=recipe.steps,
+        minutes=recipe.minutes,
+        every=1_000 * recipe.every,
+        patience=recipe.patience,
+        tensorboard=recipe.logs,
+        report=report,
+    )
 
 
 ALGORITHMS: dict[str, Callable[[Recipe, Report], Agent]] = {

@@ -36,6 +36,7 @@ class Progress:
         elapsed_s: time spent, also before a resumption.
         best_loss: mean ln(latency) on the validation windows of the best network so far.
         best: that network's weights.
+        since_best: evaluations since then.
         curve: (decisions, elapsed seconds, mean latency in seconds, geometric mean of them in seconds).
     """
 
@@ -43,6 +44,7 @@ class Progress:
     elapsed_s: float = 0.0
     best_loss: float = float("inf")
     best: dict[str, torch.Tensor] = field(default_factory=dict)
+    since_best: int = 0
     curve: list[tuple[int, float, float, float]] = field(default_factory=list)
 
 
@@ -60,6 +62,7 @@ class EvaluateAndStop(BaseCallback):
         progress: Progress,
         *,
         every: int,
+        patience: int | None,
         minutes: float | None,
         num_decisions: int | None,
         checkpoint: Path | None,
@@ -71,6 +74,7 @@ class EvaluateAndStop(BaseCallback):
         self.windows = windows
         self.progress = progress
         self.every = every
+        self.patience = patience
         self.minutes = minutes
         self.checkpoint = checkpoint
         self.report = report
@@ -86,6 +90,8 @@ class EvaluateAndStop(BaseCallback):
 
     def _on_step(self) -> bool:
         self.progress.elapsed_s = time.monotonic() - self._began
+        if self.patience is not None and self.progress.since_best >= self.patience:
+            return False
         return self.minutes is None or self.progress.elapsed_s < 60.0 * self.minutes
 
     def _on_rollout_start(self) -> None:
@@ -115,7 +121,10 @@ class EvaluateAndStop(BaseCallback):
         progress.elapsed_s = time.monotonic() - self._began
         row = (self.num_timesteps, progress.elapsed_s, float(np.mean(latencies)), float(np.exp(loss)))
         progress.curve.append(row)
+        progress.since_best += 1
+        self.logger.record("eval/latency_s", float(np.exp(loss)))
         if loss < progress.best_loss:
+            progress.since_best = 0
             progress.best_loss = loss
             progress.best = copy.deepcopy(network.state_dict())
         if self.report is not None:
@@ -130,6 +139,7 @@ def train_ppo(
     num_decisions: int | None = None,
     minutes: float | None = None,
     every: int = 10,
+    patience: int | None = None,
     progress: Progress | None = None,
     checkpoint: Path | None = None,
     report: Report | None = None,
@@ -143,6 +153,7 @@ def train_ppo(
         num_decisions: stop after so many decisions in all ...
         minutes: ... or so much time in all, whichever comes first.
         every: rollouts between two evaluations.
+        patience: stop after so many evaluations without a better network; None: never.
         progress: where a checkpoint stood.
         checkpoint: file to keep up to date for `load_checkpoint`.
         report: called after every evaluation. KeyboardInterrupt ends training with what there is.
@@ -158,6 +169,7 @@ def train_ppo(
         windows,
         progress,
         every=every,
+        patience=patience,
         minutes=minutes,
         num_decisions=num_decisions,
         checkpoint=checkpoint,
