@@ -1,10 +1,16 @@
 """Several engines behind a router.
 
 Reading order: `fleet` (the replicas, how fresh the signals are), `router` (a router as data, what it sees), `simulate`
-(the entry point), `result`, then `state` and `kernel/` (the compiled steps). docs/cluster.md states the semantics.
-The table of routers is `baselines.routers`.
+(the entry point), `result`, `disaggregated` (prefill and decode on different replicas), then `state` and `kernel/` (the
+compiled steps). docs/cluster.md states the semantics. The table of routers is `baselines.routers`.
 """
 
+from infermax_gym.cluster.disaggregated import (
+    DisaggregatedFleet,
+    DisaggregatedResult,
+    KvTransfer,
+    simulate_disaggregated,
+)
 from infermax_gym.cluster.fleet import Fleet, Replica
 from infermax_gym.cluster.result import FleetResult, summarize_fleet
 from infermax_gym.cluster.router import (
@@ -22,15 +28,19 @@ __all__ = [
     "CONSTANTS",
     "SIGNALS",
     "Arrival",
+    "DisaggregatedFleet",
+    "DisaggregatedResult",
     "Fleet",
     "FleetResult",
     "FleetRun",
+    "KvTransfer",
     "PythonRouter",
     "Replica",
     "Router",
     "RouterError",
     "Score",
     "signal_weights",
+    "simulate_disaggregated",
     "simulate_fleet",
     "summarize_fleet",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +45,16 @@ class FleetResult:
     def busy_imbalance(self) -> float:
         """Most busy seconds of a replica over the mean; 1 is even."""
         return imbalance(self.busy_s_of)
+
+
+def utilization_of(results: Iterable[FleetResult], makespan_s: float) -> float:
+    """Held KV blocks of several fleets, integrated over their iterations, over makespan x capacity."""
+    held = capacity = 0.0
+    for result in results:
+        num_blocks = sum(replica.config.num_blocks for replica in result.fleet.replicas)
+        held += result.pooled.kv_utilization * result.pooled.makespan_s * num_blocks
+        capacity += makespan_s * num_blocks
+    return held / capacity if capacity > 0.0 else 0.0
 
 
 def imbalance(values: NDArray[Any]) -> float:

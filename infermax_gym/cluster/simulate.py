@@ -66,13 +66,14 @@ class FleetRun:
         elif code == NO_SLOT:
             self.state.make_room(int(self.state.record["chosen"][0]))
 
-    def route(self, draws: NDArray[np.float64]) -> None:
+    def route(self, draws: NDArray[np.float64], prefilled_s: NDArray[np.float64] | None = None) -> None:
         """Let the router choose for the next requests.
 
         Args:
             draws: (k, num_choices) float64 in [0, 1), one row for each of the next k requests.
+            prefilled_s: as in `simulate_fleet`.
         """
-        self.state.lay_out(draws)
+        self.state.lay_out(draws, prefilled_s=prefilled_s)
         while (code := route(self.state.now, self.has_predictions)) != DONE:
             self.settle(code)
 
@@ -118,6 +119,7 @@ def simulate_fleet(
     *,
     seed: int = 0,
     predicted: Predicted | None = None,
+    prefilled_s: NDArray[np.float64] | None = None,
 ) -> FleetResult:
     """Serve a workload to its end with several engines behind a router.
 
@@ -127,6 +129,8 @@ def simulate_fleet(
         router: a row of the table, or a router written in Python.
         seed: of the router's random choices (stream "router").
         predicted: (n,) predicted output tokens for policies that use predictions, or such an array by policy name.
+        prefilled_s: (n,) when another fleet emitted each request's first token: requests arrive with the KV of their
+            prompts, which comes onto the device like swapped KV (`infermax_gym.cluster.disaggregated`).
 
     Raises:
         ValueError: a policy needs predictions and got none, or they are malformed.
@@ -145,9 +149,9 @@ def simulate_fleet(
         rng = stream(seed, "router")
         while run.next_request < len(workload):
             count = min(ARRIVALS_AT_ONCE, len(workload) - run.next_request)
-            run.route(rng.random((count, router.num_choices)))
+            run.route(rng.random((count, router.num_choices)), prefilled_s)
     else:
-        _route_in_python(run, router)
+        _route_in_python(run, router, prefilled_s)
     run.finish()
     return run.result()
 
@@ -160,12 +164,13 @@ def _check_predictions(fleet: Fleet, predicted: Predicted | None) -> None:
             raise ValueError(f"policy {policy.name!r} needs `predicted` output lengths (see baselines.predict)")
 
 
-def _route_in_python(run: FleetRun, router: PythonRouter) -> None:
+def _route_in_python(run: FleetRun, router: PythonRouter, prefilled_s: NDArray[np.float64] | None) -> None:
     workload, arrays = run.workload, run.state.arrays
     candidates = np.zeros(run.fleet.num_replicas, bool)
     for r in range(len(workload)):
         if r % ARRIVALS_AT_ONCE == 0:
-            run.state.lay_out(np.zeros((min(ARRIVALS_AT_ONCE, len(workload) - r), 0)))
+            count = min(ARRIVALS_AT_ONCE, len(workload) - r)
+            run.state.lay_out(np.zeros((count, 0)), prefilled_s=prefilled_s)
         run.show(candidates)
         if not candidates.any():
             run.send(-1)

@@ -123,15 +123,30 @@ class FleetState:
             self.record.copy(), self.engines, self.workload, {name: array.copy() for name, array in self.arrays.items()}
         )
 
-    def lay_out(self, draws: NDArray[np.float64], predicted: NDArray[np.float64] | None = None) -> None:
+    def lay_out(
+        self,
+        draws: NDArray[np.float64],
+        predicted: NDArray[np.float64] | None = None,
+        prefilled_s: NDArray[np.float64] | None = None,
+    ) -> None:
         """Put the next requests, and their random numbers, where the compiled loop finds them.
 
         Args:
             draws: (k, num_choices) float64 in [0, 1), for the next k requests.
             predicted: (n,) predicted output tokens of all requests, where replicas have no predictions of their own.
+            prefilled_s: (n,) when another fleet emitted each request's first token, having computed its prompt; its
+                KV is there when it arrives. None: requests come without KV.
         """
         first = int(self.record["next_request"][0])
-        self.arrays["arrivals"] = fresh_requests(self.workload, predicted, slice(first, first + len(draws)))
+        rows = slice(first, first + len(draws))
+        arrivals = fresh_requests(self.workload, predicted, rows)
+        if prefilled_s is not None:
+            arrivals["computed"] = arrivals["prompt"]
+            arrivals["generated"] = 1
+            arrivals["first_token_s"] = arrivals["last_token_s"] = prefilled_s[rows]
+            arrivals["in_prefill"] = 0
+            arrivals["on_host"] = 1
+        self.arrays["arrivals"] = arrivals
         self.arrays["draws"] = np.ascontiguousarray(draws)
         self.record["first_arrival"] = first
         self.record["arrivals_size"] = len(draws)

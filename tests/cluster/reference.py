@@ -33,8 +33,8 @@ class Signals:
 
     def count(self, request: Request) -> None:
         self.num_waiting += 1
-        self.waiting_tokens += request.num_prompt_tokens
-        self.prefill_tokens += request.num_prompt_tokens
+        self.waiting_tokens += request.known
+        self.prefill_tokens += request.known
 
 
 class Replica:
@@ -179,10 +179,20 @@ class ReferenceFleet:
 
 
 def simulate_fleet_reference(
-    workload: Workload, fleet: Fleet, router: Router, seed: int = 0, predicted: np.ndarray | None = None
+    workload: Workload,
+    fleet: Fleet,
+    router: Router,
+    seed: int = 0,
+    predicted: np.ndarray | None = None,
+    prefilled_s: list[float] | None = None,
 ) -> tuple[list[int], list[Request], ReferenceFleet]:
     """Where each request went (-1: rejected), the requests as their replicas left them, and the fleet."""
     reference = ReferenceFleet(workload, fleet, router, predicted)
+    if prefilled_s is not None:
+        for requests in (reference.requests, *(replica.requests for replica in reference.replicas)):
+            for request, first_token_s in zip(requests, prefilled_s, strict=True):
+                request.resident, request.generated, request.first_token_s = request.num_prompt_tokens, 1, first_token_s
+                request.is_decode = request.on_host = True
     draws = stream(seed, "router").random((len(workload), router.num_choices)).tolist()
     went, served = [], []
     for number, request in enumerate(reference.requests):

@@ -42,7 +42,7 @@ def place(f: Any, i: int, row: int, has_predictions: bool) -> None:
     replica_of(f)[r] = i
     if math.isinf(next_boundary(f, i)):
         set_boundary(f, i, max(s.clock_s, req[slot].arrival_s))
-    count_routed(f, i, req[slot].prompt)
+    count_routed(f, i, req[slot].prompt + req[slot].generated)
     f.last_chosen = i
     f.chosen = -1
     f.next_request += 1

@@ -19,11 +19,11 @@ RELEASE_RATE = SIGNALS.index("released_tokens_per_s")
 
 @inlined
 def _unjoined_tokens(s: Any) -> Any:
-    """Prompt tokens of the requests that were sent here and have not joined the queue."""
+    """Known tokens of the requests that were sent here and have not joined the queue."""
     req = requests(s)
     tokens = 0
     for r in range(s.next_arrival, s.num_requests):
-        tokens += req[r].prompt
+        tokens += req[r].prompt + req[r].generated
     return tokens
 
 
@@ -69,14 +69,14 @@ def refresh(f: Any, i: int) -> None:
 
 
 @inlined
-def count_routed(f: Any, i: int, num_prompt_tokens: int) -> None:
+def count_routed(f: Any, i: int, num_known_tokens: int) -> None:
     """A request goes to replica i: it counts there at once, and in a snapshot if the router keeps count."""
     signals = signals_of(f)
     signals[WAITING, i] += 1.0
-    signals[WAITING_TOKENS, i] += num_prompt_tokens
-    signals[PREFILL_TOKENS, i] += num_prompt_tokens
+    signals[WAITING_TOKENS, i] += num_known_tokens
+    signals[PREFILL_TOKENS, i] += num_known_tokens
     if f.staleness_s > 0.0 and f.counts_routed:
         seen = seen_by(f)
         seen[WAITING, i] += 1.0
-        seen[WAITING_TOKENS, i] += num_prompt_tokens
-        seen[PREFILL_TOKENS, i] += num_prompt_tokens
+        seen[WAITING_TOKENS, i] += num_known_tokens
+        seen[PREFILL_TOKENS, i] += num_known_tokens

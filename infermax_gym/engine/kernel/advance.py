@@ -110,9 +110,10 @@ def arrive(s: Any) -> None:
             q.place = REJECTED
             s.num_rejected += 1
             continue
-        s.num_unstarted += 1
         s.system_seconds += s.clock_s - q.arrival_s
-        s.unstarted_seconds += s.clock_s - q.arrival_s
+        if q.generated == 0:  # not handed over by a prefill replica
+            s.num_unstarted += 1
+            s.unstarted_seconds += s.clock_s - q.arrival_s
         q.place = WAITING
         set_queue_key(s, r)
         push(s, r)

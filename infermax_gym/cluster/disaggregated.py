@@ -1,0 +1,228 @@
+"""Prefill and decode on different replicas: one fleet computes prompts, hands the KV over, another one decodes.
+
+Sources of the idea: DistServe (2401.09670), Splitwise (2311.18677). docs/cluster.md states the semantics.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from infermax_gym.cluster.fleet import Fleet, Replica
+from infermax_gym.cluster.result import FleetResult, utilization_of
+from infermax_gym.cluster.router import Router
+from infermax_gym.cluster.simulate import Predicted, simulate_fleet
+from infermax_gym.engine import SimulationResult
+from infermax_gym.engine.policy import PreemptMode
+from infermax_gym.workload import Workload
+
+
+@dataclass(frozen=True)
+class KvTransfer:
+    """What moving a request's KV from a prefill replica to a decode replica takes.
+
+    Attributes:
+        bytes_per_token: KV of one token. Default: llama2-7b in 16 bit, 2 x 32 layers x 4,096 x 2 bytes.
+        bytes_per_s: bandwidth that one transfer has. Default: 25 GB/s, a 200 Gbit/s link. Transfers do not share it:
+            links are taken to be as many as are needed.
+        latency_s: of a transfer, however small.
+
+    Raises:
+        ValueError: a number is out of range.
+
+    Example:
+        >>> float(KvTransfer(bytes_per_token=500_000.0, bytes_per_s=25e9).seconds(1_000))
+        0.02
+    """
+
+    bytes_per_token: float = 524_288.0
+    bytes_per_s: float = 25e9
+    latency_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.bytes_per_token < math.inf or not 0.0 <= self.latency_s < math.inf:
+            raise ValueError("KvTransfer: bytes_per_token and latency_s must be finite and not negative")
+        if not self.bytes_per_s > 0.0:
+            raise ValueError(f"KvTransfer: bytes_per_s must be positive, got {self.bytes_per_s}")
+
+    def seconds(self, num_tokens: ArrayLike) -> NDArray[np.float64]:
+        """Seconds to move the KV of so many tokens, or of each of so many."""
+        return self.latency_s + np.asarray(num_tokens, np.float64) * self.bytes_per_token / self.bytes_per_s
+
+
+@dataclass(frozen=True)
+class DisaggregatedFleet:
+    """Two pools of replicas.
+
+    Attributes:
+        prefill: computes prompts, each up to its first output token.
+        decode: computes all later tokens.
+        transfer: what lies between them.
+
+    Raises:
+        ValueError: a decode replica's policy swaps: what comes from the prefill replicas takes the way of swapped KV.
+    """
+
+    prefill: Fleet
+    decode: Fleet
+    transfer: KvTransfer = KvTransfer()
+
+    def __post_init__(self) -> None:
+        for replica in self.decode.replicas:
+            if replica.policy.preempt_mode == PreemptMode.SWAP:
+                raise ValueError(
+                    f"policy {replica.policy.name!r} swaps; decode replicas must recompute what they evict"
+                )
+
+
+@dataclass(frozen=True, eq=False)
+class DisaggregatedResult:
+    """One run of a disaggregated fleet.
+
+    Attributes:
+        pooled: the records of all requests, in order of arrival; totals are sums over both pools.
+        prefill: the prefill pool's run: the same requests in the same order, with one output token each.
+        decode: the decode pool's run, of those with more, in order of `handed_over`; arrivals are when their KV
+            was there.
+        handed_over: (k,) int64, the requests of the decode pool's run, by number.
+    """
+
+    pooled: SimulationResult
+    prefill: FleetResult
+    decode: FleetResult
+    handed_over: NDArray[np.int64]
+
+
+def simulate_disaggregated(
+    workload: Workload,
+    fleet: DisaggregatedFleet,
+    prefill_router: Router,
+    decode_router: Router,
+    *,
+    seed: int = 0,
+    predicted: NDArray[np.float64] | None = None,
+) -> DisaggregatedResult:
+    """Serve a workload to its end; arguments as in `simulate_fleet`.
+
+    Neither pool waits for the other, so the prefill pool runs first, to its end, then the decode pool.
+
+    Raises:
+        ValueError: a policy needs predictions and got none, or they are malformed.
+    """
+    served = np.flatnonzero(_fits(fleet.prefill, workload, 1) & _fits(fleet.decode, workload, None))
+    prompts = _rows(workload, served, workload.arrival_s[served], np.ones(len(served), np.int64))
+    prefill = simulate_fleet(prompts, fleet.prefill, prefill_router, seed=seed, predicted=_told(predicted, served))
+    first_token_s = prefill.pooled.first_token_s
+    there_s = first_token_s + fleet.transfer.seconds(prompts.num_prompt_tokens)
+    lasting = np.flatnonzero(workload.num_output_tokens[served] > 1)
+    order = lasting[np.argsort(there_s[lasting], kind="stable")]
+    handed_over = served[order]
+    outputs = _rows(workload, handed_over, there_s[order], workload.num_output_tokens[handed_over])
+    decode = simulate_fleet(
+        outputs,
+        _free_of_charge(fleet.decode),
+        decode_router,
+        seed=seed,
+        predicted=_told(predicted, handed_over),
+        prefilled_s=first_token_s[order],
+    )
+    return DisaggregatedResult(
+        _pooled(workload, fleet, prefill, decode, served, handed_over), prefill, decode, handed_over
+    )
+
+
+def _fits(fleet: Fleet, workload: Workload, num_output_tokens: int | None) -> NDArray[np.bool_]:
+    """(n,) whether some replica can ever hold each request; None: with its own output."""
+    outputs = workload.num_output_tokens if num_output_tokens is None else num_output_tokens
+    total = workload.num_prompt_tokens + outputs
+    fits = np.zeros(len(workload), bool)
+    for replica in fleet.kinds[0]:
+        config = replica.config
+        fits |= (-(-(total - 1) // config.block_size) <= config.num_blocks) & (
+            total <= (config.max_model_len or np.iinfo(np.int64).max)
+        )
+    return fits
+
+
+def _free_of_charge(fleet: Fleet) -> Fleet:
+    """The decode pool with KV that comes onto the device at no cost: its transfer is over when it arrives."""
+    kinds, kind_of = fleet.kinds
+    free = [Replica(replace(kind.config, swap_tokens_per_s=math.inf), kind.policy) for kind in kinds]
+    return replace(fleet, replicas=tuple(free[kind] for kind in kind_of))
+
+
+def _rows(
+    workload: Workload, rows: NDArray[np.int64], arrival_s: NDArray[np.float64], num_output_tokens: NDArray[np.int64]
+) -> Workload:
+    """Some requests of a workload with other arrivals and outputs."""
+    kept = {
+        name: getattr(workload, name)[rows]
+        for name in ("num_prompt_tokens", "priority", "tenant", "slo_class", "ttft_slo_s", "tpot_slo_s")
+    }
+    return Workload(
+        arrival_s,
+        num_output_tokens=num_output_tokens,
+        **kept,
+        tenant_names=workload.tenant_names,
+        slo_class_names=workload.slo_class_names,
+        name=workload.name,
+    )
+
+
+def _told(predicted: NDArray[np.float64] | None, rows: NDArray[np.int64]) -> Predicted | None:
+    return None if predicted is None else np.asarray(predicted, np.float64)[rows]
+
+
+def _pooled(
+    workload: Workload,
+    fleet: DisaggregatedFleet,
+    prefill: FleetResult,
+    decode: FleetResult,
+    served: NDArray[np.int64],
+    handed_over: NDArray[np.int64],
+) -> SimulationResult:
+    first, rest = prefill.pooled, decode.pooled
+    n = len(workload)
+
+    def spread(prefill_column: NDArray[np.float64] | NDArray[np.int64]) -> NDArray[np.float64]:
+        column = np.full(n, np.nan)
+        column[served] = prefill_column
+        return column
+
+    def summed(name: str) -> NDArray[np.int64]:
+        column = np.zeros(n, np.int64)
+        column[served] = getattr(first, name)
+        column[handed_over] += getattr(rest, name)
+        return column
+
+    finish_s = spread(first.finish_s)
+    finish_s[handed_over] = rest.finish_s
+    generated = np.zeros(n, np.int64)
+    generated[served] = first.num_generated_tokens
+    generated[handed_over] = rest.num_generated_tokens
+    status = np.ones(n, np.int8)
+    status[served] = first.status
+    status[handed_over] = rest.status
+    makespan_s = max(first.makespan_s, rest.makespan_s)
+    return SimulationResult(
+        workload=workload,
+        first_scheduled_s=spread(first.first_scheduled_s),
+        first_token_s=spread(first.first_token_s),
+        finish_s=finish_s,
+        num_preemptions_of=summed("num_preemptions_of"),
+        num_recomputed_tokens_of=summed("num_recomputed_tokens_of"),
+        num_generated_tokens=generated,
+        status=status,
+        gap_s=np.concatenate([first.gap_s, rest.gap_s]),
+        gap_counts=np.concatenate([first.gap_counts, rest.gap_counts]),
+        makespan_s=makespan_s,
+        busy_s=first.busy_s + rest.busy_s,
+        num_iterations=first.num_iterations + rest.num_iterations,
+        num_decisions=first.num_decisions + rest.num_decisions,
+        num_preemptions=first.num_preemptions + rest.num_preemptions,
+        num_recomputed_tokens=first.num_recomputed_tokens + rest.num_recomputed_tokens,
+        kv_utilization=utilization_of((prefill, decode), makespan_s),
+    )
