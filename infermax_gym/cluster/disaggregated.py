@@ -162,10 +162,16 @@ def _rows(
         name: getattr(workload, name)[rows]
         for name in ("num_prompt_tokens", "priority", "tenant", "slo_class", "ttft_slo_s", "tpot_slo_s")
     }
+    counts = np.diff(workload.prefix_start)[rows]
+    start = np.concatenate(([0], np.cumsum(counts)))
+    hashes = np.repeat(workload.prefix_start[rows] - start[:-1], counts) + np.arange(start[-1])
     return Workload(
         arrival_s,
         num_output_tokens=num_output_tokens,
         **kept,
+        prefix_blocks=workload.prefix_blocks[hashes],
+        prefix_start=start,
+        prefix_block_size=workload.prefix_block_size,
         tenant_names=workload.tenant_names,
         slo_class_names=workload.slo_class_names,
         name=workload.name,
@@ -225,4 +231,19 @@ def _pooled(
         num_preemptions=first.num_preemptions + rest.num_preemptions,
         num_recomputed_tokens=first.num_recomputed_tokens + rest.num_recomputed_tokens,
         kv_utilization=utilization_of((prefill, decode), makespan_s),
+        num_cached_tokens_of=_cached(n, prefill, decode, served, handed_over),
     )
+
+
+def _cached(
+    n: int, prefill: FleetResult, decode: FleetResult, served: NDArray[np.int64], handed_over: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """(n,) tokens found in prefix caches, empty without any."""
+    parts = ((served, prefill.pooled.num_cached_tokens_of), (handed_over, decode.pooled.num_cached_tokens_of))
+    if not any(replica.config.prefix_caching for part in (prefill, decode) for replica in part.fleet.kinds[0]):
+        return np.zeros(0, np.int64)
+    cached = np.zeros(n, np.int64)
+    for rows, found in parts:
+        if found.size:
+            cached[rows] += found
+    return cached

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import strategies as st
@@ -15,7 +16,11 @@ from tests.engine.strategies import configs, policies
 def fleets(draw: Any, max_replicas: int = 4) -> Fleet:
     """Equal or different replicas, fresh or old signals."""
     count = draw(st.integers(1, max_replicas))
-    kinds = [Replica(draw(configs()), draw(policies())) for _ in range(draw(st.integers(1, count)))]
+    caching = draw(st.booleans())
+    kinds = [
+        Replica(replace(draw(configs()), prefix_caching=caching), draw(policies()))
+        for _ in range(draw(st.integers(1, count)))
+    ]
     return Fleet(
         tuple(kinds[draw(st.integers(0, len(kinds) - 1))] for _ in range(count)),
         staleness_s=draw(st.sampled_from([0.0, 0.0, 0.004, 0.3, 100.0])),

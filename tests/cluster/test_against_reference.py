@@ -10,11 +10,13 @@ from infermax_gym.cluster import Fleet, Router, simulate_fleet
 from infermax_gym.workload.workload import Workload
 from tests.cluster.reference import simulate_fleet_reference
 from tests.cluster.strategies import fleets, routers
-from tests.engine.strategies import examples, predictions, workloads
+from tests.engine.strategies import examples, predictions, with_prefixes, workloads
 
 
 @examples(300)
-@given(data=st.data(), workload=workloads(max_requests=25), fleet=fleets(), router=routers())
+@given(
+    data=st.data(), workload=st.one_of(workloads(max_requests=25), with_prefixes(25)), fleet=fleets(), router=routers()
+)
 def test_random_fleets(data: st.DataObject, workload: Workload, fleet: Fleet, router: Router) -> None:
     predicted = data.draw(predictions(workload))
     seed = data.draw(st.integers(0, 5))

@@ -27,7 +27,7 @@ from infermax_gym.engine.policy import PreemptMode
 from infermax_gym.workload import Workload, make_workload
 from tests.cluster.reference import simulate_fleet_reference
 from tests.cluster.strategies import fleets, routers
-from tests.engine.strategies import examples, predictions, workloads
+from tests.engine.strategies import examples, predictions, with_prefixes, workloads
 
 
 def recomputing(fleet: Fleet) -> Fleet:
@@ -37,7 +37,16 @@ def recomputing(fleet: Fleet) -> Fleet:
 
 def of(workload: Workload, chosen: list[int], arrival_s: list[float], outputs: list[int]) -> Workload:
     kept = {name: getattr(workload, name)[chosen] for name in ("num_prompt_tokens", "priority", "ttft_slo_s")}
-    return Workload(arrival_s, num_output_tokens=outputs, **kept)
+    edges = workload.prefix_start.tolist()
+    hashes = [workload.prefix_blocks[edges[r] : edges[r + 1]].tolist() for r in chosen]
+    return Workload(
+        arrival_s,
+        num_output_tokens=outputs,
+        **kept,
+        prefix_blocks=[h for each in hashes for h in each],
+        prefix_start=np.cumsum([0, *map(len, hashes)]),
+        prefix_block_size=workload.prefix_block_size,
+    )
 
 
 def can_hold(fleet: Fleet, prompt: int, output: int) -> bool:
@@ -52,7 +61,7 @@ def can_hold(fleet: Fleet, prompt: int, output: int) -> bool:
 @examples(150)
 @given(
     data=st.data(),
-    workload=workloads(max_requests=20),
+    workload=st.one_of(workloads(max_requests=20), with_prefixes(20)),
     prefill=fleets(max_replicas=3),
     decode=fleets(max_replicas=3).map(recomputing),
     prefill_router=routers(),
