@@ -68,9 +68,19 @@ VLLM_DP = Router(
 LMETRIC = Router(
     name="lmetric",
     score=Score.PREFILL_BY_BATCH,
+    uses_prefixes=True,
     source="LMetric (2603.15202): new prefill tokens x batch size. Our reading: tokens queued there and the request's, "
-    "times waiting and running requests; no cached prefixes are taken off",
+    "less what is presumably cached there, times waiting and running requests",
     note="A product needs no weights; an idle replica always wins.",
+)
+PREFIX_AWARE = Router(
+    name="prefix-aware",
+    score=Score.PREFIX,
+    uses_prefixes=True,
+    source="SGLang's router: above a difference of 64 requests and a ratio of 1.5 the emptiest; else the longest "
+    "match, if it is over 0.3 of the prompt; else the replica with the smallest tree. Deviates: the map is by trace "
+    "hashes, and forgets by tokens sent",
+    note="Keeps conversations together; without shared prefixes it balances prompt tokens sent, not load.",
 )
 SAL = Router(
     name="sal",
@@ -95,6 +105,7 @@ _ROWS = (
     VLLM_DP,
     LMETRIC,
     SAL,
+    PREFIX_AWARE,
 )
 
 ROUTERS: dict[str, Router] = {row.name: row for row in _ROWS}

@@ -1,4 +1,4 @@
-"""Learn to route: thirteen weights, one per feature of a replica, by the cross-entropy method, in seconds.
+"""Learn to route: a weight for each feature of a replica, by the cross-entropy method, in seconds.
 
 The policy sends each request to the replica whose features weigh most. Every candidate plays in a lane of the native
 vector environment; all lanes face the same requests. Replicas differ in memory, and signals are half a second old.
@@ -30,7 +30,7 @@ TEST_SEEDS = range(1_000, 1_008)
 
 
 def total_latency(weights: np.ndarray, seed: int) -> np.ndarray:
-    """(n,) total latency in seconds of n weight vectors (n, 13) on the requests of one seed."""
+    """(n,) total latency in seconds of n weight vectors (n, num_features) on the requests of one seed."""
     count = len(weights)
     env = gym.make_vec("InferMaxRouter-v0", num_envs=count, metrics=False, **SETTINGS)
     observation, _ = env.reset(seed=[seed] * count)

@@ -42,12 +42,14 @@ class Setting:
     num_kv_tokens: int = 100_000
     staleness_s: float = 0.0
     counts_routed: bool = True
+    prefix_caching: bool = False
 
 
 CELLS = {
     "conversations": Setting(),
     "conversations, 40,000 KV tokens": Setting(rate_per_replica=3.0, num_kv_tokens=40_000),
     "code": Setting("azure-code", 2.0),
+    "chats with prefix caches": Setting("conversations", 3.0, prefix_caching=True),
 }
 
 
@@ -65,31 +67,33 @@ def figures(router: str, setting: Setting) -> dict[str, NDArray[np.float64]]:
         workload = requests(setting.workload, seed).with_rate(setting.rate_per_replica * NUM_REPLICAS)
         fleet = Fleet.uniform(
             NUM_REPLICAS,
-            EngineConfig(num_kv_tokens=setting.num_kv_tokens),
+            EngineConfig(num_kv_tokens=setting.num_kv_tokens, prefix_caching=setting.prefix_caching),
             POLICIES["vllm-v1"],
             staleness_s=setting.staleness_s,
             counts_routed=setting.counts_routed,
         )
         s = summarize_fleet(simulate_fleet(workload, fleet, ROUTERS[router], seed=seed))
-        rows.append(
-            (s["ttft_s"]["mean"], s["ttft_s"]["p99"], s["latency_s"]["mean"], s["num_preemptions"], s["makespan_s"])
-        )
-    names = ("ttft", "ttft_p99", "latency", "preemptions", "makespan")
+        hits = s["prefix_hit_rate"] or 0.0
+        rows.append((s["ttft_s"]["mean"], s["ttft_s"]["p99"], s["latency_s"]["mean"], s["num_preemptions"], hits))
+    names = ("ttft", "ttft_p99", "latency", "preemptions", "hits")
     return dict(zip(names, np.array(rows).T, strict=True))
 
 
 def print_table(title: str, setting: Setting) -> None:
     """One row per router, the best TTFT first."""
     print(f"\n### {title}\n")
-    print("| router | TTFT mean s | of least-outstanding | TTFT p99 s | latency mean s | preempted |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: |")
+    hits = setting.prefix_caching
+    print("| router | TTFT mean s | of least-outstanding | TTFT p99 s | latency mean s | preempted |", end="")
+    print(" prefix hits |" if hits else "")
+    print("| --- " + "| ---: " * (6 if hits else 5) + "|")
     base = figures(BASE, setting)
     for name in sorted(ROUTERS, key=lambda name: figures(name, setting)["ttft"].mean()):
         f = figures(name, setting)
         mean, half = mean_and_ci95(f["ttft"])
         ratio = "1" if name == BASE else _ratio(f["ttft"], base["ttft"])
         cells = (f"{mean:.3f} ± {half:.3f}", ratio, f"{f['ttft_p99'].mean():.2f}", f"{f['latency'].mean():.2f}")
-        print(f"| `{name}` | {' | '.join(cells)} | {f['preemptions'].mean():,.0f} |")
+        print(f"| `{name}` | {' | '.join(cells)} | {f['preemptions'].mean():,.0f} |", end="")
+        print(f" {f['hits'].mean():.0%} |" if hits else "")
 
 
 def print_ages() -> None:

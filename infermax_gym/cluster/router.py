@@ -44,8 +44,9 @@ class Score(IntEnum):
     WEIGHTED = 0  # weights . SIGNALS; with no weights everything ties
     KV_SHARE = 1  # (used + waiting tokens) / capacity
     FREENESS = 2  # minus (free - waiting tokens) / requests there; an empty replica is best
-    PREFILL_BY_BATCH = 3  # (prefill tokens there + prompt) x requests there
+    PREFILL_BY_BATCH = 3  # (prefill tokens there + prompt - match) x requests there
     START_DELAY = 4  # estimated seconds until the request can start
+    PREFIX = 5  # a rule in place of a score: the longest match, unless loads differ too much (docs/cluster.md)
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,11 @@ class Router:
         score: see `Score`.
         weights: of WEIGHTED, one per entry of SIGNALS.
         num_choices: replicas drawn at random, without repetition, of which the best is taken; 0 looks at all.
+        uses_prefixes: whether it keeps a map of the prefixes that it has sent to each replica (docs/cluster.md);
+            without it nothing matches.
+        least_match: of PREFIX: share of the prompt from which on a match counts.
+        most_difference: of PREFIX: requests by which the fullest replica may exceed the emptiest ...
+        most_ratio: ... and their ratio; beyond both, the emptiest gets the request.
         information: what it knows about output lengths.
         source: paper or code the row follows.
         note: one line, good and bad at.
@@ -69,6 +75,10 @@ class Router:
     score: Score = Score.WEIGHTED
     weights: tuple[float, ...] = (0.0,) * len(SIGNALS)
     num_choices: int = 0
+    uses_prefixes: bool = False
+    least_match: float = 0.3
+    most_difference: float = 64.0
+    most_ratio: float = 1.5
     information: Information = Information.NONE
     source: str = ""
     note: str = ""
@@ -78,12 +88,29 @@ class Router:
             raise ValueError(f"router {self.name}: weights must be {len(SIGNALS)} numbers ({', '.join(SIGNALS)})")
         if not 0 <= self.num_choices <= MOST_CHOICES:
             raise ValueError(f"router {self.name}: num_choices must be in 0..{MOST_CHOICES}, got {self.num_choices}")
+        if self.score == Score.PREFIX and (self.num_choices or not self.uses_prefixes):
+            raise ValueError(f"router {self.name}: PREFIX looks at all replicas and uses prefixes")
+        limits = (self.least_match, self.most_difference, self.most_ratio)
+        if not all(math.isfinite(limit) and limit >= 0.0 for limit in limits):
+            raise ValueError(f"router {self.name}: the limits of PREFIX must be finite and not negative, got {limits}")
 
     @property
     def needs_signals(self) -> bool:
         """Whether its choices depend on the state of the replicas."""
         return self.score != Score.WEIGHTED or any(self.weights)
 
+
+KNOBS = (
+    "score",
+    "weights",
+    "num_choices",
+    "uses_prefixes",
+    "least_match",
+    "most_difference",
+    "most_ratio",
+    "needs_signals",
+)
+"""What the compiled loop reads of a router."""
 
 MOST_CHOICES = 16
 
@@ -113,6 +140,8 @@ class Arrival:
         signals: (len(SIGNALS), num_replicas) float64, as fresh as the fleet says. A view: copy what is to be kept.
         constants: (len(CONSTANTS), num_replicas) float64, a view.
         candidates: (num_replicas,) bool, which replicas can hold the request.
+        matched_tokens: (num_replicas,) int64, tokens of the prompt that are presumably in a replica's prefix cache, by
+            the router's own map; a view.
     """
 
     request: int
@@ -122,6 +151,7 @@ class Arrival:
     signals: NDArray[np.float64]
     constants: NDArray[np.float64]
     candidates: NDArray[np.bool_]
+    matched_tokens: NDArray[np.int64]
 
 
 @runtime_checkable

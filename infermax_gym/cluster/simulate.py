@@ -183,6 +183,7 @@ def _route_in_python(run: FleetRun, router: PythonRouter, prefilled_s: NDArray[n
             signals=arrays["seen"],
             constants=arrays["constants"],
             candidates=candidates,
+            matched_tokens=arrays["matched"],
         )
         chosen = int(router.choose(arrival))
         if not 0 <= chosen < run.fleet.num_replicas:

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infermax_gym.cluster.fleet import Fleet, Replica
-from infermax_gym.cluster.router import CONSTANTS, MOST_CHOICES, SIGNALS, Router
+from infermax_gym.cluster.router import CONSTANTS, KNOBS, MOST_CHOICES, SIGNALS, Router
 from infermax_gym.cost.kernel import batch_seconds
 from infermax_gym.engine.cache import more_holds
+from infermax_gym.engine.prefix_tree import prefix_tree
 from infermax_gym.engine.state import (
     ARRAYS,
     CORE,
@@ -42,6 +43,11 @@ FLEET_ARRAYS = (
     "replica_of",
     "arrivals",
     "draws",
+    "parents",
+    "ends",
+    "touched",
+    "sent",
+    "matched",
 )
 
 FLEET = np.dtype(
@@ -57,6 +63,10 @@ FLEET = np.dtype(
         ("score", "i8"),
         ("weights", "f8", (len(SIGNALS),)),
         ("num_choices", "i8"),
+        ("uses_prefixes", "i8"),
+        ("least_match", "f8"),
+        ("most_difference", "f8"),
+        ("most_ratio", "f8"),
         ("needs_signals", "i8"),
         # how fresh its signals are
         ("staleness_s", "f8"),
@@ -68,6 +78,7 @@ FLEET = np.dtype(
         ("num_gaps", "i8"),  # in the log that all engines share
         ("first_arrival", "i8"),  # the request in the first row of `arrivals`
         ("arrivals_size", "i8"),
+        ("num_shared", "i8"),  # runs of prefix blocks that several requests share; 0: no map of prefixes
         *[(f"{name}_address", "i8") for name in FLEET_ARRAYS],
     ],
     align=True,
@@ -94,6 +105,11 @@ class FleetState:
             events (2 * leaves,) float64, tournament over the next iteration boundary of each replica, inf for none;
             kind_of (num_replicas,) int64, row of predictions (num_kinds, n or 0) float64;
             replica_of (n,) int32, where each request went, -1 for rejected ones;
+            parents (num_shared + n,), ends (num_shared,) int64: the runs of blocks that requests share, as in
+            `infermax_gym.engine.prefix_tree`, first those of the requests' leaves; ends in tokens;
+            touched (num_shared, num_replicas) int64, the value of sent (num_replicas,) int64, new prompt tokens sent
+            there, after the last request through that run, 0 for none; matched (num_replicas,) int64, for the next
+            request;
             arrivals (k,) REQUEST and draws (k, MOST_CHOICES) float64: the requests that come next, and the random
             numbers for their choices.
     """
@@ -246,8 +262,29 @@ def allocate_fleet(
         "replica_of": np.full(n, -1, np.int32),
         "arrivals": np.zeros(0, REQUEST),
         "draws": np.zeros((0, MOST_CHOICES)),
+        **_prefix_map(workload, fleet, router is None or router.uses_prefixes),
     }
-    return FleetState(_record(workload, fleet, router, cores), engines, workload, arrays)
+    record = _record(workload, fleet, router, cores)
+    record["num_shared"] = len(arrays["ends"])
+    return FleetState(record, engines, workload, arrays)
+
+
+def _prefix_map(workload: Workload, fleet: Fleet, wanted: bool) -> dict[str, NDArray[np.int64]]:
+    """An empty map of prefixes; of no size if nobody wants it, no replica caches or no requests share anything."""
+    n, count = len(workload), fleet.num_replicas
+    caching = any(kind.config.prefix_caching for kind in fleet.kinds[0])
+    parents = ends = np.zeros(0, np.int64)
+    if wanted and caching and workload.prefix_block_size > 0:
+        block_size = min(kind.config.block_size for kind in fleet.kinds[0])
+        tree = prefix_tree(workload, block_size)
+        parents, ends = tree.parent, tree.end[n:] * block_size
+    return {
+        "parents": parents,
+        "ends": ends,
+        "touched": np.zeros((len(ends), count), np.int64),
+        "sent": np.zeros(count, np.int64),
+        "matched": np.zeros(count, np.int64),
+    }
 
 
 def _record(workload: Workload, fleet: Fleet, router: Router | None, cores: Any) -> Any:
@@ -260,7 +297,7 @@ def _record(workload: Workload, fleet: Fleet, router: Router | None, cores: Any)
     record["easy_tokens"] = np.minimum(held, cores["longest_allowed"]).min()
     record["needs_signals"] = True
     if router is not None:
-        for name in ("score", "weights", "num_choices", "needs_signals"):
+        for name in KNOBS:
             record[name] = getattr(router, name)
     record["staleness_s"] = fleet.staleness_s
     record["counts_routed"] = fleet.counts_routed

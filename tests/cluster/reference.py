@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -112,6 +113,31 @@ class Replica:
         self.signals.count(request)
 
 
+class Texts:
+    """What two requests of a workload have in common (docs/engine.md, prefix cache, "Contents")."""
+
+    def __init__(self, workload: Workload, block_size: int) -> None:
+        self.block_size = block_size
+        self.size = workload.prefix_block_size
+        edges = workload.prefix_start.tolist()
+        self.hashes = [workload.prefix_blocks[a:b].tolist() for a, b in pairwise(edges)]
+        prompts, outputs = workload.num_prompt_tokens.tolist(), workload.num_output_tokens.tolist()
+        self.covered = []
+        for hashes, prompt, output in zip(self.hashes, prompts, outputs, strict=True):
+            speaks_of_output = self.size > 0 and len(hashes) > math.ceil(prompt / self.size)
+            self.covered.append(min(len(hashes) * self.size, prompt + output if speaks_of_output else prompt))
+
+    def shared(self, r: int, q: int) -> int:
+        """Tokens of whole blocks that both begin with."""
+        common = 0
+        for a, b in zip(self.hashes[r], self.hashes[q], strict=False):
+            if a != b:
+                break
+            common += 1
+        tokens = min(common * self.size, self.covered[r], self.covered[q])
+        return tokens // self.block_size * self.block_size
+
+
 class ReferenceFleet:
     """A fleet under way."""
 
@@ -122,6 +148,11 @@ class ReferenceFleet:
         self.replicas = [Replica(workload, replica, predicted) for replica in fleet.replicas]
         self.seen = [replica.signals.copy() for replica in self.replicas]
         self.last_snapshot = -1
+        self.texts = Texts(workload, min(r.config.block_size for r in fleet.replicas))
+        caches = any(replica.config.prefix_caching for replica in fleet.replicas)
+        self.has_map = router.uses_prefixes and caches
+        self.sent = [0] * len(self.replicas)
+        self.sent_when: list[list[tuple[int, int]]] = [[] for _ in self.replicas]  # (request, `sent` after it)
         self.last_chosen = len(self.replicas) - 1
 
     def look(self, at_s: float) -> None:
@@ -144,6 +175,9 @@ class ReferenceFleet:
         candidates = [i for i, replica in enumerate(self.replicas) if replica.can_hold(request)]
         if not candidates:
             return None
+        self.matched = [self.match(i, request) for i in range(len(self.replicas))]
+        if self.router.score == Score.PREFIX:
+            return self.prefix_rule(candidates, request)
         if self.router.num_choices == 0:
             count = len(self.replicas)
             candidates.sort(key=lambda i: (i - self.last_chosen - 1) % count)  # whoever is next in line wins ties
@@ -161,10 +195,31 @@ class ReferenceFleet:
             Score.WEIGHTED: lambda: sum(w * v for w, v in zip(self.router.weights, vars(seen).values(), strict=True)),
             Score.KV_SHARE: lambda: (replica.capacity - seen.free_kv_tokens + seen.waiting_tokens) / replica.capacity,
             Score.FREENESS: lambda: -(seen.free_kv_tokens - seen.waiting_tokens) / there if there else -math.inf,
-            Score.PREFILL_BY_BATCH: lambda: (seen.prefill_tokens + prompt) * there,
+            Score.PREFILL_BY_BATCH: lambda: (seen.prefill_tokens + prompt - self.matched[i]) * there,
             Score.START_DELAY: lambda: self.start_delay(i, prompt),
         }
         return table[self.router.score]()
+
+    def match(self, i: int, request: Request) -> int:
+        """Tokens of the prompt that are presumably cached at a replica."""
+        replica = self.replicas[i]
+        if not self.has_map or not replica.run.engine.config.prefix_caching:
+            return 0
+        known = [q for q, stamp in self.sent_when[i] if self.sent[i] - stamp <= replica.capacity]
+        longest = max((self.texts.shared(request.number, q) for q in known), default=0)
+        return min(longest, request.num_prompt_tokens - 1)
+
+    def prefix_rule(self, candidates: list[int], request: Request) -> int:
+        count = len(self.replicas)
+        line = sorted(candidates, key=lambda i: (i - self.last_chosen - 1) % count)
+        loads = {i: self.seen[i].num_waiting + self.seen[i].num_running for i in line}
+        most, least = max(loads.values()), min(loads.values())
+        if most - least > self.router.most_difference and most > self.router.most_ratio * least:
+            return min(line, key=lambda i: loads[i])
+        best = max(line, key=lambda i: self.matched[i])
+        if self.matched[best] > self.router.least_match * request.num_prompt_tokens:
+            return best
+        return min(line, key=lambda i: min(self.sent[i], self.replicas[i].capacity))
 
     def start_delay(self, i: int, prompt: int) -> float:
         seen, rate = self.seen[i], self.replicas[i].prefill_tokens_per_s
@@ -173,6 +228,8 @@ class ReferenceFleet:
 
     def send(self, number: int, i: int) -> None:
         self.replicas[i].send(number)
+        self.sent[i] += self.requests[number].num_prompt_tokens - self.matched[i]
+        self.sent_when[i].append((number, self.sent[i]))
         if self.fleet.staleness_s > 0.0 and self.fleet.counts_routed:
             self.seen[i].count(self.requests[number])
         self.last_chosen = i

@@ -33,5 +33,9 @@ def routers(draw: Any) -> Router:
     """A row of the table, or any weights."""
     if draw(st.booleans()):
         return draw(st.sampled_from(list(ROUTERS.values())))
+    if draw(st.booleans()):
+        row = ROUTERS[draw(st.sampled_from(["prefix-aware", "lmetric"]))]
+        limits = {name: draw(st.sampled_from([0.0, 0.3, 1.5, 4.0])) for name in ("most_difference", "most_ratio")}
+        return replace(row, least_match=draw(st.sampled_from([0.0, 0.3, 0.9])), **limits)
     weights = [draw(st.sampled_from([0.0, 0.0, 1.0, -1.0, 0.25, 3.0])) for _ in SIGNALS]
     return Router("any", weights=tuple(weights), num_choices=draw(st.sampled_from([0, 0, 1, 2, 3, 16])))

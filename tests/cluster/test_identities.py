@@ -159,12 +159,12 @@ def test_a_sample_of_all_is_all() -> None:
     assert chosen(row, signals) == chosen(replace(row, num_choices=12), signals)
 
 
-def chosen(router: Router, signals: np.ndarray, constants: np.ndarray | None = None, prompt: int = 50) -> int:
-    """Where a router sends a request, given what it sees."""
+def chosen(router: Router, signals: np.ndarray, prompt: int = 50, **more: np.ndarray) -> int:
+    """Where a router sends a request, given what it sees and knows."""
     run = FleetRun(Workload([0.0], [prompt], [1]), Fleet.uniform(signals.shape[1], CONFIG), router)
     run.state.arrays["seen"][:] = signals
-    if constants is not None:
-        run.state.arrays["constants"][:] = constants
+    for name, values in more.items():
+        run.state.arrays[name][:] = values
     run.route(np.full((1, router.num_choices), 0.4))
     return int(run.state.arrays["replica_of"][0])
 
@@ -176,10 +176,16 @@ def test_choices_follow_a_renaming_of_replicas(router: Router) -> None:
     rng = np.random.default_rng(7)
     different = set()
     for _ in range(50):
-        signals, constants = rng.uniform(1.0, 9.0, (6, 9)), rng.uniform(50.0, 60.0, (2, 9))
+        signals = rng.uniform(1.0, 9.0, (6, 9))
+        known = {
+            "constants": rng.uniform(500.0, 600.0, (2, 9)),
+            "sent": rng.permutation(90)[:9],
+            "matched": rng.permutation(30)[:9],
+        }
         order = rng.permutation(9)
-        best = chosen(router, signals, constants)
-        assert order[chosen(router, signals[:, order], constants[:, order])] == best
+        best = chosen(router, signals, **known)
+        renamed = {name: values[..., order] for name, values in known.items()}
+        assert order[chosen(router, signals[:, order], **renamed)] == best
         different.add(best)
     assert len(different) > 3
 
@@ -210,8 +216,8 @@ def test_scores_by_hand() -> None:
         "sal": 1,  # 5 s against max(3 s, 0)
     }
     for name, best in expected.items():
-        assert chosen(ROUTERS[name], signals, constants) == best, name
-    assert chosen(ROUTERS["sal"], signals, constants, prompt=110) == 0  # 5 s against max(3 s, 60 / 10 s)
+        assert chosen(ROUTERS[name], signals, constants=constants) == best, name
+    assert chosen(ROUTERS["sal"], signals, prompt=110, constants=constants) == 0  # 5 s against max(3 s, 60 / 10 s)
 
 
 def test_what_fits_nowhere_is_rejected_and_what_fits_somewhere_is_served() -> None:

@@ -7,7 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from infermax_gym.cluster.kernel.memory import NUM_SIGNALS, constants_of, cores_of, draws_of, seen_by
+from infermax_gym.cluster.kernel.memory import (
+    NUM_SIGNALS,
+    constants_of,
+    cores_of,
+    draws_of,
+    matched_of,
+    seen_by,
+    sent_to,
+)
+from infermax_gym.cluster.kernel.prefixes import match
 from infermax_gym.cluster.kernel.signals import (
     FREE_KV,
     PREFILL_TOKENS,
@@ -57,7 +66,7 @@ def start_delay(seen: Any, constants: Any, i: int, prompt: int) -> Any:
 
 
 @inlined
-def _score(f: Any, seen: Any, constants: Any, i: int, prompt: int) -> Any:
+def _score(f: Any, seen: Any, constants: Any, matched: Any, i: int, prompt: int) -> Any:
     there = seen[WAITING, i] + seen[RUNNING, i]
     if f.score == Score.WEIGHTED:
         return _weighted(f, seen, i)
@@ -67,7 +76,7 @@ def _score(f: Any, seen: Any, constants: Any, i: int, prompt: int) -> Any:
     if f.score == Score.FREENESS:
         return (seen[WAITING_TOKENS, i] - seen[FREE_KV, i]) / there if there > 0.0 else -math.inf
     if f.score == Score.PREFILL_BY_BATCH:
-        return (seen[PREFILL_TOKENS, i] + prompt) * there
+        return (seen[PREFILL_TOKENS, i] + prompt - matched[i]) * there
     return start_delay(seen, constants, i, prompt)
 
 
@@ -76,6 +85,7 @@ def _best_of_all(f: Any, q: Any) -> Any:
     """The candidate with the smallest score, the first in line after the last chosen one on ties, or -1."""
     seen = seen_by(f)
     constants = constants_of(f)
+    matched = matched_of(f)
     best = -1
     best_score = math.inf
     i = f.last_chosen
@@ -86,7 +96,7 @@ def _best_of_all(f: Any, q: Any) -> Any:
         if is_candidate(f, i, q):
             if not f.needs_signals:
                 return i
-            score = _score(f, seen, constants, i, q.prompt)
+            score = _score(f, seen, constants, matched, i, q.prompt)
             if best < 0 or score < best_score:
                 best = i
                 best_score = score
@@ -122,6 +132,7 @@ def _best_of_sample(f: Any, q: Any, row: int) -> Any:
     """The best of `num_choices` different candidates drawn at random, the first drawn on ties, or -1."""
     seen = seen_by(f)
     constants = constants_of(f)
+    matched = matched_of(f)
     draws = draws_of(f)
     taken = np.empty(MOST_CHOICES, np.int64)  # candidate numbers, ascending
     num_candidates = _count_candidates(f, q)
@@ -137,14 +148,63 @@ def _best_of_sample(f: Any, q: Any, row: int) -> Any:
             taken[later] = taken[later - 1]
         taken[at] = number
         i = _candidate(f, q, number)
-        score = _score(f, seen, constants, i, q.prompt)
+        score = _score(f, seen, constants, matched, i, q.prompt)
         if best < 0 or score < best_score:
             best = i
             best_score = score
     return best
 
 
+@compiled
+def _prefix_rule(f: Any, q: Any) -> Any:
+    """The emptiest replica if loads differ too much, else the longest match, else who was sent least; -1 for nobody.
+
+    Each of them is the first in line after the last chosen one on ties.
+    """
+    seen = seen_by(f)
+    matched = matched_of(f)
+    sent = sent_to(f)
+    capacity = constants_of(f)[KV_TOKENS]
+    emptiest = -1
+    longest = -1
+    smallest = -1
+    least = 0.0
+    most = 0.0
+    least_sent = 0.0
+    i = f.last_chosen
+    for _ in range(f.num_replicas):
+        i = i + 1 if i + 1 < f.num_replicas else 0
+        if not is_candidate(f, i, q):
+            continue
+        there = seen[WAITING, i] + seen[RUNNING, i]
+        kept = min(float(sent[i]), capacity[i])
+        if emptiest < 0 or there < least:
+            emptiest = i
+            least = there
+        if longest < 0 or matched[i] > matched[longest]:
+            longest = i
+        if smallest < 0 or kept < least_sent:
+            smallest = i
+            least_sent = kept
+        most = max(most, there)
+    if most - least > f.most_difference and most > f.most_ratio * least:
+        return emptiest
+    if longest >= 0 and matched[longest] > f.least_match * q.prompt:
+        return longest
+    return smallest
+
+
+@inlined
+def match_next(f: Any, q: Any) -> None:
+    """Find out what of the next request, q, is presumably cached where."""
+    if f.num_shared > 0:
+        match(f, f.next_request, q.prompt)
+
+
 @inlined
 def choose(f: Any, q: Any, row: int) -> Any:
-    """The replica for request q, which stands in `row` of the arrivals; -1 if none can hold it."""
+    """The replica for request q, the next one, which stands in `row` of the arrivals; -1 if none can hold it."""
+    match_next(f, q)
+    if f.score == Score.PREFIX:
+        return _prefix_rule(f, q)
     return _best_of_all(f, q) if f.num_choices == 0 else _best_of_sample(f, q, row)

@@ -92,3 +92,33 @@ def arrivals_of(f: Any) -> Any:
 def draws_of(f: Any) -> Any:
     """(arrivals_size, num_choices) float64 in [0, 1)."""
     return carray(pointer(f.draws_address), (f.arrivals_size, f.num_choices), np.float64)
+
+
+@inlined
+def parents_of(f: Any) -> Any:
+    """(num_requests + num_shared,) int64, the run above; -1 at a root. Requests come first. Only with a map."""
+    return carray(pointer(f.parents_address), (f.num_requests + f.num_shared,), np.int64)
+
+
+@inlined
+def ends_of(f: Any) -> Any:
+    """(num_shared,) int64, tokens from the beginning of a prompt to the end of a shared run."""
+    return carray(pointer(f.ends_address), (f.num_shared,), np.int64)
+
+
+@inlined
+def touched_of(f: Any) -> Any:
+    """(num_shared, num_replicas) int64, `sent_to` after the last request through a run; 0 for none."""
+    return carray(pointer(f.touched_address), (f.num_shared, f.num_replicas), np.int64)
+
+
+@inlined
+def sent_to(f: Any) -> Any:
+    """(num_replicas,) int64, prompt tokens sent there that matched nothing."""
+    return carray(pointer(f.sent_address), (f.num_replicas,), np.int64)
+
+
+@inlined
+def matched_of(f: Any) -> Any:
+    """(num_replicas,) int64, tokens of the next request that match there."""
+    return carray(pointer(f.matched_address), (f.num_replicas,), np.int64)

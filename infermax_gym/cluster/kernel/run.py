@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from infermax_gym.cluster.kernel.choose import choose, is_candidate
+from infermax_gym.cluster.kernel.choose import choose, is_candidate, match_next
 from infermax_gym.cluster.kernel.events import look, next_boundary, run_with_log, set_boundary
 from infermax_gym.cluster.kernel.memory import (
     arrivals_of,
@@ -15,6 +15,7 @@ from infermax_gym.cluster.kernel.memory import (
     replica_of,
     slots_of,
 )
+from infermax_gym.cluster.kernel.prefixes import remember
 from infermax_gym.cluster.kernel.signals import count_routed
 from infermax_gym.compile import compiled, inlined
 from infermax_gym.engine.kernel.memory import holds_of, requests
@@ -40,6 +41,7 @@ def place(f: Any, i: int, row: int, has_predictions: bool) -> None:
     if s.prefix_caching:
         holds_of(s)[slot].leaf = r
     replica_of(f)[r] = i
+    remember(f, i, r, req[slot].prompt)
     if math.isinf(next_boundary(f, i)):
         set_boundary(f, i, max(s.clock_s, req[slot].arrival_s))
     count_routed(f, i, req[slot].prompt + req[slot].generated)
@@ -92,6 +94,7 @@ def show(f: Any, candidates: Any) -> Any:
     q = arrivals_of(f)[f.next_request - f.first_arrival]
     if not look(f, q.arrival_s):
         return LOG_FULL
+    match_next(f, q)
     for i in range(f.num_replicas):
         candidates[i] = is_candidate(f, i, q)
     return DONE

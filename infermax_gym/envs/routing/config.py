@@ -31,6 +31,7 @@ class RouterEnvConfig:
         block_size: tokens per KV block.
         max_num_batched_tokens: token budget of an iteration.
         max_num_seqs: most running requests of a replica.
+        prefix_caching: whether replicas keep prefix caches.
         staleness_s: seconds between two snapshots of the load signals; 0 looks at each arrival.
         counts_routed: whether a snapshot is kept up with what was routed since.
         information: what observations, and the replicas' policy, are told of output lengths: "none", "noisy"
@@ -56,6 +57,7 @@ class RouterEnvConfig:
     block_size: int = 16
     max_num_batched_tokens: int = 512
     max_num_seqs: int = 256
+    prefix_caching: bool = False
     staleness_s: float = 0.0
     counts_routed: bool = True
     information: Literal["none", "noisy", "oracle"] = "none"

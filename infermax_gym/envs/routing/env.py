@@ -81,10 +81,10 @@ class InferMaxRouterEnv(gym.Env[Any, np.int64]):
 
     Observation: Dict, all float32 in [-1, 1] on a fixed scale; feature names in `infermax_gym.envs.routing.layout`.
         request: (7,) the arriving request and the traffic.
-        replicas: (N, 13) what each replica tells, as fresh as `staleness_s` says; row i is replica i, and renaming the
+        replicas: (N, 14) what each replica tells, as fresh as `staleness_s` says; row i is replica i, and renaming the
             replicas permutes the rows and nothing else.
         action_mask: (N,) int8, 1 where the replica can hold the request. Never all zero.
-        With `flat=True`: Box (7 + 13 N,) of the same, without the mask, which `action_masks()` gives.
+        With `flat=True`: Box (7 + 14 N,) of the same, without the mask, which `action_masks()` gives.
 
     Reward: a `Reward`, as in `InferMax-v0`; by default minus request-seconds in the system, whose sum over an episode
         is minus the total latency in seconds. What an iteration brings is paid with the first arrival after its start.

@@ -98,6 +98,7 @@ def _replicas(config: RouterEnvConfig, rng: np.random.Generator, pinned: Mapping
             block_size=config.block_size,
             max_num_batched_tokens=config.max_num_batched_tokens,
             max_num_seqs=config.max_num_seqs,
+            prefix_caching=config.prefix_caching,
         )
         drawn.append(Replica(engine, config.policy))
     return tuple(drawn) if not config.alike else tuple(drawn) * config.num_replicas

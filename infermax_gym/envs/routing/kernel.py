@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from infermax_gym.cluster.kernel.choose import KV_TOKENS, PREFILL_RATE, is_candidate, start_delay
+from infermax_gym.cluster.kernel.choose import KV_TOKENS, PREFILL_RATE, is_candidate, match_next, start_delay
 from infermax_gym.cluster.kernel.events import advance_until, look
 from infermax_gym.cluster.kernel.memory import (
     arrivals_of,
     constants_of,
     cores_of,
+    matched_of,
     seen_by,
     signals_of,
     slots_of,
@@ -150,6 +151,7 @@ def _observe_replicas(f: Any, prompt: int, mask: Any, out: Any) -> None:
     cores = cores_of(f)
     seen = seen_by(f)
     constants = constants_of(f)
+    matched = matched_of(f)
     for i in range(f.num_replicas):
         at = NUM_REQUEST + i * NUM_REPLICA
         seats = float(cores[i].num_seats)
@@ -168,6 +170,7 @@ def _observe_replicas(f: Any, prompt: int, mask: Any, out: Any) -> None:
         out[at + 10] = squash(seats, 64.0)
         out[at + 11] = f.next_request > 0 and f.last_chosen == i
         out[at + 12] = mask[i]
+        out[at + 13] = matched[i] / prompt if prompt > 0 else 0.0
 
 
 @compiled
@@ -186,6 +189,7 @@ def observe(f: Any, v: Any, out: Any, mask: Any) -> None:
     if v.status == RUNNING_ON:
         q = arrivals_of(f)[f.next_request - f.first_arrival]
         prompt = q.prompt
+        match_next(f, q)
         for i in range(f.num_replicas):
             mask[i] = is_candidate(f, i, q)
         mean_gap_s = v.clock_s / max(f.next_request, 1)

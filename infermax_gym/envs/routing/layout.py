@@ -16,6 +16,7 @@ REPLICA_FEATURES = (
     "seats",  # squashed at 64
     "chosen_last",  # 1 for the replica that got the last request
     "candidate",  # 1 if it can hold this request
+    "prefix_match",  # share of the prompt that is presumably in its prefix cache; 0 without one
 )
 REQUEST_FEATURES = (
     "prompt_tokens",  # squashed at 1,000

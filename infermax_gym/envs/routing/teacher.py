@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from infermax_gym.cluster import Router
 from infermax_gym.cluster.kernel.run import choose_next
+from infermax_gym.cluster.router import KNOBS
 from infermax_gym.envs.routing.episode import RoutingRun
 
 
@@ -25,6 +26,6 @@ class RouterTeacher:
     def action(self, run: RoutingRun) -> int:
         """The replica for the next request in an episode under way."""
         record = run.fleet.state.record.copy()
-        for name in ("score", "weights", "num_choices", "needs_signals"):
+        for name in KNOBS:
             record[name] = getattr(self.router, name)
         return int(choose_next(record))

@@ -11,6 +11,7 @@ from baselines.policies import POLICIES
 from baselines.routers import ROUTERS
 from infermax_gym.cluster import Fleet, simulate_fleet
 from infermax_gym.envs.routing.teacher import RouterTeacher
+from infermax_gym.workload import make_workload
 from tests.envs.routing.playing import CONFIG, make, play, routed
 
 DETERMINISTIC = [name for name, row in ROUTERS.items() if row.num_choices == 0]
@@ -35,6 +36,22 @@ def test_same_fleet(name: str, staleness_s: float, counts_routed: bool, policy: 
         np.testing.assert_array_equal(getattr(actual.pooled, field), getattr(expected.pooled, field), err_msg=field)
     np.testing.assert_array_equal(actual.busy_s_of, expected.busy_s_of)
     assert info["metrics"]["num_iterations"] == expected.pooled.num_iterations
+
+
+@pytest.mark.parametrize("name", ["prefix-aware", "lmetric"])
+def test_same_fleet_with_prefix_caches(name: str) -> None:
+    workload = make_workload("conversations", 200, seed=2)
+    env = make(workloads=(workload,), prefix_caching=True, flat=True)
+    teacher = RouterTeacher(ROUTERS[name])
+    env.reset(seed=0)
+    play(env, lambda env: teacher.action(env.run))
+    fleet = Fleet.uniform(5, replace(CONFIG, prefix_caching=True))
+    expected = simulate_fleet(workload.with_rate(25.0), fleet, ROUTERS[name])
+    actual = env.run.fleet.result(keep=True)
+    np.testing.assert_array_equal(actual.replica_of, expected.replica_of)
+    np.testing.assert_array_equal(actual.pooled.finish_s, expected.pooled.finish_s)
+    np.testing.assert_array_equal(actual.pooled.num_cached_tokens_of, expected.pooled.num_cached_tokens_of)
+    assert expected.pooled.num_cached_tokens_of.sum() > 0
 
 
 def test_the_fleet_is_contended() -> None:
