@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields
 from enum import IntEnum
 from typing import Any, get_type_hints
@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 from agents.controller import Controller
 from agents.controller_kernel import CONTROLLER_FEATURES, CONTROLLER_KNOBS
 from infermax_gym.engine import Policy
+from infermax_gym.engine.policy import QUEUE_FEATURES, VICTIM_FEATURES
 from infermax_gym.envs.config import EnvConfig
 
 INTERFACE = (
@@ -34,14 +35,18 @@ def policy_to_json(policy: Policy) -> dict[str, Any]:
 
 
 def policy_from_json(record: Any) -> Policy:
-    """The policy of `policy_to_json`.
+    """The policy of `policy_to_json`; knobs and features that a record of an earlier version lacks have their defaults.
 
     Raises:
         ValueError: something is missing, unknown, of the wrong type or out of range.
     """
     kinds = get_type_hints(Policy)
-    _same_names(record, kinds, "policy")
-    return Policy(**{name: _knob(name, record[name], kinds[name]) for name in kinds})
+    _same_names(record, kinds, "policy", optional=kinds.keys() - {"name"})
+    knobs = {name: _knob(name, value, kinds[name]) for name, value in record.items()}
+    for name, features in (("queue_weights", QUEUE_FEATURES), ("victim_weights", VICTIM_FEATURES)):
+        if name in knobs:
+            knobs[name] += (0.0,) * (len(features) - len(knobs[name]))
+    return Policy(**knobs)
 
 
 def interface_to_json(config: EnvConfig) -> dict[str, Any]:
@@ -88,11 +93,11 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _same_names(record: Any, expected: Any, what: str) -> None:
+def _same_names(record: Any, expected: Any, what: str, optional: Collection[str] = ()) -> None:
     if not isinstance(record, Mapping):
         raise ValueError(f"{what} must be an object")
     for name in expected:
-        if name not in record:
+        if name not in record and name not in optional:
             raise ValueError(f"{what} has no {name!r}")
     for name in record:
         if name not in expected:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from baselines.research import RESEARCH_ROWS
 from infermax_gym.engine.policy import (
     AdmissionCheck,
     Information,
@@ -202,6 +203,13 @@ TRT_NO_EVICT = Policy(
     source="TensorRT-LLM capacityScheduler, GUARANTEED_NO_EVICT",
     note="Predictable, never pauses; under-fills memory when the output bound is loose.",
 )
+TRT_STATIC_BATCH = replace(
+    TRT_NO_EVICT,
+    name="trt-static-batch",
+    admit_when_empty_only=True,
+    source="TensorRT-LLM capacityScheduler, STATIC_BATCH",
+    note="The no-evict test, but a batch must end before the next begins: idle seats, long queues.",
+)
 TRT_MAX_UTILIZATION = Policy(
     "trt-max-utilization",
     phase_order=PhaseOrder.ONE_LIST,
@@ -229,6 +237,14 @@ LIGHTLLM = replace(
     estimate=LengthEstimate.OPTIMISTIC_BOUND,
     source="LightLLM router, optimistic estimate min(max_new, max(1.1 g, 1024))",
     note="Nearly no preemption without worst-case reservation; blind to short outputs.",
+)
+
+LIGHTLLM_PACED = replace(
+    LIGHTLLM,
+    name="lightllm-paced",
+    min_decodes_between_prefills=6,
+    source="LightLLM router with router_max_wait_tokens = 6 (no aggressive scheduling)",
+    note="Six decode iterations between two admissions: smoother answers, later first tokens.",
 )
 
 # -- INFERMAX's replacement rules on any block size ---------------------------------------------------------------
@@ -269,6 +285,14 @@ SRPT_ORACLE = replace(
     source="shortest remaining processing time by output; vLLM-LTR's srtf, FastServe's SRPT",
     note="Best on output-heavy traffic; preempts and recomputes much, ignores prompts.",
 )
+SRPT_WORK_ORACLE = replace(
+    SRPT_ORACLE,
+    name="srpt-work-oracle",
+    queue_weights=queue_weights(predicted_remaining_tokens=1.0, num_lacking_tokens=1.0),
+    victim_weights=victim_weights(predicted_remaining_tokens=1.0, num_processed_tokens=-1.0),
+    source="ours: SRPT by the tokens still to compute, those of the prompt and of the answer alike",
+    note="SRPT that knows what recomputing costs: long prompts wait, and stay once they are computed.",
+)
 MC_SF_ORACLE = Policy(
     "mc-sf-oracle",
     queue_order=QueueOrder.LINEAR,
@@ -278,6 +302,13 @@ MC_SF_ORACLE = Policy(
     information=Information.ORACLE,
     source="MC-SF (2502.07115): shortest first, admitted if the future memory peak fits; chunked here",
     note="Strong mean latency, no preemption unless prompts are cut; needs lengths, starves long outputs.",
+)
+MC_SF_WORK_ORACLE = replace(
+    MC_SF_ORACLE,
+    name="mc-sf-work-oracle",
+    queue_weights=queue_weights(predicted_remaining_tokens=1.0, num_lacking_tokens=0.3),
+    source="ours: MC-SF by work, a prompt token worth 0.3 output tokens",
+    note="The lowest mean latency of all rows on most traffic; the longest requests wait.",
 )
 MC_FCFS_ORACLE = replace(
     MC_SF_ORACLE,
@@ -402,9 +433,11 @@ _ROWS = (
     ORCA,
     FASTERTRANSFORMER,
     TRT_NO_EVICT,
+    TRT_STATIC_BATCH,
     TRT_MAX_UTILIZATION,
     LIGHTLLM_SAFE,
     LIGHTLLM,
+    LIGHTLLM_PACED,
     SRF,
     SRF_HISTOGRAM,
     SJF_ORACLE,
@@ -413,7 +446,12 @@ _ROWS = (
     SRPT_ORACLE,
     _noisy(SRPT_ORACLE, 0.3),
     _noisy(SRPT_ORACLE, 0.6),
+    SRPT_WORK_ORACLE,
+    _noisy(SRPT_WORK_ORACLE, 0.6),
     MC_SF_ORACLE,
+    _noisy(replace(MC_SF_ORACLE, peak_margin=0.1), 0.6),
+    MC_SF_WORK_ORACLE,
+    _noisy(MC_SF_WORK_ORACLE, 0.6),
     MC_FCFS_ORACLE,
     SHORTEST_PROMPT,
     LEAST_ATTAINED_SERVICE,
@@ -424,6 +462,7 @@ _ROWS = (
     SPF_HEADROOM,
     SPF_AGING_HEADROOM,
     BEST_FIT,
+    *RESEARCH_ROWS,
 )
 
 POLICIES: dict[str, Policy] = {row.name: row for row in _ROWS}

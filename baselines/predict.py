@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infermax_gym.engine import Information, Policy
+from infermax_gym.engine.policy import Prediction
 from infermax_gym.streams import stream
 from infermax_gym.workload import Workload
 
@@ -14,6 +15,8 @@ def predictions(policy: Policy, workload: Workload, seed: int = 0) -> NDArray[np
     """Predicted output tokens for each request, or None if the policy uses none.
 
     PREDICTED rows get O exp(sigma Z - sigma^2 / 2) with Z standard normal (mean O), at least 1; ORACLE rows get O.
+    Rows that are told an end of an interval get max(l, 1) or u, with l / u the row's `interval_ratio` and O placed
+    log-uniformly in [l, u].
 
     Args:
         policy: a row of the table.
@@ -26,6 +29,11 @@ def predictions(policy: Policy, workload: Workload, seed: int = 0) -> NDArray[np
     if policy.information not in (Information.PREDICTED, Information.ORACLE):
         return None
     truth = workload.num_output_tokens.astype(np.float64)
-    noise = stream(seed, "predictor").standard_normal(len(workload))
+    rng = stream(seed, "predictor")
+    if policy.prediction != Prediction.POINT:
+        place = rng.random(len(workload))
+        lower = truth * policy.interval_ratio**place
+        return np.maximum(lower if policy.prediction == Prediction.LOWER else lower / policy.interval_ratio, 1.0)
     sigma = policy.prediction_sigma
+    noise = rng.standard_normal(len(workload))
     return np.asarray(np.maximum(truth * np.exp(sigma * noise - 0.5 * sigma**2), 1.0))

@@ -41,6 +41,7 @@ class QueueOrder(IntEnum):
     LINEAR = 1  # key = queue_weights . queue features, fixed while the request waits
     RESPONSE_RATIO = 2  # key = -(wait in seconds) / (queue_weights . queue features): HRRN
     LOAD_ADAPTIVE = 3  # key = queue_weights . queue features - load_aging x (number waiting) x (wait in seconds)
+    FAIR = 4  # the tenant that has been served least, its requests by arrival: VTC
 
 
 class RunOrder(IntEnum):
@@ -51,6 +52,7 @@ class RunOrder(IntEnum):
     BATCH = 2  # last iteration's batch order, those it left out first (by arrival): the Sarathi port of Vidur
     PROCESSED_DESC = 3  # most processed tokens first (stable), base order as in BATCH: INFERMAX's SRF
     QUEUE_KEY = 4  # smallest LINEAR queue key first (stable), base order as in ADMISSION
+    TOKEN_DEADLINE = 5  # earliest next-token deadline first (prefills: arrival; stable), base order as in ADMISSION
 
 
 class Reserve(IntEnum):
@@ -78,6 +80,7 @@ class LengthEstimate(IntEnum):
     BOUND = 1  # max_output_tokens of the engine
     OPTIMISTIC_BOUND = 2  # min(max_output_tokens, max(1.1 x generated, 1024)): LightLLM
     PREDICTED = 3  # the predictor's number for this request
+    HISTORY = 4  # `history_quantile` of the finished outputs that are longer than what is generated: Past-Future
 
 
 class Victim(IntEnum):
@@ -106,6 +109,15 @@ class PreemptMode(IntEnum):
 
     RECOMPUTE = 0  # dropped; prompt and generated tokens are prefilled again
     SWAP = 1  # moved to host memory and back, recomputed where host memory is full
+    CHEAPER = 2  # SWAP where moving it both ways takes less time than computing it again
+
+
+class Prediction(IntEnum):
+    """Which number of the predictor a policy is told."""
+
+    POINT = 0  # a guess
+    LOWER = 1  # the lower end of an interval that holds the truth
+    UPPER = 2  # its upper end
 
 
 class Information(IntEnum):
@@ -126,8 +138,19 @@ QUEUE_FEATURES = (
     "predicted_remaining_tokens",
     "priority",
     "slo_ttft_s",
+    "num_lacking_tokens",
+    "prefill_s",
+    "predicted_kv_steps",
+    "level",
+    "level_place_s",
 )
-"""What LINEAR and RESPONSE_RATIO keys may weigh; `arrival_s` with weight w equals waiting time with weight -w."""
+"""What LINEAR and RESPONSE_RATIO keys may weigh; `arrival_s` with weight w equals waiting time with weight -w.
+
+Lacking tokens: known ones that are not computed. `prefill_s`: how long an iteration with nothing but the prefill of the
+known tokens takes. `predicted_kv_steps`: KV tokens times decode steps still to come, remaining x (known + remaining /
+2). `level_place_s`: the place in a level, by arrival, in front of all whoever moved there, the last mover first.
+New features are appended, so that stored weights keep their meaning.
+"""
 
 VICTIM_FEATURES = (
     "arrival_s",
@@ -138,6 +161,9 @@ VICTIM_FEATURES = (
     "predicted_remaining_tokens",
     "priority",
     "is_prefill",
+    "predicted_kv_steps",
+    "level",
+    "level_place_s",
 )
 """What victim keys may weigh. Processed tokens: the KV resident, plus one for a decode's emitted token."""
 
@@ -164,25 +190,49 @@ class Policy:
         reserve: see `Reserve`.
         admission_check: see `AdmissionCheck`.
         estimate: see `LengthEstimate`.
+        history_quantile: of HISTORY, in (0, 1].
         watermark: share of all blocks that admission must leave free (rounded down to blocks).
         headroom_tokens: KV tokens that must stay free per running request (before the newcomer) on admission.
         peak_margin: the future peak must not exceed (1 - peak_margin) of the KV capacity.
         max_running: the row's own cap on running requests; None takes the engine's `max_num_seqs` alone.
+        max_iteration_s: prefill chunks are cut so that the iteration takes no longer; a first token is always
+            allowed, and 0 is no limit.
         on_misfit: see `OnMisfit`.
         max_skips: misfits that SKIP passes over per call.
         victim: see `Victim`.
         victim_weights: one weight per entry of `VICTIM_FEATURES`.
         victim_pool: see `VictimPool`.
+        evict_share: when memory runs out in a call, at least this share of the running requests is preempted.
+        pin_after: a running request that has generated this multiple of its first prediction is not displaced, and
+            no KEY victim while there is another (TRAIL).
         self_preemption_ends: a request that preempts itself ends the pass over the running list (vLLM V1).
         admit_after_preemption: whether newcomers may join in a call that preempted somebody for memory.
         preempt_for_newcomer: see `displace` in the module docstring.
         preempt_mode: see `PreemptMode`.
+        overlap_swaps: swap transfers run beside the computation, so that an iteration takes the longer of both.
         admit_when_empty_only: newcomers join only while nothing runs (static batching).
+        min_waiting: newcomers join only while at least so many wait, or no request is to arrive any more (WAIT;
+            a replica of a fleet knows of nobody to come, so that it does not wait).
         release_at_batch_end: finished requests keep their blocks until nothing runs (FasterTransformer).
         delay_factor: newcomers wait until the oldest has waited delay_factor x the last prefill iteration's
             duration, unless nothing runs (vLLM V0).
         min_decodes_between_prefills: decode iterations that must pass between two admissions while something
             runs (LightLLM).
+        hold_iterations: decodes whose next token is not due for so many mean iterations wait until prefills and
+            newcomers are served; twice as many once 96 % of the KV blocks are used; 0 holds nobody (SLAI).
+        hold_tpot_s: seconds between tokens that deadlines are made of where a request has no limit of its own.
+        quantum_s: seconds in iterations after which a request goes from level 0 to level 1; 0 leaves levels alone.
+        quantum_growth: factor from a level's quantum to the next one's.
+        num_levels: levels 0 .. num_levels - 1; the last is never left.
+        skip_join: a request starts at the first level whose quantum holds its prefill (FastServe).
+        starvation_s: a request that has waited so long moves to level -1; 0 does without.
+        prompt_charge: of FAIR, what a tenant pays per prompt token on admission.
+        output_charge: of FAIR, what it pays per output token.
+        tenant_weights: of FAIR, by tenant; charges are divided by it; 1 for tenants beyond its end.
+        refresh_tokens: predictions are renewed each time so many tokens have been generated: the relative error of
+            the first one, applied to what remains; 0 keeps the first.
+        prediction: which number of the predictor the row is told, see `Prediction`.
+        interval_ratio: of LOWER and UPPER, lower end over upper end of the predicted interval; 1 = exact.
         prediction_sigma: log-normal error of the predicted output lengths, O exp(sigma Z - sigma^2 / 2); 0 = exact.
         information: what it knows about output lengths.
         source: paper or code the row follows.
@@ -203,23 +253,42 @@ class Policy:
     reserve: Reserve = Reserve.KNOWN
     admission_check: AdmissionCheck = AdmissionCheck.NONE
     estimate: LengthEstimate = LengthEstimate.NONE
+    history_quantile: float = 0.9
     watermark: float = 0.0
     headroom_tokens: float = 0.0
     peak_margin: float = 0.0
     max_running: int | None = None
+    max_iteration_s: float = 0.0
     on_misfit: OnMisfit = OnMisfit.STOP
     max_skips: int = 16
     victim: Victim = Victim.LIST_TAIL
     victim_weights: tuple[float, ...] = (0.0,) * len(VICTIM_FEATURES)
     victim_pool: VictimPool = VictimPool.UNVISITED
+    evict_share: float = 0.0
+    pin_after: float = float(NO_LIMIT)
     self_preemption_ends: bool = False
     admit_after_preemption: bool = True
     preempt_for_newcomer: bool = False
     preempt_mode: PreemptMode = PreemptMode.RECOMPUTE
+    overlap_swaps: bool = False
     admit_when_empty_only: bool = False
+    min_waiting: int = 0
     release_at_batch_end: bool = False
     delay_factor: float = 0.0
     min_decodes_between_prefills: int = 0
+    hold_iterations: float = 0.0
+    hold_tpot_s: float = 0.1
+    quantum_s: float = 0.0
+    quantum_growth: float = 2.0
+    num_levels: int = 16
+    skip_join: bool = False
+    starvation_s: float = 0.0
+    prompt_charge: float = 1.0
+    output_charge: float = 2.0
+    tenant_weights: tuple[float, ...] = ()
+    refresh_tokens: int = 0
+    prediction: Prediction = Prediction.POINT
+    interval_ratio: float = 1.0
     prediction_sigma: float = 0.0
     information: Information = Information.NONE
     source: str = field(default="", compare=False)
@@ -227,6 +296,30 @@ class Policy:
 
     def __post_init__(self) -> None:
         _check(self)
+
+
+_NOT_NEGATIVE = (
+    "hold_iterations",
+    "max_iteration_s",
+    "min_waiting",
+    "output_charge",
+    "pin_after",
+    "prompt_charge",
+    "quantum_s",
+    "refresh_tokens",
+    "starvation_s",
+)
+_FINITE = (
+    "queue_weights",
+    "victim_weights",
+    "tenant_weights",
+    "headroom_tokens",
+    "delay_factor",
+    "load_aging",
+    "hold_tpot_s",
+    "quantum_growth",
+    *_NOT_NEGATIVE,
+)
 
 
 def _check(policy: Policy) -> None:
@@ -242,10 +335,12 @@ def _check(policy: Policy) -> None:
         len(policy.victim_weights) == len(VICTIM_FEATURES),
         f"victim_weights needs {len(VICTIM_FEATURES)} numbers ({', '.join(VICTIM_FEATURES)})",
     )
-    for name in ("queue_weights", "victim_weights", "headroom_tokens", "delay_factor", "load_aging"):
+    for name in _FINITE:
         value = getattr(policy, name)
         finite = all(map(math.isfinite, value)) if isinstance(value, tuple) else math.isfinite(value)
         require(finite, f"{name} must be finite, got {value}")
+    for name in _NOT_NEGATIVE:
+        require(getattr(policy, name) >= 0, f"{name} must not be negative, got {getattr(policy, name)}")
     require(policy.max_chunk >= 1, f"max_chunk must be at least 1, got {policy.max_chunk}")
     require(0.0 < policy.prefill_share <= 1.0, f"prefill_share must be in (0, 1], got {policy.prefill_share}")
     require(0.0 <= policy.watermark < 1.0, f"watermark must be in [0, 1), got {policy.watermark}")
@@ -277,6 +372,23 @@ def _check(policy: Policy) -> None:
         not (policy.preempt_for_newcomer and policy.admission_check == AdmissionCheck.FUTURE_PEAK),
         "preempt_for_newcomer does not go with admission_check FUTURE_PEAK",
     )
+    require(
+        policy.queue_order == QueueOrder.LINEAR
+        or not (policy.quantum_s > 0.0 or policy.starvation_s > 0.0 or policy.skip_join),
+        "levels (quantum_s, skip_join, starvation_s) need queue_order LINEAR, whose key may weigh them",
+    )
+    require(policy.quantum_s > 0.0 or not policy.skip_join, "skip_join needs a quantum_s")
+    require(policy.quantum_growth >= 1.0, f"quantum_growth must be at least 1, got {policy.quantum_growth}")
+    require(1 <= policy.num_levels <= 64, f"num_levels must be in 1..64, got {policy.num_levels}")
+    require(
+        policy.hold_iterations == 0.0 or (policy.hybrid and policy.phase_order == PhaseOrder.DECODE_FIRST),
+        "hold_iterations needs hybrid batches and phase_order DECODE_FIRST",
+    )
+    require(policy.hold_tpot_s > 0.0, f"hold_tpot_s must be positive, got {policy.hold_tpot_s}")
+    require(0.0 <= policy.evict_share <= 1.0, f"evict_share must be in [0, 1], got {policy.evict_share}")
+    require(0.0 < policy.history_quantile <= 1.0, f"history_quantile must be in (0, 1], got {policy.history_quantile}")
+    require(0.0 < policy.interval_ratio <= 1.0, f"interval_ratio must be in (0, 1], got {policy.interval_ratio}")
+    require(all(weight > 0.0 for weight in policy.tenant_weights), "tenant_weights must be positive")
     require(0 <= policy.max_skips <= 1024, f"max_skips must be in 0..1024, got {policy.max_skips}")
 
 
@@ -285,7 +397,7 @@ def queue_weights(**weights: float) -> tuple[float, ...]:
 
     Example:
         >>> queue_weights(num_prompt_tokens=1.0)
-        (0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+        (0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     """
     return _by_name(QUEUE_FEATURES, weights)
 

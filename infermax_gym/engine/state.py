@@ -24,6 +24,7 @@ from infermax_gym.engine.policy import (
     VictimPool,
 )
 from infermax_gym.engine.prefix_tree import PrefixTree, prefix_tree
+from infermax_gym.engine.tenants import fresh_tenants
 from infermax_gym.workload.workload import Workload
 
 # Places of a request.
@@ -55,6 +56,7 @@ REQUEST = np.dtype(
         ("finish_s", "f8"),
         ("arrival_s", "f8"),
         ("prediction", "f8"),  # predicted output tokens; 0 where the policy has none
+        ("first_prediction", "f8"),  # before it was refreshed
         ("priority", "f8"),
         ("slo_ttft_s", "f8"),  # 0 where there is none
         ("slo_tpot_s", "f8"),  # 0 where there is none
@@ -62,6 +64,12 @@ REQUEST = np.dtype(
         ("slope", "f8"),
         ("preemptions", "i8"),
         ("recomputed", "i8"),
+        ("level", "i8"),
+        ("level_place_s", "f8"),
+        ("level_run_s", "f8"),  # run time in this level
+        ("waiting_since_s", "f8"),
+        ("tenant", "i8"),  # index into tenants
+        ("next_of_tenant", "i8"),  # the next arrival of the same tenant, -1 for the last
     ],
     align=True,
 )
@@ -79,6 +87,9 @@ ARRAYS = (
     "phases",
     "fresh",
     "histogram",
+    "outputs",
+    "quantiles",
+    "tenants",
     "skipped",
     "preempted",
     "theta",
@@ -109,6 +120,8 @@ KNOBS: list[Any] = [
     ("victim", "i8"),
     ("victim_weights", "f8", (len(VICTIM_FEATURES),)),
     ("victim_pool", "i8"),
+    ("evict_share", "f8"),
+    ("pin_after", "f8"),
     ("self_preemption_ends", "i8"),
     ("admit_after_preemption", "i8"),
     ("preempt_for_newcomer", "i8"),
@@ -117,6 +130,20 @@ KNOBS: list[Any] = [
     ("release_at_batch_end", "i8"),
     ("delay_factor", "f8"),
     ("min_decodes_between_prefills", "i8"),
+    ("history_quantile", "f8"),
+    ("max_iteration_s", "f8"),
+    ("min_waiting", "i8"),
+    ("overlap_swaps", "i8"),
+    ("hold_iterations", "f8"),
+    ("hold_tpot_s", "f8"),
+    ("quantum_s", "f8"),
+    ("quantum_growth", "f8"),
+    ("num_levels", "i8"),
+    ("skip_join", "i8"),
+    ("starvation_s", "f8"),
+    ("prompt_charge", "f8"),
+    ("output_charge", "f8"),
+    ("refresh_tokens", "i8"),
 ]
 
 CORE = np.dtype(
@@ -166,6 +193,7 @@ CORE = np.dtype(
         ("batch_size", "i8"),
         ("serving_ended", "i8"),
         ("preempted_in_serve", "i8"),
+        ("cleared", "i8"),  # `evict_share` has had its victims in this decision
         ("changed", "i8"),  # somebody was preempted or resumed in this decision
         ("num_admitted", "i8"),
         ("num_running_at_start", "i8"),
@@ -196,6 +224,9 @@ CORE = np.dtype(
         ("stalled_iterations", "i8"),  # in a row, without an emitted token
         ("stall_limit", "i8"),
         ("finished_now", "i8"),  # in the last iteration
+        ("next_starving_s", "f8"),  # nobody in the queue starves before
+        ("output_bin", "i8"),  # tokens per bin of `outputs`
+        ("quantiles_stale", "i8"),  # `outputs` has changed since `quantiles` were taken
         # totals
         ("busy_s", "f8"),
         ("kv_block_seconds", "f8"),
@@ -211,6 +242,7 @@ CORE = np.dtype(
         # sizes and addresses of the arrays
         ("list_size", "i8"),
         ("num_leaves", "i8"),
+        ("num_tenants", "i8"),
         ("kinetic", "i8"),  # queue keys move with the clock
         # what is written down as the run goes; the caller empties it when it is full
         ("num_gaps", "i8"),
@@ -230,6 +262,7 @@ CORE = np.dtype(
 )
 
 NUM_BUCKETS = 64
+NUM_OUTPUT_BINS = 1024
 _LOG_ITERATIONS = 1 << 15
 
 
@@ -248,6 +281,9 @@ class Engine:
             fresh (list_size,) int64: scratch;
             phases (block_size,) int64, members of the lock-step group by when they need a block;
             histogram (64, 2) int64, count and sum of I + O of finished requests by floor(log2 I);
+            outputs (1024,) int64, finished requests by output length, `output_bin` tokens a bin, and quantiles
+            (1024,) int64, the `history_quantile` of those in a bin and beyond, 0 where there are none;
+            tenants (num_tenants,) TENANT;
             preempted (preempted_size,) int64, requests preempted since the last recorded iteration, counted by
             element 0;
             nodes, segments, holds: the prefix cache (engine.cache), empty without one;
@@ -322,6 +358,7 @@ def allocate(
     core["list_size"] = seats + 1
     core["num_leaves"] = leaves
     core["kinetic"] = kinetic
+    core["lockstep"] = not record_schedule and not _looks_at_each_token(policy)
     core["num_forms"], core["num_terms"] = len(theta), len(term_end)
     if num_slots is not None:
         core["num_requests"] = 0
@@ -337,6 +374,9 @@ def allocate(
         "phases": np.zeros(config.block_size, np.int64),
         "fresh": np.zeros(seats + 1, np.int64),
         "histogram": np.zeros((NUM_BUCKETS, 2), np.int64),
+        "outputs": np.zeros(NUM_OUTPUT_BINS, np.int64),
+        "quantiles": np.zeros(NUM_OUTPUT_BINS, np.int64),
+        "tenants": fresh_tenants(workload, policy),
         "skipped": np.zeros(policy.max_skips + 1, np.int64),
         "preempted": np.zeros(4 * seats + 8, np.int64),
         "theta": theta,
@@ -344,6 +384,7 @@ def allocate(
         **_log(core, seats, record_schedule),
         **_cache(core, workload, config, policy, num_slots),
     }
+    core["num_tenants"] = len(arrays["tenants"])
     arrays["valid"][0] = -np.inf
     arrays["valid"][1] = np.inf
     return Engine(core, arrays)
@@ -359,8 +400,9 @@ def _cache(
     n = len(workload)
     core["prefix_caching"] = 1
     # Where decodes are served after the admission and may preempt whoever has got tokens, the batch is not certain.
-    decodes_last = policy.phase_order == PhaseOrder.PREFILL_FIRST and policy.hybrid
-    core["shares_in_batch"] = not (decodes_last and policy.victim_pool == VictimPool.ALL)
+    decodes_last = (policy.phase_order == PhaseOrder.PREFILL_FIRST and policy.hybrid) or policy.hold_iterations > 0.0
+    anybody = policy.victim_pool == VictimPool.ALL or policy.evict_share > 0.0
+    core["shares_in_batch"] = not (decodes_last and anybody)
     # Decodes that fill blocks which others may ask for are served one by one.
     if np.any(tree.start[:n] * config.block_size > workload.num_prompt_tokens):
         core["lockstep"] = 0
@@ -371,7 +413,6 @@ def _cache(
 
 def _log(core: Any, seats: int, record_schedule: bool) -> dict[str, NDArray[Any]]:
     spans = _LOG_ITERATIONS if record_schedule else 0
-    core["lockstep"] = not record_schedule
     core["gaps_size"] = _LOG_ITERATIONS + 2 * seats
     core["spans_size"] = spans
     core["members_size"] = 4 * spans + 2 * seats if record_schedule else 0
@@ -393,8 +434,9 @@ def fresh_requests(
     req = np.zeros(len(workload.arrival_s[rows]), REQUEST)
     req["prompt"] = workload.num_prompt_tokens[rows]
     req["output"] = workload.num_output_tokens[rows]
-    req["arrival_s"] = workload.arrival_s[rows]
+    req["arrival_s"] = req["level_place_s"] = workload.arrival_s[rows]
     req["priority"] = workload.priority[rows]
+    req["tenant"] = workload.tenant[rows]
     req["slo_ttft_s"] = np.where(np.isfinite(workload.ttft_slo_s[rows]), workload.ttft_slo_s[rows], 0.0)
     req["slo_tpot_s"] = np.where(np.isfinite(workload.tpot_slo_s[rows]), workload.tpot_slo_s[rows], 0.0)
     req["batch_slot"] = -1
@@ -407,8 +449,14 @@ def fresh_requests(
             raise ValueError(f"predicted has shape {values.shape}, expected ({len(workload)},)")
         if not np.all(np.isfinite(values) & (values >= 1.0)):
             raise ValueError("predicted output tokens must be finite and at least 1")
-        req["prediction"] = values[rows]
+        req["prediction"] = req["first_prediction"] = values[rows]
     return req
+
+
+def _looks_at_each_token(policy: Policy) -> bool:
+    """Whether decodes must be served one by one, as something about each changes with every token."""
+    fair = policy.queue_order == QueueOrder.FAIR
+    return fair or policy.quantum_s > 0.0 or policy.hold_iterations > 0.0 or policy.refresh_tokens > 0
 
 
 def _core(workload: Workload, config: EngineConfig, policy: Policy) -> Any:
@@ -438,4 +486,6 @@ def _core(workload: Workload, config: EngineConfig, policy: Policy) -> Any:
     core["stall_limit"] = 64 + 2 * -(-config.num_blocks * config.block_size // chunk)
     core["group_ends"] = core["group_roomy_until"] = NO_LIMIT
     core["decodes_since_admission"] = NO_LIMIT
+    core["next_starving_s"] = np.inf
+    core["output_bin"] = -(-int(core["max_output_tokens"][0]) // NUM_OUTPUT_BINS)
     return core

@@ -15,13 +15,10 @@ from infermax_gym.compile import compiled
 from infermax_gym.engine import Policy
 from infermax_gym.engine.kernel.advance import arrive
 from infermax_gym.engine.kernel.group import decode_demand
-from infermax_gym.engine.kernel.keys import set_queue_key
-from infermax_gym.engine.kernel.memory import requests
-from infermax_gym.engine.kernel.queue import push, reset
+from infermax_gym.engine.kernel.queue import rekey
 from infermax_gym.engine.kernel.run import DONE, LIMIT, LOG_FULL, jump_to_next_arrival, run
 from infermax_gym.engine.policy import NO_LIMIT, QueueOrder, Victim, queue_weights, victim_weights
 from infermax_gym.engine.scheduler import SchedulerError
-from infermax_gym.engine.state import WAITING
 from infermax_gym.envs.config import EnvConfig
 from infermax_gym.envs.env import RENDER_FPS, State, copy_streams, episode_metrics
 from infermax_gym.envs.episode import Run, Streams, begin_run, draw_episode
@@ -52,19 +49,6 @@ _ROW = Policy(
     victim=Victim.KEY,
     victim_weights=victim_weights(num_processed_tokens=-1.0),
 )
-
-
-@compiled
-def rekey(s: Any) -> None:
-    """Give every waiting request its key anew, after the weights have changed."""
-    req = requests(s)
-    reset(s)
-    s.num_waiting = 0
-    s.waiting_tokens = 0
-    for r in range(s.next_arrival):
-        if req[r].place == WAITING:
-            set_queue_key(s, r)
-            push(s, r)
 
 
 @compiled

@@ -50,7 +50,7 @@ class Replica:
         self.signals = Signals(free_kv_tokens=self.run.engine.N * self.run.engine.b)
         engine = self.run.engine
         whole_budget = replace(self.requests[0], resident=0)
-        self.prefill_tokens_per_s = engine.C / self.run.duration.of({whole_budget: engine.C})
+        self.prefill_tokens_per_s = engine.C / engine.duration.of({whole_budget: engine.C})
         self.capacity = engine.N * engine.b
 
     def can_hold(self, request: Request) -> bool:

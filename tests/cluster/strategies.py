@@ -17,8 +17,10 @@ def fleets(draw: Any, max_replicas: int = 4) -> Fleet:
     """Equal or different replicas, fresh or old signals."""
     count = draw(st.integers(1, max_replicas))
     caching = draw(st.booleans())
+    # A replica knows of nobody to come, so that it never waits for them.
+    rows = policies().map(lambda policy: replace(policy, min_waiting=0))
     kinds = [
-        Replica(replace(draw(configs()), prefix_caching=caching), draw(policies()))
+        Replica(replace(draw(configs()), prefix_caching=caching), draw(rows))
         for _ in range(draw(st.integers(1, count)))
     ]
     return Fleet(

@@ -68,6 +68,9 @@ def workloads(draw: Any, max_requests: int = 12, max_prompt: int = 40, max_outpu
         draw(sizes(draw(st.sampled_from([3, max_output])))),
         priority=draw(st.lists(st.integers(0, 2), min_size=n, max_size=n)),
         ttft_slo_s=draw(st.lists(st.sampled_from([0.1, 1.0, np.inf]), min_size=n, max_size=n)),
+        tpot_slo_s=draw(st.lists(st.sampled_from([0.01, 0.2, np.inf]), min_size=n, max_size=n)),
+        tenant=draw(st.lists(st.integers(0, 2), min_size=n, max_size=n)),
+        tenant_names=("a", "b", "c"),
     )
 
 
@@ -115,10 +118,13 @@ def policies(draw: Any) -> Policy:
     newcomers = queue_order == QueueOrder.LINEAR and draw(st.booleans())
     checks = [c for c in AdmissionCheck if not (newcomers and c == AdmissionCheck.FUTURE_PEAK)]
     pick = lambda *values: draw(st.sampled_from(values))  # noqa: E731
+    holds = draw(st.sampled_from([False, False, True]))
+    levels = queue_order == QueueOrder.LINEAR and draw(st.booleans())
+    quantum_s = pick(0.0, 0.004, 0.05) if levels else 0.0
     return Policy(
         "random",
-        phase_order=pick(*PhaseOrder),
-        hybrid=draw(st.booleans()),
+        phase_order=PhaseOrder.DECODE_FIRST if holds else pick(*PhaseOrder),
+        hybrid=holds or draw(st.booleans()),
         queue_order=queue_order,
         load_aging=pick(0.1, 3.0),
         queue_weights=tuple(draw(WEIGHTS) for _ in QUEUE_FEATURES),
@@ -147,6 +153,23 @@ def policies(draw: Any) -> Policy:
         release_at_batch_end=pick(False, False, True),
         delay_factor=pick(0.0, 0.0, 0.5),
         min_decodes_between_prefills=pick(0, 0, 3),
+        history_quantile=pick(0.5, 0.9, 1.0),
+        max_iteration_s=pick(0.0, 0.0, 0.006, 0.02),
+        evict_share=pick(0.0, 0.0, 0.5, 1.0),
+        pin_after=pick(float(NO_LIMIT), float(NO_LIMIT), 0.0, 0.5),
+        min_waiting=pick(0, 0, 2, 5),
+        overlap_swaps=draw(st.booleans()),
+        hold_iterations=pick(1.0, 5.0) if holds else 0.0,
+        hold_tpot_s=pick(0.02, 0.1),
+        quantum_s=quantum_s,
+        quantum_growth=pick(1.0, 2.0),
+        num_levels=pick(1, 3, 16),
+        skip_join=quantum_s > 0.0 and draw(st.booleans()),
+        starvation_s=pick(0.0, 0.01, 0.3) if levels else 0.0,
+        prompt_charge=pick(0.0, 1.0),
+        output_charge=pick(0.5, 2.0),
+        tenant_weights=pick((), (1.0, 4.0)),
+        refresh_tokens=pick(0, 0, 1, 4),
     )
 
 

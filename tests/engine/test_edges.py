@@ -31,7 +31,7 @@ def test_no_request(name: str) -> None:
 def test_one_request(name: str, num_output_tokens: int) -> None:
     """Alone, every policy serves it at once: the prefill, then one token after another."""
     workload = Workload([3.0], [700], [num_output_tokens])
-    config, policy = EngineConfig(num_kv_tokens=752), POLICIES[name]
+    config, policy = EngineConfig(num_kv_tokens=752), replace(POLICIES[name], max_iteration_s=0.0)
     result = simulate(workload, config, policy, predicted=predictions(policy, workload), debug=True)
     budget = policy.max_num_batched_tokens or config.max_num_batched_tokens
     num_chunks = -(-700 // budget) if policy.chunking else 1

@@ -134,7 +134,7 @@ def test_records_and_summary_follow_from_the_schedule(
     assert figures["throughput_tokens_per_s"] == pytest.approx(tokens / makespan_s)
     assert figures["throughput_requests_per_s"] == pytest.approx(len(served) / makespan_s)
     assert 0.0 <= figures["kv_utilization"] <= 1.0 + 1e-12
-    if not np.isfinite(workload.ttft_slo_s).any():
+    if not np.isfinite([workload.ttft_slo_s, workload.tpot_slo_s]).any():
         assert figures["goodput_per_s"] is figures["slo_attainment"] is None
 
 

@@ -13,6 +13,7 @@ from infermax_gym.engine.policy import (
     VICTIM_FEATURES,
     AdmissionCheck,
     LengthEstimate,
+    PhaseOrder,
     QueueOrder,
     Reserve,
     RunOrder,
@@ -24,8 +25,8 @@ from infermax_gym.engine.policy import (
 @pytest.mark.parametrize(
     ("knobs", "message"),
     [
-        ({"queue_weights": (1.0,)}, r"queue_weights needs 8 numbers \(arrival_s, "),
-        ({"victim_weights": (1.0,) * 9}, r"victim_weights needs 8 numbers \(arrival_s, "),
+        ({"queue_weights": (1.0,)}, r"queue_weights needs 13 numbers \(arrival_s, "),
+        ({"victim_weights": (1.0,) * 9}, r"victim_weights needs 11 numbers \(arrival_s, "),
         ({"max_chunk": 0}, "max_chunk must be at least 1, got 0"),
         ({"prefill_share": 0.0}, r"prefill_share must be in \(0, 1\], got 0.0"),
         ({"prefill_share": 1.1}, "prefill_share must be in"),
@@ -37,8 +38,8 @@ from infermax_gym.engine.policy import (
         ({"headroom_tokens": math.nan}, "headroom_tokens must be finite, got nan"),
         ({"delay_factor": math.inf}, "delay_factor must be finite, got inf"),
         ({"load_aging": math.nan}, "load_aging must be finite, got nan"),
-        ({"queue_weights": (math.nan,) * 8}, "queue_weights must be finite"),
-        ({"victim_weights": (math.inf,) * 8}, "victim_weights must be finite"),
+        ({"queue_weights": (math.nan,) * 13}, "queue_weights must be finite"),
+        ({"victim_weights": (math.inf,) * 11}, "victim_weights must be finite"),
         ({"max_running": 0}, "max_running must be at least 1"),
         ({"max_num_batched_tokens": 0}, "max_num_batched_tokens must be at least 1"),
         ({"prediction_sigma": -0.1}, "prediction_sigma must not be negative, got -0.1"),
@@ -58,6 +59,19 @@ from infermax_gym.engine.policy import (
         ),
         ({"max_skips": -1}, r"max_skips must be in 0..1024, got -1"),
         ({"max_skips": 1025}, "max_skips must be in"),
+        ({"starvation_s": 1.0}, "levels .* need queue_order LINEAR"),
+        ({"queue_order": QueueOrder.LINEAR, "skip_join": True}, "skip_join needs a quantum_s"),
+        ({"quantum_growth": 0.5}, "quantum_growth must be at least 1, got 0.5"),
+        ({"num_levels": 0}, r"num_levels must be in 1..64, got 0"),
+        ({"hold_iterations": 5.0, "phase_order": PhaseOrder.ONE_LIST}, "hold_iterations needs hybrid"),
+        ({"hold_tpot_s": 0.0}, "hold_tpot_s must be positive, got 0.0"),
+        ({"evict_share": 1.5}, r"evict_share must be in \[0, 1\], got 1.5"),
+        ({"history_quantile": 0.0}, r"history_quantile must be in \(0, 1\], got 0.0"),
+        ({"interval_ratio": 0.0}, r"interval_ratio must be in \(0, 1\], got 0.0"),
+        ({"tenant_weights": (1.0, 0.0)}, "tenant_weights must be positive"),
+        ({"pin_after": -1.0}, "pin_after must not be negative, got -1.0"),
+        ({"max_iteration_s": math.nan}, "max_iteration_s must be finite, got nan"),
+        ({"prompt_charge": math.inf}, "prompt_charge must be finite, got inf"),
     ],
 )
 def test_a_row_that_is_none(knobs: dict[str, Any], message: str) -> None:
@@ -68,8 +82,8 @@ def test_a_row_that_is_none(knobs: dict[str, Any], message: str) -> None:
 
 
 def test_weights_by_name() -> None:
-    assert queue_weights(priority=2.0, arrival_s=1) == (1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 2.0, 0.0)
-    assert victim_weights(is_prefill=-1) == (0.0,) * 7 + (-1.0,)
+    assert queue_weights(priority=2.0, arrival_s=1) == (1.0, *(0.0,) * 5, 2.0, *(0.0,) * 6)
+    assert victim_weights(is_prefill=-1) == (*(0.0,) * 7, -1.0, *(0.0,) * 3)
     assert len(queue_weights()) == len(QUEUE_FEATURES)
     assert len(victim_weights()) == len(VICTIM_FEATURES)
     with pytest.raises(ValueError, match="unknown feature 'size'; known: arrival_s, num_prompt_tokens"):

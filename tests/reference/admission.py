@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 from infermax_gym.engine.policy import OnMisfit
+from tests.reference.fairness import charge
 from tests.reference.fit import fits, reserved_blocks
 from tests.reference.request import Request
 from tests.reference.state import Decision, Engine
 
 
-def wanted_tokens(decision: Decision, request: Request, resident: int) -> int:
+def wanted_tokens(engine: Engine, decision: Decision, request: Request, resident: int) -> int:
     """c: what a request asks for that has so many tokens; 0 means that it idles."""
     if request.is_decode:
         return min(1, decision.tokens_left)
     missing = request.known - resident
     left = min(decision.tokens_left, decision.prefill_tokens_left)
     if decision.policy.chunking:
-        return min(missing, decision.policy.max_chunk, left)
-    return missing if missing <= left else 0
+        missing = min(missing, decision.policy.max_chunk, left)
+    elif missing > left:
+        return 0
+    if decision.policy.max_iteration_s == 0.0 or missing == 0:
+        return missing
+    in_time = _tokens_in_time(engine, decision, resident, missing)
+    if in_time == 0 and not decision.batch:
+        return 1 if decision.policy.chunking else missing
+    return in_time
+
+
+def _tokens_in_time(engine: Engine, decision: Decision, resident: int, most: int) -> int:
+    """Most tokens that keep the iteration within its time limit; all or nothing without chunking."""
+    for tokens in range(most, 0, -1) if decision.policy.chunking else [most]:
+        if engine.duration.of(decision.batch, (tokens, resident)) <= decision.policy.max_iteration_s:
+            return tokens
+    return 0
 
 
 def _is_open(engine: Engine, decision: Decision) -> bool:
@@ -25,6 +41,8 @@ def _is_open(engine: Engine, decision: Decision) -> bool:
     if not policy.admit_after_preemption and decision.preempted_in_serve:
         return False
     if policy.admit_when_empty_only and decision.something_ran:
+        return False
+    if len(engine.queue) < policy.min_waiting and engine.more_to_come:
         return False
     if not engine.running or not engine.queue:
         return True
@@ -52,13 +70,15 @@ def admit(engine: Engine, decision: Decision) -> None:
         if request is None or request.on_host:
             return
         num_found, num_found_held = engine.found(request)
-        chunk = wanted_tokens(decision, request, num_found * engine.b)
+        chunk = wanted_tokens(engine, decision, request, num_found * engine.b)
         if chunk == 0:
             return
         stored = num_found * engine.b + chunk
         if fits(engine, request, stored, engine.running, engine.free + num_found_held):
             engine.queue.remove(request)
             engine.join(request, reserved_blocks(engine, request, stored))
+            if request.num_preemptions == 0:
+                charge(engine, request, engine.policy.prompt_charge * request.num_prompt_tokens)
             decision.grant(request, chunk)
             decision.num_admitted += 1
             if engine.batch_is_certain:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from infermax_gym.engine.policy import PhaseOrder, Policy, Reserve, RunOrder
 from tests.reference.admission import admit, wanted_tokens
 from tests.reference.fit import fits, reserved_blocks
-from tests.reference.keys import processed, queue_key, queue_value
-from tests.reference.preemption import bring_back, choose_victim, preempt
+from tests.reference.keys import is_pinned, processed, queue_key, queue_value, token_deadline
+from tests.reference.levels import lift_starving
+from tests.reference.preemption import bring_back, choose_victim, preempt, worst
 from tests.reference.request import Request
 from tests.reference.state import Decision, Engine
 
@@ -18,6 +19,7 @@ def decide(engine: Engine) -> Decision:
     """All paragraphs of "One decision", in order."""
     policy = engine.policy_now
     decision = Decision(policy, something_ran=bool(engine.running), tokens_left=engine.C)
+    lift_starving(engine)
     resume(engine, decision)
     if policy.preempt_for_newcomer:
         displace(engine, decision)
@@ -65,8 +67,9 @@ def _displaced(engine: Engine, head: Request, chunk: int) -> list[Request]:
     """As few running requests with larger keys as give the head a seat and a fit; nobody if all do not."""
     head_key = queue_key(engine.policy, head, engine.clock_s)
     later_first = list(reversed(engine.running))
-    larger = [r for r in later_first if queue_value(engine.policy, r) > head_key]
-    larger.sort(key=lambda r: -queue_value(engine.policy, r))
+    values = {r: queue_value(engine.policy, r, engine.duration) for r in later_first}
+    larger = [r for r in later_first if values[r] > head_key and not is_pinned(engine.policy, r)]
+    larger.sort(key=lambda r: -values[r])
     for count in range(1, len(larger) + 1):
         victims = larger[:count]
         others = [r for r in engine.running if r not in victims]
@@ -83,7 +86,9 @@ def order(engine: Engine, policy: Policy) -> None:
     elif policy.run_order == RunOrder.PROCESSED_DESC:
         engine.running.sort(key=lambda request: -processed(request))
     elif policy.run_order == RunOrder.QUEUE_KEY:
-        engine.running.sort(key=lambda request: queue_value(engine.policy, request))
+        engine.running.sort(key=lambda request: queue_value(engine.policy, request, engine.duration))
+    elif policy.run_order == RunOrder.TOKEN_DEADLINE:
+        engine.running.sort(key=lambda r: token_deadline(policy, r) if r.is_decode else r.arrival_s)
 
 
 def serve(engine: Engine, decision: Decision) -> None:
@@ -91,11 +96,16 @@ def serve(engine: Engine, decision: Decision) -> None:
     policy = decision.policy
     decision.prefill_tokens_left = _prefill_limit(engine, policy)
     if policy.phase_order == PhaseOrder.DECODE_FIRST:
-        serve_running(engine, decision, _decodes(engine))
+        if policy.hold_iterations > 0.0:
+            serve_running(engine, decision, _due(engine, policy))
+        else:
+            serve_running(engine, decision, _decodes(engine))
         if not policy.hybrid and decision.batch:
             return
         serve_running(engine, decision, _prefills(engine))
         admit(engine, decision)
+        if policy.hold_iterations > 0.0:
+            serve_running(engine, decision, [r for r in _decodes(engine) if r not in decision.batch])
     elif policy.phase_order == PhaseOrder.PREFILL_FIRST:
         serve_running(engine, decision, _prefills(engine))
         admit(engine, decision)
@@ -105,6 +115,14 @@ def serve(engine: Engine, decision: Decision) -> None:
     else:
         serve_running(engine, decision, list(engine.running))
         admit(engine, decision)
+
+
+def _due(engine: Engine, policy: Policy) -> list[Request]:
+    """Decodes whose next token is due soon."""
+    mean_s = engine.busy_s / engine.num_iterations if engine.num_iterations else 0.0
+    nearly_full = 25 * (engine.N - engine.free) >= 24 * engine.N
+    factor = 2.0 * policy.hold_iterations if nearly_full else policy.hold_iterations
+    return [r for r in _decodes(engine) if token_deadline(policy, r) <= engine.clock_s + factor * mean_s]
 
 
 def _decodes(engine: Engine) -> list[Request]:
@@ -129,7 +147,7 @@ def serve_running(engine: Engine, decision: Decision, requests: Sequence[Request
             return
         if not request.is_running:
             continue  # preempted for one before it
-        tokens = wanted_tokens(decision, request, request.resident)
+        tokens = wanted_tokens(engine, decision, request, request.resident)
         if tokens > 0 and make_room(engine, decision, request, tokens):
             decision.grant(request, tokens)
 
@@ -137,6 +155,11 @@ def serve_running(engine: Engine, decision: Decision, requests: Sequence[Request
 def make_room(engine: Engine, decision: Decision, request: Request, tokens: int) -> bool:
     """Give a running request the blocks for its tokens; False if it had to preempt itself."""
     needed = max(0, engine.blocks(request.resident + tokens) - request.held)
+    if needed > engine.free and decision.policy.evict_share > 0.0 and not decision.share_cleared:
+        clear_share(engine, decision)
+        if not request.is_running:
+            decision.serving_ended = decision.policy.self_preemption_ends
+            return False
     while needed > engine.free:
         victim = choose_victim(engine, decision, request)
         preempt(engine, decision, victim)
@@ -146,6 +169,14 @@ def make_room(engine: Engine, decision: Decision, request: Request, tokens: int)
             return False
     engine.take(request, needed)
     return True
+
+
+def clear_share(engine: Engine, decision: Decision) -> None:
+    """Preempt `evict_share` of all running requests."""
+    decision.share_cleared = True
+    for _ in range(math.ceil(decision.policy.evict_share * len(engine.running))):
+        preempt(engine, decision, worst(decision.policy, engine.running))
+        decision.preempted_in_serve = True
 
 
 def rearrange(engine: Engine, decision: Decision) -> None:

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from infermax_gym.cost.kernel import batch_seconds
-from infermax_gym.cost.model import CostModel
 from infermax_gym.engine.config import EngineConfig
 from infermax_gym.engine.policy import Policy
 from infermax_gym.workload.workload import Workload
 from tests.reference.decision import decide
+from tests.reference.fairness import charge, lift_tenant
 from tests.reference.fit import bucket
+from tests.reference.levels import sink, start_level
 from tests.reference.request import Request
 from tests.reference.result import Books, Iteration, ReferenceResult, collect_result
 from tests.reference.state import Decision, Engine
@@ -45,7 +45,6 @@ class _Run:
 
     def __init__(self, workload: Workload, config: EngineConfig, policy: Policy, predicted: np.ndarray | None) -> None:
         self.engine = Engine(workload, config, policy)
-        self.duration = _Duration(config.cost)
         self.requests = _requests(workload, predicted)
         self.to_come = list(self.requests)
         self.books = Books()
@@ -59,6 +58,7 @@ class _Run:
             self.take_arrivals()
             if not engine.running and not engine.queue and not self.to_come:
                 break
+            engine.more_to_come = bool(self.to_come)
             decision = decide(engine)
             self.swapped_tokens += decision.swapped_tokens
             if decision.batch:
@@ -89,19 +89,25 @@ class _Run:
             if engine.blocks(total - 1) > engine.N or (limit is not None and total > limit):
                 request.status = "rejected"
             else:
+                request.waiting_since_s = request.arrival_s
+                start_level(engine, request)
+                lift_tenant(engine, request)
                 engine.queue.add(request, in_front=False)
 
     def iterate(self, decision: Decision) -> None:
         """Let a batch take its time, then advance its requests."""
         engine = self.engine
-        duration_s = self.duration.of(decision.batch)
+        compute_s = duration_s = engine.duration.of(decision.batch)
         if self.swapped_tokens > 0:
-            duration_s += self.swapped_tokens / engine.config.swap_tokens_per_s
+            swap_s = self.swapped_tokens / engine.config.swap_tokens_per_s
+            duration_s = max(compute_s, swap_s) if engine.policy.overlap_swaps else compute_s + swap_s
         start_s = engine.clock_s
         engine.clock_s = start_s + duration_s
         batch = [(request.number, tokens) for request, tokens in decision.batch.items()]
         self.books.schedule.append(Iteration(start_s, engine.clock_s, batch, _numbers(decision.preempted)))
         self.books.busy_s += duration_s
+        engine.busy_s, engine.num_iterations = self.books.busy_s, len(self.books.schedule)
+        sink(engine, decision.batch, compute_s)
         self.books.block_seconds += (engine.N - engine.free) * duration_s
         self.swapped_tokens = 0
         self.empty_in_a_row = 0
@@ -141,6 +147,9 @@ def emit(engine: Engine, request: Request) -> None:
     """One output token appears now; the last one finishes the request."""
     request.is_decode = True
     request.generated += 1
+    request.last_token_s = engine.clock_s
+    charge(engine, request, engine.policy.output_charge)
+    refresh(engine, request)
     if request.generated == 1:
         request.first_token_s = engine.clock_s
     if request.generated == request.num_output_tokens:
@@ -148,29 +157,15 @@ def emit(engine: Engine, request: Request) -> None:
         request.status = "finished"
         engine.histogram_count[bucket(request)] += 1
         engine.histogram_sum[bucket(request)] += request.num_prompt_tokens + request.num_output_tokens
+        engine.finished_outputs.append(request.num_output_tokens)
 
 
-class _Duration:
-    """Seconds per batch, from exact sums; the formula is the cost model's own."""
-
-    def __init__(self, cost: CostModel) -> None:
-        self.theta, self.term_end, self.floor_context = cost.theta, cost.term_end, cost.floor_context
-
-    def of(self, batch: dict[Request, int]) -> float:
-        prefills = [(tokens, r.resident) for r, tokens in batch.items() if not r.is_decode]
-        decodes = [r.resident for r in batch if r.is_decode]
-        seconds = batch_seconds.py_func(
-            self.theta,
-            self.term_end,
-            self.floor_context,
-            sum(batch.values()),
-            sum(c * c + 2 * c * m for c, m in prefills),
-            len(prefills),
-            sum(m for _, m in prefills),
-            sum(decodes),
-            len(decodes),
-        )
-        return float(seconds)
+def refresh(engine: Engine, request: Request) -> None:
+    """The predictor looks again: its first relative error, now on what remains."""
+    every = engine.policy.refresh_tokens
+    if every > 0 and request.generated % every == 0:
+        left = request.num_output_tokens - request.generated
+        request.prediction = request.generated + left * (request.first_prediction / request.num_output_tokens)
 
 
 def _numbers(requests: Sequence[Request]) -> list[int]:
@@ -187,6 +182,8 @@ def _requests(workload: Workload, predicted: np.ndarray | None) -> list[Request]
         workload.priority,
         slo,
         np.zeros(len(workload)) if predicted is None else np.asarray(predicted, np.float64),
+        np.where(np.isfinite(workload.tpot_slo_s), workload.tpot_slo_s, 0.0),
+        workload.tenant,
     )
     rows = zip(*(column.tolist() for column in columns), strict=True)
     return [Request(number, *row) for number, row in enumerate(rows)]

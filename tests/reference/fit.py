@@ -16,9 +16,27 @@ def estimate(engine: Engine, request: Request) -> int:
     if kind == LengthEstimate.BOUND:
         return engine.max_output_tokens
     if kind == LengthEstimate.OPTIMISTIC_BOUND:
-        return math.ceil(min(engine.max_output_tokens, max(1.1 * request.generated, 1024)))
+        return _optimistic(engine, request.generated)
+    if kind == LengthEstimate.HISTORY:
+        return _history_estimate(engine, request.generated)
     assert kind == LengthEstimate.PREDICTED
     return math.ceil(request.prediction)
+
+
+def _optimistic(engine: Engine, generated: int) -> int:
+    return math.ceil(min(engine.max_output_tokens, max(1.1 * generated, 1024)))
+
+
+def _history_estimate(engine: Engine, generated: int) -> int:
+    """The quantile of the finished outputs in the bin of the next token and beyond."""
+    width = -(-engine.max_output_tokens // 1024)
+    bins = sorted(min((output - 1) // width, 1023) for output in engine.finished_outputs)
+    beyond = [b for b in bins if b >= min(generated // width, 1023)]
+    if not beyond:
+        return _optimistic(engine, generated)
+    wanted = engine.policy.history_quantile * len(beyond)
+    learned = next((b + 1) * width for count, b in enumerate(beyond, start=1) if count >= wanted)
+    return min(engine.max_output_tokens, max(learned, generated + 1))
 
 
 def reserved_blocks(engine: Engine, request: Request, stored: int) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from infermax_gym.engine.policy import Policy, QueueOrder
+from infermax_gym.engine.policy import NO_LIMIT, Policy, QueueOrder
+from tests.reference.duration import Duration
 from tests.reference.request import Request
 
 
@@ -17,7 +18,7 @@ def _dot(weights: Sequence[float], features: Sequence[float]) -> float:
     return total
 
 
-def queue_value(policy: Policy, request: Request) -> float:
+def queue_value(policy: Policy, request: Request, duration: Duration) -> float:
     """queue_weights . features, from the request's state now; the key itself where the order is LINEAR."""
     features = (
         request.arrival_s,
@@ -28,8 +29,29 @@ def queue_value(policy: Policy, request: Request) -> float:
         max(request.prediction - request.generated, 0.0),
         request.priority,
         request.slo_ttft_s,
+        request.known - request.resident,
+        duration.of_prefill(request.known),
+        kv_steps(request),
+        request.level,
+        request.level_place_s,
     )
     return _dot(policy.queue_weights, features)
+
+
+def kv_steps(request: Request) -> float:
+    """Predicted KV tokens times decode steps still to come."""
+    rest = max(request.prediction - request.generated, 0.0)
+    return rest * (request.known + 0.5 * rest)
+
+
+def is_pinned(policy: Policy, request: Request) -> bool:
+    """Whether it has generated too much to be displaced."""
+    return policy.pin_after < NO_LIMIT and request.generated >= policy.pin_after * request.first_prediction
+
+
+def token_deadline(policy: Policy, request: Request) -> float:
+    """When the next token of a decode is due."""
+    return request.last_token_s + (request.slo_tpot_s or policy.hold_tpot_s)
 
 
 def queue_key(policy: Policy, request: Request, clock_s: float, num_waiting: int = 0) -> float:
@@ -58,5 +80,8 @@ def victim_key(policy: Policy, request: Request) -> float:
         max(request.prediction - request.generated, 0.0),
         request.priority,
         0.0 if request.is_decode else 1.0,
+        kv_steps(request),
+        request.level,
+        request.level_place_s,
     )
     return _dot(policy.victim_weights, features)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from infermax_gym.engine.policy import PreemptMode, QueueOrder, Victim, VictimPool
-from tests.reference.keys import victim_key
+from collections.abc import Sequence
+
+from infermax_gym.engine.policy import Policy, PreemptMode, QueueOrder, Victim, VictimPool
+from tests.reference.keys import is_pinned, victim_key
 from tests.reference.request import Request
 from tests.reference.state import Decision, Engine
 
@@ -18,9 +20,24 @@ def choose_victim(engine: Engine, decision: Decision, requester: Request) -> Req
         pool = [request for request in later if request not in decision.batch]
     if not pool:
         return requester
+    return worst(policy, pool)
+
+
+def worst(policy: Policy, pool: Sequence[Request]) -> Request:
+    """The victim in a pool: its last one, or the largest key, the pinned after all others."""
     if policy.victim == Victim.LIST_TAIL:
         return pool[-1]
-    return max(pool, key=lambda request: victim_key(policy, request))
+    return max(pool, key=lambda request: (not is_pinned(policy, request), victim_key(policy, request)))
+
+
+def moves_to_host(engine: Engine, num_tokens: int) -> bool:
+    """Whether a victim with so many resident tokens is swapped."""
+    mode = engine.policy.preempt_mode
+    if not 0 < num_tokens <= engine.host_free:
+        return False
+    if mode == PreemptMode.CHEAPER:
+        return 2.0 * num_tokens / engine.config.swap_tokens_per_s < engine.duration.of_prefill(num_tokens)
+    return mode == PreemptMode.SWAP
 
 
 def preempt(engine: Engine, decision: Decision, victim: Request) -> None:
@@ -29,8 +46,7 @@ def preempt(engine: Engine, decision: Decision, victim: Request) -> None:
     decision.preempted.append(victim)
     victim.num_preemptions += 1
     engine.leave(victim)
-    swap = engine.policy.preempt_mode == PreemptMode.SWAP
-    if swap and 0 < victim.resident <= engine.host_free:
+    if moves_to_host(engine, victim.resident):
         engine.host_free -= victim.resident
         decision.swapped_tokens += victim.resident
         victim.on_host = True
@@ -39,6 +55,7 @@ def preempt(engine: Engine, decision: Decision, victim: Request) -> None:
         victim.num_lost_tokens = victim.resident
         victim.resident = 0
         victim.is_decode = False
+    victim.waiting_since_s = engine.clock_s
     engine.queue.add(victim, in_front=engine.policy.queue_order == QueueOrder.FIFO)
 
 

@@ -28,6 +28,14 @@ class Request:
         on_host: whether its KV was swapped out.
         queue_value: queue_weights . features, taken when it entered the queue.
         num_lost_tokens: tokens that a preemption dropped and that it has not come back for.
+        first_prediction: the prediction before it was refreshed.
+        level: its level.
+        level_run_s: run time since it came to that level.
+        level_place_s: its place in the level, the smallest first.
+        waiting_since_s: when it entered the queue.
+        slo_tpot_s: its limit on the gaps between tokens, 0 where there is none.
+        tenant: its tenant.
+        last_token_s: when its last token appeared.
     """
 
     number: int
@@ -37,6 +45,8 @@ class Request:
     priority: int
     slo_ttft_s: float
     prediction: float
+    slo_tpot_s: float
+    tenant: int
 
     resident: int = 0
     generated: int = 0
@@ -46,6 +56,12 @@ class Request:
     on_host: bool = False
     queue_value: float = 0.0
     num_lost_tokens: int = 0
+    first_prediction: float = 0.0
+    level: int = 0
+    level_run_s: float = 0.0
+    level_place_s: float = 0.0
+    waiting_since_s: float = 0.0
+    last_token_s: float = math.nan
 
     status: str = "waiting"
     first_scheduled_s: float = math.nan
@@ -54,6 +70,10 @@ class Request:
     num_preemptions: int = 0
     num_recomputed_tokens: int = 0
     num_cached_tokens: int = 0
+
+    def __post_init__(self) -> None:
+        self.first_prediction = self.prediction
+        self.level_place_s = self.arrival_s
 
     @property
     def known(self) -> int:

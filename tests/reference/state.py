@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from infermax_gym.engine.config import EngineConfig
 from infermax_gym.engine.policy import PhaseOrder, Policy, RunOrder, Victim, VictimPool
 from infermax_gym.workload.workload import Workload
 from tests.reference.cache import PrefixCache
+from tests.reference.duration import Duration
 from tests.reference.request import Request
 from tests.reference.waiting import WaitingQueue
 
@@ -31,7 +33,9 @@ class Engine:
         self._set_effective_values(workload)
 
         self.clock_s = 0.0
-        self.queue = WaitingQueue(policy)
+        self.duration = Duration(config.cost)
+        self.service: defaultdict[int, float] = defaultdict(float)
+        self.queue = WaitingQueue(policy, self.duration, self.service)
         self.running: list[Request] = []
         self.free = self.N
         self.keepers: list[Request] = []  # finished, with their blocks until nothing runs (release_at_batch_end)
@@ -40,6 +44,10 @@ class Engine:
 
         self.histogram_count = [0] * 64
         self.histogram_sum = [0] * 64
+        self.finished_outputs: list[int] = []
+        self.busy_s = 0.0
+        self.num_iterations = 0
+        self.more_to_come = False
         self.last_prefill_duration_s = 0.0
         self.iterations_since_admission: int | None = None  # those without prefill tokens
         self.iterations_without_token = 0
@@ -84,13 +92,16 @@ class Engine:
             victim=Victim.LIST_TAIL,
             victim_pool=VictimPool.UNVISITED,
             preempt_for_newcomer=False,
+            evict_share=0.0,
         )
 
     @property
     def batch_is_certain(self) -> bool:
         """Whether who has got tokens when newcomers are admitted keeps them."""
-        decodes_last = self.policy.phase_order == PhaseOrder.PREFILL_FIRST and self.policy.hybrid
-        return not (decodes_last and self.policy.victim_pool == VictimPool.ALL)
+        prefills_first = self.policy.phase_order == PhaseOrder.PREFILL_FIRST and self.policy.hybrid
+        decodes_last = prefills_first or self.policy.hold_iterations > 0.0
+        anybody = self.policy.victim_pool == VictimPool.ALL or self.policy.evict_share > 0.0
+        return not (decodes_last and anybody)
 
     def found(self, request: Request) -> tuple[int, int]:
         """Blocks that a waiting request finds in the cache, and how many of them somebody holds."""
@@ -165,6 +176,7 @@ class Decision:
         batch: tokens per request, in the order in which they were granted.
         preempted: who was preempted, in order.
         preempted_in_serve: whether somebody was preempted while running requests or newcomers were served.
+        share_cleared: whether `evict_share` has had its victims.
         serving_ended: a request that preempted itself ended the serving of running requests.
         num_resumed: how many came back from the host.
         num_admitted: how many newcomers joined.
@@ -178,6 +190,7 @@ class Decision:
     batch: dict[Request, int] = field(default_factory=dict)
     preempted: list[Request] = field(default_factory=list)
     preempted_in_serve: bool = False
+    share_cleared: bool = False
     serving_ended: bool = False
     num_resumed: int = 0
     num_admitted: int = 0

@@ -8,9 +8,10 @@ import numpy as np
 
 from infermax_gym.compile import compiled, inlined
 from infermax_gym.engine.kernel.evict import grant, guarded, join, preempt
+from infermax_gym.engine.kernel.fair import charge
 from infermax_gym.engine.kernel.fit import blocks_for, fits, reserved_blocks
 from infermax_gym.engine.kernel.group import blocks_held
-from infermax_gym.engine.kernel.keys import queue_score
+from infermax_gym.engine.kernel.keys import is_pinned, queue_score
 from infermax_gym.engine.kernel.memory import requests, running, skipped_of, sort_ids, sort_keys
 from infermax_gym.engine.kernel.prefix import (
     exclusive_blocks,
@@ -21,7 +22,7 @@ from infermax_gym.engine.kernel.prefix import (
 )
 from infermax_gym.engine.kernel.queue import head, oldest, push, remove
 from infermax_gym.engine.kernel.serve import chunk_tokens
-from infermax_gym.engine.policy import OnMisfit
+from infermax_gym.engine.policy import OnMisfit, QueueOrder
 
 
 @compiled
@@ -76,7 +77,7 @@ def _push_out(s: Any, r: int) -> Any:
     ids = sort_ids(s)
     key = req[r].key
     for i in range(s.num_running):
-        keys[i] = queue_score(s, run[i])
+        keys[i] = -np.inf if is_pinned(s, run[i]) else queue_score(s, run[i])
     freed = 0
     left = 0
     while not _seat_and_fit(s, r, freed, left):
@@ -120,6 +121,8 @@ def _gate_closed(s: Any) -> Any:
         return True
     if s.admit_when_empty_only and s.num_running_at_start > 0:
         return True
+    if s.num_waiting < s.min_waiting and s.next_arrival < s.num_requests:
+        return True
     if s.num_running == 0:
         return False
     if guarded(s):
@@ -154,6 +157,8 @@ def admit(s: Any) -> None:
         if fits(s, r, blocks, found_held, 0):
             bring_in(s, r, blocks)
             s.num_admitted += 1
+            if s.queue_order == QueueOrder.FAIR and req[r].preemptions == 0:
+                charge(s, r, s.prompt_charge * req[r].prompt)
             grant(s, r, num_tokens)
             if shares:
                 publish_shared(s, r, computed + num_tokens)

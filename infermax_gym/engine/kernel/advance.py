@@ -6,11 +6,13 @@ import math
 from typing import Any
 
 from infermax_gym.compile import compiled, inlined
-from infermax_gym.cost.kernel import batch_seconds
 from infermax_gym.engine.kernel.evict import release_withheld
+from infermax_gym.engine.kernel.fair import charge, note_arrival
 from infermax_gym.engine.kernel.fit import bucket_of
 from infermax_gym.engine.kernel.group import FAR, leave_group
+from infermax_gym.engine.kernel.history import learn_output
 from infermax_gym.engine.kernel.keys import set_queue_key
+from infermax_gym.engine.kernel.levels import begin_wait, sink, start_level
 from infermax_gym.engine.kernel.memory import (
     batch_of,
     ends_of,
@@ -23,12 +25,12 @@ from infermax_gym.engine.kernel.memory import (
     requests,
     running,
     spans_of,
-    term_ends_of,
-    theta_of,
     victims_of,
 )
 from infermax_gym.engine.kernel.prefix import publish_shared, release, withhold
 from infermax_gym.engine.kernel.queue import push
+from infermax_gym.engine.kernel.seconds import seconds
+from infermax_gym.engine.policy import QueueOrder
 from infermax_gym.engine.state import FINISHED, REJECTED, WAITING
 
 
@@ -80,24 +82,6 @@ def _record_iteration(s: Any, start_s: float, end_s: float) -> None:
 
 
 @inlined
-def seconds(s: Any) -> Any:
-    """Duration of the batch in seconds, swap transfers not counted."""
-    theta = theta_of(s)
-    term_end = term_ends_of(s)
-    return batch_seconds(
-        theta,
-        term_end,
-        s.floor_context != 0,
-        s.num_tokens,
-        s.prefill_work,
-        s.num_prefills,
-        s.prefill_context,
-        s.decode_context,
-        s.num_decodes,
-    )
-
-
-@inlined
 def arrive(s: Any) -> None:
     """Requests that have arrived by now join the queue; those that can never fit are rejected."""
     req = requests(s)
@@ -115,6 +99,11 @@ def arrive(s: Any) -> None:
             s.num_unstarted += 1
             s.unstarted_seconds += s.clock_s - q.arrival_s
         q.place = WAITING
+        begin_wait(s, r, q.arrival_s)
+        if s.skip_join:
+            start_level(s, r)
+        if s.queue_order == QueueOrder.FAIR:
+            note_arrival(s, r)
         set_queue_key(s, r)
         push(s, r)
 
@@ -141,6 +130,7 @@ def _finish(s: Any, r: int, end_s: float) -> None:
     bucket = bucket_of(q.prompt)
     histogram[bucket, 0] += 1
     histogram[bucket, 1] += q.prompt + q.output
+    learn_output(s, q.output)
 
 
 @inlined
@@ -162,6 +152,12 @@ def _drop_finished(s: Any) -> None:
     s.num_running = kept
     if kept == 0:
         release_withheld(s)
+
+
+@inlined
+def _refresh(q: Any) -> None:
+    """The predictor looks again: its first relative error, now on what remains."""
+    q.prediction = q.generated + (q.output - q.generated) * (q.first_prediction / q.output)
 
 
 @inlined
@@ -187,6 +183,10 @@ def _pass_tokens(s: Any, start_s: float, end_s: float) -> Any:
             s.num_running_prefills -= 1
         q.generated += 1
         emitted += 1
+        if s.queue_order == QueueOrder.FAIR:
+            charge(s, r, s.output_charge)
+        if s.refresh_tokens > 0 and q.generated % s.refresh_tokens == 0:
+            _refresh(q)
         if q.generated == 1:
             q.first_token_s = end_s
             s.num_unstarted -= 1
@@ -246,9 +246,11 @@ def account(s: Any, duration_s: float) -> None:
 @compiled
 def advance(s: Any) -> None:
     """Run the batch that was decided."""
-    duration_s = seconds(s)
+    compute_s = seconds(s)
+    duration_s = compute_s
     if s.swapped_tokens > 0:
-        duration_s += s.swapped_tokens / s.swap_tokens_per_s
+        swap_s = s.swapped_tokens / s.swap_tokens_per_s
+        duration_s = max(compute_s, swap_s) if s.overlap_swaps else compute_s + swap_s
         s.swapped_tokens = 0
     start_s = s.clock_s
     end_s = start_s + duration_s
@@ -259,6 +261,8 @@ def advance(s: Any) -> None:
         _record_iteration(s, start_s, end_s)
     preempted_of(s)[0] = 0
     s.finished_now = 0
+    if s.quantum_s > 0.0:
+        sink(s, compute_s)
     emitted = _pass_tokens(s, start_s, end_s)
     if s.group_runs:
         emitted += s.group_size

@@ -6,8 +6,9 @@ from typing import Any
 
 from infermax_gym.compile import compiled, inlined
 from infermax_gym.engine.kernel.admit import admit, displace, resume_swapped
+from infermax_gym.engine.kernel.levels import lift_starving
 from infermax_gym.engine.kernel.order import order_running, relist
-from infermax_gym.engine.kernel.serve import serve_all, serve_decodes, serve_prefills
+from infermax_gym.engine.kernel.serve import serve_all, serve_decodes, serve_due_decodes, serve_prefills
 from infermax_gym.engine.policy import PhaseOrder
 
 
@@ -20,6 +21,7 @@ def begin(s: Any) -> None:
     s.group_runs = 0
     s.serving_ended = 0
     s.preempted_in_serve = 0
+    s.cleared = 0
     s.changed = 0
     s.num_admitted = 0
     s.num_running_at_start = s.num_running
@@ -36,6 +38,7 @@ def decide(s: Any) -> None:
     """Build the batch of the next iteration."""
     begin(s)
     s.num_decisions += 1
+    lift_starving(s)
     resume_swapped(s)
     displace(s)
     order_running(s)
@@ -44,6 +47,11 @@ def decide(s: Any) -> None:
     if s.phase_order == PhaseOrder.ONE_LIST:
         serve_all(s)
         admit(s)
+    elif s.hold_iterations > 0.0:
+        serve_due_decodes(s)
+        serve_prefills(s)
+        admit(s)
+        serve_decodes(s)
     elif s.phase_order == PhaseOrder.DECODE_FIRST:
         serve_decodes(s)
         if s.hybrid or s.num_tokens == 0:

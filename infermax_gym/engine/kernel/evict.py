@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from infermax_gym.compile import compiled, inlined
 from infermax_gym.engine.kernel.fit import blocks_for
 from infermax_gym.engine.kernel.group import leave_group, spell_out
-from infermax_gym.engine.kernel.keys import set_queue_key, victim_score
+from infermax_gym.engine.kernel.keys import is_pinned, set_queue_key, victim_score
+from infermax_gym.engine.kernel.levels import begin_wait
 from infermax_gym.engine.kernel.memory import batch_of, holds_of, preempted_of, requests, running
 from infermax_gym.engine.kernel.prefix import publish, release, release_kept
 from infermax_gym.engine.kernel.queue import push
+from infermax_gym.engine.kernel.seconds import prefill_seconds
 from infermax_gym.engine.policy import PreemptMode, QueueOrder, Victim, VictimPool
 from infermax_gym.engine.state import RUNNING, WAITING
 
@@ -103,6 +106,14 @@ def release_withheld(s: Any) -> None:
         release_kept(s)
 
 
+@inlined
+def _swaps(s: Any, num_tokens: int) -> Any:
+    """Whether a victim's KV moves to the host."""
+    if s.preempt_mode == PreemptMode.CHEAPER:
+        return 2.0 * num_tokens / s.swap_tokens_per_s < prefill_seconds(s, num_tokens)
+    return s.preempt_mode == PreemptMode.SWAP
+
+
 @compiled
 def preempt(s: Any, position: int) -> None:
     """Preempt the request at `position` of the running list: it loses its blocks and waits again."""
@@ -124,7 +135,7 @@ def preempt(s: Any, position: int) -> None:
         q.held = 0
     if s.num_running == 0:
         release_withheld(s)
-    if s.preempt_mode == PreemptMode.SWAP and 0 < q.computed <= s.host_free_tokens:
+    if 0 < q.computed <= s.host_free_tokens and _swaps(s, q.computed):
         s.host_free_tokens -= q.computed
         s.swapped_tokens += q.computed
         q.on_host = 1
@@ -142,6 +153,7 @@ def preempt(s: Any, position: int) -> None:
         preempted[0] += 1
         preempted[preempted[0]] = r
     q.place = WAITING
+    begin_wait(s, r, s.clock_s)
     set_queue_key(s, r)
     if s.queue_order == QueueOrder.FIFO:
         s.front_key -= 1.0
@@ -168,6 +180,27 @@ def _granted(s: Any, q: Any) -> Any:
 
 
 @compiled
+def _largest_key(s: Any, start: int, unvisited_only: bool) -> Any:
+    """Position, from `start` on, of the largest victim key; pinned requests only if all are. -1 if there is nobody."""
+    req = requests(s)
+    run = running(s)
+    best = -1
+    best_score = 0.0
+    best_pinned = False
+    for i in range(start, s.num_running):
+        r = run[i]
+        if unvisited_only and _granted(s, req[r]):
+            continue
+        score = victim_score(s, r)
+        pinned = is_pinned(s, r)
+        if best < 0 or (best_pinned and not pinned) or (best_pinned == pinned and score > best_score):
+            best = i
+            best_score = score
+            best_pinned = pinned
+    return best
+
+
+@compiled
 def _pick_victim(s: Any, position: int) -> Any:
     """Position of the victim that makes room for the request at `position`, or `position` itself."""
     req = requests(s)
@@ -178,19 +211,30 @@ def _pick_victim(s: Any, position: int) -> Any:
         while unvisited_only and last > position and _granted(s, req[run[last]]):
             last -= 1
         return last
-    best = position
-    best_score = 0.0
-    found = False
-    for i in range(position + 1 if unvisited_only else 0, s.num_running):
-        r = run[i]
-        if unvisited_only and _granted(s, req[r]):
-            continue
-        score = victim_score(s, r)
-        if not found or score > best_score:
-            best = i
-            best_score = score
-            found = True
-    return best
+    best = _largest_key(s, position + 1 if unvisited_only else 0, unvisited_only)
+    return best if best >= 0 else position
+
+
+@compiled
+def _clear_share(s: Any, position: int) -> Any:
+    """Preempt `evict_share` of all running requests, by the victim rule.
+
+    Returns the position of the request that stood at `position`, or of whoever stood behind it, and whether it is
+    still running.
+    """
+    if s.group_runs:
+        spell_out(s)
+    s.cleared = 1
+    s.preempted_in_serve = 1
+    stays = True
+    for _ in range(int(math.ceil(s.evict_share * s.num_running))):
+        victim = s.num_running - 1 if s.victim == Victim.LIST_TAIL else _largest_key(s, 0, False)
+        preempt(s, victim)
+        if victim < position:
+            position -= 1
+        elif victim == position:
+            stays = False
+    return position, stays
 
 
 @inlined
@@ -209,6 +253,10 @@ def make_room(s: Any, position: int, num_tokens: int) -> Any:
     missing = blocks_for(s, q.computed + num_tokens) - q.held
     if missing > s.free_blocks and s.group_runs and not _spares_granted(s):
         spell_out(s)
+    if missing > s.free_blocks and s.evict_share > 0.0 and not s.cleared and not guarded(s):
+        position, stays = _clear_share(s, position)
+        if not stays:
+            return position, False
     while missing > s.free_blocks:
         victim = _pick_victim(s, position)
         s.preempted_in_serve = 1

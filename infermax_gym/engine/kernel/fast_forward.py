@@ -10,8 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 from infermax_gym.compile import compiled, inlined
-from infermax_gym.engine.kernel.advance import account, record_gap, seconds
+from infermax_gym.engine.kernel.advance import account, record_gap
 from infermax_gym.engine.kernel.memory import phases_of, requests
+from infermax_gym.engine.kernel.seconds import seconds
 from infermax_gym.engine.policy import AdmissionCheck, QueueOrder, RunOrder
 
 
@@ -29,6 +30,8 @@ def is_steady(s: Any) -> Any:
         or s.preempt_for_newcomer
         or s.delay_factor > 0.0
         or s.min_decodes_between_prefills > 0
+        or s.starvation_s > 0.0
+        or s.max_iteration_s > 0.0
     )
     return not moving
 

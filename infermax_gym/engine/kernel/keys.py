@@ -7,8 +7,10 @@ from typing import Any
 
 from infermax_gym.compile import compiled, inlined
 from infermax_gym.engine.kernel.group import emitted, resident
+from infermax_gym.engine.kernel.history import history_estimate
 from infermax_gym.engine.kernel.memory import requests
-from infermax_gym.engine.policy import LengthEstimate, QueueOrder
+from infermax_gym.engine.kernel.seconds import prefill_seconds
+from infermax_gym.engine.policy import NO_LIMIT, LengthEstimate, QueueOrder
 
 
 @inlined
@@ -17,6 +19,14 @@ def remaining_prediction(s: Any, r: int) -> Any:
     req = requests(s)
     q = req[r]
     return max(q.prediction - emitted(s, q), 0.0)
+
+
+@inlined
+def kv_steps(s: Any, r: int) -> Any:
+    """Predicted KV tokens times decode steps still to come."""
+    q = requests(s)[r]
+    rest = remaining_prediction(s, r)
+    return rest * (q.prompt + emitted(s, q) + 0.5 * rest)
 
 
 @compiled
@@ -32,7 +42,11 @@ def queue_score(s: Any, r: int) -> Any:
         score += w[3] * math.log(known)
     score += w[4] * generated
     score += w[5] * remaining_prediction(s, r)
-    return score + w[6] * q.priority + w[7] * q.slo_ttft_s
+    score = score + w[6] * q.priority + w[7] * q.slo_ttft_s
+    score += w[8] * (known - resident(s, q))
+    if w[9] != 0.0:
+        score += w[9] * prefill_seconds(s, known)
+    return score + w[10] * kv_steps(s, r) + w[11] * q.level + w[12] * q.level_place_s
 
 
 @compiled
@@ -42,7 +56,7 @@ def set_queue_key(s: Any, r: int) -> None:
     q = req[r]
     order = s.queue_order
     q.slope = 0.0
-    if order == QueueOrder.FIFO:
+    if order == QueueOrder.FIFO or order == QueueOrder.FAIR:
         q.key = float(r)
     elif order == QueueOrder.LINEAR:
         q.key = queue_score(s, r)
@@ -53,6 +67,19 @@ def set_queue_key(s: Any, r: int) -> None:
         work = max(queue_score(s, r), 1.0)
         q.key = q.arrival_s / work
         q.slope = -1.0 / work
+
+
+@inlined
+def token_deadline(s: Any, q: Any) -> Any:
+    """When the next token of a decode is due."""
+    return q.last_token_s + (q.slo_tpot_s if q.slo_tpot_s > 0.0 else s.hold_tpot_s)
+
+
+@inlined
+def is_pinned(s: Any, r: int) -> Any:
+    """Whether running request r has generated too much of its first prediction to be displaced."""
+    q = requests(s)[r]
+    return s.pin_after < NO_LIMIT and emitted(s, q) >= s.pin_after * q.first_prediction
 
 
 @inlined
@@ -75,7 +102,14 @@ def victim_score(s: Any, r: int) -> Any:
         score += w[3] * math.log(max(done, 1))
     score += w[4] * emitted(s, q)
     score += w[5] * remaining_prediction(s, r)
-    return score + w[6] * q.priority + (w[7] if q.in_prefill else 0.0)
+    score = score + w[6] * q.priority + (w[7] if q.in_prefill else 0.0)
+    return score + w[8] * kv_steps(s, r) + w[9] * q.level + w[10] * q.level_place_s
+
+
+@inlined
+def _optimistic(bound: int, generated: int) -> Any:
+    grown = math.ceil(1.1 * generated)
+    return min(bound, max(int(grown), 1024))
 
 
 @compiled
@@ -87,6 +121,9 @@ def output_estimate(s: Any, r: int) -> Any:
     if kind == LengthEstimate.BOUND:
         return bound
     if kind == LengthEstimate.OPTIMISTIC_BOUND:
-        grown = math.ceil(1.1 * emitted(s, req[r]))
-        return min(bound, max(int(grown), 1024))
+        return _optimistic(bound, emitted(s, req[r]))
+    if kind == LengthEstimate.HISTORY:
+        generated = emitted(s, req[r])
+        learned = history_estimate(s, generated)
+        return min(bound, max(learned, generated + 1)) if learned > 0 else _optimistic(bound, generated)
     return int(math.ceil(req[r].prediction))

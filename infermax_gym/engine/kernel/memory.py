@@ -17,7 +17,8 @@ from numba.extending import intrinsic
 
 from infermax_gym.compile import inlined
 from infermax_gym.engine.cache import HOLD, NODE, SEGMENT
-from infermax_gym.engine.state import REQUEST
+from infermax_gym.engine.state import NUM_OUTPUT_BINS, REQUEST
+from infermax_gym.engine.tenants import TENANT
 
 
 @intrinsic
@@ -88,6 +89,24 @@ def fresh_of(s: Any) -> Any:
 def histogram_of(s: Any) -> Any:
     """(64, 2) int64, count and sum."""
     return carray(pointer(s.histogram_address), (64, 2), np.int64)
+
+
+@inlined
+def outputs_of(s: Any) -> Any:
+    """(1024,) int64, finished requests by output length."""
+    return carray(pointer(s.outputs_address), (NUM_OUTPUT_BINS,), np.int64)
+
+
+@inlined
+def quantiles_of(s: Any) -> Any:
+    """(1024,) int64, tokens."""
+    return carray(pointer(s.quantiles_address), (NUM_OUTPUT_BINS,), np.int64)
+
+
+@inlined
+def tenants_of(s: Any) -> Any:
+    """(num_tenants,) TENANT."""
+    return carray(pointer(s.tenants_address), (s.num_tenants,), TENANT)
 
 
 @inlined

@@ -6,7 +6,8 @@ from typing import Any
 
 from infermax_gym.compile import compiled, inlined
 from infermax_gym.engine.kernel.evict import guarded
-from infermax_gym.engine.kernel.keys import processed, queue_score
+from infermax_gym.engine.kernel.group import disband
+from infermax_gym.engine.kernel.keys import processed, queue_score, token_deadline
 from infermax_gym.engine.kernel.memory import batch_of, requests, running, sort_ids, sort_keys
 from infermax_gym.engine.policy import RunOrder
 
@@ -57,6 +58,14 @@ def order_running(s: Any) -> None:
         for i in range(s.num_running):
             r = run[i]
             keys[i] = -float(processed(s, r)) if order == RunOrder.PROCESSED_DESC else queue_score(s, r)
+        _sort_by_keys(s)
+        s.run_unsorted = 1
+    elif order == RunOrder.TOKEN_DEADLINE:
+        disband(s)
+        req = requests(s)
+        for i in range(s.num_running):
+            q = req[run[i]]
+            keys[i] = q.arrival_s if q.in_prefill else token_deadline(s, q)
         _sort_by_keys(s)
         s.run_unsorted = 1
 

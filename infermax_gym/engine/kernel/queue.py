@@ -13,8 +13,11 @@ from typing import Any
 import numpy as np
 
 from infermax_gym.compile import compiled, inlined
-from infermax_gym.engine.kernel.memory import queue_tree, requests, validity
+from infermax_gym.engine.kernel.fair import fair_head, note_push, note_remove
+from infermax_gym.engine.kernel.keys import set_queue_key
+from infermax_gym.engine.kernel.memory import queue_tree, requests, tenants_of, validity
 from infermax_gym.engine.policy import QueueOrder
+from infermax_gym.engine.state import WAITING
 
 
 @inlined
@@ -78,6 +81,8 @@ def push(s: Any, r: int) -> None:
     tree = queue_tree(s)
     s.num_waiting += 1
     s.waiting_tokens += req[r].prompt + req[r].generated
+    if s.queue_order == QueueOrder.FAIR:
+        note_push(s, r)
     leaf = tree.size // 2 + r
     tree[leaf] = r
     if s.kinetic:
@@ -102,6 +107,8 @@ def remove(s: Any, r: int) -> None:
     tree = queue_tree(s)
     s.num_waiting -= 1
     s.waiting_tokens -= req[r].prompt + req[r].generated
+    if s.queue_order == QueueOrder.FAIR:
+        note_remove(s, r)
     leaf = tree.size // 2 + r
     tree[leaf] = -1
     if s.kinetic:
@@ -140,6 +147,8 @@ def _refresh(s: Any, x: float) -> None:
 @inlined
 def head(s: Any) -> Any:
     """The request with the smallest key now, or -1."""
+    if s.queue_order == QueueOrder.FAIR:
+        return fair_head(s)
     tree = queue_tree(s)
     valid = validity(s)
     x = key_position(s)
@@ -167,6 +176,23 @@ def reset(s: Any) -> None:
     tree = queue_tree(s)
     valid = validity(s)
     tree[:] = -1
+    tenants = tenants_of(s)
+    for u in range(tenants.size):
+        tenants[u].first = -1
+        tenants[u].num_waiting = 0
     if s.kinetic:
         valid[0, :] = -np.inf
         valid[1, :] = np.inf
+
+
+@compiled
+def rekey(s: Any) -> None:
+    """Give every waiting request its key anew, after the weights or what they weigh have changed."""
+    req = requests(s)
+    reset(s)
+    s.num_waiting = 0
+    s.waiting_tokens = 0
+    for r in range(s.next_arrival):
+        if req[r].place == WAITING:
+            set_queue_key(s, r)
+            push(s, r)

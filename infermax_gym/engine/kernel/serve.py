@@ -15,8 +15,24 @@ from infermax_gym.engine.kernel.group import (
     offer_group,
     resident,
 )
+from infermax_gym.engine.kernel.keys import token_deadline
 from infermax_gym.engine.kernel.memory import requests, running
+from infermax_gym.engine.kernel.seconds import seconds_with
 from infermax_gym.engine.policy import Victim
+
+
+@compiled
+def _tokens_in_time(s: Any, most: int, context: int) -> Any:
+    """Tokens, at most `most`, of a prefill that keep the iteration within its time limit."""
+    low = 0 if s.chunking else most - 1
+    high = most
+    while low < high:
+        middle = (low + high + 1) // 2
+        if seconds_with(s, middle, context) <= s.max_iteration_s:
+            low = middle
+        else:
+            high = middle - 1
+    return low if s.chunking or low == most else 0
 
 
 @inlined
@@ -27,8 +43,15 @@ def chunk_tokens(s: Any, r: int, computed: int) -> Any:
     lacking = q.prompt + q.generated - computed
     room = min(s.tokens_left, s.prefill_left)
     if s.chunking:
-        return min(lacking, s.max_chunk, room)
-    return lacking if lacking <= room else 0
+        lacking = min(lacking, s.max_chunk, room)
+    elif lacking > room:
+        return 0
+    if s.max_iteration_s > 0.0 and lacking > 0:
+        in_time = _tokens_in_time(s, lacking, computed)
+        if in_time == 0 and s.num_tokens == 0:
+            return 1 if s.chunking else lacking
+        return in_time
+    return lacking
 
 
 @inlined
@@ -50,7 +73,7 @@ def _serve_one(s: Any, position: int) -> Any:
 
 @inlined
 def _serve(s: Any, decodes: bool, prefills: bool) -> None:
-    """One pass over the running list, serving decodes, prefills or both."""
+    """One pass over the running list, serving decodes, prefills or both, if they have got nothing yet."""
     req = requests(s)
     run = running(s)
     position = 0
@@ -69,7 +92,7 @@ def _last_makes_room(s: Any) -> Any:
     The group is short of blocks and nobody has got tokens yet. Where victims come from the end of the list, that one
     goes in any case: for somebody before it, or, if all before it find their blocks, for itself.
     """
-    if s.batch_size > 0 or not (s.victim == Victim.LIST_TAIL or guarded(s)):
+    if s.batch_size > 0 or s.evict_share > 0.0 or not (s.victim == Victim.LIST_TAIL or guarded(s)):
         return False
     q = requests(s)[running(s)[s.num_running - 1]]
     needs_block = q.grouped and resident(s, q) + 1 > blocks_held(s, q) * s.block_size
@@ -99,6 +122,29 @@ def serve_decodes(s: Any) -> None:
     """Every running decode asks for one token."""
     if s.num_running > s.num_running_prefills and not _serve_group(s):
         _serve(s, True, False)
+
+
+@compiled
+def serve_due_decodes(s: Any) -> None:
+    """Decodes whose next token is due within `hold_iterations` mean iterations ask for one token."""
+    req = requests(s)
+    run = running(s)
+    horizon_s = s.clock_s + _hold_seconds(s)
+    position = 0
+    while position < s.num_running and s.tokens_left > 0 and not s.serving_ended:
+        q = req[run[position]]
+        if not q.in_prefill and token_deadline(s, q) <= horizon_s:
+            position = _serve_one(s, position)
+        else:
+            position += 1
+
+
+@inlined
+def _hold_seconds(s: Any) -> Any:
+    """How long before its deadline a token is due: so many mean iterations, twice as many if memory is nearly full."""
+    mean_s = s.busy_s / s.num_iterations if s.num_iterations > 0 else 0.0
+    nearly_full = 25 * (s.num_blocks - s.free_blocks) >= 24 * s.num_blocks
+    return (2.0 * s.hold_iterations if nearly_full else s.hold_iterations) * mean_s
 
 
 @compiled

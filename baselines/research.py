@@ -1,0 +1,282 @@
+"""Rows of schedulers from papers, beyond the engines in wide use: feedback queues, predictions, fairness, deadlines.
+
+`baselines.policies.POLICIES` holds them beside all others. Each names its source; where it deviates, the note or
+the comment above it says how.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from infermax_gym.engine.policy import (
+    AdmissionCheck,
+    Information,
+    LengthEstimate,
+    PhaseOrder,
+    Policy,
+    Prediction,
+    PreemptMode,
+    QueueOrder,
+    Reserve,
+    RunOrder,
+    Victim,
+    VictimPool,
+    queue_weights,
+    victim_weights,
+)
+
+LEVEL_S = 1e8
+"""One level, or one priority, against one second of arrival, so that (level, arrival) is one number."""
+
+# -- feedback queues and learned lengths ---------------------------------------------------------------------------
+
+FASTSERVE = Policy(
+    "fastserve",
+    phase_order=PhaseOrder.ONE_LIST,
+    queue_order=QueueOrder.LINEAR,
+    queue_weights=queue_weights(level=LEVEL_S, level_place_s=1.0),
+    run_order=RunOrder.QUEUE_KEY,
+    chunking=False,
+    victim=Victim.KEY,
+    victim_weights=victim_weights(level=LEVEL_S, level_place_s=1.0),
+    preempt_for_newcomer=True,
+    preempt_mode=PreemptMode.SWAP,
+    overlap_swaps=True,
+    quantum_s=0.01,
+    quantum_growth=2.0,
+    skip_join=True,
+    starvation_s=3.0,
+    source="FastServe (2305.05920): skip-join MLFQ, 10 ms x 2^k, boost after 3 s; swaps on demand, overlapped",
+    note="Short jobs first without a predictor; drowns in swaps where memory holds few requests.",
+)
+TRAIL = Policy(
+    "trail",
+    queue_order=QueueOrder.LINEAR,
+    queue_weights=queue_weights(predicted_remaining_tokens=1.0),
+    run_order=RunOrder.QUEUE_KEY,
+    watermark=0.01,
+    victim=Victim.KEY,
+    victim_weights=victim_weights(predicted_remaining_tokens=1.0),
+    preempt_for_newcomer=True,
+    pin_after=0.8,
+    refresh_tokens=8,
+    prediction_sigma=0.6,
+    information=Information.PREDICTED,
+    source="TRAIL (2410.01035), c = 0.8; relative error sigma 0.6 of what remains, renewed every 8 tokens",
+    note="SRPT whose predictions get better; pins spare little that SRPT would evict at c = 0.8.",
+)
+TRAIL_ORACLE = replace(
+    TRAIL,
+    name="trail-oracle",
+    refresh_tokens=0,
+    prediction_sigma=0.0,
+    information=Information.ORACLE,
+    source="TRAIL+ (2410.01035), c = 0.8: remaining lengths known",
+    note="What TRAIL's rule is worth with perfect predictions.",
+)
+# 200 steps without running, then 10 executed ones, are 5 s and 0.25 s here.
+LTR = Policy(
+    "ltr",
+    queue_order=QueueOrder.LINEAR,
+    queue_weights=queue_weights(level=LEVEL_S, predicted_remaining_tokens=1.0, num_generated_tokens=1.0),
+    run_order=RunOrder.QUEUE_KEY,
+    watermark=0.01,
+    victim=Victim.KEY,
+    victim_weights=victim_weights(level=LEVEL_S, predicted_remaining_tokens=1.0, num_generated_tokens=1.0),
+    preempt_for_newcomer=True,
+    quantum_s=0.25,
+    num_levels=1,
+    starvation_s=5.0,
+    prediction_sigma=0.6,
+    information=Information.PREDICTED,
+    source="vLLM-LTR (2408.15792): rank by length at arrival, sigma 0.6; starving after 5 s, served 0.25 s",
+    note="Short answers first; where memory is short the guard makes requests evict each other in turn.",
+)
+
+# -- intervals and clearing ----------------------------------------------------------------------------------------
+
+A_MAX = Policy(
+    "a-max",
+    queue_order=QueueOrder.LINEAR,
+    queue_weights=queue_weights(predicted_remaining_tokens=1.0),
+    admission_check=AdmissionCheck.FUTURE_PEAK,
+    estimate=LengthEstimate.PREDICTED,
+    prediction=Prediction.UPPER,
+    interval_ratio=0.5,
+    information=Information.PREDICTED,
+    source="A_max (2508.14544): MC-SF on the upper end of an interval, lower over upper end 0.5",
+    note="No overflow, but memory stays empty as intervals widen.",
+)
+A_MIN = replace(
+    A_MAX,
+    name="a-min",
+    queue_weights=queue_weights(predicted_remaining_tokens=1.0, num_generated_tokens=1.0),
+    prediction=Prediction.LOWER,
+    victim=Victim.KEY,
+    victim_weights=victim_weights(predicted_remaining_tokens=-1.0, num_generated_tokens=-1.0),
+    victim_pool=VictimPool.ALL,
+    source="A_min (2508.14544): max(lower end, generated) as length, the smallest evicted; answers are kept",
+    note="Uses the lower end only and corrects itself: fuller than A_max, at the price of evictions.",
+)
+ALPHA_PROTECTION = Policy(
+    "alpha-protection",
+    watermark=0.2,
+    evict_share=1.0,
+    victim_pool=VictimPool.ALL,
+    source="alpha-protection greedy, a benchmark of MC-SF (2502.07115): alpha 0.2, all cleared on overflow",
+    note="FCFS with a fifth of memory in reserve; an overflow throws everything away.",
+)
+BETA_CLEARING = replace(
+    ALPHA_PROTECTION,
+    name="beta-clearing",
+    evict_share=0.2,
+    source="alpha-protection beta-clearing (2502.07115): the newest fifth goes, where they toss coins",
+    note="Clears a share instead of everything: less to recompute.",
+)
+
+# -- history -------------------------------------------------------------------------------------------------------
+
+PAST_FUTURE = Policy(
+    "past-future",
+    phase_order=PhaseOrder.PREFILL_FIRST,
+    hybrid=False,
+    reserve=Reserve.CHUNK,
+    admission_check=AdmissionCheck.FUTURE_PEAK,
+    estimate=LengthEstimate.HISTORY,
+    information=Information.BOUND,
+    source="Past-Future (2507.10150) in LightLLM: lengths from finished ones; their 0.9 quantile, no sampling",
+    note="LightLLM that learns how long answers get: fills memory, hardly preempts.",
+)
+PAST_FUTURE_HYBRID = replace(
+    PAST_FUTURE,
+    name="past-future-hybrid",
+    phase_order=PhaseOrder.DECODE_FIRST,
+    hybrid=True,
+    reserve=Reserve.KNOWN,
+    history_quantile=0.5,
+    source="ours: Past-Future's admission, median length, under Sarathi's batches",
+    note="FCFS that hardly preempts without knowing lengths, decodes never stalled.",
+)
+SPF_PAST_FUTURE = replace(
+    PAST_FUTURE_HYBRID,
+    name="spf-past-future",
+    queue_order=QueueOrder.LINEAR,
+    queue_weights=queue_weights(num_known_tokens=1.0),
+    history_quantile=0.3,
+    source="ours: shortest known tokens first, admitted by Past-Future's look at the memory to come",
+    note="spf-headroom without a number to tune: it learns how much room answers need.",
+)
+CACHEOPT_LIKE = Policy(
+    "cacheopt-like",
+    reserve=Reserve.TOTAL_ESTIMATE,
+    estimate=LengthEstimate.HISTORY,
+    history_quantile=0.7,
+    victim=Victim.KEY,
+    victim_weights=victim_weights(priority=1e6, num_processed_tokens=-1.0),
+    preempt_mode=PreemptMode.CHEAPER,
+    information=Information.BOUND,
+    source="after CacheOPT (2503.13773): padded reservation, cheapest victim, cheaper of swap and recompute",
+    note="Reserves what most answers need; no borrowing of unused reservations, unlike the paper.",
+)
+
+# -- objectives, classes, tenants ----------------------------------------------------------------------------------
+
+SLAI = Policy(
+    "slai",
+    queue_order=QueueOrder.LINEAR,
+    queue_weights=queue_weights(num_known_tokens=1.0),
+    run_order=RunOrder.TOKEN_DEADLINE,
+    watermark=0.01,
+    max_running=128,
+    victim=Victim.KEY,
+    victim_weights=victim_weights(is_prefill=LEVEL_S, arrival_s=1.0),
+    hold_iterations=5.0,
+    hold_tpot_s=0.1,
+    source="SLAI (2508.01002): decodes held until 5 (10 if full) mean iterations before due; at most 128 run",
+    note="Quick first tokens out of the slack of decodes; uses up the limit on time per token.",
+)
+DYNAMIC_CHUNK = Policy(
+    "dynamic-chunk",
+    max_num_batched_tokens=4096,
+    max_iteration_s=0.05,
+    watermark=0.01,
+    source="dynamic chunking (Niyama, 2503.22562): chunks as large as 50 ms iterations allow",
+    note="Sarathi that sets its chunk by the clock: the gap between tokens is what was asked for.",
+)
+PRIORITY_FCFS = Policy(
+    "priority-fcfs",
+    queue_order=QueueOrder.LINEAR,
+    queue_weights=queue_weights(priority=LEVEL_S, arrival_s=1.0),
+    run_order=RunOrder.QUEUE_KEY,
+    watermark=0.01,
+    victim=Victim.KEY,
+    victim_weights=victim_weights(priority=LEVEL_S, arrival_s=1.0),
+    source="first come, first served within priority classes, on Sarathi's batches",
+    note="Urgent classes never wait for others; the last class waits for all.",
+)
+ECHO_LIKE = replace(
+    PRIORITY_FCFS,
+    name="echo-like",
+    preempt_for_newcomer=True,
+    max_iteration_s=0.05,
+    max_num_batched_tokens=4096,
+    source="after Echo (2504.03651): online first, offline (priority > 0) fills 50 ms iterations; no prefix plan",
+    note="Offline work in the gaps of online work, thrown out when that needs memory.",
+)
+LLF = Policy(
+    "llf",
+    queue_order=QueueOrder.LINEAR,
+    queue_weights=queue_weights(arrival_s=1.0, slo_ttft_s=1.0, prefill_s=-1.0),
+    watermark=0.01,
+    source="least laxity first: deadline of the first token less the time of the prefill alone",
+    note="EDF that starts long prompts earlier; as wasteful above capacity.",
+)
+VTC = Policy(
+    "vtc",
+    phase_order=PhaseOrder.PREFILL_FIRST,
+    hybrid=False,
+    queue_order=QueueOrder.FAIR,
+    reserve=Reserve.CHUNK,
+    admission_check=AdmissionCheck.FUTURE_PEAK,
+    estimate=LengthEstimate.BOUND,
+    information=Information.BOUND,
+    source="VTC (2401.00588) on LightLLM's admission: 1 per prompt token, 2 per output token",
+    note="Tenants with work get equal service whatever they send; under-fills memory as lightllm-safe does.",
+)
+VTC_SARATHI = Policy(
+    "vtc-sarathi",
+    queue_order=QueueOrder.FAIR,
+    watermark=0.01,
+    source="ours: VTC's queue (2401.00588) under Sarathi's batches and memory",
+    note="Fair among tenants at Sarathi's throughput; one tenant is Sarathi, but for who returns first.",
+)
+WAIT_THRESHOLD = Policy(
+    "wait-threshold",
+    min_waiting=8,
+    watermark=0.01,
+    source="WAIT (2504.11320) with one type: newcomers join when 8 wait; the rest when nobody is to come",
+    note="Fewer, larger prefills; who comes into a quiet hour waits for the next seven.",
+)
+
+RESEARCH_ROWS = (
+    FASTSERVE,
+    TRAIL,
+    TRAIL_ORACLE,
+    LTR,
+    A_MAX,
+    A_MIN,
+    ALPHA_PROTECTION,
+    BETA_CLEARING,
+    PAST_FUTURE,
+    PAST_FUTURE_HYBRID,
+    SPF_PAST_FUTURE,
+    CACHEOPT_LIKE,
+    SLAI,
+    DYNAMIC_CHUNK,
+    PRIORITY_FCFS,
+    ECHO_LIKE,
+    LLF,
+    VTC,
+    VTC_SARATHI,
+    WAIT_THRESHOLD,
+)

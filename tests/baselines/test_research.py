@@ -1,0 +1,254 @@
+"""Rows of research schedulers: what they must equal at the ends of their knobs, and what they promise."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from baselines.policies import POLICIES
+from baselines.predict import predictions
+from infermax_gym.engine import EngineConfig, Policy, SimulationResult, simulate
+from infermax_gym.engine.policy import NO_LIMIT, PreemptMode, QueueOrder, queue_weights
+from infermax_gym.workload import Workload, load_workload, make_workload
+from tests.engine.same import same_result
+from tests.engine.strategies import configs, examples, workloads
+from tests.shared import SHARED, needs_shared
+
+TIGHT = EngineConfig(num_kv_tokens=9_000)
+NEVER = float(NO_LIMIT)
+
+
+def run(policy: Policy, workload: Workload, config: EngineConfig, **options: bool) -> SimulationResult:
+    return simulate(workload, config, policy, predicted=predictions(policy, workload), **options)
+
+
+def same(first: Policy, second: Policy, workload: Workload, config: EngineConfig) -> None:
+    ours = run(first, workload, config, record_schedule=True)
+    theirs = run(second, workload, config, record_schedule=True)
+    assert ours.schedule == theirs.schedule
+    same_result(ours, theirs)
+
+
+# -- every row, on everything --------------------------------------------------------------------------------------
+
+
+@examples(250)
+@given(name=st.sampled_from(sorted(POLICIES)), workload=workloads(), config=configs())
+def test_invariants_hold_on_hostile_workloads(name: str, workload: Workload, config: EngineConfig) -> None:
+    policy = POLICIES[name]
+    result = run(policy, workload, config, debug=True)
+    assert (result.status != 2).all()
+    same_result(run(policy, workload, config), result)
+
+
+TRACES = ("azure2023_conv_head.csv", "azure2023_code_head.csv", "mooncake_conversation_head.jsonl",
+          "arxiv_summarization_head.csv")  # fmt: skip
+
+
+@needs_shared
+@pytest.mark.parametrize("trace", TRACES)
+def test_every_row_serves_every_trace(trace: str) -> None:
+    assert SHARED is not None
+    rate = 1.0 if "arxiv" in trace else None
+    workload = load_workload(SHARED / "data" / trace, first=200, rate=rate, seed=0)
+    longest = int((workload.num_prompt_tokens + workload.num_output_tokens).max())
+    config = EngineConfig(num_kv_tokens=max(20_000, longest + 16))
+    for policy in POLICIES.values():
+        assert run(policy, workload, config).finished.all(), policy.name
+
+
+# -- the ends of the knobs -----------------------------------------------------------------------------------------
+
+
+@examples(60)
+@given(workload=workloads(), config=configs())
+def test_trail_that_pins_everybody_never_displaces(workload: Workload, config: EngineConfig) -> None:
+    trail = POLICIES["trail-oracle"]
+    same(replace(trail, pin_after=0.0), replace(trail, pin_after=NEVER, preempt_for_newcomer=False), workload, config)
+
+
+@examples(60)
+@given(workload=workloads(), seats=st.integers(1, 4))
+def test_trail_that_pins_everybody_is_shortest_job_first(workload: Workload, seats: int) -> None:
+    config = EngineConfig(num_kv_tokens=10**6, max_num_batched_tokens=10**5, max_num_seqs=seats)
+    trail = run(replace(POLICIES["trail-oracle"], pin_after=0.0), workload, config)
+    sjf = run(POLICIES["sjf-oracle"], workload, config)
+    np.testing.assert_array_equal(trail.finish_s, sjf.finish_s)
+    assert trail.num_preemptions == 0
+
+
+@examples(60)
+@given(workload=workloads(), config=configs())
+def test_trail_that_pins_late_is_srpt(workload: Workload, config: EngineConfig) -> None:
+    same(replace(POLICIES["trail-oracle"], pin_after=1e9), POLICIES["srpt-oracle"], workload, config)
+
+
+@examples(60)
+@given(workload=workloads(), config=configs())
+def test_exact_predictions_need_no_refresh(workload: Workload, config: EngineConfig) -> None:
+    trail = replace(POLICIES["trail"], prediction_sigma=0.0, refresh_tokens=3)
+    same(trail, replace(trail, refresh_tokens=0), workload, config)
+
+
+@examples(60)
+@given(workload=workloads(), config=configs())
+def test_one_tenant_is_first_come_first_served(workload: Workload, config: EngineConfig) -> None:
+    alone = replace(workload, tenant=np.zeros(len(workload)))
+    for name in ("vtc", "vtc-sarathi"):
+        fcfs = replace(POLICIES[name], queue_order=QueueOrder.LINEAR, queue_weights=queue_weights(arrival_s=1.0))
+        same(POLICIES[name], fcfs, alone, config)
+
+
+@examples(60)
+@given(workload=workloads(), config=configs())
+def test_exact_intervals_are_mc_sf(workload: Workload, config: EngineConfig) -> None:
+    exact = replace(POLICIES["a-max"], interval_ratio=1.0)
+    same(exact, POLICIES["mc-sf-oracle"], workload, config)
+    whole = replace(config, block_size=1, max_num_batched_tokens=4096)
+    same(replace(POLICIES["a-min"], interval_ratio=1.0), POLICIES["mc-sf-oracle"], workload, whole)
+
+
+@examples(60)
+@given(workload=workloads(), config=configs(), threshold=st.sampled_from([0, 1]))
+def test_waiting_for_one_is_not_waiting(workload: Workload, config: EngineConfig, threshold: int) -> None:
+    same(replace(POLICIES["wait-threshold"], min_waiting=threshold), POLICIES["sarathi"], workload, config)
+
+
+@examples(60)
+@given(workload=workloads(), config=configs())
+def test_endless_quanta_and_patience_are_first_come_first_served(workload: Workload, config: EngineConfig) -> None:
+    fastserve = replace(POLICIES["fastserve"], quantum_s=1e9, starvation_s=0.0)
+    fcfs = replace(fastserve, quantum_s=0.0, skip_join=False, queue_weights=queue_weights(arrival_s=1.0))
+    same(fastserve, fcfs, workload, config)
+
+
+@examples(60)
+@given(workload=workloads(), config=configs())
+def test_a_token_that_is_always_due_is_not_held(workload: Workload, config: EngineConfig) -> None:
+    """The first iteration has no decodes, so the mean is known when one could be held."""
+    slai = POLICIES["slai"]
+    same(replace(slai, hold_iterations=1e12), replace(slai, hold_iterations=0.0), workload, config)
+
+
+@examples(60)
+@given(workload=workloads(), config=configs())
+def test_a_generous_time_limit_is_none(workload: Workload, config: EngineConfig) -> None:
+    chunks = POLICIES["dynamic-chunk"]
+    same(replace(chunks, max_iteration_s=1e9), replace(chunks, max_iteration_s=0.0), workload, config)
+
+
+@examples(60)
+@given(workload=workloads(), config=configs())
+def test_the_cheaper_of_swap_and_recompute(workload: Workload, config: EngineConfig) -> None:
+    row = replace(POLICIES["cacheopt-like"], history_quantile=0.1)
+    recompute, swap, cheaper = (replace(row, preempt_mode=mode) for mode in PreemptMode)
+    same(cheaper, swap, workload, replace(config, swap_tokens_per_s=1e12))
+    same(cheaper, recompute, workload, replace(config, swap_tokens_per_s=1e-12))
+
+
+# -- what they promise ---------------------------------------------------------------------------------------------
+
+
+def test_upper_ends_never_overflow() -> None:
+    workload = make_workload("azure-conv", 200, seed=3, rate=10.0)
+    config = EngineConfig(num_kv_tokens=9_000, block_size=1, max_num_batched_tokens=16_384)
+    for ratio in (1.0, 0.5, 0.1):
+        assert run(replace(POLICIES["a-max"], interval_ratio=ratio), workload, config).num_preemptions == 0
+    assert run(replace(POLICIES["a-min"], interval_ratio=0.1), workload, config).num_preemptions > 0
+
+
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_an_overflow_clears_its_share(share: float) -> None:
+    row = replace(POLICIES["alpha-protection"], watermark=0.0, evict_share=share)
+    workload = make_workload("azure-conv", 80, seed=4, rate=10.0)
+    result = run(row, workload, TIGHT, record_schedule=True)
+    assert result.schedule is not None
+    running: set[int] = set()
+    overflows = 0
+    for iteration in result.schedule:
+        if iteration.preempted:
+            overflows += 1
+            assert len(iteration.preempted) >= math.ceil(share * len(running))
+        running = (running - set(iteration.preempted)) | {r for r, _ in iteration.batch}
+        running -= {r for r in running if result.finish_s[r] <= iteration.end_s}
+    assert overflows > 3
+
+
+def test_iterations_keep_their_time() -> None:
+    workload = make_workload("azure-conv", 150, seed=5, rate=3.0)
+    row = POLICIES["dynamic-chunk"]
+    result = run(row, workload, EngineConfig(num_kv_tokens=30_000), record_schedule=True)
+    assert result.schedule is not None
+    durations = [i.end_s - i.start_s for i in result.schedule]
+    assert max(durations) <= row.max_iteration_s + 1e-12
+    assert max(sum(c for _, c in i.batch) for i in result.schedule) > 512
+
+
+def test_held_decodes_meet_their_deadline_and_let_prompts_pass() -> None:
+    workload = make_workload("azure-conv", 300, seed=6, rate=3.5)
+    config = EngineConfig(num_kv_tokens=60_000)
+    slai = POLICIES["slai"]
+    held, plain = run(slai, workload, config), run(replace(slai, hold_iterations=0.0), workload, config)
+    assert np.nanmean(held.ttft_s) < np.nanmean(plain.ttft_s)
+    assert np.nanmean(held.tpot_s) > np.nanmean(plain.tpot_s)
+    assert np.quantile(np.repeat(held.gap_s, held.gap_counts), 0.99) < 1.5 * slai.hold_tpot_s
+
+
+def test_a_short_job_overtakes_in_a_feedback_queue() -> None:
+    """One seat, a long answer under way: a newcomer's first token does not wait for its end."""
+    workload = Workload([0.0, 1.0], [50, 50], [2000, 3])
+    config = EngineConfig(num_kv_tokens=10_000, max_num_seqs=1)
+    fast, fcfs = run(POLICIES["fastserve"], workload, config), run(POLICIES["vllm-v1"], workload, config)
+    assert fast.finish_s[1] < 2.0 < fast.finish_s[0]
+    assert fcfs.finish_s[1] > fcfs.finish_s[0]
+    assert fast.num_preemptions_of[0] >= 1
+    assert fast.num_recomputed_tokens == 0
+
+
+def test_swaps_beside_the_computation_take_no_longer() -> None:
+    workload = make_workload("azure-conv", 100, seed=7, rate=8.0)
+    swap = POLICIES["vllm-v0-swap"]
+    serial, beside = run(swap, workload, TIGHT), run(replace(swap, overlap_swaps=True), workload, TIGHT)
+    assert serial.num_preemptions > 0
+    assert beside.busy_s < serial.busy_s
+
+
+def test_the_guard_ends_starvation() -> None:
+    """A long answer under a stream of short ones; only the guard lets it run before they end."""
+    n = 400
+    workload = Workload(np.arange(n) * 0.02, [200] * n, [200, *[20] * (n - 1)])
+    config = EngineConfig(num_kv_tokens=2_000, max_num_seqs=4)
+    ltr = replace(POLICIES["ltr"], prediction_sigma=0.0, quantum_s=100.0)
+    guarded, plain = run(ltr, workload, config), run(replace(ltr, starvation_s=0.0), workload, config)
+    assert guarded.finish_s[0] < 0.8 * plain.finish_s[0]
+
+
+def test_history_learns_how_long_answers_get() -> None:
+    """Outputs of 40 tokens under a bound of 2,000: after the first ones, memory fills without preemption."""
+    workload = Workload(np.arange(300) * 0.04, [400] * 300, [40] * 300)
+    config = EngineConfig(num_kv_tokens=9_000, max_output_tokens=2_000, max_num_batched_tokens=2_048)
+    history, bound = run(POLICIES["past-future"], workload, config), run(POLICIES["lightllm-safe"], workload, config)
+    assert history.num_preemptions == 0
+    assert np.nanmean(history.latency_s) < 0.5 * np.nanmean(bound.latency_s)
+
+
+def test_online_work_goes_first() -> None:
+    workload = make_workload("azure-conv", 200, seed=8, rate=5.0)
+    mixed = replace(workload, priority=np.arange(200) % 2)
+    result = run(POLICIES["echo-like"], mixed, TIGHT)
+    assert np.nanmean(result.ttft_s[::2]) < 0.2 * np.nanmean(result.ttft_s[1::2])
+    assert result.num_preemptions_of[::2].sum() < result.num_preemptions_of[1::2].sum()
+
+
+def test_thresholds_gather_newcomers_and_drop_nobody() -> None:
+    workload = make_workload("azure-conv", 101, seed=9, rate=2.0)
+    row = replace(POLICIES["wait-threshold"], min_waiting=10)
+    result = run(row, workload, EngineConfig(num_kv_tokens=60_000, max_num_batched_tokens=65_536))
+    assert result.finished.all()
+    starts, counts = np.unique(result.first_scheduled_s, return_counts=True)
+    assert (counts[starts < workload.arrival_s[-1]] >= 10).all()
