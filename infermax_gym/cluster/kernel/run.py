@@ -38,9 +38,9 @@ def place(f: Any, i: int, row: int, has_predictions: bool) -> None:
     req[slot] = arrivals_of(f)[row]
     if has_predictions:
         req[slot].prediction = predictions_of(f)[kind_of(f)[i], r]
+        req[slot].first_prediction = req[slot].prediction
     if s.prefix_caching:
         holds_of(s)[slot].leaf = r
-        req[slot].first_prediction = req[slot].prediction
     replica_of(f)[r] = i
     remember(f, i, r, req[slot].prompt)
     if math.isinf(next_boundary(f, i)):
