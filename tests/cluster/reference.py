@@ -249,6 +249,7 @@ def simulate_fleet_reference(
         for requests in (reference.requests, *(replica.requests for replica in reference.replicas)):
             for request, first_token_s in zip(requests, prefilled_s, strict=True):
                 request.resident, request.generated, request.first_token_s = request.num_prompt_tokens, 1, first_token_s
+                request.last_token_s = first_token_s
                 request.is_decode = request.on_host = True
     draws = stream(seed, "router").random((len(workload), router.num_choices)).tolist()
     went, served = [], []

@@ -36,7 +36,8 @@ def recomputing(fleet: Fleet) -> Fleet:
 
 
 def of(workload: Workload, chosen: list[int], arrival_s: list[float], outputs: list[int]) -> Workload:
-    kept = {name: getattr(workload, name)[chosen] for name in ("num_prompt_tokens", "priority", "ttft_slo_s")}
+    names = ("num_prompt_tokens", "priority", "tenant", "ttft_slo_s", "tpot_slo_s")
+    kept = {name: getattr(workload, name)[chosen] for name in names}
     edges = workload.prefix_start.tolist()
     hashes = [workload.prefix_blocks[edges[r] : edges[r + 1]].tolist() for r in chosen]
     return Workload(
