@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 
 from infermax_gym.compile import compiled, inlined
+from infermax_gym.cost.kernel import batch_seconds
 from infermax_gym.engine.kernel.admit import bring_in
 from infermax_gym.engine.kernel.advance import arrive
 from infermax_gym.engine.kernel.evict import guarded, preempt
 from infermax_gym.engine.kernel.fit import fits, reserved_blocks
 from infermax_gym.engine.kernel.group import blocks_held, decode_demand, emitted
 from infermax_gym.engine.kernel.keys import queue_score, set_queue_key
-from infermax_gym.engine.kernel.memory import requests, running, sort_ids, sort_keys
+from infermax_gym.engine.kernel.memory import requests, running, sort_ids, sort_keys, term_ends_of, theta_of
 from infermax_gym.engine.kernel.queue import head, push, reset
 from infermax_gym.engine.kernel.run import LIMIT, jump_to_next_arrival, run
 from infermax_gym.engine.policy import NO_LIMIT
@@ -52,6 +53,7 @@ EXTRA_FEATURES = (
     "long_wait",  # seconds since the oldest arrival, squashed at 60
     "late_share",  # waiting requests whose TTFT limit has passed, share
     "good_share",  # finished requests that met their SLOs, share
+    "context_cost",  # reading the KV of a mean prompt, over the rest of a decode's iteration, squashed at 1
 )
 CONTROLLER_FEATURES = ("one", *ENGINE_FEATURES, *EXTRA_FEATURES)
 """What a controller sees: a constant, the engine features of the environments, and what it keeps account of."""
@@ -169,6 +171,10 @@ def look(s: Any, v: Any, c: Any, groups: Any, counted: Any, lengths: Any, seen: 
     out[_EXTRA + 5] = squash(s.clock_s - oldest_s, 60.0)
     out[_EXTRA + 6] = late / max(s.num_waiting, 1)
     out[_EXTRA + 7] = s.num_good / max(s.num_finished, 1)
+    theta, ends, floored = theta_of(s), term_ends_of(s), s.floor_context != 0
+    context = int(prompts / max(min(s.next_arrival, 100), 1))
+    alone_s = batch_seconds(theta, ends, floored, 1, 0, 0, 0, 0, 1)
+    out[_EXTRA + 8] = squash(batch_seconds(theta, ends, floored, 1, 0, 0, 0, context, 1) / alone_s - 1.0, 1.0)
 
 
 @inlined

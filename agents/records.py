@@ -7,6 +7,8 @@ from dataclasses import fields
 from enum import IntEnum
 from typing import Any, get_type_hints
 
+import numpy as np
+
 from agents.controller import Controller
 from agents.controller_kernel import CONTROLLER_FEATURES, CONTROLLER_KNOBS
 from infermax_gym.engine import Policy
@@ -80,11 +82,23 @@ def controller_from_json(record: Any, weights: Any) -> Controller:
     """
     kinds = {name: kind for name, kind in get_type_hints(Controller).items() if name in _CONTROLLER}
     _same_names(record, (*_CONTROLLER, "knobs", "features"), "controller")
-    for name, now in (("knobs", CONTROLLER_KNOBS), ("features", CONTROLLER_FEATURES)):
-        if record[name] != list(now):
-            raise ValueError(f"was trained for other {name}: they are not the {len(now)} of now; train it again")
+    places = [_places(record[name], now, name) for name, now in _AXES]
+    if weights.shape != tuple(map(len, places)):
+        raise ValueError("holds weights of another network than its card says")
+    placed = np.zeros((len(CONTROLLER_KNOBS), len(CONTROLLER_FEATURES)))
+    placed[np.ix_(*places)] = weights
     settings = {name: _knob(name, record[name], kinds[name]) for name in _CONTROLLER}
-    return Controller(weights, **settings)
+    return Controller(placed, **settings)
+
+
+_AXES = (("knobs", CONTROLLER_KNOBS), ("features", CONTROLLER_FEATURES))
+
+
+def _places(stored: Any, now: tuple[str, ...], what: str) -> list[int]:
+    """Where stored rows or columns belong; what has been added since gets no weight."""
+    if not isinstance(stored, list) or not set(stored) <= set(now):
+        raise ValueError(f"was trained for other {what} than the {len(now)} of now; train it again")
+    return [now.index(name) for name in stored]
 
 
 def _plain(value: Any) -> Any:

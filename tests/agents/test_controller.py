@@ -145,7 +145,7 @@ def test_file(tmp_path: Path) -> None:
 def test_file_for_other_knobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "controller.safetensors"
     save_agent(path, Agent("some", controller=Controller(random_weights(0))))
-    monkeypatch.setattr("agents.records.CONTROLLER_KNOBS", (*CONTROLLER_KNOBS, "more"))
+    monkeypatch.setattr("agents.records._AXES", (("knobs", CONTROLLER_KNOBS[1:]), ("features", CONTROLLER_FEATURES)))
     with pytest.raises(AgentError, match="was trained for other knobs"):
         load_agent(path)
 

@@ -1,0 +1,85 @@
+"""Learning depends on what docs/agents.md says it depends on: each test fails where that is switched off.
+
+Seen by hand: with `tau_s=None` in `TIMED` the first test fails, with masks of ones for the learner the second one does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from agents.breed import BREEDS, Breed, Course, Nursery
+from agents.cells import TRAIN, TrainingCell, windows
+from agents.evolution import minimise
+from agents.ppo import PpoSettings, make_ppo
+from agents.training import train_ppo
+from agents.vec_env import InferMaxVecEnv
+from baselines.policies import POLICIES
+from infermax_gym.engine import simulate
+from infermax_gym.envs.config import EnvConfig
+
+CONFIG = EnvConfig(
+    base=POLICIES["spf-headroom"],
+    num_requests=30,
+    backlog=(20, 30),
+    num_kv_tokens=(10_000, 10_000),
+    level_shares=(1.0,),
+    num_waiting_slots=6,
+    num_running_slots=4,
+    decide="iteration",
+)
+WINDOWS = windows(TrainingCell(num_requests=50, num_kv_tokens=10_000, time_scale=0.5), 3, split=TRAIN, seed=5)
+TIMED = PpoSettings(num_lanes=16, num_steps=128, batch_size=512, epochs=4)
+BY_DECISION = replace(TIMED, tau_s=None, gamma=0.8)
+
+
+def trained(settings: PpoSettings, num_updates: int) -> tuple[float, int]:
+    """Mean latency of the last network in seconds, and illegal actions of all lanes' present episodes."""
+    torch.set_num_threads(1)
+    lanes = InferMaxVecEnv(settings.num_lanes, CONFIG, seed=1)
+    model = make_ppo(lanes, settings, seed=1)
+    count = settings.num_lanes * settings.num_steps * num_updates
+    _, progress = train_ppo(model, CONFIG, WINDOWS, num_decisions=count, every=num_updates)
+    illegal = sum(int(run.lane.record["num_illegal"][0]) for run in lanes.lanes.runs)
+    return progress.curve[-1][3], illegal
+
+
+def test_discounting_by_decision_learns_to_stall() -> None:
+    """With a constant discount per decision it pays to push work beyond the horizon by many cheap decisions."""
+    timed, _ = trained(TIMED, 6)
+    by_decision, _ = trained(BY_DECISION, 6)
+    assert timed < 0.75 * by_decision
+
+
+def test_masks_keep_learning_to_what_is_legal() -> None:
+    _, illegal = trained(TIMED, 2)
+    assert illegal == 0
+
+
+def small_breed() -> Nursery:
+    plan = Breed("tiny", BREEDS["knobs"].objective, "mean", num_windows=1, stride=1)
+    held = windows(TrainingCell("reasoning", 40, 0.6, 20_000), 1, split=TRAIN)
+    rival = [simulate(w.workload, w.engine, POLICIES["sarathi"]) for w in held]
+    return Nursery(plan, [Course(held, rival)])
+
+
+def test_breeding_improves_and_repeats_itself() -> None:
+    found = []
+    for _ in range(2):
+        nursery = small_breed()
+        start = np.zeros(len(nursery.rows) * (1 + len(nursery.columns)))
+        found.append(
+            (minimise(nursery.loss, start, seed=2, spread=0.2, population=8, generations=4), nursery.loss(start))
+        )
+    (first, begun), (second, _) = found
+    assert first.loss < begun
+    np.testing.assert_array_equal(first.best, second.best)
+    np.testing.assert_array_equal(first.mean, second.mean)
+
+
+def test_controllers_and_vectors_are_the_same() -> None:
+    nursery = small_breed()
+    vector = np.random.default_rng(0).normal(0.0, 0.1, len(nursery.rows) * (1 + len(nursery.columns)))
+    np.testing.assert_allclose(nursery.vector(nursery.controller(vector)), vector, atol=1e-6)
