@@ -52,6 +52,10 @@ def bench(
     staleness: options.Staleness = 0.0,
     forget_routed: options.ForgetRouted = False,
     slo: options.SloLimits = None,
+    by: Annotated[
+        str | None,
+        typer.Option(metavar="tenant|slo-class", help="Also compare tenants, or SLO classes.", show_default="neither"),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Also write summary.json and results.csv there.", rich_help_panel="Output"),
@@ -72,6 +76,7 @@ def bench(
     )
     config = engine.config()
     limits = inputs.slo(slo)
+    groups = inputs.groups(by)
     contenders: dict[str, Contender]
     fleet: dict[str, Any] = {}
     if replicas is None:
@@ -96,8 +101,8 @@ def bench(
     from infermax_gym.evaluation import Cell
 
     named = {"policies": list(contenders), "agents": list(agent or ()), "seeds": seeds, **fleet}
-    echo = inputs.resolved(spec, requests(0), config, slo, **named)
-    evaluation, interrupted = _run(Cell(requests, config, limits), contenders, seeds)
+    echo = inputs.resolved(spec, requests(0), config, slo, by=groups, **named)
+    evaluation, interrupted = _run(Cell(requests, config, limits, groups), contenders, seeds)
     document: dict[str, Any] = {"schema": 1, "config": echo, "policies": evaluation.summary()}
     if interrupted:
         document["interrupted"] = True

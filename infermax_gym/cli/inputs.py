@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from infermax_gym.cost import CostModel
     from infermax_gym.engine import EngineConfig, Slo
     from infermax_gym.evaluation import Contender, FleetContender, WorkloadSpec
+    from infermax_gym.evaluation.groups import By
     from infermax_gym.workload import Workload
 
 _SLO_NAMES = ("ttft", "tpot", "latency")
@@ -186,6 +187,16 @@ def slo_limits(text: str | None) -> dict[str, float] | None:
             )
         limits[name] = value
     return limits
+
+
+def groups(by: str | None) -> By | None:
+    """What `--by` makes groups of."""
+    if by is None:
+        return None
+    known: dict[str, By] = {"tenant": "tenant", "slo-class": "slo-class"}
+    if by not in known:
+        raise InputError(f"--by must be tenant or slo-class, got {by!r}")
+    return known[by]
 
 
 def resolved(

@@ -20,6 +20,7 @@ from infermax_gym.evaluation.cells import (
 )
 from infermax_gym.evaluation.figures import flatten, lookup
 from infermax_gym.evaluation.fleets import FleetContender
+from infermax_gym.evaluation.groups import group_figures, jain_index
 from infermax_gym.evaluation.report import render_comparison, render_run
 from infermax_gym.evaluation.statistics import Ratio, mean_and_ci95, paired_bootstrap, paired_ratio, student_t975
 from infermax_gym.evaluation.table import comparison_table
@@ -41,8 +42,10 @@ __all__ = [
     "find_capacity",
     "find_smallest",
     "flatten",
+    "group_figures",
     "information_of",
     "iterate_runs",
+    "jain_index",
     "lookup",
     "mean_and_ci95",
     "paired_bootstrap",

@@ -24,6 +24,7 @@ from infermax_gym.engine import (
 )
 from infermax_gym.evaluation.figures import combine, lookup, sorted_names
 from infermax_gym.evaluation.fleets import FleetContender
+from infermax_gym.evaluation.groups import By, group_figures
 from infermax_gym.evaluation.statistics import mean_and_ci95, paired_ratio
 from infermax_gym.workload import Workload, load_workload
 
@@ -72,11 +73,13 @@ class Cell:
         workload: a recipe, such as a `WorkloadSpec`, from a seed to requests; or fixed requests.
         config: the engine.
         slo: limits that count for goodput and attainment; None: the requests' own, if any.
+        by: also compare tenants or SLO classes, see `group_figures`.
     """
 
     workload: Workload | Callable[[int], Workload]
     config: EngineConfig
     slo: Slo | None = None
+    by: By | None = None
 
     def requests(self, seed: int) -> Workload:
         """The requests that every contender faces under this seed."""
@@ -219,10 +222,12 @@ def _measure(contender: Contender, workload: Workload, cell: Cell, seed: int, pr
         predicted = predict(contender.policy, workload, seed)
         fleet_result = contender.serve(workload, cell.config, seed=seed, predicted=predicted)
         wall_s = time.perf_counter() - start
-        return {**summarize_fleet(fleet_result, cell.slo), "wall_s": wall_s}
+        groups = group_figures(fleet_result.pooled, cell.by, cell.slo) if cell.by else {}
+        return {**summarize_fleet(fleet_result, cell.slo), **groups, "wall_s": wall_s}
     result = serve(contender, workload, cell.config, seed=seed, predict=predict)
     wall_s = time.perf_counter() - start
-    return {**summarize(result, cell.config, cell.slo), "wall_s": wall_s}
+    groups = group_figures(result, cell.by, cell.slo) if cell.by else {}
+    return {**summarize(result, cell.config, cell.slo), **groups, "wall_s": wall_s}
 
 
 def evaluate(

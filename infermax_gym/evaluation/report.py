@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from infermax_gym.evaluation.figures import lookup
+from infermax_gym.evaluation.group_table import GROUPS_EXPLAINED, group_table
 from infermax_gym.evaluation.table import MISSING, comparison_table
 
 _SPREADS = (("latency s", "latency_s"), ("TTFT s", "ttft_s"), ("TPOT s", "tpot_s"), ("gap between tokens s", "itl_s"))
@@ -43,6 +44,10 @@ def render_comparison(document: Mapping[str, Any], console: Console) -> None:
     console.print()
     console.print(table)
     console.print()
+    if any("groups" in figures for figures in policies.values()):
+        console.print(group_table(policies, config_by=document["config"].get("by") or "group"))
+        console.print()
+        console.print(Text(GROUPS_EXPLAINED, style="dim"))
     for line in _footnotes(document, dropped):
         console.print(Text(line, style="dim"))
 

@@ -43,6 +43,7 @@ class WorkloadPreset:
         arrivals: makes the arrival process (a function, so that nothing is read before it is needed).
         lengths: makes the length distribution.
         classes: of the components of a mixture, in its order; empty if all requests are alike.
+        tenants: whose the components of a mixture are, in its order; empty if all are one tenant's.
         conversations: if given, arrivals are the beginnings of conversations, lengths those of messages and answers.
     """
 
@@ -51,6 +52,7 @@ class WorkloadPreset:
     arrivals: Callable[[], Arrivals]
     lengths: Callable[[], Lengths]
     classes: tuple[RequestClass, ...] = ()
+    tenants: tuple[str, ...] = ()
     conversations: Conversations | None = None
 
 
@@ -69,6 +71,10 @@ _TURNS = Joint(
 
 def _mixed() -> Mixture:
     return Mixture((0.5, 0.3, 0.2), (fitted_lengths("azure-conv"), fitted_lengths("azure-code"), _REASONING))
+
+
+def _three_tenants() -> Mixture:
+    return Mixture((0.75, 0.2, 0.05), (fitted_lengths("azure-conv"), fitted_lengths("azure-conv"), _REASONING))
 
 
 _MIXED_CLASSES = (
@@ -112,6 +118,13 @@ PRESETS: dict[str, WorkloadPreset] = {
             lambda: Poisson(3.0),
             _mixed,
             _MIXED_CLASSES,
+        ),
+        WorkloadPreset(
+            "tenants",
+            "three tenants, Poisson arrivals: one sends 75 % of all chat, one 20 %, one a few reasoning requests",
+            lambda: Poisson(4.0),
+            _three_tenants,
+            tenants=("flood", "steady", "thinker"),
         ),
         WorkloadPreset(
             "conversations",
@@ -174,10 +187,12 @@ def _requests(preset: WorkloadPreset, rng: np.random.Generator, num_requests: in
 
 
 def _class_fields(preset: WorkloadPreset, component: NDArray[np.int64]) -> dict[str, Any]:
-    """`Workload` arguments that say to which class each request belongs."""
+    """`Workload` arguments that say whose each request is and to which class it belongs."""
+    whose = {"tenant": component, "tenant_names": preset.tenants} if preset.tenants else {}
     if not preset.classes:
-        return {}
+        return whose
     return {
+        **whose,
         "slo_class": component,
         "slo_class_names": tuple(item.name for item in preset.classes),
         "ttft_slo_s": np.array([item.ttft_slo_s for item in preset.classes])[component],
