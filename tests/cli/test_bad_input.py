@@ -18,6 +18,7 @@ NEEDS_WORKLOAD = [
     (["--slo", "ttft=1,ttft=2"], "each once"),
     (["--slo", "ttft=-1"], "expected ttft=S"),
     (["--slo", "speed=1"], "expected ttft=S"),
+    (["--by", "user"], "--by must be tenant or slo-class, got 'user'"),
     (["--rate", "0"], "--rate must be a positive number"),
     (["--time-scale", "nan"], "--time-scale must be a positive number"),
     (["--rate", "1", "--time-scale", "2"], "exclude each other"),

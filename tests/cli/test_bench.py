@@ -174,3 +174,15 @@ def test_prefix_caching(command: Command) -> None:
     assert after["ttft_s"]["mean"] < before["ttft_s"]["mean"]
     code, out, _ = command("bench", *options, "--prefix-caching")
     assert code == 0 and "blocks of 16, prefix caching" in out and "hits %" in out
+
+
+def test_tenants_side_by_side(command: Command) -> None:
+    options = ("--workload", "tenants", "--first", 60, "--policies", "sarathi,vtc-sarathi", "--by", "tenant")
+    document = bench(command, *options)
+    assert document["config"]["by"] == "tenant"
+    for row in document["policies"].values():
+        assert list(row["groups"]) == ["flood", "steady", "thinker"]
+        assert sum(group["num_requests"] for group in row["groups"].values()) == 60
+        assert set(row["fairness"]) == {"jain_index", "max_service_gap_tokens", "longest_wait_s"}
+    code, out, _ = command("bench", *options)
+    assert code == 0 and "thinker" in out and "Evenness" in out

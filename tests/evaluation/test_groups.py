@@ -47,7 +47,7 @@ def test_service_is_that_of_the_records() -> None:
 
 
 def test_the_gap_against_a_plain_sum() -> None:
-    """On a fine grid of moments, the difference of two services changes as much as the gap says, to the grid's width."""
+    """On a fine grid of moments, the difference of two services changes as much as the gap says, but for the grid."""
     result = result_of(num_requests=120)
     workload = result.workload
     one, other = (_history(result, workload.tenant == number) for number in (0, 1))
