@@ -168,18 +168,6 @@ CORE = np.dtype(
         ("watermark_blocks", "i8"),
         ("host_free_tokens", "i8"),
         ("swap_tokens_per_s", "f8"),
-        # the prefix cache (kernel.prefix)
-        ("prefix_caching", "i8"),
-        ("shares_in_batch", "i8"),  # newcomers find what the batch will have computed
-        ("queued_blocks", "i8"),  # in the queue; more than the free ones until it is settled
-        ("oldest_segment", "i8"),
-        ("newest_segment", "i8"),
-        ("spare_segment", "i8"),
-        ("first_withheld", "i8"),
-        ("last_withheld", "i8"),
-        ("num_nodes", "i8"),
-        ("num_segments", "i8"),
-        ("num_holds", "i8"),
         # caps
         ("token_budget", "i8"),
         ("num_seats", "i8"),
@@ -236,9 +224,21 @@ CORE = np.dtype(
         ("num_decisions", "i8"),  # calls of the scheduling algorithm; fast-forwarded iterations need none
         ("num_preemptions", "i8"),
         ("num_recomputed", "i8"),
-        ("num_cached", "i8"),  # tokens found in the prefix cache by requests that had not computed them
         # the policy
         *KNOBS,
+        # the prefix cache (kernel.prefix)
+        ("prefix_caching", "i8"),
+        ("shares_in_batch", "i8"),  # newcomers find what the batch will have computed
+        ("queued_blocks", "i8"),  # in the queue; more than the free ones until it is settled
+        ("oldest_segment", "i8"),
+        ("newest_segment", "i8"),
+        ("spare_segment", "i8"),
+        ("first_withheld", "i8"),
+        ("last_withheld", "i8"),
+        ("num_nodes", "i8"),
+        ("num_segments", "i8"),
+        ("num_holds", "i8"),
+        ("num_cached", "i8"),  # tokens found in the prefix cache by requests that had not computed them
         # sizes and addresses of the arrays
         ("list_size", "i8"),
         ("num_leaves", "i8"),
