@@ -13,6 +13,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from baselines.policies import POLICIES
+from baselines.prefix_aware import PREFIX_AWARE
 from infermax_gym.engine import Policy
 from infermax_gym.engine.policy import QUEUE_FEATURES, VICTIM_FEATURES
 
@@ -45,6 +46,15 @@ setting of the algorithm implement `infermax_gym.engine.Scheduler`.
 what an oracle knows.
 """
 
+PREFIX = """\
+## Prefix-aware schedulers
+
+They look at what is cached, which changes with every block; so they are written in Python (`baselines/prefix_aware`,
+some thousand iterations a second), and `--policies all` leaves them out. Without `--prefix-caching` their orders are FCFS
+(of `dlpm`, within a tenant).
+[prefix-caching.md](prefix-caching.md) says more.
+"""
+
 SETTINGS = """\
 ## Settings
 
@@ -56,14 +66,15 @@ running requests.
 def page() -> str:
     """The whole page."""
     head = "| row | lengths known | good and bad at | source |\n| --- | --- | --- | --- |\n"
-    rows = "".join(
-        f"| `{name}` | {row.information.name.lower()} | {row.note} | {row.source} |\n" for name, row in POLICIES.items()
+    rows, aware = (
+        "".join(f"| `{name}` | {row.information.name.lower()} | {row.note} | {row.source} |\n" for name, row in table)
+        for table in (POLICIES.items(), PREFIX_AWARE.items())
     )
     settings = "| row | settings |\n| --- | --- |\n"
     settings += "".join(
         f"| `{name}` | {', '.join(settings_of(row)) or 'all as they are'} |\n" for name, row in POLICIES.items()
     )
-    return f"{INTRODUCTION}\n{head}{rows}\n{SETTINGS}\n{settings}"
+    return f"{INTRODUCTION}\n{head}{rows}\n{PREFIX}\n{head}{aware}\n{SETTINGS}\n{settings}"
 
 
 _NAMES = {"max_num_batched_tokens": "C", "max_running": "B"}

@@ -101,12 +101,14 @@ def contenders(policies: str | None, agents: Sequence[str] | None, trust_pickle:
 
 
 def policy(name: str) -> Contender:
-    """A policy of the table by name."""
+    """A policy of the table, or a prefix-aware one, by name."""
     from baselines.policies import POLICIES
+    from baselines.prefix_aware import PREFIX_AWARE
 
-    if name not in POLICIES:
-        raise unknown("policy", name, POLICIES, "infermax list policies")
-    return POLICIES[name]
+    known: dict[str, Contender] = {**POLICIES, **PREFIX_AWARE}
+    if name not in known:
+        raise unknown("policy", name, known, "infermax list policies")
+    return known[name]
 
 
 def _names(text: str) -> list[str]:
@@ -138,6 +140,9 @@ def fleets(
     if not (math.isfinite(staleness_s) and staleness_s >= 0.0):
         raise InputError(f"--staleness must be a time in seconds of at least 0, got {staleness_s:g}")
     chosen = contenders(policies or "vllm-v1", None)
+    for name, row in chosen.items():
+        if not isinstance(row, Policy):
+            raise InputError(f"{name} is written in Python; the replicas of a fleet run policies of the table")
     fleets = [
         FleetContender(row, router, num_replicas, staleness_s, counts_routed)
         for row in chosen.values()

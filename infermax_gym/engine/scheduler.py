@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from infermax_gym.engine.kernel.apply import FAULTS, apply_decision
 from infermax_gym.engine.kernel.group import disband
-from infermax_gym.engine.kernel.prefix import cached_tokens_of
+from infermax_gym.engine.kernel.prefix import sharing_of
 from infermax_gym.engine.policy import Information
 from infermax_gym.engine.state import WAITING, Engine
 from infermax_gym.workload.workload import Workload
@@ -59,6 +59,9 @@ class RequestsView:
         predicted_output_tokens: (k,) float64, 0 where nothing is predicted.
         num_cached_tokens: (k,) int64, tokens that a waiting request would find in the prefix cache if it were admitted
             now; 0 without a cache, and for running requests.
+        num_shared_blocks: (k,) int64, of the blocks that a waiting request would find, those that somebody holds (they
+            take no free one); of a running request's, those that others hold too (preempting it frees them not). 0
+            without a cache.
     """
 
     request: NDArray[np.int64]
@@ -72,6 +75,7 @@ class RequestsView:
     priority: NDArray[np.float64]
     predicted_output_tokens: NDArray[np.float64]
     num_cached_tokens: NDArray[np.int64]
+    num_shared_blocks: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.request)
@@ -143,15 +147,17 @@ def view_of(engine: Engine, workload: Workload | None = None) -> OnlineView:
         "block_size": int(core["block_size"]),
         "max_num_batched_tokens": int(core["token_budget"]),
         "max_num_seqs": int(core["num_seats"]),
-        "waiting": _requests_view(requests, waiting, cached_tokens_of(engine.now, waiting)),
-        "running": _requests_view(requests, running, np.zeros(len(running), np.int64)),
+        "waiting": _requests_view(engine, waiting),
+        "running": _requests_view(engine, running),
     }
     return OnlineView(**shared) if workload is None else ClairvoyantView(**shared, workload=workload)
 
 
-def _requests_view(requests: Any, numbers: NDArray[np.int64], cached: NDArray[np.int64]) -> RequestsView:
-    rows = requests[numbers]
-    rows.flags.writeable = numbers.flags.writeable = cached.flags.writeable = False
+def _requests_view(engine: Engine, numbers: NDArray[np.int64]) -> RequestsView:
+    rows = engine.requests[numbers]
+    cached, shared = sharing_of(engine.now, numbers)
+    for array in (rows, numbers, cached, shared):
+        array.flags.writeable = False
     return RequestsView(
         request=numbers,
         arrival_s=rows["arrival_s"],
@@ -164,6 +170,7 @@ def _requests_view(requests: Any, numbers: NDArray[np.int64], cached: NDArray[np
         priority=rows["priority"],
         predicted_output_tokens=rows["prediction"],
         num_cached_tokens=cached,
+        num_shared_blocks=shared,
     )
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from infermax_gym.compile import compiled, inlined
 from infermax_gym.engine.kernel.memory import batch_of, holds_of, nodes_of, requests, segments_of
+from infermax_gym.engine.state import RUNNING
 
 
 @inlined
@@ -339,10 +340,20 @@ def cached_tokens(s: Any, leaf: int, num_tokens: int) -> Any:
 
 
 @compiled
-def cached_tokens_of(s: Any, waiting: Any) -> Any:
-    """(k,) int64, tokens that each of (k,) int64 waiting requests would find if it were admitted now."""
-    cached = np.zeros(len(waiting), np.int64)
+def sharing_of(s: Any, numbers: Any) -> Any:
+    """Two (k,) int64 arrays for (k,) int64 requests that wait or run, as in `RequestsView`.
+
+    Tokens that waiting ones would find, and blocks that others hold of what they would find, or hold already.
+    """
+    cached = np.zeros(len(numbers), np.int64)
+    shared = np.zeros(len(numbers), np.int64)
     if s.prefix_caching:
-        for i in range(len(waiting)):
-            cached[i] = find_for(s, waiting[i])[0] * s.block_size
-    return cached
+        req = requests(s)
+        for i in range(len(numbers)):
+            q = req[numbers[i]]
+            if q.place == RUNNING:
+                shared[i] = q.held - exclusive_blocks(s, numbers[i], q.held)
+            else:
+                found, shared[i] = find_for(s, numbers[i])
+                cached[i] = found * s.block_size
+    return cached, shared

@@ -1,0 +1,42 @@
+"""The rows: every prefix-aware scheduler by name."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+from baselines.prefix_aware.orders import Deficit, Fcfs, KLpm
+from baselines.prefix_aware.sglang import Sglang
+
+SGLANG_FCFS = Sglang(
+    "sglang-fcfs",
+    Fcfs,
+    note="Prefills first, few retractions; blind to what is cached.",
+    source="SGLang (2312.07104), srt/managers/schedule_policy.py, fcfs",
+)
+SGLANG_LPM = Sglang(
+    "sglang-lpm",
+    partial(KLpm, math.inf),
+    note="Most reuse of shared prefixes; who shares none waits for a lull. FCFS above 128 waiting.",
+    source="SGLang (2312.07104), srt/managers/schedule_policy.py, lpm",
+)
+DLPM = Sglang(
+    "dlpm",
+    partial(Deficit, 4_096.0),
+    note="Longest match among tenants with credit: no tenant is shut out, some reuse is lost.",
+    source="DLPM (2501.14312), weights 1 and 2; quantum 4,096 is ours, and a tenant's first request brings its first",
+)
+
+
+def k_lpm(k: int) -> Sglang:
+    """k-LPM: every k-th newcomer is the one that came first."""
+    return Sglang(
+        f"k-lpm-{k}",
+        partial(KLpm, k),
+        note=f"Longest match, but every {k}th newcomer is the oldest: waits are bounded, little reuse is lost.",
+        source=f"k-LPM (2502.04677), k = {k}; a round ends with the oldest, matches are those at its decision",
+    )
+
+
+PREFIX_AWARE: dict[str, Sglang] = {row.name: row for row in (SGLANG_FCFS, SGLANG_LPM, k_lpm(2), k_lpm(8), DLPM)}
+"""Every row by name."""
