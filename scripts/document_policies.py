@@ -50,9 +50,8 @@ PREFIX = """\
 ## Prefix-aware schedulers
 
 They look at what is cached, which changes with every block; so they are written in Python (`baselines/prefix_aware`,
-some thousand iterations a second), and `--policies all` leaves them out. Without `--prefix-caching` their orders are FCFS
-(of `dlpm`, within a tenant).
-[prefix-caching.md](prefix-caching.md) says more.
+some thousand iterations a second), and `--policies all` leaves them out. Without `--prefix-caching` their orders are
+FCFS (of `dlpm`, within a tenant). [prefix-caching.md](prefix-caching.md) says more.
 """
 
 SETTINGS = """\
