@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +15,7 @@ from infermax_gym.cli import inputs, options, output
 from infermax_gym.cli.errors import InputError, Interrupted
 
 if TYPE_CHECKING:
+    from infermax_gym.engine import EngineConfig
     from infermax_gym.evaluation import Demand, FleetContender, WorkloadSpec
     from infermax_gym.workload import Workload
 
@@ -32,8 +34,24 @@ def capacity(
             rich_help_panel="Workload",
         ),
     ] = 2000,
-    cost: options.Cost = None,
-    kv_tokens: options.KvTokens = None,
+    cost: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B",
+            help="Cost models to compare: presets or JSON files.",
+            show_default="llama2-7b-a100",
+            rich_help_panel="Engine",
+        ),
+    ] = None,
+    kv_tokens: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,M",
+            help="KV cache in tokens, one number for all cost models or one for each.",
+            show_default="100000",
+            rich_help_panel="Engine",
+        ),
+    ] = None,
     block_size: options.BlockSize = None,
     max_num_batched_tokens: options.MaxNumBatchedTokens = None,
     max_num_seqs: options.MaxNumSeqs = None,
@@ -75,34 +93,29 @@ def capacity(
         raise InputError("--slo names no limit; expected ttft=S, tpot=S or latency=S")
     counts = _counts(replicas)
     spec = inputs.workload_spec(workload, skip, None, None, None)
-    config = inputs.EngineOptions(
-        cost,
-        kv_tokens,
-        block_size,
-        max_num_batched_tokens,
-        max_num_seqs,
-        max_model_len,
-        max_output_tokens,
-        prefix_caching,
-    ).config()
-    chosen = [
+    sizes = (block_size, max_num_batched_tokens, max_num_seqs, max_model_len, max_output_tokens, prefix_caching)
+    engines = [inputs.EngineOptions(name, tokens, *sizes).config() for name, tokens in _engines(cost, kv_tokens)]
+    fleets = [
         fleet
         for count in (counts if for_rate is None else [1])
         for fleet in inputs.fleets(policies, routers, count, staleness, not forget_routed).values()
     ]
     if for_rate is None:  # one replica needs no router: the first stands for all
-        first_router = chosen[0].router
-        chosen = [fleet for fleet in chosen if fleet.num_replicas > 1 or fleet.router is first_router]
+        first_router = fleets[0].router
+        fleets = [fleet for fleet in fleets if fleet.num_replicas > 1 or fleet.router is first_router]
+    chosen = [(engine, fleet) for engine in engines for fleet in fleets]
     folder = None if out is None else output.writable_folder(out)
     requests = cache(partial(_requests, spec, requests_per_replica))
     first = requests(0, counts[0])
 
     from baselines.predict import predictions
 
-    demand = Demand(requests, config, limits, attainment, range(seeds), predictions)
-    echo = inputs.resolved(spec, first, config, slo) | {
-        "policies": list(dict.fromkeys(fleet.policy.name for fleet in chosen)),
-        "routers": list(dict.fromkeys(fleet.router.name for fleet in chosen)),
+    demand = Demand(requests, engines[0], limits, attainment, range(seeds), predictions)
+    echo = inputs.resolved(spec, first, engines[0], slo) | {
+        "costs": [engine.cost.name for engine in engines],
+        "kv_tokens_of": [engine.num_kv_tokens for engine in engines],
+        "policies": list(dict.fromkeys(fleet.policy.name for fleet in fleets)),
+        "routers": list(dict.fromkeys(fleet.router.name for fleet in fleets)),
         "num_replicas": counts if for_rate is None else None,
         "requests_per_replica": requests_per_replica,
         "staleness_s": staleness,
@@ -131,17 +144,34 @@ def _counts(text: str) -> list[int]:
     return list(dict.fromkeys(counts))
 
 
+def _engines(cost: str | None, kv_tokens: str | None) -> list[tuple[str | None, int | None]]:
+    """`--cost A,B` and `--kv-tokens N,M` as pairs."""
+    costs: list[str | None] = [None] if cost is None else [name.strip() for name in cost.split(",") if name.strip()]
+    try:
+        tokens: list[int | None] = [None] if kv_tokens is None else [int(part) for part in kv_tokens.split(",")]
+    except ValueError:
+        tokens = []
+    if not costs:
+        raise InputError("--cost names no cost model; expected names separated by commas")
+    if len(tokens) not in (1, len(costs)) or any(size is not None and size < 1 for size in tokens):
+        raise InputError(
+            f"--kv-tokens {kv_tokens!r}: expected one whole number of at least 1, or one for each of "
+            f"{len(costs)} cost models"
+        )
+    return list(zip(costs, tokens * len(costs) if len(tokens) == 1 else tokens, strict=True))
+
+
 def _requests(spec: WorkloadSpec, per_replica: int, seed: int, num_replicas: int) -> Workload:
     """The requests of a seed for so many replicas; a file gives at most what it has."""
-    from dataclasses import replace
-
     workload = inputs.load(replace(spec, first=per_replica * num_replicas), seed)
     if len(workload) < 2 or not math.isfinite(workload.mean_rate_per_s):
         raise InputError(f"--workload {spec.source}: needs at least two requests that arrive at different times")
     return workload
 
 
-def _run(chosen: list[FleetContender], demand: Demand, for_rate: float | None) -> tuple[list[Row], bool]:
+def _run(
+    chosen: list[tuple[EngineConfig, FleetContender]], demand: Demand, for_rate: float | None
+) -> tuple[list[Row], bool]:
     """One row per fleet, or those that Ctrl-C leaves time for."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -157,17 +187,23 @@ def _run(chosen: list[FleetContender], demand: Demand, for_rate: float | None) -
             for row in _rows(chosen, demand, for_rate):
                 rows.append(row)
                 done = len(rows)
-                progress.update(task, advance=1, description=chosen[min(done, len(chosen) - 1)].name)
+                progress.update(task, advance=1, description=chosen[min(done, len(chosen) - 1)][1].name)
         except KeyboardInterrupt:
             return rows, True
     return rows, False
 
 
-def _rows(chosen: list[FleetContender], demand: Demand, for_rate: float | None) -> Iterator[Row]:
+def _rows(chosen: list[tuple[EngineConfig, FleetContender]], demand: Demand, for_rate: float | None) -> Iterator[Row]:
     from infermax_gym.evaluation import find_capacity, find_smallest
 
-    for fleet in chosen:
-        names = {"policy": fleet.policy.name, "router": fleet.router.name}
+    for engine, fleet in chosen:
+        demand = replace(demand, config=engine)
+        names = {
+            "cost": engine.cost.name,
+            "kv_tokens": engine.num_kv_tokens,
+            "policy": fleet.policy.name,
+            "router": fleet.router.name,
+        }
         if for_rate is None:
             found = find_capacity(fleet, demand)
             count = fleet.num_replicas

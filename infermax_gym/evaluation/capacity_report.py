@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -31,29 +31,40 @@ def render_capacity(document: Mapping[str, Any], console: Console) -> None:
 
 
 def _capacities(rows: list[Mapping[str, Any]]) -> Table:
-    table = _table("replicas", "requests\nper s", "per replica\nper s", "USD\nper h")
+    table = _table(rows, "replicas", "requests\nper s", "per replica\nper s", "USD\nper h")
     ranked = sorted(rows, key=lambda row: (row["num_replicas"], -_or(row["rate_per_s"], math.inf)))
     for row in ranked:
         rate = _with_interval(row["rate_per_s"], row["ci95_per_s"])
         per_replica = _number(row["rate_per_replica_per_s"])
         cells = (f"{row['num_replicas']:,}", rate, per_replica, _number(row["cost_usd_per_h"]))
-        table.add_row(row["policy"], row["router"], *cells)
+        table.add_row(*_names(row, rows), *cells)
     return table
 
 
 def _sizes(rows: list[Mapping[str, Any]]) -> Table:
-    table = _table("replicas", "within SLO\n%", "USD\nper h")
+    table = _table(rows, "replicas", "within SLO\n%", "USD\nper h")
     ranked = sorted(rows, key=lambda row: (_or(row["cost_usd_per_h"], math.inf), _or(row["num_replicas"], math.inf)))
     for row in ranked:
         count = MISSING if row["num_replicas"] is None else f"{row['num_replicas']:,}"
         half = row["ci95"]
         share = _with_interval(100.0 * row["attainment"], None if half is None else 100.0 * half)
-        table.add_row(row["policy"], row["router"], count, share, _number(row["cost_usd_per_h"]))
+        table.add_row(*_names(row, rows), count, share, _number(row["cost_usd_per_h"]))
     return table
 
 
-def _table(*headers: str) -> Table:
+def _has_several_engines(rows: Sequence[Mapping[str, Any]]) -> bool:
+    return len({(row["cost"], row["kv_tokens"]) for row in rows}) > 1
+
+
+def _names(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Policy and router, and the engine where there are several."""
+    return [*([row["cost"]] if _has_several_engines(rows) else []), row["policy"], row["router"]]
+
+
+def _table(rows: Sequence[Mapping[str, Any]], *headers: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False)
+    if _has_several_engines(rows):
+        table.add_column("cost model", no_wrap=True, vertical="bottom")
     table.add_column("policy", no_wrap=True, vertical="bottom")
     table.add_column("router", no_wrap=True, vertical="bottom")
     for header in headers:

@@ -96,10 +96,12 @@ def caption(document: Mapping[str, Any]) -> list[str]:
 
 
 def engine_in_words(config: Mapping[str, Any]) -> str:
-    """Cost model, memory and caps."""
+    """Cost models, memory and caps."""
+    costs, tokens = config.get("costs", [config["cost"]]), config.get("kv_tokens_of", [config["kv_tokens"]])
+    engines = "; ".join(f"{name}, {count:,} KV tokens" for name, count in zip(costs, tokens, strict=True))
     cached = ", prefix caching" if config.get("prefix_caching") else ""
     return (
-        f"{config['cost']}, {config['kv_tokens']:,} KV tokens (blocks of {config['block_size']}{cached}), "
+        f"{engines} (blocks of {config['block_size']}{cached}), "
         f"{config['max_num_batched_tokens']:,} tokens and {config['max_num_seqs']:,} requests per iteration"
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,10 +96,35 @@ def test_the_fewest_replicas_for_a_rate(command: Command, tmp_path: Path) -> Non
     )
     document = output_of(command, *CAPACITY, "--for-rate", 20, "--routers", "round-robin,sal", "--cost", path)
     for row in document["fleets"]:
+        assert (row["cost"], row["kv_tokens"]) == (cost.name, 100_000)
         assert row["num_replicas"] >= 2
         assert row["cost_usd_per_h"] == 2.0 * row["num_replicas"]
         assert row["attainment"] - row["ci95"] >= 0.9
     assert "num_replicas" in document["config"]
+
+
+def priced(path: Path, name: str, usd_per_h: float) -> Path:
+    from infermax_gym.cost import COSTS
+
+    model = replace(COSTS["llama2-7b-a100"], name=name, price_usd_per_device_hour=usd_per_h)
+    path.write_text(model.to_json(), encoding="utf-8")
+    return path
+
+
+def test_the_cheapest_of_several_devices(command: Command, tmp_path: Path) -> None:
+    """The same device with little memory at half the price, and with much at the full one."""
+    costs = f"{priced(tmp_path / 'small.json', 'small', 1.0)},{priced(tmp_path / 'large.json', 'large', 2.0)}"
+    arguments = (*CAPACITY, "--for-rate", 20, "--cost", costs, "--kv-tokens", "14000,100000")
+    small, large = output_of(command, *arguments)["fleets"]
+    assert [(row["cost"], row["kv_tokens"]) for row in (small, large)] == [("small", 14_000), ("large", 100_000)]
+    assert small["num_replicas"] > large["num_replicas"]
+    assert small["cost_usd_per_h"] == small["num_replicas"]
+    assert large["cost_usd_per_h"] == 2 * large["num_replicas"]
+    shown = command(*arguments).out
+    assert "small, 14,000 KV tokens; large, 100,000 KV tokens" in shown
+    first = "small" if small["cost_usd_per_h"] < large["cost_usd_per_h"] else "large"
+    rows = [line.split()[0] for line in shown.splitlines() if "least-outstanding" in line]
+    assert rows[0] == first
 
 
 @pytest.mark.parametrize("more", [(), ("--for-rate", 6)])
@@ -121,6 +147,9 @@ def test_capacity_is_for_people(command: Command, more: tuple[object, ...]) -> N
         (["bench", "--replicas", "2", "--agent", "x"], "--agent does not go with --replicas"),
         (["capacity", "--replicas", "two"], "expected whole numbers of at least 1"),
         (["capacity", "--replicas", "2,0"], "expected whole numbers of at least 1"),
+        (["capacity", "--kv-tokens", "many"], "expected one whole number"),
+        (["capacity", "--kv-tokens", "1000,2000"], "one for each of 1 cost models"),
+        (["capacity", "--cost", "llama2-7b-a100,lama2-7b-a10"], "did you mean"),
         (["capacity", "--attainment", "90"], "--attainment must be a share"),
         (["capacity", "--for-rate", "-3"], "--for-rate must be a positive number"),
         (["capacity", "--slo", "ttft=soon"], "expected ttft=S"),
