@@ -130,6 +130,18 @@ def routers(text: str | None) -> list[Router]:
     return [ROUTERS[name] for name in dict.fromkeys(names)]
 
 
+def _check_replica(name: str, row: Contender) -> None:
+    from infermax_gym.engine import Policy
+
+    if not isinstance(row, Policy):
+        raise InputError(f"{name} is written in Python; the replicas of a fleet run policies of the table")
+    if row.min_waiting > 0:
+        raise InputError(
+            f"policy {name!r} cannot run in a fleet: it waits for more requests, and a replica behind a router does "
+            "not know whether any will come"
+        )
+
+
 def fleets(
     policies: str | None, routers_text: str | None, num_replicas: int, staleness_s: float, counts_routed: bool
 ) -> dict[str, FleetContender]:
@@ -140,13 +152,13 @@ def fleets(
     if not (math.isfinite(staleness_s) and staleness_s >= 0.0):
         raise InputError(f"--staleness must be a time in seconds of at least 0, got {staleness_s:g}")
     chosen = contenders(policies or "vllm-v1", None)
-    for name, row in chosen.items():
-        if not isinstance(row, Policy):
-            raise InputError(f"{name} is written in Python; the replicas of a fleet run policies of the table")
+    if _names(policies or "") != ["all"]:
+        for name, row in chosen.items():
+            _check_replica(name, row)
     fleets = [
         FleetContender(row, router, num_replicas, staleness_s, counts_routed)
         for row in chosen.values()
-        if isinstance(row, Policy)
+        if isinstance(row, Policy) and row.min_waiting == 0
         for router in routers(routers_text)
     ]
     return {fleet.name: fleet for fleet in fleets}

@@ -38,7 +38,8 @@ class Fleet:
             themselves count what was sent to them.
 
     Raises:
-        ValueError: there is no replica, or the staleness is not a time.
+        ValueError: there is no replica, the staleness is not a time, or a policy has `min_waiting`: it waits for more
+            requests until none is to come, and a replica behind a router cannot know that.
 
     Example:
         >>> Fleet.uniform(3).num_replicas
@@ -53,6 +54,12 @@ class Fleet:
         object.__setattr__(self, "replicas", tuple(self.replicas))
         if not self.replicas:
             raise ValueError("a fleet needs at least one replica")
+        for replica in self.replicas:
+            if replica.policy.min_waiting > 0:
+                raise ValueError(
+                    f"policy {replica.policy.name!r} cannot run in a fleet: it waits for more requests (min_waiting), "
+                    "and a replica behind a router does not know whether any will come"
+                )
         if not 0.0 <= self.staleness_s < math.inf:
             raise ValueError(f"staleness_s must be a time of at least 0, got {self.staleness_s}")
 

@@ -145,6 +145,7 @@ def test_capacity_is_for_people(command: Command, more: tuple[object, ...]) -> N
         (["bench", "--replicas", "2", "--routers", ","], "names no router"),
         (["bench", "--replicas", "2", "--staleness", "inf"], "--staleness must be a time"),
         (["bench", "--replicas", "2", "--agent", "x"], "--agent does not go with --replicas"),
+        (["bench", "--replicas", "2", "--policies", "wait-threshold"], "cannot run in a fleet"),
         (["capacity", "--replicas", "two"], "expected whole numbers of at least 1"),
         (["capacity", "--replicas", "2,0"], "expected whole numbers of at least 1"),
         (["capacity", "--kv-tokens", "many"], "expected one whole number"),

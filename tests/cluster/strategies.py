@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 
 from baselines.routers import ROUTERS
 from infermax_gym.cluster import SIGNALS, Fleet, Replica, Router
+from infermax_gym.engine import Policy
 from tests.engine.strategies import configs, policies
+
+
+def fleet_policies() -> st.SearchStrategy[Policy]:
+    """Policies that can run in a fleet: a replica knows of nobody to come, so it cannot wait for them."""
+    return policies().map(lambda policy: replace(policy, min_waiting=0))
 
 
 @st.composite
@@ -17,10 +23,8 @@ def fleets(draw: Any, max_replicas: int = 4) -> Fleet:
     """Equal or different replicas, fresh or old signals."""
     count = draw(st.integers(1, max_replicas))
     caching = draw(st.booleans())
-    # A replica knows of nobody to come, so that it never waits for them.
-    rows = policies().map(lambda policy: replace(policy, min_waiting=0))
     kinds = [
-        Replica(replace(draw(configs()), prefix_caching=caching), draw(rows))
+        Replica(replace(draw(configs()), prefix_caching=caching), draw(fleet_policies()))
         for _ in range(draw(st.integers(1, count)))
     ]
     return Fleet(

@@ -275,6 +275,8 @@ def test_bad_settings_say_so() -> None:
         Fleet(())
     with pytest.raises(ValueError, match="at least one replica"):
         Fleet.uniform(0)
+    with pytest.raises(ValueError, match="'crowd' cannot run in a fleet"):
+        Fleet.uniform(2, CONFIG, Policy("crowd", min_waiting=2))
     with pytest.raises(ValueError, match="staleness_s"):
         Fleet.uniform(1, staleness_s=-1.0)
     with pytest.raises(ValueError, match="unknown signal 'speed'"):

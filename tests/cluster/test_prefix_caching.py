@@ -13,17 +13,15 @@ from baselines.routers import ROUTERS
 from infermax_gym.cluster import Fleet, Router, simulate_fleet
 from infermax_gym.engine import EngineConfig, Policy, simulate
 from infermax_gym.workload import Workload, make_workload
-from tests.cluster.strategies import routers
+from tests.cluster.strategies import fleet_policies, routers
 from tests.engine.same import same_result
-from tests.engine.strategies import configs, examples, policies, predictions, with_prefixes
+from tests.engine.strategies import configs, examples, predictions, with_prefixes
 
 CACHING = configs().map(lambda config: replace(config, prefix_caching=True))
-# An engine that knows of later arrivals waits for them; a replica knows of none.
-ROWS = policies().map(lambda policy: replace(policy, min_waiting=0))
 
 
 @examples(100)
-@given(data=st.data(), workload=with_prefixes(), config=CACHING, policy=ROWS, router=routers())
+@given(data=st.data(), workload=with_prefixes(), config=CACHING, policy=fleet_policies(), router=routers())
 def test_one_hostile_replica_is_no_router(
     data: st.DataObject, workload: Workload, config: EngineConfig, policy: Policy, router: Router
 ) -> None:
