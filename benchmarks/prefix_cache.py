@@ -31,7 +31,7 @@ SARATHI = POLICIES["sarathi"]
 
 
 def long_contexts(num_requests: int) -> Workload:
-    """Conversations whose prompts are as long as Mooncake's, some 13,000 tokens, in blocks of 16 tokens."""
+    """Conversations whose prompts are as long as Mooncake's: 16,000 tokens on average, in blocks of 16."""
     conversations = Conversations(mean_turns=3.0, max_tokens=131_072)
     turns = Joint(LogNormal(5_000.0, 1.2, 16, 65_536), LogNormal(350.0, 0.8, 4, 2_000))
     drawn = conversations.sample(np.random.default_rng(0), num_requests, Poisson(0.5), turns)
