@@ -22,6 +22,7 @@ from rich.table import Table
 
 from infermax_gym.compile import compiled
 from infermax_gym.envs.env import InferMaxEnv
+from infermax_gym.envs.routing.vector import InferMaxRouterVectorEnv
 from infermax_gym.envs.vector import InferMaxVectorEnv
 
 ROUNDS = 5
@@ -105,6 +106,20 @@ def vector_rate(lanes: int, decisions: int, *, by_kind: bool) -> float:
     return steps * lanes / (played - best_of(pick))
 
 
+def routing_rate(lanes: int, decisions: int, num_replicas: int) -> float:
+    """Decisions per second of `InferMaxRouter-v0` with so many lanes; replicas chosen at random beforehand."""
+    env = InferMaxRouterVectorEnv(lanes, num_replicas=num_replicas, copy=False, metrics=False)
+    env.reset(seed=0)
+    steps = max(decisions // lanes, 300)
+    actions = np.random.default_rng(0).integers(0, num_replicas, (steps, lanes))
+
+    def play() -> None:
+        for action in actions:
+            env.step(action)
+
+    return steps * lanes / best_of(play)
+
+
 def scalar_rate(decisions: int) -> float:
     """Decisions per second of the scalar environment."""
     env = InferMaxEnv()
@@ -185,6 +200,9 @@ def main() -> None:
         of_cartpole = f"{rate / cartpole_rate(lanes):.0%}"
         by_kind = vector_rate(lanes, options.decisions, by_kind=True)
         table.add_row("vector", str(lanes), f"{rate:,.0f}", of_cartpole, f"{by_kind:,.0f}")
+    for num_replicas in (4, 64):
+        rate = routing_rate(64, options.decisions, num_replicas)
+        table.add_row(f"InferMaxRouter-v0, {num_replicas} replicas", "64", f"{rate:,.0f}", "", "")
     console = Console()
     console.print(table)
     if options.train_steps:

@@ -51,6 +51,26 @@ def bench(
     routers: options.Routers = None,
     staleness: options.Staleness = 0.0,
     forget_routed: options.ForgetRouted = False,
+    prefill_replicas: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="P",
+            help="P further replicas compute the prompts; those of --replicas only decode.",
+            rich_help_panel="Fleet",
+            show_default="none",
+        ),
+    ] = None,
+    prefill_router: Annotated[
+        str, typer.Option(metavar="A", help="Router of the prompts.", rich_help_panel="Fleet")
+    ] = "queued-tokens",
+    kv_bytes_per_token: Annotated[
+        float,
+        typer.Option(metavar="B", help="KV of a token that moves to a decoding replica.", rich_help_panel="Fleet"),
+    ] = 524_288.0,
+    kv_gb_per_s: Annotated[
+        float, typer.Option(metavar="G", help="Bandwidth that it moves with, in 10^9 bytes/s.", rich_help_panel="Fleet")
+    ] = 25.0,
     slo: options.SloLimits = None,
     by: Annotated[
         str | None,
@@ -80,13 +100,14 @@ def bench(
     contenders: dict[str, Contender]
     fleet: dict[str, Any] = {}
     if replicas is None:
-        if routers is not None or staleness != 0.0 or forget_routed:
-            raise InputError("--routers, --staleness and --forget-routed need --replicas N")
+        if routers is not None or staleness != 0.0 or forget_routed or prefill_replicas is not None:
+            raise InputError("--routers, --staleness, --forget-routed and --prefill-replicas need --replicas N")
         contenders = inputs.contenders(policies, agent, trust_pickle)
     else:
         if agent:
             raise InputError("--agent does not go with --replicas: the replicas of a fleet run policies of the table")
-        fleets = inputs.fleets(policies, routers, replicas, staleness, not forget_routed)
+        prefill = inputs.prefill_pool(prefill_replicas, prefill_router, kv_bytes_per_token, kv_gb_per_s)
+        fleets = inputs.fleets(policies, routers, replicas, staleness, not forget_routed, prefill)
         contenders = {**fleets}
         fleet = {
             "policies": list(dict.fromkeys(each.policy.name for each in fleets.values())),
@@ -95,6 +116,13 @@ def bench(
             "staleness_s": staleness,
             "counts_routed": not forget_routed,
         }
+        if prefill is not None:
+            fleet |= {
+                "prefill_replicas": prefill.num_replicas,
+                "prefill_router": prefill.router.name,
+                "kv_bytes_per_token": kv_bytes_per_token,
+                "kv_gb_per_s": kv_gb_per_s,
+            }
     folder = None if out is None else output.writable_folder(out)
     requests = cache(partial(inputs.load, spec))
 

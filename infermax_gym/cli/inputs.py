@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from infermax_gym.cluster import Router
     from infermax_gym.cost import CostModel
     from infermax_gym.engine import EngineConfig, Slo
-    from infermax_gym.evaluation import Contender, FleetContender, WorkloadSpec
+    from infermax_gym.evaluation import Contender, FleetContender, PrefillPool, WorkloadSpec
     from infermax_gym.evaluation.groups import By
     from infermax_gym.workload import Workload
 
@@ -130,6 +130,22 @@ def routers(text: str | None) -> list[Router]:
     return [ROUTERS[name] for name in dict.fromkeys(names)]
 
 
+def prefill_pool(num_replicas: int | None, router: str, bytes_per_token: float, gb_per_s: float) -> PrefillPool | None:
+    """The replicas that compute prompts apart, if there are any."""
+    from infermax_gym.cluster import KvTransfer
+    from infermax_gym.evaluation import PrefillPool
+
+    if num_replicas is None:
+        return None
+    (chosen,) = routers(router) if "," not in router and router != "all" else (None,)
+    if chosen is None:
+        raise InputError(f"--prefill-router {router!r}: expected one router")
+    try:
+        return PrefillPool(num_replicas, chosen, KvTransfer(bytes_per_token, 1e9 * gb_per_s))
+    except ValueError as error:
+        raise InputError(str(error).replace("KvTransfer: ", "--kv-bytes-per-token, --kv-gb-per-s: ")) from None
+
+
 def _check_replica(name: str, row: Contender) -> None:
     from infermax_gym.engine import Policy
 
@@ -143,10 +159,16 @@ def _check_replica(name: str, row: Contender) -> None:
 
 
 def fleets(
-    policies: str | None, routers_text: str | None, num_replicas: int, staleness_s: float, counts_routed: bool
+    policies: str | None,
+    routers_text: str | None,
+    num_replicas: int,
+    staleness_s: float,
+    counts_routed: bool,
+    prefill: PrefillPool | None = None,
 ) -> dict[str, FleetContender]:
     """Fleets by name: each policy, `vllm-v1` if none was named, with each router."""
     from infermax_gym.engine import Policy
+    from infermax_gym.engine.policy import PreemptMode
     from infermax_gym.evaluation import FleetContender
 
     if not (math.isfinite(staleness_s) and staleness_s >= 0.0):
@@ -155,10 +177,13 @@ def fleets(
     if _names(policies or "") != ["all"]:
         for name, row in chosen.items():
             _check_replica(name, row)
+            if prefill and isinstance(row, Policy) and row.preempt_mode == PreemptMode.SWAP:
+                raise InputError(f"policy {name!r} swaps; behind --prefill-replicas, decoding replicas must recompute")
     fleets = [
-        FleetContender(row, router, num_replicas, staleness_s, counts_routed)
+        FleetContender(row, router, num_replicas, staleness_s, counts_routed, prefill)
         for row in chosen.values()
         if isinstance(row, Policy) and row.min_waiting == 0
+        if prefill is None or row.preempt_mode == PreemptMode.RECOMPUTE
         for router in routers(routers_text)
     ]
     return {fleet.name: fleet for fleet in fleets}

@@ -10,6 +10,7 @@ from infermax_gym.cluster.disaggregated import (
     DisaggregatedResult,
     KvTransfer,
     simulate_disaggregated,
+    summarize_disaggregated,
 )
 from infermax_gym.cluster.fleet import Fleet, Replica
 from infermax_gym.cluster.result import FleetResult, summarize_fleet
@@ -42,5 +43,6 @@ __all__ = [
     "signal_weights",
     "simulate_disaggregated",
     "simulate_fleet",
+    "summarize_disaggregated",
     "summarize_fleet",
 ]

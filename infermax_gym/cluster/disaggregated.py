@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from infermax_gym.cluster.fleet import Fleet, Replica
-from infermax_gym.cluster.result import FleetResult, utilization_of
-from infermax_gym.cluster.router import Router
+from infermax_gym.cluster.result import FleetResult, summarize_fleet, utilization_of
+from infermax_gym.cluster.router import PythonRouter, Router
 from infermax_gym.cluster.simulate import Predicted, simulate_fleet
-from infermax_gym.engine import SimulationResult
+from infermax_gym.engine import SimulationResult, Slo, summarize
 from infermax_gym.engine.policy import PreemptMode
 from infermax_gym.workload import Workload
 
@@ -99,8 +100,8 @@ class DisaggregatedResult:
 def simulate_disaggregated(
     workload: Workload,
     fleet: DisaggregatedFleet,
-    prefill_router: Router,
-    decode_router: Router,
+    prefill_router: Router | PythonRouter,
+    decode_router: Router | PythonRouter,
     *,
     seed: int = 0,
     predicted: NDArray[np.float64] | None = None,
@@ -132,6 +133,24 @@ def simulate_disaggregated(
     return DisaggregatedResult(
         _pooled(workload, fleet, prefill, decode, served, handed_over), prefill, decode, handed_over
     )
+
+
+def summarize_disaggregated(result: DisaggregatedResult, slo: Slo | None = None) -> dict[str, Any]:
+    """The figures of `summarize_fleet` for both pools together.
+
+    `request_imbalance` and `busy_imbalance` are those of the decode pool, `prefill_busy_imbalance` is the other's.
+    """
+    prefill, decode = summarize_fleet(result.prefill), summarize_fleet(result.decode)
+    figures = summarize(result.pooled, result.prefill.fleet.replicas[0].config, slo)
+    for name in ("gpu_cost_usd", "fleet_cost_usd_per_h"):
+        parts = prefill[name], decode[name]
+        figures[name] = None if None in parts else sum(parts)
+    return {
+        **figures,
+        "request_imbalance": decode["request_imbalance"],
+        "busy_imbalance": decode["busy_imbalance"],
+        "prefill_busy_imbalance": prefill["busy_imbalance"],
+    }
 
 
 def _fits(fleet: Fleet, workload: Workload, num_output_tokens: int | None) -> NDArray[np.bool_]:

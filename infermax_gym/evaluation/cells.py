@@ -11,7 +11,6 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from infermax_gym.cluster import summarize_fleet
 from infermax_gym.engine import (
     EngineConfig,
     Information,
@@ -23,7 +22,7 @@ from infermax_gym.engine import (
     summarize,
 )
 from infermax_gym.evaluation.figures import combine, lookup, sorted_names
-from infermax_gym.evaluation.fleets import FleetContender
+from infermax_gym.evaluation.fleets import FleetContender, figures_of
 from infermax_gym.evaluation.groups import By, group_figures
 from infermax_gym.evaluation.statistics import mean_and_ci95, paired_ratio
 from infermax_gym.workload import Workload, load_workload
@@ -223,7 +222,7 @@ def _measure(contender: Contender, workload: Workload, cell: Cell, seed: int, pr
         fleet_result = contender.serve(workload, cell.config, seed=seed, predicted=predicted)
         wall_s = time.perf_counter() - start
         groups = group_figures(fleet_result.pooled, cell.by, cell.slo) if cell.by else {}
-        return {**summarize_fleet(fleet_result, cell.slo), **groups, "wall_s": wall_s}
+        return {**figures_of(fleet_result, cell.slo), **groups, "wall_s": wall_s}
     result = serve(contender, workload, cell.config, seed=seed, predict=predict)
     wall_s = time.perf_counter() - start
     groups = group_figures(result, cell.by, cell.slo) if cell.by else {}

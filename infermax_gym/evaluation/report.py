@@ -89,7 +89,9 @@ def caption(document: Mapping[str, Any]) -> list[str]:
     lines = [workload, f"engine    {engine_in_words(config)}"]
     count = config.get("replicas")
     if count:
-        lines.append(f"fleet     {count:,} replica{'s' if count > 1 else ''}, {signals_in_words(config)}")
+        prompts = config.get("prefill_replicas")
+        pools = f" that decode, {prompts:,} that compute prompts ({config['prefill_router']})" if prompts else ""
+        lines.append(f"fleet     {count:,} replica{'s' if count > 1 else ''}{pools}, {signals_in_words(config)}")
     if config.get("slo"):
         lines.append(f"SLO       {slo_in_words(config)}")
     return lines

@@ -65,6 +65,21 @@ def test_tables_are_for_people(command: Command, trace: Path) -> None:
     assert max(map(len, out.splitlines())) <= 120
 
 
+def test_prefill_and_decode_apart(command: Command, trace: Path) -> None:
+    arguments = ("bench", "--workload", trace, "--replicas", 2, "--routers", "kv-share", "--slo", "ttft=1.0")
+    document = output_of(command, *arguments, "--prefill-replicas", 1, "--kv-gb-per-s", 1)
+    expected = {"prefill_replicas": 1, "prefill_router": "queued-tokens", "kv_gb_per_s": 1.0, "replicas": 2}
+    assert document["config"].items() >= expected.items()
+    (row,) = document["policies"].values()
+    assert row["num_finished"] == NUM_REQUESTS
+    assert row["prefill_busy_imbalance"] == 1.0
+    slower = output_of(command, *arguments, "--prefill-replicas", 1, "--kv-gb-per-s", 0.1)
+    (late,) = slower["policies"].values()
+    assert late["ttft_s"] == row["ttft_s"]
+    assert late["latency_s"]["mean"] > row["latency_s"]["mean"]
+    assert "2 replicas that decode, 1 that compute prompts" in command(*arguments, "--prefill-replicas", 1).out
+
+
 CAPACITY = ("capacity", "--workload", "azure-conv", "--requests-per-replica", 60, "--seeds", 2)
 
 
@@ -146,6 +161,11 @@ def test_capacity_is_for_people(command: Command, more: tuple[object, ...]) -> N
         (["bench", "--replicas", "2", "--staleness", "inf"], "--staleness must be a time"),
         (["bench", "--replicas", "2", "--agent", "x"], "--agent does not go with --replicas"),
         (["bench", "--replicas", "2", "--policies", "wait-threshold"], "cannot run in a fleet"),
+        (["bench", "--prefill-replicas", "2"], "need --replicas N"),
+        (["bench", "--replicas", "2", "--prefill-replicas", "1", "--prefill-router", "all"], "expected one router"),
+        (["bench", "--replicas", "2", "--prefill-replicas", "1", "--prefill-router", "sall"], "did you mean 'sal'?"),
+        (["bench", "--replicas", "2", "--prefill-replicas", "1", "--kv-gb-per-s", "0"], "must be positive"),
+        (["bench", "--replicas", "2", "--prefill-replicas", "1", "--policies", "vllm-v0-swap"], "must recompute"),
         (["capacity", "--replicas", "two"], "expected whole numbers of at least 1"),
         (["capacity", "--replicas", "2,0"], "expected whole numbers of at least 1"),
         (["capacity", "--kv-tokens", "many"], "expected one whole number"),
