@@ -12,6 +12,7 @@ from dataclasses import fields
 from enum import IntEnum
 from pathlib import Path
 
+from baselines.catalogue import PLAYERS
 from baselines.policies import POLICIES
 from baselines.prefix_aware import PREFIX_AWARE
 from infermax_gym.engine import Policy
@@ -19,13 +20,15 @@ from infermax_gym.engine.policy import QUEUE_FEATURES, VICTIM_FEATURES
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "policies.md"
 
-INTRODUCTION = """\
+INTRODUCTION = f"""\
 # The table of schedulers
 
-<!-- Written by `python scripts/document_policies.py` from baselines/policies.py; edit there. -->
+<!-- Written by `python scripts/document_policies.py` from baselines/; edit there. -->
 
-Every scheduler here is a row of `baselines/policies.py`: one setting of the engine's one scheduling algorithm
-([engine.md](engine.md) states it exactly, `infermax_gym/engine/policy.py` explains every knob).
+Most schedulers here are rows of `baselines/policies.py`: settings of the engine's one scheduling
+algorithm ([engine.md](engine.md) states it exactly, `infermax_gym/engine/policy.py` explains every knob).
+Some ({", ".join(f"`{name}`" for name in PLAYERS)}) have code of their own and serve whole workloads:
+`PLAYERS[name].play(workload, engine)`, in `baselines/catalogue.py`. How they compare: [schedulers.md](schedulers.md).
 `infermax list policies` prints the same list; `python scripts/document_policies.py` writes this page.
 
 ```python
@@ -67,7 +70,7 @@ def page() -> str:
     head = "| row | lengths known | good and bad at | source |\n| --- | --- | --- | --- |\n"
     rows, aware = (
         "".join(f"| `{name}` | {row.information.name.lower()} | {row.note} | {row.source} |\n" for name, row in table)
-        for table in (POLICIES.items(), PREFIX_AWARE.items())
+        for table in ((POLICIES | PLAYERS).items(), PREFIX_AWARE.items())
     )
     settings = "| row | settings |\n| --- | --- |\n"
     settings += "".join(

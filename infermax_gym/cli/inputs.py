@@ -91,9 +91,9 @@ def contenders(policies: str | None, agents: Sequence[str] | None, trust_pickle:
         policies = "" if agents else "all"
     names = _names(policies)
     if names == ["all"]:
-        from baselines.policies import POLICIES
+        from baselines.catalogue import QUICK
 
-        names = list(POLICIES)
+        names = list(QUICK)
     chosen = {name: policy(name) for name in names} | {path: agent(path, trust_pickle) for path in agents or ()}
     if not chosen:
         raise InputError("--policies names no policy; expected all, or names separated by commas")
@@ -101,14 +101,12 @@ def contenders(policies: str | None, agents: Sequence[str] | None, trust_pickle:
 
 
 def policy(name: str) -> Contender:
-    """A policy of the table, or a prefix-aware one, by name."""
-    from baselines.policies import POLICIES
-    from baselines.prefix_aware import PREFIX_AWARE
+    """A scheduler by name."""
+    from baselines.catalogue import SCHEDULERS
 
-    known: dict[str, Contender] = {**POLICIES, **PREFIX_AWARE}
-    if name not in known:
-        raise unknown("policy", name, known, "infermax list policies")
-    return known[name]
+    if name not in SCHEDULERS:
+        raise unknown("policy", name, SCHEDULERS, "infermax list policies")
+    return SCHEDULERS[name]
 
 
 def _names(text: str) -> list[str]:

@@ -29,13 +29,12 @@ def list_names(
 
 
 def _policies() -> Rows:
-    from baselines.policies import POLICIES
-    from baselines.prefix_aware import PREFIX_AWARE
+    from baselines.catalogue import SCHEDULERS
     from infermax_gym.evaluation import information_of
 
-    rows: list[Any] = [*POLICIES.values(), *PREFIX_AWARE.values()]
     return [
-        {"name": row.name, "information": information_of(row), "note": row.note, "source": row.source} for row in rows
+        {"name": name, "information": information_of(policy), "note": policy.note, "source": policy.source}
+        for name, policy in SCHEDULERS.items()
     ]
 
 

@@ -1,0 +1,146 @@
+"""Schedulers with code of their own: they serve everything, keep the invariants, and do not peek."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from baselines.catalogue import PLAYERS, SCHEDULERS
+from baselines.policies import POLICIES
+from baselines.predict import predictions
+from baselines.rollout import Rollout, guess_lengths, imagined, total_latency_s
+from baselines.session import Session, adopt
+from baselines.sorted_f import SortedF, future_peak, plan
+from infermax_gym.engine import EngineConfig, simulate
+from infermax_gym.engine.invariants import InvariantChecker
+from infermax_gym.engine.kernel.group import disband
+from infermax_gym.workload import Workload, make_workload
+from tests.engine.same import same_result
+from tests.engine.strategies import configs, examples, workloads
+
+TIGHT = EngineConfig(num_kv_tokens=9_000)
+NAMES = sorted(PLAYERS)
+
+
+@examples(40)
+@given(name=st.sampled_from(NAMES), workload=workloads(), config=configs())
+def test_hostile_workloads(name: str, workload: Workload, config: EngineConfig) -> None:
+    """Recorded or not, the same run; every request ends; every token granted is accounted for."""
+    player = replace(PLAYERS[name], **({"interval_s": 0.2} if name == "rollout" else {"replan_every": 2}))
+    recorded = player.play(workload, config, seed=1, record_schedule=True)
+    same_result(player.play(workload, config, seed=1), recorded)
+    assert (recorded.status != 2).all()
+    assert recorded.schedule is not None
+    granted = sum(tokens for iteration in recorded.schedule for _, tokens in iteration.batch)
+    needed = (workload.num_prompt_tokens + workload.num_output_tokens - 1)[recorded.finished].sum()
+    assert granted == needed + recorded.num_recomputed_tokens
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_described_as_rows_are(name: str) -> None:
+    player = SCHEDULERS[name]
+    assert player.name == name
+    assert 20 <= len(player.source) <= 140 and 20 <= len(player.note) <= 140 and player.note.endswith(".")
+
+
+@examples(60)
+@given(workload=workloads(), config=configs(), names=st.lists(st.sampled_from(["srf", "spf-headroom", "sarathi"])))
+def test_an_engine_under_changing_rows_keeps_its_invariants(
+    workload: Workload, config: EngineConfig, names: list[str]
+) -> None:
+    session = Session(workload, config, POLICIES["sarathi"])
+    checker = InvariantChecker(session.engine)
+    for name in names:
+        session.run(float(session.engine.record["clock_s"][0]) + 0.01)
+        adopt(session.engine, POLICIES[name])
+        InvariantChecker(session.engine).now()
+    session.run()
+    assert checker.last_clock_s <= session.engine.record["clock_s"][0]
+    assert (session.result().status != 2).all()
+
+
+@examples(60)
+@given(workload=workloads(), config=configs())
+def test_a_single_candidate_is_that_row(workload: Workload, config: EngineConfig) -> None:
+    row = POLICIES["spf-headroom"]
+    alone = Rollout("alone", (row,), interval_s=0.005)
+    same_result(alone.play(workload, config), simulate(workload, config, row))
+
+
+def test_rollouts_do_not_peek() -> None:
+    """Had a request a longer answer, nothing would differ before its answer ends."""
+    workload = make_workload("mixed", 80, seed=0, rate=6.0)
+    outputs = workload.num_output_tokens.copy()
+    outputs[10] += 300
+    config = replace(TIGHT, num_kv_tokens=25_000, max_model_len=32_768, max_output_tokens=20_000)
+    runs = [
+        PLAYERS["rollout"].play(w, config, seed=2, record_schedule=True)
+        for w in (workload, replace(workload, num_output_tokens=outputs))
+    ]
+    end_s = runs[0].finish_s[10]
+    past = [[i for i in run.schedule if i.end_s <= end_s] for run in runs if run.schedule is not None]
+    assert past[0] == past[1] and len(past[0]) > 50
+
+
+def test_dreams_leave_the_engine_alone() -> None:
+    workload = make_workload("azure-conv", 60, seed=1, rate=10.0)
+    session = Session(workload, TIGHT, POLICIES["sarathi"])
+    session.run(3.0)
+    disband(session.engine.now)
+    before = session.engine.copy()
+    dream = imagined(session.engine, np.random.default_rng(0))
+    first = total_latency_s(dream, POLICIES["spf-headroom"])
+    assert first == total_latency_s(dream, POLICIES["spf-headroom"]) > 0.0
+    for name in before.requests.dtype.names:
+        np.testing.assert_array_equal(before.requests[name], session.engine.requests[name])
+    assert before.record["clock_s"] == session.engine.record["clock_s"]
+
+
+def test_guesses_come_from_longer_ones() -> None:
+    finished = np.array([10, 20, 300, 4000])
+    guesses = guess_lengths(np.full(2000, 25), finished, np.random.default_rng(0))
+    assert set(guesses.tolist()) == {300, 4000}
+    assert guess_lengths(np.array([5000, 0]), finished, np.random.default_rng(0))[0] == 10_000
+    assert guess_lengths(np.array([0, 500]), np.zeros(0, np.int64), np.random.default_rng(0)).tolist() == [128, 1000]
+
+
+def test_rollouts_find_what_suits_the_traffic() -> None:
+    """Chat wants short prompts first, reasoning the least served first; nobody says which it is."""
+    for name, rate, size in (("azure-conv", 4.0, 20_000), ("reasoning", 1.2, 40_000)):
+        workload, config = make_workload(name, 400, seed=0, rate=rate), EngineConfig(num_kv_tokens=size)
+        means = [
+            simulate(workload, config, POLICIES[row]).latency_s.mean()
+            for row in ("spf-headroom", "least-attained-service", "fcfs-headroom", "srf")
+        ]
+        assert PLAYERS["rollout"].play(workload, config).latency_s.mean() < min(1.15 * min(means), np.median(means))
+
+
+@examples(200)
+@given(
+    known=st.lists(st.integers(1, 50), min_size=1, max_size=12),
+    data=st.data(),
+)
+def test_plans_are_orders_and_peaks_are_peaks(known: list[int], data: st.DataObject) -> None:
+    n = len(known)
+    rest = np.array(data.draw(st.lists(st.integers(1, 40), min_size=n, max_size=n)))
+    assert sorted(plan(np.array(known), rest, 120).tolist()) == list(range(n))
+    by_step = [sum(k + t for k, r in zip(known, rest.tolist(), strict=True) if r > t) for t in range(int(rest.max()))]
+    assert future_peak(np.array(known), rest) == max(by_step)
+
+
+def test_equal_prompts_are_planned_shortest_first() -> None:
+    rest = np.array([30, 5, 20, 10])
+    assert plan(np.full(4, 8), rest, 60).tolist() == [3, 0, 2, 1]
+
+
+def test_plans_never_overflow_with_whole_prompts() -> None:
+    workload = make_workload("azure-conv", 150, seed=3, rate=10.0)
+    config = EngineConfig(num_kv_tokens=9_000, block_size=1, max_num_batched_tokens=16_384)
+    run, row = SortedF().play(workload, config), POLICIES["mc-fcfs-oracle"]
+    fcfs = simulate(workload, config, row, predicted=predictions(row, workload))
+    assert run.num_preemptions == 0
+    assert run.latency_s.mean() < fcfs.latency_s.mean()
