@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from baselines.policies import FCFS_HEADROOM, LEAST_ATTAINED_SERVICE, POLICIES, SPF_HEADROOM, SRF
 from baselines.prefix_aware import PREFIX_AWARE
 from baselines.rollout import Rollout
 from baselines.sorted_f import SortedF
-from infermax_gym.engine import Policy, Scheduler
+from infermax_gym.engine import Policy
 
 Player = Rollout | SortedF
 
@@ -27,5 +29,5 @@ PLAYERS: dict[str, Player] = {
 QUICK: dict[str, Policy | Player] = {**POLICIES, **PLAYERS}
 """What `--policies all` runs: rows first, in the order of the table."""
 
-SCHEDULERS: dict[str, Policy | Player | Scheduler] = {**QUICK, **PREFIX_AWARE}
+SCHEDULERS: dict[str, Any] = {**QUICK, **PREFIX_AWARE}
 """All of them; those that look at the prefix cache decide in Python, some thousand times a second."""

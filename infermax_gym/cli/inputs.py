@@ -106,7 +106,8 @@ def policy(name: str) -> Contender:
 
     if name not in SCHEDULERS:
         raise unknown("policy", name, SCHEDULERS, "infermax list policies")
-    return SCHEDULERS[name]
+    chosen: Contender = SCHEDULERS[name]
+    return chosen
 
 
 def _names(text: str) -> list[str]:
