@@ -90,6 +90,28 @@ class Controller:
         """
         if self.sigma is not None and predicted is None:
             raise ValueError("this controller needs predicted output lengths")
+        result, _ = self._serve(workload, engine, predicted, record_schedule, 0)
+        return result
+
+    def settings(
+        self,
+        workload: Workload,
+        engine: EngineConfig,
+        *,
+        predicted: NDArray[np.float64] | None = None,
+        most: int = 10_000,
+    ) -> NDArray[np.float64]:
+        """(settings, knobs) what it sets one after another while it serves a workload, at most so many."""
+        return self._serve(workload, engine, predicted, False, most)[1]
+
+    def _serve(
+        self,
+        workload: Workload,
+        engine: EngineConfig,
+        predicted: NDArray[np.float64] | None,
+        record_schedule: bool,
+        most_settings: int,
+    ) -> tuple[SimulationResult, NDArray[np.float64]]:
         config = _CONFIG.changed(max_num_batched_tokens=engine.max_num_batched_tokens)
         run = begin_run(config, Episode(workload, engine, None), record_schedule=record_schedule)
         run.lane.record["level"] = len(config.level_shares) - 1
@@ -98,14 +120,16 @@ class Controller:
         groups = self._groups(workload)
         counted = np.zeros(len(workload), np.int8)
         lengths = np.zeros((int(groups.max(initial=0)) + 1, 3))
+        log = np.zeros((most_settings, NUM_KNOBS))
         record, lane = run.engine.record, run.lane.record
         code = LOG_FULL
         while code == LOG_FULL:
-            code = control(record, lane, account, self.weights, groups, told, counted, lengths)
+            code = control(record, lane, account, self.weights, groups, told, counted, lengths, log)
             run.recorder.empty(run.engine)
         if code != DONE:
             raise SchedulerError(f"nothing can run at {record['clock_s'][0]:.6g} s though requests wait")
-        return result_of(run.engine, workload, run.recorder, record_schedule)
+        result = result_of(run.engine, workload, run.recorder, record_schedule)
+        return result, log[: int(account["num_settings"][0])]
 
     def _account(self, engine: EngineConfig) -> Any:
         account = np.zeros(1, ACCOUNT)

@@ -298,7 +298,9 @@ def push_out(s: Any, margin: float) -> None:
 
 
 @compiled
-def set_engine(s: Any, v: Any, c: Any, weights: Any, groups: Any, told: Any, counted: Any, lengths: Any) -> None:
+def set_engine(
+    s: Any, v: Any, c: Any, weights: Any, groups: Any, told: Any, counted: Any, lengths: Any, log: Any
+) -> None:
     """One setting of the controller."""
     features = np.empty(NUM_FEATURES)
     knobs = np.empty(NUM_KNOBS)
@@ -308,6 +310,8 @@ def set_engine(s: Any, v: Any, c: Any, weights: Any, groups: Any, told: Any, cou
     if c.believes:
         believe(s, c, knobs, groups, told, lengths)
     rekey_from(s, c.first_alive)
+    if c.num_settings < log.shape[0]:
+        log[c.num_settings] = knobs
     if knobs[19] > 0.0:
         push_out(s, 50.0 * 0.001 ** knobs[19])
     c.num_settings += 1
@@ -316,7 +320,15 @@ def set_engine(s: Any, v: Any, c: Any, weights: Any, groups: Any, told: Any, cou
 
 @compiled
 def control(
-    engines: Any, lanes: Any, accounts: Any, weights: Any, groups: Any, told: Any, counted: Any, lengths: Any
+    engines: Any,
+    lanes: Any,
+    accounts: Any,
+    weights: Any,
+    groups: Any,
+    told: Any,
+    counted: Any,
+    lengths: Any,
+    log: Any,
 ) -> Any:
     """Run until every request is finished (DONE) or the log is full (LOG_FULL): call again.
 
@@ -329,6 +341,7 @@ def control(
         told: (n,) float64 predicted output tokens, 0 where there is no prediction.
         counted: (n,) int8, whether a finished request has been learned from.
         lengths: (number of groups + 1, 3) float64: count, sum and sum of squares of ln(output); row 0 is everybody.
+        log: (settings, NUM_KNOBS) float64, gets the knobs of the first settings.
     """
     s = engines[0]
     v = lanes[0]
@@ -338,9 +351,9 @@ def control(
         while s.num_waiting == 0 and s.num_rejected < s.num_requests:
             jump_to_next_arrival(s)
             arrive(s)
-        set_engine(s, v, c, weights, groups, told, counted, lengths)
+        set_engine(s, v, c, weights, groups, told, counted, lengths, log)
     while True:
         code = run(s, NO_LIMIT, c.next_s, True)
         if code != LIMIT:
             return code
-        set_engine(s, v, c, weights, groups, told, counted, lengths)
+        set_engine(s, v, c, weights, groups, told, counted, lengths, log)

@@ -88,6 +88,14 @@ def test_any_weights_serve_everybody(cell: TrainingCell) -> None:
         assert computed == needed + plain.num_recomputed_tokens
 
 
+def test_settings_are_what_is_set() -> None:
+    window = windows(CELLS[0], 1, split=TRAIN)[0]
+    action = np.linspace(-0.9, 0.9, 11)
+    settings = Controller(weights_from_action(action)).settings(window.workload, window.engine, most=5)
+    assert settings.shape == (5, len(CONTROLLER_KNOBS))
+    np.testing.assert_allclose(settings[:, :11], np.tile(action, (5, 1)))
+
+
 def test_pushing_out_preempts() -> None:
     window = windows(CELLS[1], 1, split=TRAIN)[0]
     action = np.array([0.0, 0.0, 0.0, 0.5, 0.0, -1.0, 1.0, 1.0, 0.0, 0.5, 0.0])
