@@ -13,7 +13,7 @@ from infermax_gym.cluster.kernel.run import NO_SLOT, finish, route, send, show
 from infermax_gym.cluster.result import FleetResult
 from infermax_gym.cluster.router import Arrival, PythonRouter, Router
 from infermax_gym.cluster.state import ARRIVALS_AT_ONCE, FleetState, allocate_fleet
-from infermax_gym.engine import Information, SimulationResult
+from infermax_gym.engine import Information, SchedulerError, SimulationResult
 from infermax_gym.engine.kernel.group import disband
 from infermax_gym.engine.kernel.run import DONE, LOG_FULL
 from infermax_gym.engine.result import statuses
@@ -88,10 +88,21 @@ class FleetRun:
             self.settle(code)
 
     def finish(self) -> None:
-        """Serve everything that was routed to its end."""
+        """Serve everything that was routed to its end.
+
+        Raises:
+            SchedulerError: a policy leaves requests waiting though nothing runs.
+        """
         done = 0
         while (done := finish(self.state.now, done)) < self.fleet.num_replicas:
             self.empty_log()
+        cores = self.state.arrays["cores"]
+        left = cores["num_requests"] - cores["num_finished"] - cores["num_rejected"]
+        if left.any():
+            i = int(left.argmax())
+            raise SchedulerError(
+                f"policy {self.fleet.replicas[i].policy.name!r} lets {left[i]} requests of replica {i} wait for ever"
+            )
 
     def copy(self) -> FleetRun:
         """An independent copy."""

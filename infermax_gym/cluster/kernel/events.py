@@ -12,7 +12,7 @@ from infermax_gym.cluster.kernel.memory import cores_of, events_of, seen_by, sig
 from infermax_gym.cluster.kernel.signals import refresh
 from infermax_gym.compile import compiled, inlined
 from infermax_gym.engine.kernel.advance import has_room
-from infermax_gym.engine.kernel.run import run
+from infermax_gym.engine.kernel.run import STUCK, run
 
 
 @inlined
@@ -74,8 +74,9 @@ def advance_until(f: Any, until_s: float) -> Any:
         if s.num_finished + s.num_rejected == s.num_requests:
             set_boundary(f, i, math.inf)
             continue
-        run_with_log(f, i, 1, False)
-        set_boundary(f, i, s.clock_s)
+        code = run_with_log(f, i, 1, False)
+        # A policy of the table always finds something to run; another one waits for the next request sent here.
+        set_boundary(f, i, math.inf if code == STUCK else s.clock_s)
     return True
 
 
