@@ -28,7 +28,8 @@ INTRODUCTION = f"""\
 Most schedulers here are rows of `baselines/policies.py`: settings of the engine's one scheduling
 algorithm ([engine.md](engine.md) states it exactly, `infermax_gym/engine/policy.py` explains every knob).
 Some ({", ".join(f"`{name}`" for name in PLAYERS)}) have code of their own and serve whole workloads:
-`PLAYERS[name].play(workload, engine)`, in `baselines/catalogue.py`.
+`PLAYERS[name].play(workload, engine)`, in `baselines/catalogue.py`. How they compare:
+[schedulers.md](schedulers.md).
 `infermax list policies` prints the same list; `python scripts/document_policies.py` writes this page.
 
 ```python

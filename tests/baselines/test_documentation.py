@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from baselines.policies import POLICIES
 from infermax_gym.engine import Policy
-from scripts import document_policies
+from scripts import compare_schedulers, document_policies
 
 
 def test_the_page_is_up_to_date() -> None:
@@ -21,3 +21,9 @@ def test_settings_name_what_differs() -> None:
     aging = document_policies.settings_of(POLICIES["spf-aging-headroom"])
     assert "queue key 20 arrival_s + num_known_tokens" in aging
     assert "victim key -1 num_processed_tokens" in aging
+
+
+def test_the_comparison_has_everybody() -> None:
+    text = compare_schedulers.page((0,), 12)
+    assert all(f"| `{name}` |" in text for name in compare_schedulers.compared())
+    assert "{" not in text and "nan" not in text
