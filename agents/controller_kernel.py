@@ -19,9 +19,10 @@ from infermax_gym.engine.kernel.admit import bring_in
 from infermax_gym.engine.kernel.advance import arrive
 from infermax_gym.engine.kernel.evict import guarded, preempt
 from infermax_gym.engine.kernel.fit import fits, reserved_blocks
-from infermax_gym.engine.kernel.group import blocks_held, decode_demand, emitted
+from infermax_gym.engine.kernel.group import decode_demand, emitted
 from infermax_gym.engine.kernel.keys import queue_score, set_queue_key
 from infermax_gym.engine.kernel.memory import requests, running, sort_ids, sort_keys, term_ends_of, theta_of
+from infermax_gym.engine.kernel.prefix import freed_by
 from infermax_gym.engine.kernel.queue import head, push, reset
 from infermax_gym.engine.kernel.run import LIMIT, jump_to_next_arrival, run
 from infermax_gym.engine.policy import NO_LIMIT
@@ -287,7 +288,7 @@ def push_out(s: Any, margin: float) -> None:
                 return
             keys[worst] = -np.inf
             ids[left] = run_list[worst]
-            freed += blocks_held(s, req[run_list[worst]])
+            freed += freed_by(s, run_list[worst])
             left += 1
         for k in range(left):
             position = 0

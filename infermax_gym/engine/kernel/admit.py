@@ -10,12 +10,11 @@ from infermax_gym.compile import compiled, inlined
 from infermax_gym.engine.kernel.evict import grant, guarded, join, preempt
 from infermax_gym.engine.kernel.fair import charge
 from infermax_gym.engine.kernel.fit import blocks_for, fits, reserved_blocks
-from infermax_gym.engine.kernel.group import blocks_held
 from infermax_gym.engine.kernel.keys import is_pinned, queue_score
 from infermax_gym.engine.kernel.memory import requests, running, skipped_of, sort_ids, sort_keys
 from infermax_gym.engine.kernel.prefix import (
-    exclusive_blocks,
     find_for,
+    freed_by,
     publish_batch,
     publish_shared,
     take_found,
@@ -44,11 +43,12 @@ def resume_swapped(s: Any) -> None:
 def bring_in(s: Any, r: int, blocks: int) -> None:
     """Move waiting request r to the running list with `blocks` blocks, its swapped KV back on the device.
 
-    It takes what it finds in the prefix cache; `blocks` are enough for that.
+    What it finds in the prefix cache it takes too, even beyond `blocks`.
     """
     q = requests(s)[r]
     remove(s, r)
-    join(s, r, blocks, take_found(s, r))
+    found = take_found(s, r)
+    join(s, r, max(blocks, found), found)
     if q.on_host:
         q.on_host = 0
         s.host_free_tokens += q.computed
@@ -89,8 +89,7 @@ def _push_out(s: Any, r: int) -> Any:
             return False
         keys[worst] = -np.inf
         ids[left] = run[worst]
-        held = blocks_held(s, req[run[worst]])
-        freed += exclusive_blocks(s, run[worst], held) if s.prefix_caching else held
+        freed += freed_by(s, run[worst])
         left += 1
     for v in range(left):
         position = 0

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from infermax_gym.compile import compiled, inlined
+from infermax_gym.engine.kernel.group import blocks_held
 from infermax_gym.engine.kernel.memory import batch_of, holds_of, nodes_of, requests, segments_of
 from infermax_gym.engine.state import RUNNING
 
@@ -280,6 +281,13 @@ def exclusive_blocks(s: Any, r: int, held: int) -> Any:
         count += segments[i].size
         i = segments[i].up
     return count
+
+
+@inlined
+def freed_by(s: Any, r: int) -> Any:
+    """Blocks that preempting running request r frees, in the lock-step group or not."""
+    held = blocks_held(s, requests(s)[r])
+    return exclusive_blocks(s, r, held) if s.prefix_caching else held
 
 
 @inlined
