@@ -101,6 +101,24 @@ def certify(workload: Workload, config: EngineConfig, *, num_functions: int = 48
     return best
 
 
+def most_iterations(workload: Workload, config: EngineConfig, busy_s: float, *, num_functions: int = 48) -> float:
+    """How many iterations a schedule can have at most that computes for no more than `busy_s`; maybe infinite.
+
+    Every iteration beyond the fewest possible costs the constant of an iteration once more.
+    """
+    prompts, outputs, arrivals = _servable(workload, config)
+    if prompts.size == 0:
+        return 0.0
+    shares = _all_shares(prompts, outputs, config, num_functions)
+    most = np.inf
+    for theta in minorants(config.cost, config.max_num_batched_tokens, config.num_kv_tokens):
+        if theta[ONE] > 0.0:
+            least = _bounds(theta, prompts, outputs, arrivals, shares, config)
+            spare = busy_s * (1.0 + 1e-9) - least.busy_s
+            most = min(most, least.num_iterations + np.floor(max(spare, 0.0) / theta[ONE]))
+    return float(most)
+
+
 def _numbers(b: CertifiedBounds) -> tuple[float, ...]:
     return b.makespan_s, b.busy_s, b.mean_latency_s, b.num_requests, b.num_iterations
 

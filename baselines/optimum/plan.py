@@ -166,6 +166,23 @@ def assemble(instance: Instance, passes: Iterable[Pass]) -> Plan:
     return Plan(tuple(steps))
 
 
+def plan_of_run(instance: Instance, run: SimulationResult) -> Plan:
+    """The plan that repeats a run of the instance whose schedule was recorded.
+
+    Raises:
+        ValueError: the run has no schedule.
+    """
+    if run.schedule is None:
+        raise ValueError("the run has no schedule; simulate with record_schedule=True")
+    clock = _Clock(instance)
+    steps: list[Step] = []
+    for iteration in run.schedule:
+        steps += [Step(())] * clock.wait_until(iteration.start_s)
+        steps.append(Step(iteration.batch, iteration.preempted))
+        clock.run(iteration.batch, iteration.preempted)
+    return Plan(tuple(steps))
+
+
 class _Clock:
     """Follows the engine's clock, as far as waits depend on it."""
 

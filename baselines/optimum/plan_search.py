@@ -96,6 +96,7 @@ def search_plan(
     time_limit_s: float = 20.0,
     max_evaluations: int | None = None,
     stop_at_s: float = 0.0,
+    stop: Callable[[], bool] = lambda: False,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> PlanSearchResult | None:
@@ -110,6 +111,7 @@ def search_plan(
         time_limit_s: stop after so much time ...
         max_evaluations: ... or after so many schedules, which alone makes the search reproducible.
         stop_at_s: stop as soon as a plan is this good.
+        stop: asked between schedules; True ends the search.
         seed: of the search, through its "policy" stream.
         progress: called on every improvement. KeyboardInterrupt ends the search with what it has.
 
@@ -120,10 +122,11 @@ def search_plan(
     search = _Search(workload, config, objective, variant)
     rng = stream(seed, "policy")
     began = time.monotonic()
+    late = began + time_limit_s if max_evaluations is None else math.inf
     try:
-        current, value = search.best_start()
+        current, value = search.best_start(lambda: stop() or time.monotonic() > late)
         heat = 0.02
-        while search.count < (max_evaluations or math.inf) and search.best_value > stop_at_s:
+        while search.count < (max_evaluations or math.inf) and search.best_value > stop_at_s and not stop():
             spent = (time.monotonic() - began) / time_limit_s
             if max_evaluations is not None:
                 spent = search.count / max_evaluations
@@ -180,8 +183,8 @@ class _Search:
         self.best, self.best_value = candidate, value
         return True
 
-    def best_start(self) -> tuple[_Candidate, float]:
-        """The best of simple lists under simple rows; the last of them if none is allowed."""
+    def best_start(self, stop: Callable[[], bool]) -> tuple[_Candidate, float]:
+        """The best of simple lists under simple rows, one at least; the last of them if none is allowed."""
         prompt, output = self.workload.num_prompt_tokens, self.workload.num_output_tokens
         keys = (np.arange(prompt.size), prompt, output, -output, prompt + output, -(prompt + output))
         rows = [
@@ -201,6 +204,8 @@ class _Search:
             for row in rows:
                 candidate = _Candidate(row, np.argsort(key, kind="stable"))
                 self.improve(candidate, self.value(candidate))
+                if stop():
+                    return (self.best, self.best_value) if self.best else (candidate, math.inf)
         return (self.best, self.best_value) if self.best else (candidate, math.inf)
 
     def result(self) -> PlanSearchResult | None:

@@ -1,76 +1,39 @@
 """`solve`: the best plan that time allows for one instance, with a certified gap.
 
 First `plan_search` finds a good plan and `certify` a lower bound; then, where the instance is small enough, the exact
-search of `search/` looks for a better plan until none is left or the time is up. Every plan is replayed by the engine,
-and "optimal" is claimed only where the replayed plan meets a bound that holds for the problem itself.
+search of `search/` and the constraint program of `program/` look for a better plan and a better bound until they
+meet or the time is up. Every plan is replayed by the engine, and "optimal" is claimed only where the replayed plan
+meets a bound that holds for the problem itself.
 """
 
 from __future__ import annotations
 
+import math
+import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from contextlib import suppress
+from functools import cache
 
+from baselines.optimum.annealing.anneal import Annealer
 from baselines.optimum.certify import certify
+from baselines.optimum.incumbent import TOLERANCE, Incumbent, Progress, Solution
 from baselines.optimum.instance import Instance
-from baselines.optimum.plan import simulate_plan
-from baselines.optimum.plan_search import VARIANTS, ObjectiveName, PlanSearchResult, Variant, search_plan
+from baselines.optimum.plan_search import VARIANTS, ObjectiveName, Variant, search_plan
+from baselines.optimum.program.model import ProgramTooLargeError
+from baselines.optimum.program.solve import ProgramSearch
 from baselines.optimum.search import astar
 from baselines.optimum.search.exact import ExactSearch, exact_options
 from baselines.optimum.search.tables import TooLargeError
-from infermax_gym.engine import EngineConfig, SimulationResult, simulate
-from infermax_gym.workload import Workload
+from infermax_gym.engine import simulate
+
+__all__ = ["TOLERANCE", "Solution", "solve"]
 
 MOST_REQUESTS = 12
 """Instances of more requests are not tried exactly."""
 
-TOLERANCE = 1e-7
-"""Relative distance from the bound at which a plan counts as proven: bounds are lowered by 1e-9 against rounding."""
-
-
-@dataclass(frozen=True, eq=False)
-class Solution:
-    """What is known about an instance's optimum.
-
-    Attributes:
-        status: "optimal" (proven for the problem itself), "feasible", or "unknown" (no schedule found).
-        objective: "makespan" or "latency" (the mean over requests).
-        objective_s: value of the plan, replayed by the engine.
-        lower_bound_s: no schedule is better.
-        method: what found the plan and what proved the bound.
-        wall_s: time spent.
-        run: the replay, with its schedule; None if nothing was found.
-    """
-
-    status: str
-    objective: ObjectiveName
-    objective_s: float
-    lower_bound_s: float
-    method: str
-    wall_s: float
-    run: SimulationResult | None
-
-    @property
-    def gap(self) -> float:
-        """(objective - lower bound) / objective."""
-        return (self.objective_s - self.lower_bound_s) / self.objective_s if self.objective_s > 0.0 else 0.0
-
-    def to_dict(self) -> dict[str, Any]:
-        """The answer in the format of `infermax optimal --json`."""
-        schedule = [] if self.run is None or self.run.schedule is None else self.run.schedule
-        return {
-            "status": self.status,
-            "objective": self.objective,
-            "objective_s": self.objective_s,
-            "lower_bound_s": self.lower_bound_s,
-            "gap": self.gap,
-            "method": self.method,
-            "wall_s": self.wall_s,
-            "num_preemptions": 0 if self.run is None else self.run.num_preemptions,
-            "schedule": [[[r, c] for r, c in iteration.batch] for iteration in schedule],
-        }
+_LEAST_S = 0.05
+_SLICE_S = 0.25
 
 
 def solve(
@@ -82,7 +45,7 @@ def solve(
     max_evaluations: int | None = None,
     workers: int = 1,
     seed: int = 0,
-    progress: Callable[[float, float], None] | None = None,
+    progress: Progress | None = None,
 ) -> Solution:
     """Find a good plan and bound the optimum.
 
@@ -90,11 +53,16 @@ def solve(
         instance: the problem.
         objective: makespan (GPU cost) or mean latency.
         variant: "preemptive", "no-preemption", or "reserve" (I + O - 1 tokens on admission).
-        time_limit_s: for everything; the annealing takes a tenth of it where the exact search follows.
-        max_evaluations: alternatively, so many schedules: makes the answer reproducible.
-        workers: searches side by side, from different seeds; the best plan wins.
+        time_limit_s: for everything but the compilation on the first use; the annealing takes a tenth of it where
+            exact searches follow.
+        max_evaluations: alternatively, so many schedules and no exact search: makes the answer reproducible.
+        workers: threads. Annealing runs in each from a seed of its own; of the exact searches the best-first one
+            takes one and CP-SAT the others, or with a single worker whatever time the first leaves.
         seed: of the first search.
-        progress: called with (incumbent, lower bound) in seconds on every improvement.
+        progress: called on every improvement of the plan or the bound, from any thread.
+
+    Returns:
+        The best that is known; `KeyboardInterrupt` ends the search early and is noted in it.
 
     Raises:
         ValueError: the variant is unknown, or there is no worker.
@@ -103,101 +71,182 @@ def solve(
         raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, got {variant!r}")
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
+    exact = len(instance) <= MOST_REQUESTS and max_evaluations is None
+    if exact:
+        _compile()
     began = time.perf_counter()
-    workload, config = instance.workload(), instance.engine()
-    bounds = certify(workload, config)
-    bound_s = bounds.makespan_s if objective == "makespan" else bounds.mean_latency_s
-
-    def search(worker: int) -> PlanSearchResult | None:
-        return search_plan(
-            workload,
-            config,
-            objective,
-            variant=variant,
-            time_limit_s=time_limit_s * (0.1 if len(instance) <= MOST_REQUESTS else 1.0),
-            max_evaluations=max_evaluations,
-            stop_at_s=bound_s * (1.0 + TOLERANCE),
-            seed=seed + worker,
-            progress=None if progress is None else lambda value, _: progress(value, bound_s),
-        )
-
-    with ThreadPoolExecutor(workers) as pool:
-        plans = [plan for plan in pool.map(search, range(workers)) if plan is not None]
-    plan = min(plans, key=lambda p: p.objective_s, default=None)
-    known = Incumbent(workload, config, plan, bound_s)
-    spent = time.perf_counter() - began
-    if len(instance) <= MOST_REQUESTS and not known.proven and max_evaluations is None:
-        refine(known, instance, objective, variant, max(time_limit_s - spent, 0.1), progress)
-    return known.solution(objective, time.perf_counter() - began)
+    bounds = certify(instance.workload(), instance.engine())
+    known = Incumbent(
+        instance, objective, bounds.makespan_s if objective == "makespan" else bounds.mean_latency_s, progress
+    )
+    portfolio = _Portfolio(known, variant, workers, seed, began + time_limit_s)
+    interrupted = False
+    try:
+        portfolio.anneal(time_limit_s * (0.1 if exact else 1.0), max_evaluations)
+        if exact and not known.ended:
+            portfolio.prove()
+    except KeyboardInterrupt:
+        interrupted = True
+    return known.solution(time.perf_counter() - began, interrupted)
 
 
-class Incumbent:
-    """The best plan so far, replayed, and the best bound so far."""
+class _Portfolio:
+    """The searches of one `solve`, which share an incumbent and a deadline."""
 
-    def __init__(self, workload: Workload, config: EngineConfig, plan: PlanSearchResult | None, bound_s: float) -> None:
-        self.value_s = float("inf") if plan is None else plan.objective_s
-        self.bound_s = bound_s
-        self.found_by, self.bounded_by = "annealed priority list", "dual feasible functions"
-        self.run: SimulationResult | None = None
-        if plan is not None:
-            lengths = workload.num_output_tokens
-            self.run = simulate(plan.run.workload, config, plan.policy, predicted=lengths, record_schedule=True)
+    def __init__(self, known: Incumbent, variant: Variant, workers: int, seed: int, deadline: float) -> None:
+        self.known = known
+        self.instance = known.instance
+        self.variant: Variant = variant
+        self.workers = workers
+        self.seed = seed
+        self.deadline = deadline
 
     @property
-    def proven(self) -> bool:
-        """Whether the plan meets the bound."""
-        return self.value_s <= self.bound_s * (1.0 + TOLERANCE)
+    def left_s(self) -> float:
+        """Seconds until the deadline."""
+        return max(self.deadline - time.perf_counter(), _LEAST_S)
 
-    def solution(self, objective: ObjectiveName, wall_s: float) -> Solution:
-        """What is known now."""
-        status = "unknown" if self.run is None else "optimal" if self.proven else "feasible"
-        bound_s = min(self.bound_s, self.value_s)
-        method = f"{self.found_by}; bound: {self.bounded_by}"
-        return Solution(status, objective, self.value_s, bound_s, method, wall_s, self.run)
+    def anneal(self, seconds: float, max_evaluations: int | None) -> None:
+        """Plans from every worker."""
+        with ThreadPoolExecutor(self.workers) as pool:
+            try:
+                for done in [pool.submit(self._anneal, w, seconds, max_evaluations) for w in range(self.workers)]:
+                    done.result()
+            except KeyboardInterrupt:
+                self.known.end()
+                raise
+
+    def _anneal(self, worker: int, seconds: float, max_evaluations: int | None) -> None:
+        """One worker's plans: from rows of the table, from priority lists, or from both in turn."""
+        lists = self.variant != "reserve" and not self.instance.has_ttft_limits
+        share = 1.0 if not lists or worker % 2 == 1 else 0.0 if self.workers > 1 else 0.3
+        if share > 0.0:
+            self._anneal_rows(worker, seconds * share, max_evaluations and max(round(max_evaluations * share), 1))
+        if share < 1.0 and not self.known.ended:
+            rest = None if max_evaluations is None else round(max_evaluations * (1.0 - share))
+            self._anneal_lists(worker, seconds * (1.0 - share), rest)
+
+    def _anneal_rows(self, worker: int, seconds: float, max_evaluations: int | None) -> None:
+        known, workload, config = self.known, self.instance.workload(), self.instance.engine()
+        best = search_plan(
+            workload,
+            config,
+            known.objective,
+            variant=self.variant,
+            time_limit_s=seconds,
+            max_evaluations=max_evaluations,
+            stop_at_s=known.bound_s * (1.0 + TOLERANCE),
+            stop=lambda: known.ended,
+            seed=self.seed + worker,
+        )
+        if best is not None:
+            lengths = workload.num_output_tokens.astype(float)
+            run = simulate(best.run.workload, config, best.policy, predicted=lengths, record_schedule=True)
+            known.offer_run(run, "annealed row of the table")
+
+    def _anneal_lists(self, worker: int, seconds: float, max_evaluations: int | None) -> None:
+        known, deadline = self.known, time.perf_counter() + seconds
+        annealer = Annealer(self.instance, known.objective, self.variant, self.seed + worker)
+        rounds = 64
+        while not known.ended:
+            left_s = deadline - time.perf_counter()
+            if max_evaluations is not None:
+                rounds = min(1024, max_evaluations - annealer.num_schedules)
+                if rounds <= 0:
+                    break
+            elif left_s <= 0.0:
+                break
+            began = time.perf_counter()
+            annealer.advance(rounds)
+            took = time.perf_counter() - began
+            if max_evaluations is None:
+                rounds = min(max(round(rounds * _SLICE_S / max(took, 1e-6)), 1), 4 * rounds)
+        if math.isfinite(annealer.value):
+            known.offer_plan(annealer.plan(), "annealed priority list")
+
+    def prove(self) -> None:
+        """The exact searches, side by side or one after the other."""
+        thread = threading.Thread(target=self._program, args=(self.workers - 1,))
+        try:
+            if self.workers > 1:
+                thread.start()
+            self._best_first()
+            if self.workers == 1 and not self.known.ended and self.left_s > 2 * _LEAST_S:
+                thread = threading.Thread(target=self._program, args=(1,))
+                thread.start()
+            while thread.is_alive() and not self.known.ended:
+                thread.join(0.05)
+        finally:
+            self.known.end()
+            if thread.is_alive():
+                thread.join()
+
+    def _best_first(self) -> None:
+        """The best-first search, in slices, until it is proven, full, or out of time."""
+        known, instance, objective = self.known, self.instance, self.known.objective
+        options = exact_options(instance, objective, self.variant)
+        backward = objective == "makespan" and options.late and not options.timed
+        try:
+            search = ExactSearch(instance, options, backward)
+        except TooLargeError:
+            return
+        # The search counts from its own zero: the sum of finish times instead of the mean latency.
+        count = 1 if objective == "makespan" else len(instance)
+        arrivals = 0.0 if objective == "makespan" else sum(r.arrival_s for r in instance.requests)
+        try:
+            while search.status == astar.RUNNING and time.perf_counter() < self.deadline and not known.ended:
+                if math.isfinite(known.value_s):
+                    search.offer((known.value_s * count + arrivals) * (1.0 + 1e-12))
+                search.advance(min(0.5, self.left_s))
+                self._report(search, count, arrivals)
+        except KeyboardInterrupt:
+            self._report(search, count, arrivals)
+            raise
+        self._report(search, count, arrivals)
+        if search.status == astar.EXHAUSTED and not math.isfinite(search.incumbent):
+            known.refute("exact search")
+
+    def _report(self, search: ExactSearch, count: int, arrivals: float) -> None:
+        plan = search.plan()
+        if plan is not None and (search.incumbent - arrivals) / count < self.known.value_s:
+            self.known.offer_plan(plan, "exact search")
+        if math.isfinite(search.bound):
+            self.known.offer_bound((search.bound - arrivals) / count * (1.0 - 1e-9), "exact search")
+
+    def _program(self, workers: int) -> None:
+        """CP-SAT, until it is proven or out of time."""
+        known, run = self.known, self.known.run
+        hint = None if run is None or run.schedule is None else [dict(i.batch) for i in run.schedule]
+        with suppress(ProgramTooLargeError):
+            search = ProgramSearch(
+                self.instance, known.objective, self.variant,
+                incumbent_s=known.value_s, bound_s=known.bound_s, hint=hint,
+            )  # fmt: skip
+            watch = threading.Thread(target=self._stop_with, args=(search,))
+            watch.start()
+            search.run(
+                self.left_s,
+                workers,
+                self.seed,
+                on_plan=lambda plan: known.offer_plan(plan, "CP-SAT"),
+                on_bound=lambda bound_s: known.offer_bound(bound_s, "CP-SAT"),
+            )
+            if search.infeasible and known.run is None:
+                known.refute("CP-SAT")
+            watch.join()
+
+    def _stop_with(self, search: ProgramSearch) -> None:
+        """End CP-SAT's run as soon as nothing is left to find."""
+        while not search.done.wait(0.05):
+            if self.known.ended:
+                search.stop()
 
 
-def refine(
-    known: Incumbent,
-    instance: Instance,
-    objective: ObjectiveName,
-    variant: Variant,
-    seconds: float,
-    progress: Callable[[float, float], None] | None,
-) -> None:
-    """Search exactly for a better plan and a better bound, for about `seconds`; KeyboardInterrupt ends it early."""
-    options = exact_options(instance, objective, variant)
-    backward = objective == "makespan" and options.late and not options.timed
-    arrivals = 0.0 if objective == "makespan" else sum(r.arrival_s for r in instance.requests)
-    count = 1 if objective == "makespan" else len(instance)
-    try:
-        search = ExactSearch(instance, options, backward)
-    except TooLargeError:
-        return
-    _compile(objective)
-    deadline = time.perf_counter() + seconds
-    best = None
-    try:
-        while search.status == astar.RUNNING and time.perf_counter() < deadline:
-            search.advance(min(0.5, max(deadline - time.perf_counter(), 0.01)))
-            bound_s = (search.bound - arrivals) / count
-            if bound_s > known.bound_s:
-                known.bound_s, known.bounded_by = bound_s, "exact search"
-            best = search.plan() or best
-            if progress:
-                progress(min(known.value_s, (search.incumbent - arrivals) / count), known.bound_s)
-    except KeyboardInterrupt:
-        pass
-    best = search.plan() or best
-    if search.status == astar.EXHAUSTED:
-        known.bound_s, known.bounded_by = (search.bound - arrivals) / count, "exact search"
-    if best is not None:
-        run = simulate_plan(instance, best, record_schedule=True)
-        value_s = run.makespan_s if objective == "makespan" else float(run.latency_s.mean())
-        if value_s < known.value_s:
-            known.value_s, known.run, known.found_by = value_s, run, "exact search"
-
-
-def _compile(objective: ObjectiveName) -> None:
-    """Run the search on a trivial instance, so that compiling it does not count as searching."""
+@cache
+def _compile() -> None:
+    """Run the search on a trivial instance, so that compiling it (on its first use) does not count as searching."""
     tiny = Instance.of([(1, 2), (2, 1)], kv_tokens=2)
-    ExactSearch(tiny, exact_options(tiny, objective, "preemptive"), beam_width=1, max_bytes=1_000_000).advance(1.0)
+    for objective in ("makespan", "latency"):
+        for backward in (False, True)[: 2 if objective == "makespan" else 1]:
+            options = exact_options(tiny, objective, "preemptive")
+            ExactSearch(tiny, options, backward, beam_width=1, max_bytes=1_000_000).advance(1.0)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from infermax_gym.cli import options, output
-from infermax_gym.cli.errors import InputError
+from infermax_gym.cli.errors import InputError, Interrupted
+
+if TYPE_CHECKING:
+    from baselines.optimum.incumbent import Solution
 
 
 class Objective(str, Enum):
@@ -27,8 +32,19 @@ def optimal(
     no_preemption: Annotated[bool, typer.Option("--no-preemption", help="Forbid preemption.")] = False,
     reserve: Annotated[bool, typer.Option("--reserve", help="Reserve all of I + O - 1 on admission.")] = False,
     time_limit: Annotated[float, typer.Option(min=0.0, metavar="S", help="Seconds to search.")] = 20.0,
-    workers: Annotated[int, typer.Option(min=1, metavar="K", help="Searches side by side.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, metavar="K", help="Threads.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Of the search.")] = 0,
+    schedule_out: Annotated[
+        Path | None, typer.Option(metavar="FILE.jsonl", help="One line per iteration.", rich_help_panel="Output")
+    ] = None,
+    trace_out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.json", help="A timeline for Perfetto or Chrome.", rich_help_panel="Output"),
+    ] = None,
+    picture_out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.png|.svg", help="A Gantt chart with KV use.", rich_help_panel="Output"),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Search the optimum of a small instance, with a certified gap."""
@@ -37,16 +53,13 @@ def optimal(
 
     if no_preemption and reserve:
         raise InputError("--no-preemption and --reserve exclude each other; give one of them")
+    for path in (schedule_out, trace_out, picture_out):
+        output.writable_file(path)
     try:
         problem = load_instance(instance)
     except InstanceError as error:
         raise InputError(str(error)) from None
     variant: Any = "no-preemption" if no_preemption else "reserve" if reserve else "preemptive"
-
-    def show(value_s: float, bound_s: float) -> None:
-        console.print(f"incumbent {value_s:.6g} s, bound {bound_s:.6g} s, gap {1.0 - bound_s / value_s:.1%}")
-
-    console = output.progress_console()
     name: Any = objective.value
     found = solve(
         problem,
@@ -55,12 +68,58 @@ def optimal(
         time_limit_s=time_limit,
         workers=workers,
         seed=seed,
-        progress=show,
+        progress=_progress(),
     )
-    if json:
-        print(output.to_json(found.to_dict()))
+    _write_files(found, problem.kv_tokens, schedule_out, trace_out, picture_out)
+    print(output.to_json(found.to_dict()) if json else _text(found))
+    if found.interrupted:
+        raise Interrupted("the best that was found until then is above")
+
+
+def _progress() -> Callable[[float, float], None]:
+    """Shows incumbent, bound and gap on standard error, whenever one of them changes visibly."""
+    console = output.progress_console()
+    last = [""]
+
+    def show(value_s: float, bound_s: float) -> None:
+        incumbent = f"incumbent {value_s:.6g} s" if math.isfinite(value_s) else "no schedule yet"
+        gap = f", gap {1.0 - bound_s / value_s:.2%}" if 0.0 < value_s < math.inf else ""
+        line = f"{incumbent}, bound {bound_s:.6g} s{gap}"
+        if line != last[0]:
+            last[0] = line
+            console.print(line)
+
+    return show
+
+
+def _text(found: Solution) -> str:
+    what = "makespan" if found.objective == "makespan" else "mean latency"
+    if found.run is None:
+        reason = "no schedule meets the limits (proven)" if found.status == "infeasible" else "no schedule was found"
+        return f"{found.status}: {reason}; any has a {what} of at least {found.lower_bound_s:.6g} s"
+    certified = "" if found.status == "optimal" else f", at most {found.gap:.2%} above the optimum"
+    return (
+        f"{found.status}: {what} {found.objective_s:.6g} s{certified}\n"
+        f"{found.run.num_iterations} iterations, {found.run.num_preemptions} preemptions ({found.method})"
+    )
+
+
+def _write_files(
+    found: Solution, kv_tokens: int, schedule_out: Path | None, trace_out: Path | None, picture_out: Path | None
+) -> None:
+    from infermax_gym.evaluation.records import write_schedule_jsonl
+    from infermax_gym.viewer.perfetto import write_trace
+
+    if found.run is None:
         return
-    what = "makespan" if objective is Objective.makespan else "mean latency"
-    print(f"{found.status}: {what} {found.objective_s:.6g} s, certified within {found.gap:.2%} of the optimum")
-    if found.run is not None:
-        print(f"{found.run.num_iterations} iterations, {found.run.num_preemptions} preemptions ({found.method})")
+    for path, write in ((schedule_out, write_schedule_jsonl), (trace_out, write_trace)):
+        if path is not None:
+            with output.atomic(path) as file:
+                write(found.run, file)
+    if picture_out is not None:
+        from infermax_gym.viewer.schedule import draw_schedules
+
+        try:
+            draw_schedules({f"{found.objective}: {found.status}": found.run}, picture_out, kv_tokens)
+        except (ModuleNotFoundError, ValueError) as error:
+            raise InputError(f"{picture_out}: {error}") from None
