@@ -14,6 +14,7 @@ of one machine's time, so shortest remaining time first on that machine (Schrage
 from __future__ import annotations
 
 import heapq
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +36,9 @@ from infermax_gym.engine import EngineConfig
 from infermax_gym.workload import Workload
 
 Floats = NDArray[np.float64]
+
+_MOST_TABLE = 10_000_000
+"""Table entries of all dual feasible functions together: with contexts of millions of tokens, fewer are tried."""
 
 _ROUNDING = 1.0 - 1e-9
 """Bounds are lowered by this factor against the rounding of their own sums."""
@@ -143,7 +147,8 @@ def _all_shares(
     sizes = np.arange(int((prompts + outputs).max()), dtype=np.int64)
     blocks = -(-sizes // config.block_size)
     result = []
-    for function in family(config.num_blocks, count):
+    count = max(min(count, _MOST_TABLE // sizes.size), 1)
+    for function in itertools.islice(family(config.num_blocks, count), 2 * count):
         table = function(blocks) / function.bin
         result.append(_Shares(table, *_sums(table, prompts, outputs)))
     seat = np.full(sizes.size, 1.0 / config.max_num_seqs)

@@ -86,6 +86,12 @@ class Incumbent:
         self._ended = threading.Event()
 
     @property
+    def scale(self) -> tuple[int, float]:
+        """(count, offset): searches that sum up finish times have objective x count + offset, seconds."""
+        requests = self.instance.requests
+        return (1, 0.0) if self.objective == "makespan" else (len(requests), sum(r.arrival_s for r in requests))
+
+    @property
     def proven(self) -> bool:
         """Whether the plan meets the bound, or there is none to be found."""
         return self.infeasible or self.value_s <= self.bound_s * (1.0 + TOLERANCE)

@@ -20,7 +20,10 @@ from infermax_gym.engine.config import EngineConfig
 from infermax_gym.workload.workload import Workload
 
 MAX_REQUESTS = 100_000
-MAX_TOKENS = 10**9
+MAX_TOKENS = 1_000_000
+"""Of a prompt, or of an output."""
+MAX_OUTPUT_TOKENS = 500_000
+"""Of all requests together: a plan is a list of every pass."""
 MAX_KV_TOKENS = 10**12
 MAX_TIME_S = 1e9
 
@@ -295,6 +298,12 @@ def _check_engine(instance: Instance) -> None:
 def _check_requests(instance: Instance) -> None:
     if not instance.requests:
         raise InstanceError("an instance needs at least one request")
+    total = sum(r.num_output_tokens for r in instance.requests)
+    if total > MAX_OUTPUT_TOKENS:
+        raise InstanceError(
+            f"{total} output tokens in all; plans are searched for at most {MAX_OUTPUT_TOKENS} (`infermax bound` has "
+            "no such limit)"
+        )
     previous = 0.0
     for index, r in enumerate(instance.requests):
         where = f"request {index}"

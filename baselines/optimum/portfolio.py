@@ -32,6 +32,9 @@ __all__ = ["TOLERANCE", "Solution", "solve"]
 MOST_REQUESTS = 12
 """Instances of more requests are not tried exactly."""
 
+_MOST_LISTED = 3_000
+"""Requests up to which priority lists are annealed; beyond, a schedule of theirs takes too long."""
+
 _LEAST_S = 0.05
 _SLICE_S = 0.25
 
@@ -118,7 +121,8 @@ class _Portfolio:
 
     def _anneal(self, worker: int, seconds: float, max_evaluations: int | None) -> None:
         """One worker's plans: from rows of the table, from priority lists, or from both in turn."""
-        lists = self.variant != "reserve" and not self.instance.has_ttft_limits
+        small = len(self.instance) <= _MOST_LISTED
+        lists = small and self.variant != "reserve" and not self.instance.has_ttft_limits
         share = 1.0 if not lists or worker % 2 == 1 else 0.0 if self.workers > 1 else 0.3
         if share > 0.0:
             self._anneal_rows(worker, seconds * share, max_evaluations and max(round(max_evaluations * share), 1))
@@ -146,8 +150,11 @@ class _Portfolio:
 
     def _anneal_lists(self, worker: int, seconds: float, max_evaluations: int | None) -> None:
         known, deadline = self.known, time.perf_counter() + seconds
-        annealer = Annealer(self.instance, known.objective, self.variant, self.seed + worker)
-        rounds = 64
+        late = math.inf if max_evaluations is not None else deadline
+        annealer = Annealer(
+            self.instance, known.objective, self.variant, self.seed + worker, lambda: time.perf_counter() > late
+        )
+        rounds = 1
         while not known.ended:
             left_s = deadline - time.perf_counter()
             if max_evaluations is not None:
@@ -161,7 +168,8 @@ class _Portfolio:
             took = time.perf_counter() - began
             if max_evaluations is None:
                 rounds = min(max(round(rounds * _SLICE_S / max(took, 1e-6)), 1), 4 * rounds)
-        if math.isfinite(annealer.value):
+        count, arrivals = known.scale
+        if (annealer.value - arrivals) / count < known.value_s:
             known.offer_plan(annealer.plan(), "annealed priority list")
 
     def prove(self) -> None:
@@ -190,9 +198,7 @@ class _Portfolio:
             search = ExactSearch(instance, options, backward)
         except TooLargeError:
             return
-        # The search counts from its own zero: the sum of finish times instead of the mean latency.
-        count = 1 if objective == "makespan" else len(instance)
-        arrivals = 0.0 if objective == "makespan" else sum(r.arrival_s for r in instance.requests)
+        count, arrivals = known.scale
         try:
             while search.status == astar.RUNNING and time.perf_counter() < self.deadline and not known.ended:
                 if math.isfinite(known.value_s):

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from baselines.optimum.certify import certify
-from baselines.optimum.instance import Instance, Request
+from baselines.optimum.instance import Instance, InstanceError, Request, instance_from_dict
+from baselines.optimum.plan import score
 from baselines.optimum.plan_search import search_plan
 from baselines.optimum.portfolio import solve
 from baselines.policies import POLICIES
@@ -18,6 +22,7 @@ from infermax_gym.cli.app import main
 from infermax_gym.cost import COSTS
 from infermax_gym.engine import EngineConfig, simulate
 from infermax_gym.workload import Workload
+from tests.optimum.draw import small
 
 HEADLINE = Instance.of([(2, 16)] * 5, kv_tokens=19, cost="llama3-70b-a100x4")
 
@@ -58,7 +63,7 @@ def test_a_lone_request_is_proven() -> None:
     assert found.status == "optimal" and found.gap < 1e-6
 
 
-def test_impossible_ttft_limits_are_unknown() -> None:
+def test_limits_that_no_schedule_was_found_for_are_unknown() -> None:
     requests = (Request(0.0, 400, 4, ttft_limit_s=1e-6),)
     assert solve(Instance(requests, kv_tokens=1000), max_evaluations=60).status == "unknown"
 
@@ -84,3 +89,74 @@ def test_bound_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["lower_bound_s"] > 0.0 and answer["num_requests"] == 50
+
+
+def test_an_impossible_limit_is_proven_impossible() -> None:
+    requests = (Request(0.0, 4, 2, ttft_limit_s=1e-6), Request(0.0, 2, 2))
+    found = solve(Instance(requests, kv_tokens=8), time_limit_s=20.0)
+    assert found.status == "infeasible" and found.run is None and found.plan is None
+
+
+def test_plans_repeat_their_runs() -> None:
+    """Whatever search a schedule comes from, its plan is the same schedule."""
+    for seed in range(12):
+        instance, objective, variant = small(seed)
+        workers = 1 + seed % 2
+        found = solve(instance, objective, variant=variant, max_evaluations=120, workers=workers)  # type: ignore[arg-type]
+        assert found.plan is not None and found.run is not None
+        again = score(instance, found.plan)
+        assert again.objective(objective) == found.objective_s
+        assert again.num_preemptions == found.run.num_preemptions
+        assert variant == "preemptive" or again.num_preemptions == 0
+
+
+def test_ctrl_c_leaves_the_incumbent(tmp_path: Path) -> None:
+    path = tmp_path / "instance.json"
+    path.write_text(json.dumps(Instance.of([(9, 40)] * 9, kv_tokens=160).to_dict()))
+    command = [
+        sys.executable,
+        "-m",
+        "infermax_gym",
+        "optimal",
+        str(path),
+        "--time-limit",
+        "600",
+        "--workers",
+        "2",
+        "--json",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        first = process.stderr.readline()  # an incumbent is known
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60.0)
+    assert "incumbent" in first
+    assert process.returncode == 130 and err.splitlines()[-1].startswith("infermax: interrupted")
+    answer = json.loads(out)
+    assert answer["status"] == "feasible" and answer["schedule"]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"kv_tokens": 0}, "kv_tokens must be between"),
+        ({"kv_tokens": 10**13}, "kv_tokens must be between"),
+        ({"max_num_seqs": 0}, "max_num_seqs must be between"),
+        ({"requests": [{"num_prompt_tokens": 10**7, "num_output_tokens": 1}]}, "num_prompt_tokens must be between"),
+        (
+            {"requests": [{"num_prompt_tokens": 1, "num_output_tokens": 400_000}] * 2, "kv_tokens": 10**6},
+            "output tokens",
+        ),
+        ({"requests": [{"num_prompt_tokens": 1, "num_output_tokens": 1}] * 100_001}, "at most 100000"),
+    ],
+)
+def test_sizes_out_of_range_get_one_line(change: dict[str, object], says: str) -> None:
+    with pytest.raises(InstanceError, match=says) as caught:
+        instance_from_dict({**HEADLINE.to_dict(), **change})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_size_that_cannot_be_proven_is_feasible() -> None:
+    """Long outputs and whole prompts in chunks: tables of the exact search would be endless."""
+    found = solve(Instance.of([(60_000, 900)] * 3, kv_tokens=140_000), time_limit_s=1.0)
+    assert found.status == "feasible" and 0.0 < found.gap < 0.5

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -113,7 +115,14 @@ class Annealer:
         num_schedules: how many have been tried.
     """
 
-    def __init__(self, instance: Instance, objective: str, variant: str = "preemptive", seed: int = 0) -> None:
+    def __init__(
+        self,
+        instance: Instance,
+        objective: str,
+        variant: str = "preemptive",
+        seed: int = 0,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Try the standard lists and thresholds.
 
         Args:
@@ -121,6 +130,7 @@ class Annealer:
             objective: "makespan" or "latency".
             variant: "preemptive", or one whose schedules never preempt.
             seed: of the random moves.
+            stop: asked between the standard lists; True ends them, after one at least.
         """
         n = len(instance)
         self.instance = instance
@@ -146,13 +156,13 @@ class Annealer:
         self._nothing = np.zeros((0, 4), np.int64)
         self._seed = np.array([seed * 2_654_435_761 + 88_172_645_463_325_252], dtype=np.uint64)
         self.num_schedules = 0
-        self._start()
+        self._start(stop)
 
-    def _decode(self, order: Ints, knobs: Ints, events: Ints) -> float:
+    def _decode(self, order: Ints, knobs: Ints, events: Ints, stop_at: float = np.inf) -> float:
         self.num_schedules += 1
         return float(
             decode(
-                self._request, self._arrival, order, knobs, self._engine, *self._cost, *self._scratch, events, np.inf
+                self._request, self._arrival, order, knobs, self._engine, *self._cost, *self._scratch, events, stop_at
             )
         )
 
@@ -162,17 +172,20 @@ class Annealer:
         keys = (np.arange(len(prompt)), output, -output, prompt + output, -(prompt + output), prompt, output - prompt)
         return [np.lexsort((np.arange(len(prompt)), key)).astype(np.int64) for key in keys]
 
-    def _start(self) -> None:
+    def _start(self, stop: Callable[[], bool]) -> None:
         longest = int(self._request[:, 1].max())
-        horizons = [longest] if not self.preemptive else sorted({1, 2, 4, 8, 16, longest // 4, longest // 2, longest})
+        horizons = (
+            [longest] if not self.preemptive else sorted({1, 2, 4, 8, 16, longest // 4, longest // 2, longest})[::-1]
+        )
         best = np.inf
-        for order in self._lists():
-            for horizon in horizons:
-                for gap in (0, 4, 8):
-                    knobs = np.array([max(horizon, 1), gap, 8, decoder.LAST_IN_LIST, 0], dtype=np.int64)
-                    value = self._decode(order, knobs, self._nothing)
-                    if value < best or not hasattr(self, "_order"):
-                        best, self._order, self._knobs = value, order.copy(), knobs
+        for order, horizon, gap in itertools.product(self._lists(), horizons, (0, 4, 8)):
+            knobs = np.array([max(horizon, 1), gap, 8, decoder.LAST_IN_LIST, 0], dtype=np.int64)
+            # Admitting with little foresight may preempt for ever: nothing much worse is followed to its end.
+            value = self._decode(order, knobs, self._nothing, 2.0 * best)
+            if value < best or not hasattr(self, "_order"):
+                best, self._order, self._knobs = value, order.copy(), knobs
+            if stop():
+                break
         self._best_order, self._best_knobs = self._order.copy(), self._knobs.copy()
         self._value = np.array([best, best])
 

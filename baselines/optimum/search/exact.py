@@ -20,6 +20,7 @@ TOLERANCE = 1e-9  # relative; a schedule better by less does not count as better
 _NUM_BUCKETS = 1 << 14
 _BYTES_PER_LABEL = 48
 _SLICE_S = 0.1
+_MOST_BEAM = 300_000  # states that the beam looks at, about
 
 
 class ExactSearch:
@@ -72,6 +73,7 @@ class ExactSearch:
     def _beam(self, width: int, incumbent: float) -> list[Label]:
         """Improve on the incumbent by beam search; the path of the best schedule, empty if there is none."""
         longest = sum(m.output + m.prompt for m in self._problem.models)
+        width = max(min(width, _MOST_BEAM // longest), 10)
         layers = new_layers(width * min(longest, 20_000) + 1, incumbent)
         layers.clock[0], layers.cost[0] = self._start_s, self._cost0()
         beam(*self._problem.arrays, layers, self._problem.final_key, width, TOLERANCE)  # type: ignore[call-arg]

@@ -23,6 +23,10 @@ from baselines.optimum.search.reverse import ReverseModel
 KEY_LIMIT = 2**62
 
 
+MOST_ACTIONS = 400_000
+"""Actions of all requests in all situations, about, beyond which tables take too long to build."""
+
+
 class TooLargeError(ValueError):
     """The states do not fit a 64-bit key."""
 
@@ -94,8 +98,10 @@ def build(
         backward: go backward in time, see `reverse.py`.
 
     Raises:
-        TooLargeError: the states do not fit a 64-bit key.
+        TooLargeError: the states do not fit a 64-bit key, or the tables would be long.
     """
+    if sum(_most_actions(r, options) for r in instance.requests) > MOST_ACTIONS:
+        raise TooLargeError("the situations of this instance's requests do not fit the search")
     order = sorted(range(len(instance)), key=lambda i: _kind(instance.requests[i]))
     model = ReverseModel if backward else RequestModel
     models = [model(instance.requests[i], instance, options) for i in order]
@@ -165,6 +171,13 @@ def _pack(
         header[position] = at
         at += parts[-1].size
     return np.concatenate(parts)
+
+
+def _most_actions(request: Request, options: Options) -> int:
+    """About as many actions as a request has in all its situations."""
+    if not options.chunks:
+        return 4 * request.num_output_tokens
+    return request.num_output_tokens * request.peak_tokens * min(request.peak_tokens, options.budget)
 
 
 def _kind(request: Request) -> tuple[float, float, int, int]:
