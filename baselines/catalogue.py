@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from baselines.nested_wait import NestedWait
 from baselines.policies import FCFS_HEADROOM, LEAST_ATTAINED_SERVICE, POLICIES, SPF_HEADROOM, SRF
 from baselines.prefix_aware import PREFIX_AWARE
 from baselines.rollout import Rollout
 from baselines.sorted_f import SortedF
 from infermax_gym.engine import Policy
 
-Player = Rollout | SortedF
+Player = Rollout | SortedF | NestedWait
 
 PLAYERS: dict[str, Player] = {
     player.name: player
@@ -29,5 +30,7 @@ PLAYERS: dict[str, Player] = {
 QUICK: dict[str, Policy | Player] = {**POLICIES, **PLAYERS}
 """What `--policies all` runs: rows first, in the order of the table."""
 
-SCHEDULERS: dict[str, Any] = {**QUICK, **PREFIX_AWARE}
-"""All of them; those that look at the prefix cache decide in Python, some thousand times a second."""
+NESTED_WAIT = NestedWait()
+
+SCHEDULERS: dict[str, Any] = {**QUICK, NESTED_WAIT.name: NESTED_WAIT, **PREFIX_AWARE}
+"""All of them; the last ones decide in Python, some thousand times a second."""

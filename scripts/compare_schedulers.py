@@ -197,7 +197,8 @@ predictions from an oracle with log-normal error (of TRAIL, on what remains, ren
 and 10 steps are 5 s and 0.25 s. `a-min` keeps the tokens of evicted requests, as this engine always does.
 `past-future` takes a quantile where the paper samples. `cacheopt-like` and `echo-like` have the rules that are
 settings of the algorithm, not the sharing of reservations or the prefix plans. `wait-threshold` is WAIT with
-one type; Nested WAIT is missing. `sorted-f-oracle` picks batches among prefixes of four sorted orders.
+one type; `nested-wait`, in Python and so not in this table, opens its gates when nothing else could run.
+`sorted-f-oracle` picks batches among prefixes of four sorted orders.
 
 ## LARRY
 

@@ -12,7 +12,7 @@ from dataclasses import fields
 from enum import IntEnum
 from pathlib import Path
 
-from baselines.catalogue import PLAYERS
+from baselines.catalogue import NESTED_WAIT, PLAYERS, QUICK
 from baselines.policies import POLICIES
 from baselines.prefix_aware import PREFIX_AWARE
 from infermax_gym.engine import Policy
@@ -27,8 +27,8 @@ INTRODUCTION = f"""\
 
 Most schedulers here are rows of `baselines/policies.py`: settings of the engine's one scheduling
 algorithm ([engine.md](engine.md) states it exactly, `infermax_gym/engine/policy.py` explains every knob).
-Some ({", ".join(f"`{name}`" for name in PLAYERS)}) have code of their own and serve whole workloads:
-`PLAYERS[name].play(workload, engine)`, in `baselines/catalogue.py`. How they compare:
+Some ({", ".join(f"`{name}`" for name in (*PLAYERS, NESTED_WAIT.name))}) have code of their own and serve
+whole workloads: `SCHEDULERS[name].play(workload, engine)`, in `baselines/catalogue.py`. How they compare:
 [schedulers.md](schedulers.md).
 `infermax list policies` prints the same list; `python scripts/document_policies.py` writes this page.
 
@@ -71,7 +71,7 @@ def page() -> str:
     head = "| row | lengths known | good and bad at | source |\n| --- | --- | --- | --- |\n"
     rows, aware = (
         "".join(f"| `{name}` | {row.information.name.lower()} | {row.note} | {row.source} |\n" for name, row in table)
-        for table in ((POLICIES | PLAYERS).items(), PREFIX_AWARE.items())
+        for table in ({**QUICK, NESTED_WAIT.name: NESTED_WAIT}.items(), PREFIX_AWARE.items())
     )
     settings = "| row | settings |\n| --- | --- |\n"
     settings += "".join(

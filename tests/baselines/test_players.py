@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baselines.catalogue import PLAYERS, SCHEDULERS
+from baselines.nested_wait import NestedWait
 from baselines.policies import POLICIES
 from baselines.predict import predictions
 from baselines.rollout import Rollout, guess_lengths, imagined, total_latency_s
@@ -23,14 +24,19 @@ from tests.engine.same import same_result
 from tests.engine.strategies import configs, examples, workloads
 
 TIGHT = EngineConfig(num_kv_tokens=9_000)
-NAMES = sorted(PLAYERS)
+NAMES = [*PLAYERS, "nested-wait"]
 
 
 @examples(40)
 @given(name=st.sampled_from(NAMES), workload=workloads(), config=configs())
 def test_hostile_workloads(name: str, workload: Workload, config: EngineConfig) -> None:
     """Recorded or not, the same run; every request ends; every token granted is accounted for."""
-    player = replace(PLAYERS[name], **({"interval_s": 0.2} if name == "rollout" else {"replan_every": 2}))
+    hostile = {
+        "rollout": {"interval_s": 0.2},
+        "sorted-f-oracle": {"replan_every": 2},
+        "nested-wait": {"first_threshold": 2, "gates": (1, 3)},
+    }
+    player = replace(SCHEDULERS[name], **hostile[name])
     recorded = player.play(workload, config, seed=1, record_schedule=True)
     same_result(player.play(workload, config, seed=1), recorded)
     assert (recorded.status != 2).all()
@@ -69,6 +75,17 @@ def test_a_single_candidate_is_that_row(workload: Workload, config: EngineConfig
     row = POLICIES["spf-headroom"]
     alone = Rollout("alone", (row,), interval_s=0.005)
     same_result(alone.play(workload, config), simulate(workload, config, row))
+
+
+def test_gates_gather_answers_and_drop_nobody() -> None:
+    """Answers pause at 64 tokens for company, so somewhere their gaps are long; without gates they are not."""
+    workload = make_workload("azure-conv", 80, seed=4, rate=3.0)
+    config = EngineConfig(num_kv_tokens=60_000)
+    nested = NestedWait()
+    gated, free = nested.play(workload, config), replace(nested, gates=()).play(workload, config)
+    assert gated.finished.all() and free.finished.all()
+    assert gated.gap_s.max() > 3.0 * free.gap_s.max()
+    assert gated.num_preemptions == free.num_preemptions == 0
 
 
 def test_rollouts_do_not_peek() -> None:
