@@ -86,8 +86,8 @@ def _by_traffic(board: Board, cells: Sequence[str]) -> str:
         columns += [f"{ratio(board.log_ratios(own, n, 'per-cell', 'mean')).value:.3f}" for n in ("global", "informed")]
         for agent in agents:
             share = ratio(board.log_ratios(own, agent, "per-cell", "mean"))
-            gap = (1.0 - share.value) / (1.0 - ceiling.value) if ceiling.value < 0.995 else np.nan
-            columns.append(_short(share) + ("" if np.isnan(gap) else f", {100 * gap:.0f} %"))
+            gap = (1.0 - share.value) / (1.0 - ceiling.value) if ceiling.value < 0.995 else 0.0
+            columns.append(_short(share) + (f", {100 * gap:.0f} %" if gap > 0.005 else ""))
         rows.append((traffic, *columns, f"{ceiling.value:.3f}"))
     header = ("traffic", "best default", "global", "informed rule", *(_label(a) for a in agents), "clairvoyant")
     title = (
