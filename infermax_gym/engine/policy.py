@@ -212,7 +212,7 @@ class Policy:
         overlap_swaps: swap transfers run beside the computation, so that an iteration takes the longer of both.
         admit_when_empty_only: newcomers join only while nothing runs (static batching).
         min_waiting: newcomers join only while at least so many wait, or no request is to arrive any more (WAIT;
-            a replica of a fleet knows of nobody to come, so that it does not wait).
+            not in a fleet, whose replicas do not know who is to come).
         release_at_batch_end: finished requests keep their blocks until nothing runs (FasterTransformer).
         delay_factor: newcomers wait until the oldest has waited delay_factor x the last prefill iteration's
             duration, unless nothing runs (vLLM V0).
@@ -386,6 +386,10 @@ def _check(policy: Policy) -> None:
     )
     require(policy.hold_tpot_s > 0.0, f"hold_tpot_s must be positive, got {policy.hold_tpot_s}")
     require(0.0 <= policy.evict_share <= 1.0, f"evict_share must be in [0, 1], got {policy.evict_share}")
+    require(
+        policy.evict_share == 0.0 or policy.preempt_mode == PreemptMode.RECOMPUTE,
+        "evict_share needs preempt_mode RECOMPUTE: what is cleared at once would come back at once",
+    )
     require(0.0 < policy.history_quantile <= 1.0, f"history_quantile must be in (0, 1], got {policy.history_quantile}")
     require(0.0 < policy.interval_ratio <= 1.0, f"interval_ratio must be in (0, 1], got {policy.interval_ratio}")
     require(all(weight > 0.0 for weight in policy.tenant_weights), "tenant_weights must be positive")

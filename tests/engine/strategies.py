@@ -121,6 +121,7 @@ def policies(draw: Any) -> Policy:
     holds = draw(st.sampled_from([False, False, True]))
     levels = queue_order == QueueOrder.LINEAR and draw(st.booleans())
     quantum_s = pick(0.0, 0.004, 0.05) if levels else 0.0
+    preempt_mode = pick(*PreemptMode)
     return Policy(
         "random",
         phase_order=PhaseOrder.DECODE_FIRST if holds else pick(*PhaseOrder),
@@ -148,14 +149,14 @@ def policies(draw: Any) -> Policy:
         self_preemption_ends=draw(st.booleans()),
         admit_after_preemption=draw(st.booleans()),
         preempt_for_newcomer=newcomers,
-        preempt_mode=pick(*PreemptMode),
+        preempt_mode=preempt_mode,
         admit_when_empty_only=pick(False, False, True),
         release_at_batch_end=pick(False, False, True),
         delay_factor=pick(0.0, 0.0, 0.5),
         min_decodes_between_prefills=pick(0, 0, 3),
         history_quantile=pick(0.5, 0.9, 1.0),
         max_iteration_s=pick(0.0, 0.0, 0.006, 0.02),
-        evict_share=pick(0.0, 0.0, 0.5, 1.0),
+        evict_share=pick(0.0, 0.5, 1.0) if preempt_mode == PreemptMode.RECOMPUTE else 0.0,
         pin_after=pick(float(NO_LIMIT), float(NO_LIMIT), 0.0, 0.5),
         min_waiting=pick(0, 0, 2, 5),
         overlap_swaps=draw(st.booleans()),
