@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infermax_gym.cli import inputs, options, output
+from infermax_gym.cli import inputs, options, output, yardsticks
 from infermax_gym.cli.errors import InputError, Interrupted
 
 if TYPE_CHECKING:
@@ -76,6 +76,18 @@ def bench(
         str | None,
         typer.Option(metavar="tenant|slo-class", help="Also compare tenants, or SLO classes.", show_default="neither"),
     ] = None,
+    bound: Annotated[
+        bool, typer.Option("--bound", help="Also show how far each is above what no scheduler can beat.")
+    ] = False,
+    optimum: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            metavar="S",
+            help="Also search the best schedules, for S seconds per objective and seed; implies --bound.",
+            show_default="none",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Also write summary.json and results.csv there.", rich_help_panel="Output"),
@@ -95,6 +107,8 @@ def bench(
         prefix_caching,
     )
     config = engine.config()
+    if bound or optimum is not None:
+        yardsticks.check(config, replicas)
     limits = inputs.slo(slo)
     groups = inputs.groups(by)
     contenders: dict[str, Contender]
@@ -130,8 +144,19 @@ def bench(
 
     named = {"policies": list(contenders), "agents": list(agent or ()), "seeds": seeds, **fleet}
     echo = inputs.resolved(spec, requests(0), config, slo, by=groups, **named)
-    evaluation, interrupted = _run(Cell(requests, config, limits, groups), contenders, seeds)
-    document: dict[str, Any] = {"schema": 1, "config": echo, "policies": evaluation.summary()}
+    cell = Cell(requests, config, limits, groups)
+    evaluation, interrupted = _run(cell, contenders, seeds)
+    document: dict[str, Any] = {"schema": 1, "config": echo}
+    if (bound or optimum is not None) and not interrupted:
+        bounds = yardsticks.certified(requests, config, seeds)
+        optima = {} if optimum is None else yardsticks.add_optima(evaluation, cell, bounds, seeds, optimum)
+        document["policies"] = evaluation.summary()
+        for name, note in optima.items():
+            document["policies"][name]["optimum"] = note
+        yardsticks.add_distances(document["policies"], evaluation, contenders, bounds)
+        document["bounds"] = {f"{objective}_s": sum(found) / seeds for objective, found in bounds.items()}
+    else:
+        document["policies"] = evaluation.summary()
     if interrupted:
         document["interrupted"] = True
     _report(document, evaluation, folder, json)

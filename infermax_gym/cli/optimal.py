@@ -97,7 +97,7 @@ def _text(found: Solution) -> str:
     if found.run is None:
         reason = "no schedule meets the limits (proven)" if found.status == "infeasible" else "no schedule was found"
         return f"{found.status}: {reason}; any has a {what} of at least {found.lower_bound_s:.6g} s"
-    certified = "" if found.status == "optimal" else f", at most {found.gap:.2%} above the optimum"
+    certified = "" if found.status == "optimal" else f", at most {found.gap / (1.0 - found.gap):.2%} above the optimum"
     return (
         f"{found.status}: {what} {found.objective_s:.6g} s{certified}\n"
         f"{found.run.num_iterations} iterations, {found.run.num_preemptions} preemptions ({found.method})"

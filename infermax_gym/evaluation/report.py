@@ -136,8 +136,24 @@ def _footnotes(document: Mapping[str, Any], dropped: Sequence[str]) -> list[str]
             f"Not all requests finished: {len(shortfalls)} of {len(policies)} policies miss up to {missing:,.0f} "
             f"({rejected:,.0f} rejected because they can never fit)."
         )
+    lines += _yardsticks(document)
     if dropped:
         lines.append(f"Left out, too wide for this output: {', '.join(dropped)}; --json has everything.")
+    return lines
+
+
+def _yardsticks(document: Mapping[str, Any]) -> list[str]:
+    """What the bounds are, and how good the searched schedules."""
+    if "bounds" not in document:
+        return []
+    latency, makespan = (_significant(document["bounds"][f"{x}_s"]) for x in ("latency", "makespan"))
+    lines = [f"Over bound: no schedule has a mean latency below {latency} s, or a makespan below {makespan} s."]
+    for name, row in document["policies"].items():
+        note = row.get("optimum")
+        if note is not None:
+            above = note["gap"] / (1.0 - note["gap"])
+            how = "proven optimal" if note["status"] == "optimal" else f"at most {above:.1%} above the optimum"
+            lines.append(f"{name}: {how}, knowing all lengths and arrivals; {note['seconds']:g} s of search.")
     return lines
 
 

@@ -55,6 +55,8 @@ COLUMNS = (
     Column("busy\nmax/mean", "busy_imbalance", "low", rank=2),
     Column("requests\nmax/mean", "request_imbalance", "low", rank=5),
     Column("make-\nspan s", "makespan_s", "low", rank=3),
+    Column("over bound:\nlatency %", "over_bound.latency", scale=100.0, decimals=1),
+    Column("\nmakespan %", "over_bound.makespan", scale=100.0, decimals=1),
     Column("KV\nuse %", "kv_utilization", scale=100.0, decimals=0, rank=6),
     Column("prefix\nhits %", "prefix_hit_rate", "high", scale=100.0, decimals=1, rank=2),
     Column("wall\ns", "wall_s", rank=7),
@@ -102,7 +104,7 @@ def _fit(columns: Sequence[Column], widths: Mapping[str, int], space: int) -> tu
 
 
 def _title(column: Column) -> str:
-    for path, title in (("latency_s", "latency"), ("ttft_s", "TTFT")):
+    for path, title in (("latency_s", "latency"), ("ttft_s", "TTFT"), ("over_bound", "over bound,")):
         if column.path.startswith(path):
             return f"{title} {column.path.split('.')[1]}"
     return column.header.replace("-\n", "").replace("\n", " ")

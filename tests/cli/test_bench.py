@@ -187,3 +187,22 @@ def test_tenants_side_by_side(command: Command) -> None:
         assert set(row["fairness"]) == {"jain_index", "max_service_gap_tokens", "longest_wait_s"}
     code, out, _ = command("bench", *options)
     assert code == 0 and "thinker" in out and "Evenness" in out
+
+
+def test_distances_to_the_bound_and_the_searched_optimum(command: Command) -> None:
+    arguments = ["bench", "--workload", "azure-code", "--first", 4, "--rate", 50, "--kv-tokens", 9000]
+    done = command(*arguments, "--policies", "sarathi,vllm-v1,sarathi-2048,orca", "--optimum", 0.5, "--json")
+    assert done.code == 0
+    document = json.loads(done.out)
+    rows = document["policies"]
+    searched = [name for name in rows if name.startswith(("optimal-", "best-known-"))]
+    assert len(searched) == 2 and all(rows[name]["optimum"]["gap"] >= 0.0 for name in searched)
+    for name in ("sarathi", "vllm-v1", *searched):
+        assert all(distance >= 0.0 for distance in rows[name]["over_bound"].values())
+    # A token budget of its own, or one that whole prompts fit, is another engine.
+    assert "over_bound" not in rows["sarathi-2048"] and "over_bound" not in rows["orca"]
+    best = next(name for name in searched if name.endswith("latency"))
+    assert rows[best]["latency_s"]["mean"] <= min(rows[name]["latency_s"]["mean"] for name in ("sarathi", "vllm-v1"))
+    assert document["bounds"]["latency_s"] <= rows[best]["latency_s"]["mean"]
+    refused = command(*arguments, "--policies", "sarathi", "--bound", "--prefix-caching")
+    assert refused.code == 2 and "without shared prefixes" in refused.err
