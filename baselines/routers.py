@@ -73,13 +73,43 @@ LMETRIC = Router(
     "less what is presumably cached there, times waiting and running requests",
     note="A product needs no weights; an idle replica always wins.",
 )
+LLM_D = Router(
+    name="llm-d",
+    score=Score.NORMALISED,
+    uses_prefixes=True,
+    source="llm-d and the Kubernetes Gateway API inference extension: the weighted sum of normalised scores, the most "
+    "wins: matched share of the prompt, queue (least waiting 1, most waiting 0), free share of KV. Weights 2, 1, 1 as "
+    "inference-sim sets them; deployments set others (3, 2, 2 for example). Deviates: ties go round, not at random; "
+    "the map is by trace hashes, and forgets by tokens sent",
+    note="Three weights to tune; one waiting request more weighs as much as all of the KV. Sees no output lengths.",
+)
+PREBLE = Router(
+    name="preble",
+    score=Score.E2,
+    uses_prefixes=True,
+    source="Preble (2407.00023), E2: where more of the prompt is cached than must be computed, the lightest of the "
+    "replicas with the longest match (exploit); else the least of load in the last 3 minutes, eviction and this "
+    "prefill (explore). The costs are our reading, in seconds at the prefill rate: load is the new prompt tokens sent "
+    "there, without decodes; eviction, the tokens that its cache lacks for the new ones, however often they were hit. "
+    "Deviates: hot prefixes are not replicated, nothing is redirected, and replicas keep their own policies",
+    note="Needs no signal; a popular prefix stays where it is, however full it gets there.",
+)
+D2LPM = Router(
+    name="d2lpm",
+    score=Score.DEFICIT,
+    uses_prefixes=True,
+    source="D2LPM (2501.14312), its router: the longest match among the replicas where the tenant has credit; where it "
+    "has none anywhere, each replica grants a quantum more. Deviates: new prompt tokens are charged, output tokens are "
+    "not, as the router does not learn of them; the quantum, 16,384 tokens, is ours; replicas keep their own policies",
+    note="Needs no signal; each tenant's prompt work differs by a quantum at most, and one prompt, between replicas.",
+)
 PREFIX_AWARE = Router(
     name="prefix-aware",
     score=Score.PREFIX,
     uses_prefixes=True,
-    source="SGLang's router: above a difference of 64 requests and a ratio of 1.5 the emptiest; else the longest "
-    "match, if it is over 0.3 of the prompt; else the replica with the smallest tree. Deviates: the map is by trace "
-    "hashes, and forgets by tokens sent",
+    source="SGLang's cache-aware rule, as its router has it: above a difference of 64 requests and a ratio of 1.5 the "
+    "emptiest; else the longest match, if it is over 0.3 of the prompt; else the replica with the smallest tree. "
+    "Deviates: the map is by trace hashes, and forgets by tokens sent",
     note="Keeps conversations together; without shared prefixes it balances prompt tokens sent, not load.",
 )
 SAL = Router(
@@ -104,6 +134,9 @@ _ROWS = (
     LLUMNIX,
     VLLM_DP,
     LMETRIC,
+    LLM_D,
+    PREBLE,
+    D2LPM,
     SAL,
     PREFIX_AWARE,
 )

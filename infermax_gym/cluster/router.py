@@ -47,6 +47,12 @@ class Score(IntEnum):
     PREFILL_BY_BATCH = 3  # (prefill tokens there + prompt - match) x requests there
     START_DELAY = 4  # estimated seconds until the request can start
     PREFIX = 5  # a rule in place of a score: the longest match, unless loads differ too much (docs/cluster.md)
+    NORMALISED = 6  # a rule: the largest weighted sum of matched share, queue share and free KV share
+    E2 = 7  # a rule: the lightest owner of a long match, else the cheapest
+    DEFICIT = 8  # a rule: the longest match where the tenant has credit left
+
+
+_RULES = (Score.PREFIX, Score.NORMALISED, Score.E2, Score.DEFICIT)
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,9 @@ class Router:
         least_match: of PREFIX: share of the prompt from which on a match counts.
         most_difference: of PREFIX: requests by which the fullest replica may exceed the emptiest ...
         most_ratio: ... and their ratio; beyond both, the emptiest gets the request.
+        share_weights: of NORMALISED: of the matched share of the prompt, of the queue, of free KV.
+        window_s: of E2: for how long a request counts as load.
+        quantum_tokens: of DEFICIT: credit that a tenant gets at each replica once it has used it up everywhere.
         information: what it knows about output lengths.
         source: paper or code the row follows.
         note: one line, good and bad at.
@@ -79,6 +88,9 @@ class Router:
     least_match: float = 0.3
     most_difference: float = 64.0
     most_ratio: float = 1.5
+    share_weights: tuple[float, float, float] = (2.0, 1.0, 1.0)
+    window_s: float = 180.0
+    quantum_tokens: int = 16_384
     information: Information = Information.NONE
     source: str = ""
     note: str = ""
@@ -88,16 +100,24 @@ class Router:
             raise ValueError(f"router {self.name}: weights must be {len(SIGNALS)} numbers ({', '.join(SIGNALS)})")
         if not 0 <= self.num_choices <= MOST_CHOICES:
             raise ValueError(f"router {self.name}: num_choices must be in 0..{MOST_CHOICES}, got {self.num_choices}")
-        if self.score == Score.PREFIX and (self.num_choices or not self.uses_prefixes):
-            raise ValueError(f"router {self.name}: PREFIX looks at all replicas and uses prefixes")
+        if self.score in _RULES and (self.num_choices or not self.uses_prefixes):
+            raise ValueError(f"router {self.name}: {self.score.name} looks at all replicas and uses prefixes")
         limits = (self.least_match, self.most_difference, self.most_ratio)
         if not all(math.isfinite(limit) and limit >= 0.0 for limit in limits):
             raise ValueError(f"router {self.name}: the limits of PREFIX must be finite and not negative, got {limits}")
+        if len(self.share_weights) != 3 or not all(math.isfinite(w) and w >= 0.0 for w in self.share_weights):
+            raise ValueError(
+                f"router {self.name}: share_weights must be three finite numbers of at least 0 (prefix, queue, KV)"
+            )
+        if not self.window_s > 0.0:
+            raise ValueError(f"router {self.name}: window_s must be positive, got {self.window_s}")
+        if self.quantum_tokens < 1:
+            raise ValueError(f"router {self.name}: quantum_tokens must be at least 1, got {self.quantum_tokens}")
 
     @property
     def needs_signals(self) -> bool:
         """Whether its choices depend on the state of the replicas."""
-        return self.score != Score.WEIGHTED or any(self.weights)
+        return self.score not in (Score.WEIGHTED, Score.E2, Score.DEFICIT) or any(self.weights)
 
 
 KNOBS = (
@@ -108,6 +128,9 @@ KNOBS = (
     "least_match",
     "most_difference",
     "most_ratio",
+    "share_weights",
+    "window_s",
+    "quantum_tokens",
     "needs_signals",
 )
 """What the compiled loop reads of a router."""

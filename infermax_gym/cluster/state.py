@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infermax_gym.cluster.fleet import Fleet, Replica
-from infermax_gym.cluster.router import CONSTANTS, KNOBS, MOST_CHOICES, SIGNALS, Router
+from infermax_gym.cluster.router import CONSTANTS, KNOBS, MOST_CHOICES, SIGNALS, Router, Score
 from infermax_gym.cost.kernel import batch_seconds
 from infermax_gym.engine.cache import more_holds
 from infermax_gym.engine.prefix_tree import prefix_tree
@@ -48,6 +48,11 @@ FLEET_ARRAYS = (
     "touched",
     "sent",
     "matched",
+    "window_tokens",
+    "num_forgotten",
+    "new_tokens",
+    "arrival_seconds",
+    "charged",
 )
 
 FLEET = np.dtype(
@@ -67,6 +72,9 @@ FLEET = np.dtype(
         ("least_match", "f8"),
         ("most_difference", "f8"),
         ("most_ratio", "f8"),
+        ("share_weights", "f8", (3,)),
+        ("window_s", "f8"),
+        ("quantum_tokens", "i8"),
         ("needs_signals", "i8"),
         # how fresh its signals are
         ("staleness_s", "f8"),
@@ -79,6 +87,8 @@ FLEET = np.dtype(
         ("first_arrival", "i8"),  # the request in the first row of `arrivals`
         ("arrivals_size", "i8"),
         ("num_shared", "i8"),  # runs of prefix blocks that several requests share; 0: no map of prefixes
+        ("num_windowed", "i8"),  # num_requests, or 0: no window
+        ("num_tenants", "i8"),  # 0: no books of tenants
         *[(f"{name}_address", "i8") for name in FLEET_ARRAYS],
     ],
     align=True,
@@ -110,6 +120,9 @@ class FleetState:
             touched (num_shared, num_replicas) int64, the value of sent (num_replicas,) int64, new prompt tokens sent
             there, after the last request through that run, 0 for none; matched (num_replicas,) int64, for the next
             request;
+            window_tokens (num_replicas,) int64, new prompt tokens of the requests from num_forgotten (1,) int64 on,
+            of which each brought new_tokens (n or 0,) int64 at arrival_seconds (n or 0,) float64;
+            charged (num_tenants or 0, num_replicas) int64, new prompt tokens of each tenant sent there;
             arrivals (k,) REQUEST and draws (k, MOST_CHOICES) float64: the requests that come next, and the random
             numbers for their choices.
     """
@@ -263,9 +276,11 @@ def allocate_fleet(
         "arrivals": np.zeros(0, REQUEST),
         "draws": np.zeros((0, MOST_CHOICES)),
         **_prefix_map(workload, fleet, router is None or router.uses_prefixes),
+        **_books(workload, count, router),
     }
     record = _record(workload, fleet, router, cores)
     record["num_shared"] = len(arrays["ends"])
+    record["num_windowed"], record["num_tenants"] = len(arrays["new_tokens"]), len(arrays["charged"])
     return FleetState(record, engines, workload, arrays)
 
 
@@ -284,6 +299,19 @@ def _prefix_map(workload: Workload, fleet: Fleet, wanted: bool) -> dict[str, NDA
         "touched": np.zeros((len(ends), count), np.int64),
         "sent": np.zeros(count, np.int64),
         "matched": np.zeros(count, np.int64),
+    }
+
+
+def _books(workload: Workload, count: int, router: Router | None) -> dict[str, NDArray[Any]]:
+    """Empty books of what goes where, by time and by tenant; of no size if nobody reads them."""
+    n = len(workload) if router is None or router.score == Score.E2 else 0
+    num_tenants = len(workload.tenant_names) if router is None or router.score == Score.DEFICIT else 0
+    return {
+        "window_tokens": np.zeros(count, np.int64),
+        "num_forgotten": np.zeros(1, np.int64),
+        "new_tokens": np.zeros(n, np.int64),
+        "arrival_seconds": np.array(workload.arrival_s[:n], np.float64),
+        "charged": np.zeros((num_tenants, count), np.int64),
     }
 
 

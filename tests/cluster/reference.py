@@ -154,6 +154,7 @@ class ReferenceFleet:
         self.sent = [0] * len(self.replicas)
         self.sent_when: list[list[tuple[int, int]]] = [[] for _ in self.replicas]  # (request, `sent` after it)
         self.last_chosen = len(self.replicas) - 1
+        self.new_tokens: list[tuple[float, int, int, int]] = []  # (when, replica, tenant, tokens that matched nothing)
 
     def look(self, at_s: float) -> None:
         staleness_s = self.fleet.staleness_s
@@ -178,6 +179,10 @@ class ReferenceFleet:
         self.matched = [self.match(i, request) for i in range(len(self.replicas))]
         if self.router.score == Score.PREFIX:
             return self.prefix_rule(candidates, request)
+        if self.router.score in (Score.NORMALISED, Score.E2, Score.DEFICIT):
+            line = sorted(candidates, key=lambda i: (i - self.last_chosen - 1) % len(self.replicas))
+            rules = {Score.NORMALISED: self.normalised, Score.E2: self.e2, Score.DEFICIT: self.deficit}
+            return rules[self.router.score](line, request)
         if self.router.num_choices == 0:
             count = len(self.replicas)
             candidates.sort(key=lambda i: (i - self.last_chosen - 1) % count)  # whoever is next in line wins ties
@@ -221,6 +226,41 @@ class ReferenceFleet:
             return best
         return min(line, key=lambda i: min(self.sent[i], self.replicas[i].capacity))
 
+    def normalised(self, line: list[int], request: Request) -> int:
+        waiting = [self.seen[i].num_waiting for i in line]
+        gap = max(waiting) - min(waiting)
+
+        def total(i: int) -> float:
+            prefix = self.matched[i] / request.num_prompt_tokens
+            queue = (max(waiting) - self.seen[i].num_waiting) / gap if gap else 1.0
+            kv = self.seen[i].free_kv_tokens / self.replicas[i].capacity
+            return sum(w * share for w, share in zip(self.router.share_weights, (prefix, queue, kv), strict=True))
+
+        return max(line, key=total)
+
+    def e2(self, line: list[int], request: Request) -> int:
+        prompt = request.num_prompt_tokens
+        since = request.arrival_s - self.router.window_s
+        load = [sum(n for at, j, _, n in self.new_tokens if j == i and at > since) for i in range(len(self.replicas))]
+        rate = [replica.prefill_tokens_per_s for replica in self.replicas]
+        longest = max(self.matched[i] for i in line)
+        if longest > prompt - longest:
+            return min((i for i in line if self.matched[i] == longest), key=lambda i: load[i] / rate[i])
+
+        def cost(i: int) -> float:
+            new, capacity = prompt - self.matched[i], self.replicas[i].capacity
+            evicted = max(0, min(self.sent[i], capacity) + new - capacity)
+            return (load[i] + new + evicted) / rate[i]
+
+        return min(line, key=cost)
+
+    def deficit(self, line: list[int], request: Request) -> int:
+        mine = [(j, n) for _, j, tenant, n in self.new_tokens if tenant == request.tenant]
+        credit = {i: -sum(n for j, n in mine if j == i) for i in line}
+        while max(credit.values()) <= 0:
+            credit = {i: left + self.router.quantum_tokens for i, left in credit.items()}
+        return max((i for i in line if credit[i] > 0), key=lambda i: self.matched[i])
+
     def start_delay(self, i: int, prompt: int) -> float:
         seen, rate = self.seen[i], self.replicas[i].prefill_tokens_per_s
         release_rate = seen.released_tokens_per_s or rate
@@ -228,7 +268,10 @@ class ReferenceFleet:
 
     def send(self, number: int, i: int) -> None:
         self.replicas[i].send(number)
-        self.sent[i] += self.requests[number].num_prompt_tokens - self.matched[i]
+        request = self.requests[number]
+        new_tokens = request.num_prompt_tokens - self.matched[i]
+        self.sent[i] += new_tokens
+        self.new_tokens.append((request.arrival_s, i, request.tenant, new_tokens))
         self.sent_when[i].append((number, self.sent[i]))
         if self.fleet.staleness_s > 0.0 and self.fleet.counts_routed:
             self.seen[i].count(self.requests[number])

@@ -43,5 +43,13 @@ def routers(draw: Any) -> Router:
         row = ROUTERS[draw(st.sampled_from(["prefix-aware", "lmetric"]))]
         limits = {name: draw(st.sampled_from([0.0, 0.3, 1.5, 4.0])) for name in ("most_difference", "most_ratio")}
         return replace(row, least_match=draw(st.sampled_from([0.0, 0.3, 0.9])), **limits)
+    if draw(st.booleans()):
+        row = ROUTERS[draw(st.sampled_from(["llm-d", "preble", "d2lpm"]))]
+        return replace(
+            row,
+            share_weights=tuple(draw(st.sampled_from([0.0, 0.5, 1.0, 3.0])) for _ in range(3)),
+            window_s=draw(st.sampled_from([1e-3, 0.5, 180.0])),
+            quantum_tokens=draw(st.sampled_from([1, 20, 150, 16_384])),
+        )
     weights = [draw(st.sampled_from([0.0, 0.0, 1.0, -1.0, 0.25, 3.0])) for _ in SIGNALS]
     return Router("any", weights=tuple(weights), num_choices=draw(st.sampled_from([0, 0, 1, 2, 3, 16])))

@@ -170,7 +170,9 @@ def chosen(router: Router, signals: np.ndarray, prompt: int = 50, **more: np.nda
 
 
 @pytest.mark.parametrize(
-    "router", [r for r in ROUTERS.values() if r.needs_signals and not r.num_choices], ids=lambda router: router.name
+    "router",
+    [r for r in ROUTERS.values() if (r.needs_signals or r.uses_prefixes) and not r.num_choices],
+    ids=lambda router: router.name,
 )
 def test_choices_follow_a_renaming_of_replicas(router: Router) -> None:
     rng = np.random.default_rng(7)
@@ -182,6 +184,10 @@ def test_choices_follow_a_renaming_of_replicas(router: Router) -> None:
             "sent": rng.permutation(90)[:9],
             "matched": rng.permutation(30)[:9],
         }
+        if router.score == Score.E2:
+            known["window_tokens"] = rng.permutation(900)[:9]
+        if router.score == Score.DEFICIT:
+            known["charged"] = rng.integers(0, 3 * router.quantum_tokens, (1, 9))
         order = rng.permutation(9)
         best = chosen(router, signals, **known)
         renamed = {name: values[..., order] for name, values in known.items()}
@@ -214,6 +220,7 @@ def test_scores_by_hand() -> None:
         "vllm-dp": 1,  # 14 against 12
         "lmetric": 1,  # 1050 x 5 = 5250 against 350 x 9 = 3150
         "sal": 1,  # 5 s against max(3 s, 0)
+        "llm-d": 1,  # 2 x 0 + 0 + 0.5 against 2 x 0 + 1 + 0.05
     }
     for name, best in expected.items():
         assert chosen(ROUTERS[name], signals, constants=constants) == best, name

@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from infermax_gym.cluster.kernel.candidates import is_candidate
 from infermax_gym.cluster.kernel.memory import (
     NUM_SIGNALS,
     constants_of,
-    cores_of,
     draws_of,
     matched_of,
     seen_by,
-    sent_to,
 )
 from infermax_gym.cluster.kernel.prefixes import match
+from infermax_gym.cluster.kernel.rules import deficit_rule, e2_rule, normalised_rule, prefix_rule
 from infermax_gym.cluster.kernel.signals import (
     FREE_KV,
     PREFILL_TOKENS,
@@ -30,19 +30,6 @@ from infermax_gym.compile import compiled, inlined
 
 KV_TOKENS = CONSTANTS.index("kv_tokens")
 PREFILL_RATE = CONSTANTS.index("prefill_tokens_per_s")
-
-
-@inlined
-def can_hold(s: Any, q: Any) -> Any:
-    """Whether an engine could ever hold a request; the engine's own test on arrival."""
-    peak_blocks = (q.prompt + q.output - 1 + s.block_size - 1) // s.block_size
-    return peak_blocks <= s.num_blocks and q.prompt + q.output <= s.longest_allowed
-
-
-@inlined
-def is_candidate(f: Any, i: int, q: Any) -> Any:
-    """Whether replica i may get request q."""
-    return q.prompt + q.output <= f.easy_tokens or can_hold(cores_of(f)[i], q)
 
 
 @inlined
@@ -155,45 +142,6 @@ def _best_of_sample(f: Any, q: Any, row: int) -> Any:
     return best
 
 
-@compiled
-def _prefix_rule(f: Any, q: Any) -> Any:
-    """The emptiest replica if loads differ too much, else the longest match, else who was sent least; -1 for nobody.
-
-    Each of them is the first in line after the last chosen one on ties.
-    """
-    seen = seen_by(f)
-    matched = matched_of(f)
-    sent = sent_to(f)
-    capacity = constants_of(f)[KV_TOKENS]
-    emptiest = -1
-    longest = -1
-    smallest = -1
-    least = 0.0
-    most = 0.0
-    least_sent = 0.0
-    i = f.last_chosen
-    for _ in range(f.num_replicas):
-        i = i + 1 if i + 1 < f.num_replicas else 0
-        if not is_candidate(f, i, q):
-            continue
-        there = seen[WAITING, i] + seen[RUNNING, i]
-        kept = min(float(sent[i]), capacity[i])
-        if emptiest < 0 or there < least:
-            emptiest = i
-            least = there
-        if longest < 0 or matched[i] > matched[longest]:
-            longest = i
-        if smallest < 0 or kept < least_sent:
-            smallest = i
-            least_sent = kept
-        most = max(most, there)
-    if most - least > f.most_difference and most > f.most_ratio * least:
-        return emptiest
-    if longest >= 0 and matched[longest] > f.least_match * q.prompt:
-        return longest
-    return smallest
-
-
 @inlined
 def match_next(f: Any, q: Any) -> None:
     """Find out what of the next request, q, is presumably cached where."""
@@ -206,5 +154,11 @@ def choose(f: Any, q: Any, row: int) -> Any:
     """The replica for request q, the next one, which stands in `row` of the arrivals; -1 if none can hold it."""
     match_next(f, q)
     if f.score == Score.PREFIX:
-        return _prefix_rule(f, q)
+        return prefix_rule(f, q)
+    if f.score == Score.NORMALISED:
+        return normalised_rule(f, q)
+    if f.score == Score.E2:
+        return e2_rule(f, q)
+    if f.score == Score.DEFICIT:
+        return deficit_rule(f, q)
     return _best_of_all(f, q) if f.num_choices == 0 else _best_of_sample(f, q, row)

@@ -122,3 +122,33 @@ def sent_to(f: Any) -> Any:
 def matched_of(f: Any) -> Any:
     """(num_replicas,) int64, tokens of the next request that match there."""
     return carray(pointer(f.matched_address), (f.num_replicas,), np.int64)
+
+
+@inlined
+def window_tokens_of(f: Any) -> Any:
+    """(num_replicas,) int64, new prompt tokens sent there by requests that are not forgotten. Only with a window."""
+    return carray(pointer(f.window_tokens_address), (f.num_replicas,), np.int64)
+
+
+@inlined
+def num_forgotten_of(f: Any) -> Any:
+    """(1,) int64, the first request that is in the window."""
+    return carray(pointer(f.num_forgotten_address), (1,), np.int64)
+
+
+@inlined
+def new_tokens_of(f: Any) -> Any:
+    """(num_windowed,) int64, new prompt tokens of each routed request."""
+    return carray(pointer(f.new_tokens_address), (f.num_windowed,), np.int64)
+
+
+@inlined
+def arrival_seconds_of(f: Any) -> Any:
+    """(num_windowed,) float64, when each request arrives."""
+    return carray(pointer(f.arrival_seconds_address), (f.num_windowed,), np.float64)
+
+
+@inlined
+def charged_to(f: Any) -> Any:
+    """(num_tenants, num_replicas) int64, new prompt tokens of each tenant sent there."""
+    return carray(pointer(f.charged_address), (f.num_tenants, f.num_replicas), np.int64)

@@ -17,6 +17,7 @@ from infermax_gym.cluster.kernel.memory import (
     sent_to,
     touched_of,
 )
+from infermax_gym.cluster.kernel.window import note
 from infermax_gym.cluster.router import CONSTANTS
 from infermax_gym.compile import compiled
 
@@ -45,10 +46,12 @@ def match(f: Any, r: int, prompt: int) -> None:
 
 
 @compiled
-def remember(f: Any, i: int, r: int, prompt: int) -> None:
-    """Request r, whose matches are known, goes to replica i."""
+def remember(f: Any, i: int, r: int, tenant: int, prompt: int) -> None:
+    """Request r of a tenant, whose matches are known, goes to replica i."""
     sent = sent_to(f)
-    sent[i] += prompt - matched_of(f)[i]
+    num_new_tokens = prompt - matched_of(f)[i]
+    sent[i] += num_new_tokens
+    note(f, i, r, tenant, num_new_tokens)
     if f.num_shared == 0:
         return
     parents = parents_of(f)

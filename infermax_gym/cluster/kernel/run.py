@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from infermax_gym.cluster.kernel.choose import choose, is_candidate, match_next
+from infermax_gym.cluster.kernel.candidates import is_candidate
+from infermax_gym.cluster.kernel.choose import choose, match_next
 from infermax_gym.cluster.kernel.events import look, next_boundary, run_with_log, set_boundary
 from infermax_gym.cluster.kernel.memory import (
     arrivals_of,
@@ -42,7 +43,7 @@ def place(f: Any, i: int, row: int, has_predictions: bool) -> None:
     if s.prefix_caching:
         holds_of(s)[slot].leaf = r
     replica_of(f)[r] = i
-    remember(f, i, r, req[slot].prompt)
+    remember(f, i, r, req[slot].tenant, req[slot].prompt)
     if math.isinf(next_boundary(f, i)):
         set_boundary(f, i, max(s.clock_s, req[slot].arrival_s))
     count_routed(f, i, req[slot].prompt + req[slot].generated)

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from infermax_gym.cluster.kernel.choose import KV_TOKENS, PREFILL_RATE, is_candidate, match_next, start_delay
+from infermax_gym.cluster.kernel.candidates import is_candidate
+from infermax_gym.cluster.kernel.choose import KV_TOKENS, PREFILL_RATE, match_next, start_delay
 from infermax_gym.cluster.kernel.events import advance_until, look
 from infermax_gym.cluster.kernel.memory import (
     arrivals_of,

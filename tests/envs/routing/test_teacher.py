@@ -38,7 +38,7 @@ def test_same_fleet(name: str, staleness_s: float, counts_routed: bool, policy: 
     assert info["metrics"]["num_iterations"] == expected.pooled.num_iterations
 
 
-@pytest.mark.parametrize("name", ["prefix-aware", "lmetric"])
+@pytest.mark.parametrize("name", ["prefix-aware", "lmetric", "llm-d", "preble", "d2lpm"])
 def test_same_fleet_with_prefix_caches(name: str) -> None:
     workload = make_workload("conversations", 200, seed=2)
     env = make(workloads=(workload,), prefix_caching=True, flat=True)

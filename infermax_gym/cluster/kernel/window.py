@@ -1,0 +1,44 @@
+"""What went where in the last seconds, and what tenants are charged: a router's own books, besides its map of prefixes.
+
+Both count new prompt tokens: those that matched nothing where the request went.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from infermax_gym.cluster.kernel.memory import (
+    arrival_seconds_of,
+    charged_to,
+    new_tokens_of,
+    num_forgotten_of,
+    replica_of,
+    window_tokens_of,
+)
+from infermax_gym.compile import compiled, inlined
+
+
+@inlined
+def note(f: Any, i: int, r: int, tenant: int, num_new_tokens: int) -> None:
+    """Request r of a tenant goes to replica i."""
+    if f.num_windowed > 0:
+        new_tokens_of(f)[r] = num_new_tokens
+        window_tokens_of(f)[i] += num_new_tokens
+    if f.num_tenants > 0:
+        charged_to(f)[tenant, i] += num_new_tokens
+
+
+@compiled
+def forget_before(f: Any, at_s: float) -> None:
+    """Take out of the window what arrived at or before `at_s`."""
+    arrival_s = arrival_seconds_of(f)
+    new_tokens = new_tokens_of(f)
+    window_tokens = window_tokens_of(f)
+    went = replica_of(f)
+    num_forgotten = num_forgotten_of(f)
+    r = num_forgotten[0]
+    while r < f.next_request and arrival_s[r] <= at_s:
+        if went[r] >= 0:
+            window_tokens[went[r]] -= new_tokens[r]
+        r += 1
+    num_forgotten[0] = r
