@@ -178,7 +178,7 @@ def _run(cell: Cell, contenders: dict[str, Contender], num_seeds: int) -> tuple[
         names = list(contenders)
         task = progress.add_task("preparing the engine, slow on its first use", total=len(names) * num_seeds)
         try:
-            warm_up()
+            warm_up(contenders[names[0]])
             progress.update(task, description=names[0])
             for run in iterate_runs(cell, contenders, range(num_seeds), predictions):
                 evaluation.runs.append(run)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -183,11 +182,17 @@ def serve(
     return simulate(workload, config, contender, predicted=predicted, record_schedule=record_schedule)
 
 
-@cache
-def warm_up() -> None:
-    """Load the compiled engine, or compile it on its first use, so that `wall_s` measures simulations alone."""
+def warm_up(contender: Contender | None = None) -> None:
+    """Load the compiled engine, or compile it on its first use, so that `wall_s` measures simulations alone.
+
+    Args:
+        contender: one whose own compiled code is wanted as well, such as a fleet.
+    """
     one = np.ones(1, np.int64)
-    simulate(Workload(np.zeros(1), one, one), EngineConfig(), Policy("warm-up"))
+    nothing_to_do = Workload(np.zeros(1), one, one)
+    simulate(nothing_to_do, EngineConfig(), Policy("warm-up"))
+    if isinstance(contender, Player):
+        contender.play(nothing_to_do, EngineConfig())
 
 
 def iterate_runs(
