@@ -145,7 +145,7 @@ def bench(
     named = {"policies": list(contenders), "agents": list(agent or ()), "seeds": seeds, **fleet}
     echo = inputs.resolved(spec, requests(0), config, slo, by=groups, **named)
     cell = Cell(requests, config, limits, groups)
-    evaluation, interrupted = _run(cell, contenders, seeds)
+    evaluation, interrupted = _run(cell, contenders, seeds, bool(fleet))
     document: dict[str, Any] = {"schema": 1, "config": echo}
     if (bound or optimum is not None) and not interrupted:
         bounds = yardsticks.certified(requests, config, seeds)
@@ -164,7 +164,7 @@ def bench(
         raise Interrupted(f"{len(document['policies'])} of {len(contenders)} policies had finished")
 
 
-def _run(cell: Cell, contenders: dict[str, Contender], num_seeds: int) -> tuple[Evaluation, bool]:
+def _run(cell: Cell, contenders: dict[str, Contender], num_seeds: int, fleet: bool) -> tuple[Evaluation, bool]:
     """Run everything, or what Ctrl-C leaves time for."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -178,7 +178,7 @@ def _run(cell: Cell, contenders: dict[str, Contender], num_seeds: int) -> tuple[
         names = list(contenders)
         task = progress.add_task("preparing the engine, slow on its first use", total=len(names) * num_seeds)
         try:
-            warm_up(contenders[names[0]])
+            warm_up(contenders[names[0]] if fleet else None)
             progress.update(task, description=names[0])
             for run in iterate_runs(cell, contenders, range(num_seeds), predictions):
                 evaluation.runs.append(run)

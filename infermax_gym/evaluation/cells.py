@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -188,11 +189,16 @@ def warm_up(contender: Contender | None = None) -> None:
     Args:
         contender: one whose own compiled code is wanted as well, such as a fleet.
     """
-    one = np.ones(1, np.int64)
-    nothing_to_do = Workload(np.zeros(1), one, one)
-    simulate(nothing_to_do, EngineConfig(), Policy("warm-up"))
+    _warm_up_engine()
     if isinstance(contender, Player):
-        contender.play(nothing_to_do, EngineConfig())
+        one = np.ones(1, np.int64)
+        contender.play(Workload(np.zeros(1), one, one), EngineConfig())
+
+
+@cache
+def _warm_up_engine() -> None:
+    one = np.ones(1, np.int64)
+    simulate(Workload(np.zeros(1), one, one), EngineConfig(), Policy("warm-up"))
 
 
 def iterate_runs(
