@@ -22,7 +22,7 @@ from tests.reference import simulate_reference
 CACHING = configs().map(lambda config: replace(config, prefix_caching=True))
 
 
-@examples(150)
+@examples(500)
 @given(data=st.data(), workload=with_prefixes(), config=CACHING, policy=policies())
 def test_random_runs(data: st.DataObject, workload: Workload, config: EngineConfig, policy: Policy) -> None:
     predicted = data.draw(predictions(workload))

@@ -123,3 +123,16 @@ def test_the_guard_is_rarely_needed(swap: bool) -> None:
     mode = PreemptMode.SWAP if swap else PreemptMode.RECOMPUTE
     result = simulate(CROWD, TINY, replace(CRUEL, victim_pool=VictimPool.ALL, preempt_mode=mode), debug=True)
     assert result.num_iterations < (64 + 2 * 3) * CROWD.num_output_tokens.sum()
+
+
+def test_two_newcomers_do_not_displace_each_other_for_ever() -> None:
+    """Losing its cached prefix lowers a request's key: whoever was pushed out would push out whoever did it."""
+    lacking_most_first = Policy(
+        "lacking-most-first",
+        queue_order=QueueOrder.LINEAR,
+        queue_weights=queue_weights(num_lacking_tokens=-1.0),
+        preempt_for_newcomer=True,
+    )
+    config = EngineConfig(num_kv_tokens=40, block_size=1, max_num_seqs=1, prefix_caching=True)
+    result = simulate(Workload([0.0, 0.01], [8, 4], [6, 6]), config, lacking_most_first, debug=True)
+    assert result.finished.all()

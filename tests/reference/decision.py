@@ -52,6 +52,8 @@ def displace(engine: Engine, decision: Decision) -> None:
         chunk = head.known if engine.policy.reserve == Reserve.CHUNK else 0
         if engine.seat_is_free and fits(engine, head, chunk, engine.running, engine.free + engine.found(head)[1]):
             return
+        if head.num_preemptions > 0 and head.waiting_since_s == engine.clock_s:
+            return
         victims = _displaced(engine, head, chunk)
         if not victims:
             return

@@ -101,13 +101,18 @@ def _push_out(s: Any, r: int) -> Any:
 
 @compiled
 def displace(s: Any) -> None:
-    """Newcomers with smaller queue keys push running requests out and join without tokens yet."""
+    """Newcomers with smaller queue keys push running requests out and join without tokens yet.
+
+    Losing its KV may lower a request's key: whoever was preempted at this clock pushes nobody out in return, or two
+    could go on for ever.
+    """
     req = requests(s)
     if not s.preempt_for_newcomer or guarded(s):
         return
     while s.num_waiting > 0 and s.num_running > 0:
         r = head(s)
-        if _seat_and_fit(s, r, 0, 0) or not _push_out(s, r):
+        just_left = req[r].preemptions > 0 and req[r].waiting_since_s == s.clock_s
+        if _seat_and_fit(s, r, 0, 0) or just_left or not _push_out(s, r):
             return
         bring_in(s, r, reserved_blocks(s, r, req[r].prompt + req[r].generated))
 
