@@ -1,6 +1,6 @@
 """Agents and rivals against the proven optima of the library: `python -m agents.optimality` prints the table.
 
-The library (`baselines.optimum.library`) holds instances of a few requests of a few tokens. Policies meet them as they
+The library (`baselines.optimum.solved`) holds instances of a few requests of a few tokens. Policies meet them as they
 are, though they were tuned and trained on requests of thousands of tokens.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 from agents.agent import Agent
 from agents.rivals import DEFAULTS, load_rivals
 from agents.scoreboard import shipped_agents
-from baselines.optimum.library import library
+from baselines.optimum.solved import solved_instances
 from baselines.policies import POLICIES
 from baselines.predict import predictions
 from infermax_gym.engine import EngineConfig, Policy
@@ -41,7 +41,7 @@ def proven(goal: Goal) -> list[Proven]:
     """The instances of the library whose optimum is proven."""
     return [
         Proven(entry.instance.workload(), entry.instance.engine(), entry.optimum(goal).objective_s)
-        for entry in library()
+        for entry in solved_instances()
         if entry.optimum(goal).status == "optimal"
     ]
 

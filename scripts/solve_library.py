@@ -1,4 +1,4 @@
-"""Solve the instances of the library and write baselines/optimum/library.json.
+"""Solve the instances of the library and write baselines/optimum/solved.json.
 
 python scripts/solve_library.py [--seconds 60] [--workers 2]
 """
@@ -11,9 +11,9 @@ import sys
 from typing import Any
 
 from baselines.optimum.instance import Instance, Request
-from baselines.optimum.library import LIBRARY
 from baselines.optimum.plan_search import VARIANTS
 from baselines.optimum.portfolio import Solution, solve
+from baselines.optimum.solved import SOLVED
 from infermax_gym.cost import COSTS
 from infermax_gym.streams import stream
 
@@ -96,7 +96,7 @@ def main() -> None:
         value = json.dumps({"instance": instance.to_dict(), "optima": optima}, separators=(",", ":"))
         lines.append(f"{json.dumps(name)}: {value}")
     text = '{"schema": 1, "instances": {\n' + ",\n".join(sorted(lines)) + "\n}}\n"
-    LIBRARY.write_text(text, encoding="utf-8")
+    SOLVED.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

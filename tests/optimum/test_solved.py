@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from baselines.optimum.certify import certify
-from baselines.optimum.library import library
 from baselines.optimum.plan import score
+from baselines.optimum.solved import solved_instances
 
-ENTRIES = {entry.name: entry for entry in library()}
+ENTRIES = {entry.name: entry for entry in solved_instances()}
 
 
 @pytest.mark.parametrize("name", ENTRIES)

@@ -1,6 +1,6 @@
-"""A library of small instances with their optima and how far each is proven: a yardstick for schedulers and agents.
+"""Small instances with their optima and how far each is proven: a yardstick for schedulers and agents.
 
-`library.json` beside this file is written by `scripts/solve_library.py`: our own instances, from identical requests (as
+`solved.json` beside this file is written by `scripts/solve_library.py`: our own instances, from identical requests (as
 in docs/optimum.md) to random ones with arrivals, blocks and a binding token budget. Every objective is the engine's own
 figure for a plan; the plans with preemption are stored with it.
 """
@@ -17,7 +17,7 @@ from typing import Any
 from baselines.optimum.instance import Instance, instance_from_dict
 from baselines.optimum.plan import Plan
 
-LIBRARY = Path(__file__).with_name("library.json")
+SOLVED = Path(__file__).with_name("solved.json")
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,14 @@ class Entry:
 
 
 @cache
-def library() -> tuple[Entry, ...]:
+def solved_instances() -> tuple[Entry, ...]:
     """All instances, by name.
 
     Example:
-        >>> library()[0].optimum("makespan").status
+        >>> solved_instances()[0].optimum("makespan").status
         'optimal'
     """
-    return tuple(_entries(json.loads(LIBRARY.read_text(encoding="utf-8"))))
+    return tuple(_entries(json.loads(SOLVED.read_text(encoding="utf-8"))))
 
 
 def _entries(data: dict[str, Any]) -> Iterator[Entry]:
