@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infermax_gym.engine import EngineConfig, Policy, SimulationResult, simulate
+from infermax_gym.engine.policy import RunOrder
 from infermax_gym.workload.workload import Workload
 from tests.engine.same import same_result
 from tests.engine.strategies import configs, examples, policies, predictions, workloads
@@ -67,3 +68,15 @@ def test_invariants_hold_throughout(
     if config.max_model_len is None:
         blocks = -(-(workload.num_prompt_tokens + workload.num_output_tokens - 1) // config.block_size)
         np.testing.assert_array_equal(checked.status == 1, blocks > config.num_blocks)
+
+
+def test_a_list_follows_a_batch_that_left_nobody_out() -> None:
+    """Request 1 is due first while the mean iteration is long, so it leads the list when nobody is due any more."""
+    workload = Workload([0.0] * 2, [200, 200], [9, 9], tpot_slo_s=[10.0, 0.02])
+    policy = Policy("held", run_order=RunOrder.BATCH, hold_iterations=1.0)
+    expected = simulate_reference(workload, EngineConfig(), policy)
+    recorded = simulate(workload, EngineConfig(), policy, record_schedule=True)
+    assert with_victims(recorded) == with_victims(expected)
+    assert [[r for r, _ in entry.batch] for entry in expected.schedule] == [[0, 1], *[[1, 0]] * 8]
+    mean_s = expected.busy_s / expected.num_iterations
+    assert mean_s < 0.02 < expected.schedule[0].end_s, "due at first, and not at the end"

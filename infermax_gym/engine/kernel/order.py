@@ -76,7 +76,8 @@ def relist(s: Any) -> None:
     order = s.run_order
     if guarded(s) or (order != RunOrder.BATCH and order != RunOrder.PROCESSED_DESC):
         return
-    if s.num_prefills > 0 or s.num_decodes != s.num_running:
+    # A batch of all running requests, decodes only, has the list's order already, unless those due were served first.
+    if s.num_prefills > 0 or s.num_decodes != s.num_running or s.hold_iterations > 0.0:
         _follow_batch(s)
 
 
