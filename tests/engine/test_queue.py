@@ -34,13 +34,12 @@ def engine_for(policy: Policy, prompts: list[int], arrival_s: np.ndarray) -> Eng
 
 def key(engine: Engine, policy: Policy, r: int) -> float:
     """The key of a waiting request, from its definition in `QueueOrder`."""
-    request, core = engine.requests[r], engine.record[0]
-    waited_s = float(core["clock_s"] - request["arrival_s"])
+    core, prompt, arrival_s = engine.record[0], *(float(engine.requests[name][r]) for name in ("prompt", "arrival_s"))
     if policy is HRRN:
-        return -waited_s / float(request["prompt"])
+        return arrival_s / prompt + float(core["clock_s"]) * (-1.0 / prompt)
     if policy is LARRY:
-        return float(request["prompt"] - 0.5 * core["num_waiting"] * waited_s)
-    return float(request["prompt"]) if policy is LINEAR else float(r)
+        return prompt + arrival_s * (0.5 * int(core["num_waiting"]))
+    return prompt if policy is LINEAR else float(r)
 
 
 @examples(200)
@@ -64,11 +63,7 @@ def test_like_a_plain_list(data: st.DataObject, prompts: list[int], policy: Poli
             waiting.add(r)
         engine.record["clock_s"] += data.draw(st.sampled_from([0.0, 0.125, 1.0, 64.0]))
         keys = {r: key(engine, policy, r) for r in sorted(waiting)}
-        best = head(engine.now)
-        if policy in (HRRN, LARRY) and waiting:
-            assert keys[best] <= min(keys.values()) + 1e-9 * (1.0 + abs(keys[best]))
-        else:
-            assert best == min(keys, key=lambda r: keys[r], default=-1)
+        assert head(engine.now) == min(keys, key=lambda r: keys[r], default=-1)
         assert oldest(engine.now) == min(waiting, default=-1)
         assert engine.record["num_waiting"][0] == len(waiting)
         assert engine.record["waiting_tokens"][0] == sum(prompts[r] for r in waiting)
@@ -95,3 +90,18 @@ def test_reset_empties_the_queue(policy: Policy) -> None:
     reset(engine.now)
     assert head(engine.now) == -1
     assert oldest(engine.now) == -1
+
+
+def test_ties_go_to_the_earlier_arrival_wherever_they_are_met() -> None:
+    """Request 1 leads as long as few wait; at four its key is that of request 0, which then leads."""
+    slo = queue_weights(arrival_s=0.5, slo_ttft_s=0.5)
+    policy = Policy("aging", queue_order=QueueOrder.LOAD_ADAPTIVE, queue_weights=slo, load_aging=0.1)
+    arrival_s = np.array([0.0, 0.5, 0.5, 0.5, 0.5])
+    workload = Workload(arrival_s, np.ones(5), np.ones(5), ttft_slo_s=[1.0, 0.1, 0.1, 0.1, 0.1])
+    engine = allocate(workload, EngineConfig(), policy)
+    leaders = []
+    for r in range(5):
+        set_queue_key(engine.now, r)
+        push(engine.now, r)
+        leaders.append(int(head(engine.now)))
+    assert leaders == [0, 1, 1, 0, 0]

@@ -3,7 +3,7 @@
 A request's key is `key + slope * x` with x the clock (or the present aging); the smallest wins, ties go to the earlier
 arrival (the left child). With fixed keys (slope 0) a node stores its winner. With moving keys it also
 stores the interval of x in which that winner stands, and a query recomputes only nodes whose interval is left:
-a kinetic tournament.
+a kinetic tournament. Where two keys are so near that rounding may decide, the interval is the present x alone.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from infermax_gym.engine.kernel.keys import set_queue_key
 from infermax_gym.engine.kernel.memory import queue_tree, requests, tenants_of, validity
 from infermax_gym.engine.policy import QueueOrder
 from infermax_gym.engine.state import WAITING
+
+_NEAR = 1e-12
+"""Keys nearer than this share of their terms may be put in either order by rounding."""
 
 
 @inlined
@@ -51,14 +54,22 @@ def _set_node(s: Any, node: int, x: float) -> None:
     tree[node] = winner
     low = max(valid[0, 2 * node], valid[0, 2 * node + 1])
     high = min(valid[1, 2 * node], valid[1, 2 * node + 1])
-    if a >= 0 and b >= 0 and req[a].slope != req[b].slope:
-        crossing = (req[b].key - req[a].key) / (req[a].slope - req[b].slope)
-        loser = b if winner == a else a
-        # At a tie rounding may put the crossing on the wrong side of x; slopes say who overtakes whom.
-        if req[loser].slope < req[winner].slope:
-            high = min(high, max(crossing, x))
-        else:
-            low = max(low, min(crossing, x))
+    if a >= 0 and b >= 0:
+        ahead = req[b].key - req[a].key
+        steeper = req[a].slope - req[b].slope
+        keys = abs(req[a].key) + abs(req[b].key)
+        slopes = abs(req[a].slope) + abs(req[b].slope)
+        if abs(ahead - steeper * x) <= _NEAR * (keys + slopes * abs(x)):
+            if ahead != 0.0 or steeper != 0.0:
+                low = max(low, x)
+                high = min(high, x)
+        elif steeper != 0.0:
+            crossing = ahead / steeper
+            doubt = _NEAR * (keys + slopes * abs(crossing)) / abs(steeper)
+            if crossing > x:
+                high = min(high, max(crossing - doubt, x))
+            else:
+                low = max(low, min(crossing + doubt, x))
     valid[0, node] = low
     valid[1, node] = high
 
