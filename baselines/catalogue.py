@@ -2,16 +2,52 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
+from baselines.ewsjf import Ewsjf
+from baselines.fluid_gate import FluidGate
 from baselines.nested_wait import NestedWait
-from baselines.policies import FCFS_HEADROOM, LEAST_ATTAINED_SERVICE, POLICIES, SPF_HEADROOM, SRF
+from baselines.policies import POLICIES
 from baselines.prefix_aware import PREFIX_AWARE
+from baselines.proserve import SlideBatching
+from baselines.random_order import RandomOrder
 from baselines.rollout import Rollout
+from baselines.rows.infermax import SRF
+from baselines.rows.sizes import FCFS_HEADROOM, LEAST_ATTAINED_SERVICE, SPF_HEADROOM
 from baselines.sorted_f import SortedF
-from infermax_gym.engine import Policy
+from infermax_gym.engine import EngineConfig, Information, Policy, SimulationResult
+from infermax_gym.workload import Workload
 
-Player = Rollout | SortedF | NestedWait
+
+class Player(Protocol):
+    """A scheduler with code of its own, described as a row is."""
+
+    @property
+    def name(self) -> str:
+        """Kebab-case."""
+        ...
+
+    @property
+    def information(self) -> Information:
+        """What it knows about output lengths."""
+        ...
+
+    @property
+    def source(self) -> str:
+        """Paper or code it follows."""
+        ...
+
+    @property
+    def note(self) -> str:
+        """One line, good and bad at."""
+        ...
+
+    def play(
+        self, workload: Workload, engine: EngineConfig, *, seed: int = 0, record_schedule: bool = False
+    ) -> SimulationResult:
+        """Serve a workload to its end."""
+        ...
+
 
 PLAYERS: dict[str, Player] = {
     player.name: player
@@ -23,6 +59,10 @@ PLAYERS: dict[str, Player] = {
             note="Finds the row that suits the traffic without being told: close to its best candidate, or better.",
         ),
         SortedF(),
+        Ewsjf(),
+        SlideBatching(),
+        FluidGate(),
+        RandomOrder(),
     )
 }
 """Schedulers with code of their own, which serve whole workloads."""

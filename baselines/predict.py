@@ -10,13 +10,17 @@ from infermax_gym.engine.policy import Prediction
 from infermax_gym.streams import stream
 from infermax_gym.workload import Workload
 
+NUM_CLASSES = 10
+CLASS_TOKENS = 51.2
+"""Length classes of TRAIL's classifier: ten of equal width up to 512 tokens; the last takes whatever is longer."""
+
 
 def predictions(policy: Policy, workload: Workload, seed: int = 0) -> NDArray[np.float64] | None:
     """Predicted output tokens for each request, or None if the policy uses none.
 
     PREDICTED rows get O exp(sigma Z - sigma^2 / 2) with Z standard normal (mean O), at least 1; ORACLE rows get O.
     Rows that are told an end of an interval get max(l, 1) or u, with l / u the row's `interval_ratio` and O placed
-    log-uniformly in [l, u].
+    log-uniformly in [l, u]. CLASS rows get the middle of the class in which the noisy number falls.
 
     Args:
         policy: a row of the table.
@@ -30,10 +34,13 @@ def predictions(policy: Policy, workload: Workload, seed: int = 0) -> NDArray[np
         return None
     truth = workload.num_output_tokens.astype(np.float64)
     rng = stream(seed, "predictor")
-    if policy.prediction != Prediction.POINT:
+    if policy.prediction in (Prediction.LOWER, Prediction.UPPER):
         place = rng.random(len(workload))
         lower = truth * policy.interval_ratio**place
         return np.maximum(lower if policy.prediction == Prediction.LOWER else lower / policy.interval_ratio, 1.0)
     sigma = policy.prediction_sigma
     noise = rng.standard_normal(len(workload))
-    return np.asarray(np.maximum(truth * np.exp(sigma * noise - 0.5 * sigma**2), 1.0))
+    guess = np.maximum(truth * np.exp(sigma * noise - 0.5 * sigma**2), 1.0)
+    if policy.prediction == Prediction.CLASS:
+        guess = (np.minimum(guess // CLASS_TOKENS, NUM_CLASSES - 1) + 0.5) * CLASS_TOKENS
+    return np.asarray(guess)

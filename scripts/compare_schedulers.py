@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from baselines.catalogue import QUICK
-from baselines.policies import LARRY
 from baselines.predict import predictions
+from baselines.rows.sizes import LARRY
 from infermax_gym.engine import EngineConfig, Policy
 from infermax_gym.evaluation import Cell, evaluate, information_of
 from infermax_gym.evaluation.figures import lookup

@@ -25,7 +25,7 @@ INTRODUCTION = f"""\
 
 <!-- Written by `python scripts/document_policies.py` from baselines/; edit there. -->
 
-Most schedulers here are rows of `baselines/policies.py`: settings of the engine's one scheduling
+Most schedulers here are rows (`baselines/rows/`): settings of the engine's one scheduling
 algorithm ([engine.md](engine.md) states it exactly, `infermax_gym/engine/policy.py` explains every knob).
 Some ({", ".join(f"`{name}`" for name in (*PLAYERS, NESTED_WAIT.name))}) have code of their own and serve
 whole workloads: `SCHEDULERS[name].play(workload, engine)`, in `baselines/catalogue.py`. How they compare:

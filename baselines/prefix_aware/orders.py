@@ -69,6 +69,14 @@ def longest_match(waiting: Sequence[Candidate]) -> int:
     return max(range(len(waiting)), key=lambda i: waiting[i].cached)
 
 
+class ShortestExtend(Fcfs):
+    """Who has the fewest tokens to compute, the first of them on ties."""
+
+    def choose(self, waiting: Sequence[Candidate]) -> int:
+        """See `Order.choose`."""
+        return min(range(len(waiting)), key=lambda i: waiting[i].extend)
+
+
 class KLpm(Fcfs):
     """k-LPM: k - 1 longest matches, then the one that came first, and so on; never the latter for k = inf (LPM)."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from functools import partial
 
-from baselines.prefix_aware.orders import Deficit, Fcfs, KLpm
+from baselines.prefix_aware.orders import Deficit, Fcfs, KLpm, ShortestExtend
 from baselines.prefix_aware.sglang import Sglang
 
 SGLANG_FCFS = Sglang(
@@ -19,6 +19,19 @@ SGLANG_LPM = Sglang(
     partial(KLpm, math.inf),
     note="Most reuse of shared prefixes; who shares none waits for a lull. FCFS above 128 waiting.",
     source="SGLang (2312.07104), srt/managers/schedule_policy.py, lpm",
+)
+SGLANG_LPM_IN_BATCH = Sglang(
+    "sglang-lpm-in-batch",
+    partial(KLpm, math.inf),
+    note="LPM in which only the first with a new beginning goes now: its followers wait and find it cached.",
+    source="SGLang (2312.07104), srt/managers/schedule_policy.py, lpm with in-batch prefix caching (32 tokens)",
+    stand_back=True,
+)
+SGLANG_SHORTEST = Sglang(
+    "sglang-shortest-uncached",
+    ShortestExtend,
+    note="Fewest tokens to compute first: short or cached; long prompts with nothing cached wait for a lull.",
+    source="SGLang (2312.07104), schedule_policy.py of some versions: shortest uncached prefill first",
 )
 DLPM = Sglang(
     "dlpm",
@@ -38,5 +51,7 @@ def k_lpm(k: int) -> Sglang:
     )
 
 
-PREFIX_AWARE: dict[str, Sglang] = {row.name: row for row in (SGLANG_FCFS, SGLANG_LPM, k_lpm(2), k_lpm(8), DLPM)}
+PREFIX_AWARE: dict[str, Sglang] = {
+    row.name: row for row in (SGLANG_FCFS, SGLANG_LPM, SGLANG_LPM_IN_BATCH, SGLANG_SHORTEST, k_lpm(2), k_lpm(8), DLPM)
+}
 """Every row by name."""

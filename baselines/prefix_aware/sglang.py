@@ -4,20 +4,20 @@ After `srt/managers/schedule_policy.py` and `schedule_batch.py` of sgl-project/s
 
 - Tokens are counted in the engine's blocks; chunks are as long as its token budget, not 8,192 tokens.
 - All requests have the same bound on their outputs, the engine's `max_output_tokens`, cut to what memory holds.
-- Requests of one batch share what the first of them computes (docs/engine.md), so SGLang's rule that only one of many
-  requests with a common uncached beginning is admitted has nothing to save, and is left out.
+- Requests of one batch share what the first of them computes (docs/engine.md), so SGLang's rule that all but the first
+  of many requests with a common uncached beginning stand back has little to save here. `stand_back` switches it on.
 - A retracted request goes to the end of the queue with what it has generated, as there.
 - Should nothing run, the next request joins even if its bound does not fit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from baselines.prefix_aware.orders import Candidate, Order
+from baselines.prefix_aware.orders import LPM_LIMIT, Candidate, Order
 from infermax_gym.engine import (
     Decision,
     EngineConfig,
@@ -32,6 +32,7 @@ from infermax_gym.workload import Workload
 MOST_RESERVED = 4_096  # output tokens reserved per request at most
 MOST_PREFILL = 16_384  # prefill tokens of an iteration at most
 RETRACT_STEPS = 20  # decode steps that the share of a retraction looks ahead
+COMMON_TOKENS = 32  # a beginning that is worth standing back for, if no more than that is cached
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class Sglang:
         first_ratio: share of the outputs that may come which is reserved for running requests at first, ...
         last_ratio: ... and at last, ...
         decay_steps: ... after so many decode steps without a retraction.
+        stand_back: a request with at most 32 cached tokens that shares 32 with one before it in the queue comes after
+            all others, to find them cached next time. Above 128 waiting requests nobody stands back.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Sglang:
     first_ratio: float = 0.7
     last_ratio: float = 0.098
     decay_steps: int = 600
+    stand_back: bool = False
 
     def play(
         self, workload: Workload, engine: EngineConfig, *, seed: int = 0, record_schedule: bool = False
@@ -78,6 +82,7 @@ class SglangScheduler:
         capacity = engine.num_blocks * engine.block_size
         self.max_new = np.minimum(bound, np.maximum(capacity - workload.num_prompt_tokens, 1)).tolist()
         self.queue: list[int] = []  # as they came
+        self.beginning = beginnings(workload) if row.stand_back else {}
         self.ratio = row.first_ratio
         self.full = False  # nobody may join before somebody leaves
         self.num_left_running = 0  # after the last decision
@@ -133,6 +138,36 @@ class SglangScheduler:
         self.queue += victims
 
 
+def beginnings(workload: Workload) -> dict[int, tuple[int, ...]]:
+    """The hashes of the first `COMMON_TOKENS` tokens of each request whose prompt has them all hashed."""
+    size = workload.prefix_block_size
+    if size == 0:
+        return {}
+    count = -(-COMMON_TOKENS // size)
+    edges, prompts = workload.prefix_start.tolist(), workload.num_prompt_tokens.tolist()
+    return {
+        r: tuple(workload.prefix_blocks[edges[r] : edges[r] + count].tolist())
+        for r in range(len(workload))
+        if edges[r + 1] - edges[r] >= count and prompts[r] >= COMMON_TOKENS
+    }
+
+
+def standing_back(waiting: Sequence[Candidate], beginning: Mapping[int, tuple[int, ...]]) -> set[int]:
+    """Requests whose uncached beginning is also that of one before them in the queue."""
+    behind: set[int] = set()
+    seen: set[tuple[int, ...]] = set()
+    if len(waiting) > LPM_LIMIT:
+        return behind
+    for candidate in waiting:
+        start = beginning.get(candidate.request)
+        if start is None or candidate.cached > COMMON_TOKENS:
+            continue
+        if start in seen:
+            behind.add(candidate.request)
+        seen.add(start)
+    return behind
+
+
 class _Prefills:
     """The prefill batch of one decision: the request whose prompt was cut, and newcomers."""
 
@@ -176,11 +211,13 @@ class _Prefills:
         scheduler, view = self.scheduler, self.view
         place = {r: i for i, r in enumerate(view.waiting.request.tolist())}
         waiting = [self._candidate(place[r]) for r in scheduler.queue]
+        behind = standing_back(waiting, scheduler.beginning)
         while waiting and self.chunk > 0:
             if self.num_running >= view.max_num_seqs:
                 scheduler.full = True
                 return
-            chosen = waiting[scheduler.order.choose(waiting)]
+            first = [candidate for candidate in waiting if candidate.request not in behind] or waiting
+            chosen = first[scheduler.order.choose(first)]
             if not self._add(chosen, place[chosen.request]):
                 return
             waiting.remove(chosen)

@@ -118,6 +118,7 @@ class Prediction(IntEnum):
     POINT = 0  # a guess
     LOWER = 1  # the lower end of an interval that holds the truth
     UPPER = 2  # its upper end
+    CLASS = 3  # the middle of the guess's class, of ten equally wide ones up to 512 tokens
 
 
 class Information(IntEnum):

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from baselines.policies import POLICIES
 from baselines.predict import predictions
 from infermax_gym.engine import EngineConfig, Policy, SimulationResult, simulate
-from infermax_gym.engine.policy import OnMisfit
+from infermax_gym.engine.policy import NO_LIMIT, OnMisfit, PreemptMode, QueueOrder, RunOrder, VictimPool, queue_weights
 from infermax_gym.workload import Workload, make_workload
+from tests.engine.same import same_result
 from tests.engine.strategies import configs, examples, workloads
 
 TIGHT = EngineConfig(num_kv_tokens=9_000)
+NEVER = float(NO_LIMIT)
 ENDLESS = EngineConfig(num_kv_tokens=10**7, max_num_batched_tokens=10**6, max_num_seqs=10**4)
 
 
@@ -29,6 +31,13 @@ def schedule(policy: Policy, workload: Workload, config: EngineConfig) -> list[t
     result = run(policy, workload, config)
     assert result.schedule is not None
     return [(i.start_s, i.end_s, sorted(i.batch), i.preempted) for i in result.schedule]
+
+
+def same(first: Policy, second: Policy, workload: Workload, config: EngineConfig) -> None:
+    ours = run(first, workload, config)
+    theirs = run(second, workload, config)
+    assert ours.schedule == theirs.schedule
+    same_result(ours, theirs)
 
 
 NO_EVICT = ["infermax-vllm-noevict", "vllm-noevict-oracle", "sarathi-noevict-oracle", "orca", "fastertransformer",
@@ -86,7 +95,7 @@ def test_chunking_is_idle_when_the_budget_exceeds_everything(policy: Policy) -> 
     workload = make_workload("azure-conv", 60, seed=2, rate=8.0)
     total = int((workload.num_prompt_tokens + workload.num_output_tokens).sum())
     config = replace(TIGHT, max_num_batched_tokens=total)
-    policy = replace(policy, max_num_batched_tokens=None)
+    policy = replace(policy, max_num_batched_tokens=None, max_chunk=NO_LIMIT)
     whole = replace(policy, chunking=False)
     assert schedule(policy, workload, config) == schedule(whole, workload, config)
 
@@ -170,3 +179,134 @@ def test_exact_lengths_help() -> None:
     }
     assert means["sjf-oracle"] < means["sarathi"]
     assert means["mc-sf-oracle"] < means["mc-fcfs-oracle"] < means["sarathi"]
+
+
+# -- rows of papers at the ends of their knobs
+
+
+@examples(60)
+@given(workload=workloads(), config=configs())
+def test_trail_that_pins_everybody_never_displaces(workload: Workload, config: EngineConfig) -> None:
+    trail = POLICIES["trail-oracle"]
+    same(replace(trail, pin_after=0.0), replace(trail, pin_after=NEVER, preempt_for_newcomer=False), workload, config)
+
+
+@examples(60)
+@given(workload=workloads(), seats=st.integers(1, 4))
+def test_trail_that_pins_everybody_is_shortest_job_first(workload: Workload, seats: int) -> None:
+    config = EngineConfig(num_kv_tokens=10**6, max_num_batched_tokens=10**5, max_num_seqs=seats)
+    trail = run(replace(POLICIES["trail-oracle"], pin_after=0.0), workload, config)
+    sjf = run(POLICIES["sjf-oracle"], workload, config)
+    np.testing.assert_array_equal(trail.finish_s, sjf.finish_s)
+    assert trail.num_preemptions == 0
+
+
+@examples(60)
+@given(workload=workloads(), config=configs())
+def test_trail_that_pins_late_is_srpt(workload: Workload, config: EngineConfig) -> None:
+    same(replace(POLICIES["trail-oracle"], pin_after=1e9), POLICIES["srpt-oracle"], workload, config)
+
+
+@examples(60)
+@given(workload=workloads(), config=configs())
+def test_exact_predictions_need_no_refresh(workload: Workload, config: EngineConfig) -> None:
+    trail = replace(POLICIES["trail"], prediction_sigma=0.0, refresh_tokens=3)
+    same(trail, replace(trail, refresh_tokens=0), workload, config)
+
+
+@examples(60)
+@given(workload=workloads(), config=configs())
+def test_one_tenant_is_first_come_first_served(workload: Workload, config: EngineConfig) -> None:
+    alone = replace(workload, tenant=np.zeros(len(workload)))
+    for name in ("vtc", "vtc-sarathi"):
+        fcfs = replace(POLICIES[name], queue_order=QueueOrder.LINEAR, queue_weights=queue_weights(arrival_s=1.0))
+        same(POLICIES[name], fcfs, alone, config)
+
+
+@examples(60)
+@given(workload=workloads(), config=configs())
+def test_exact_intervals_are_mc_sf(workload: Workload, config: EngineConfig) -> None:
+    exact = replace(POLICIES["a-max"], interval_ratio=1.0)
+    same(exact, POLICIES["mc-sf-oracle"], workload, config)
+    whole = replace(config, block_size=1, max_num_batched_tokens=4096)
+    same(replace(POLICIES["a-min"], interval_ratio=1.0), POLICIES["mc-sf-oracle"], workload, whole)
+
+
+@examples(60)
+@given(workload=workloads(), config=configs(), threshold=st.sampled_from([0, 1]))
+def test_waiting_for_one_is_not_waiting(workload: Workload, config: EngineConfig, threshold: int) -> None:
+    same(replace(POLICIES["wait-threshold"], min_waiting=threshold), POLICIES["sarathi"], workload, config)
+
+
+@examples(60)
+@given(workload=workloads(), config=configs())
+def test_endless_quanta_and_patience_are_first_come_first_served(workload: Workload, config: EngineConfig) -> None:
+    fastserve = replace(POLICIES["fastserve"], quantum_s=1e9, starvation_s=0.0)
+    fcfs = replace(fastserve, quantum_s=0.0, skip_join=False, queue_weights=queue_weights(arrival_s=1.0))
+    same(fastserve, fcfs, workload, config)
+
+
+@examples(60)
+@given(workload=workloads(), config=configs())
+def test_a_token_that_is_always_due_is_not_held(workload: Workload, config: EngineConfig) -> None:
+    """The first iteration has no decodes, so the mean is known when one could be held."""
+    slai = POLICIES["slai"]
+    same(replace(slai, hold_iterations=1e12), replace(slai, hold_iterations=0.0), workload, config)
+
+
+@examples(60)
+@given(workload=workloads(), config=configs())
+def test_a_generous_time_limit_is_none(workload: Workload, config: EngineConfig) -> None:
+    chunks = POLICIES["dynamic-chunk"]
+    same(replace(chunks, max_iteration_s=1e9), replace(chunks, max_iteration_s=0.0), workload, config)
+
+
+@examples(60)
+@given(workload=workloads(), config=configs())
+def test_the_cheaper_of_swap_and_recompute(workload: Workload, config: EngineConfig) -> None:
+    row = replace(POLICIES["cacheopt-like"], history_quantile=0.1)
+    recompute, swap, cheaper = (replace(row, preempt_mode=mode) for mode in PreemptMode)
+    same(cheaper, swap, workload, replace(config, swap_tokens_per_s=1e12))
+    same(cheaper, recompute, workload, replace(config, swap_tokens_per_s=1e-12))
+
+
+@examples(60)
+@given(workload=workloads(), config=configs())
+def test_margins_and_clearing_are_idle_where_nothing_overflows(workload: Workload, config: EngineConfig) -> None:
+    """Exact lengths, blocks of one token, whole prompts: MC-SF looks ahead, and never clears anything."""
+    whole = replace(config, block_size=1, max_num_batched_tokens=4096)
+    for name in ("mc-sf-alpha", "mc-sf-beta"):
+        exact = replace(POLICIES[name], peak_margin=0.0, prediction_sigma=0.0)
+        same(exact, POLICIES["mc-sf-oracle"], workload, whole)
+    no_share = replace(POLICIES["mc-sf-beta"], evict_share=0.0, victim_pool=VictimPool.UNVISITED)
+    same(no_share, POLICIES["mc-sf-noisy-0.6"], workload, config)
+
+
+@examples(60)
+@given(workload=workloads(), config=configs())
+def test_knobs_at_their_ends_leave_the_engine_they_belong_to(workload: Workload, config: EngineConfig) -> None:
+    same(replace(POLICIES["vllm-v0-delay"], delay_factor=0.0), POLICIES["vllm-v0"], workload, config)
+    same(replace(POLICIES["vllm-v1-long-prefill"], max_chunk=NO_LIMIT), POLICIES["vllm-v1"], workload, config)
+    slai = replace(POLICIES["slai"], queue_weights=queue_weights(arrival_s=1.0))
+    if run(slai, workload, config).num_preemptions == 0:  # a preempted one goes in front of all, or to its place
+        same(POLICIES["slai-fcfs"], slai, workload, config)
+
+
+@examples(60)
+@given(workload=workloads(), config=configs())
+def test_ranked_by_arrival_is_first_come_first_served(workload: Workload, config: EngineConfig) -> None:
+    """Nobody who waits came before anybody who runs, unless somebody was evicted."""
+    rank = POLICIES["rank-arrival"]
+    fcfs = replace(rank, queue_order=QueueOrder.FIFO, queue_weights=queue_weights(), run_order=RunOrder.ARRIVAL,
+                   preempt_for_newcomer=False)  # fmt: skip
+    if run(fcfs, workload, config).num_preemptions == 0:
+        same(rank, fcfs, workload, config)
+
+
+@examples(60)
+@given(workload=workloads(), config=configs(), prompt=st.integers(1, 30))
+def test_equal_prompts_make_totals_outputs(workload: Workload, config: EngineConfig, prompt: int) -> None:
+    """As long as nobody is preempted: known tokens count what has been generated, too."""
+    equal = replace(workload, num_prompt_tokens=np.full(len(workload), prompt))
+    if run(POLICIES["sjf-oracle"], equal, config).num_preemptions == 0:
+        same(POLICIES["sjf-total-oracle"], POLICIES["sjf-oracle"], equal, config)

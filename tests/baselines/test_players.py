@@ -10,9 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baselines.catalogue import PLAYERS, SCHEDULERS
+from baselines.ewsjf import Ewsjf
+from baselines.fluid_gate import FluidGate
 from baselines.nested_wait import NestedWait
 from baselines.policies import POLICIES
 from baselines.predict import predictions
+from baselines.proserve import SlideBatching, slide
+from baselines.random_order import RandomOrder
 from baselines.rollout import Rollout, guess_lengths, imagined, total_latency_s
 from baselines.session import Session, adopt
 from baselines.sorted_f import SortedF, future_peak, plan
@@ -35,6 +39,10 @@ def test_hostile_workloads(name: str, workload: Workload, config: EngineConfig) 
         "rollout": {"interval_s": 0.2},
         "sorted-f-oracle": {"replan_every": 2},
         "nested-wait": {"first_threshold": 2, "gates": (1, 3)},
+        "ewsjf": {"step_tokens": 5},
+        "proserve-like": {"interval_s": 0.01, "ttft_slo_s": 0.02},
+        "fluid-gate": {"interval_s": 0.01},
+        "random-order": {},
     }
     player = replace(SCHEDULERS[name], **hostile[name])
     recorded = player.play(workload, config, seed=1, record_schedule=True)
@@ -161,3 +169,60 @@ def test_plans_never_overflow_with_whole_prompts() -> None:
     fcfs = simulate(workload, config, row, predicted=predictions(row, workload))
     assert run.num_preemptions == 0
     assert run.latency_s.mean() < fcfs.latency_s.mean()
+
+
+def test_one_queue_of_all_lengths_is_first_come_first_served() -> None:
+    workload = make_workload("azure-conv", 150, seed=4, rate=8.0)
+    config = EngineConfig(num_kv_tokens=10**6)
+    same_result(Ewsjf(step_tokens=10**9).play(workload, config), simulate(workload, config, POLICIES["vllm-v1"]))
+
+
+def test_queues_score_by_wait_and_length() -> None:
+    """Queues of 200 tokens, the logarithm at 100, 300, 1,100."""
+    rule = Ewsjf()
+    work = rule.work(np.array([0, 199, 200, 1_050]))
+    scores = [(1.0 + 0.5 * np.log(101.0)), (1.0 + 0.5 * np.log(101.0)), (1.0 + 0.5 * np.log(301.0)) / 2.0,
+              (1.0 + 0.5 * np.log(1_101.0)) / 6.0]  # fmt: skip
+    np.testing.assert_allclose(1.0 / work, scores)
+    # A long and a short one wait behind a prompt that fills the engine; at its end the short one has waited 0.1 s.
+    config = EngineConfig(num_kv_tokens=60_000, max_num_batched_tokens=40_000, max_num_seqs=1)
+    end_s = float(simulate(Workload([0.0], [40_000], [1]), config, POLICIES["vllm-v1"]).finish_s[0])
+    for share, first in ((0.9, 2), (1.1, 1)):
+        long_s = share * 0.1 * work[3] / work[1]
+        workload = Workload([0.0, end_s - long_s, end_s - 0.1], [40_000, 1_050, 100], [1, 1, 1])
+        assert rule.play(workload, config).first_scheduled_s.argsort().tolist() == [0, first, 3 - first]
+
+
+def test_the_boundary_slides_with_the_load() -> None:
+    deadline = np.array([4.0, 3.0, 5.0])
+    calm = slide(0.0, deadline, np.array([0.3, 0.2, 0.1]), np.ones(3))
+    assert calm.tolist() == [1, 0, 2], "time enough for all: by deadline"
+    busy = slide(0.0, deadline, np.array([2.0, 2.5, 1.0]), np.ones(3))
+    assert busy.tolist() == [2, 0, 1], "5.5 s of work, nobody has more slack: the densest first"
+    assert slide(0.0, deadline, np.array([2.0, 2.5, 1.0]), np.array([0.5, 3.0, 0.3])).tolist() == [1, 2, 0]
+    late = slide(3.5, deadline, np.array([2.0, 0.1, 1.0]), np.ones(3))
+    assert late.tolist() == [2, 1, 0], "who can still be in time goes before those who cannot"
+
+
+def test_far_deadlines_are_deadline_order() -> None:
+    workload = make_workload("azure-conv", 200, seed=2, rate=6.0)
+    patient = SlideBatching(ttft_slo_s=1e6).play(workload, TIGHT)
+    assert patient.finished.all()
+    hasty = SlideBatching(ttft_slo_s=1.0).play(workload, TIGHT)
+    sarathi = simulate(workload, TIGHT, POLICIES["sarathi"])
+    assert np.nanmean(hasty.ttft_s) < 0.8 * np.nanmean(sarathi.ttft_s)
+    assert abs(np.nanmean(patient.ttft_s) / np.nanmean(sarathi.ttft_s) - 1.0) < 0.2
+
+
+def test_a_gate_that_is_open_is_no_gate() -> None:
+    workload = make_workload("azure-conv", 200, seed=3, rate=6.0)
+    sarathi = simulate(workload, TIGHT, POLICIES["sarathi"])
+    same_result(FluidGate(fill=1e6).play(workload, TIGHT), sarathi)
+    assert FluidGate().play(workload, TIGHT).num_preemptions < 0.7 * sarathi.num_preemptions
+
+
+def test_lots_are_drawn_by_the_seed() -> None:
+    workload = make_workload("azure-conv", 100, seed=5, rate=8.0)
+    first, again, other = (RandomOrder().play(workload, TIGHT, seed=seed) for seed in (1, 1, 2))
+    same_result(first, again)
+    assert (first.finish_s != other.finish_s).any()

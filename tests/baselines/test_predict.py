@@ -8,6 +8,7 @@ import pytest
 from baselines.policies import POLICIES
 from baselines.predict import predictions
 from infermax_gym.engine import Information, Policy
+from infermax_gym.engine.policy import Prediction
 from infermax_gym.workload import Workload, make_workload
 
 WORKLOAD = make_workload("azure-conv", 4000, seed=0)
@@ -65,3 +66,13 @@ def test_seeds() -> None:
 def test_fewer_requests_get_the_same_predictions() -> None:
     few = WORKLOAD.window(0, 100)
     np.testing.assert_array_equal(predicted(noisy(0.3), few), predicted(noisy(0.3))[:100])
+
+
+def test_classes_are_ten_of_equal_width() -> None:
+    row = Policy("classes", prediction=Prediction.CLASS, information=Information.PREDICTED)
+    workload = Workload([0.0] * 6, [1] * 6, [1, 51, 52, 460, 461, 9_000])
+    np.testing.assert_allclose(predicted(row, workload), [25.6, 25.6, 76.8, 435.2, 486.4, 486.4])
+    told = predicted(POLICIES["sjf-classes"])
+    assert len(np.unique(told)) == 10
+    noise = predicted(noisy(0.3))
+    assert (np.abs(told - np.minimum(noise, 486.4)) <= 25.6 + 1e-9).all()

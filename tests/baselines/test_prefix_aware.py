@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
@@ -13,19 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baselines.prefix_aware import PREFIX_AWARE, Sglang
-from baselines.prefix_aware.orders import LPM_LIMIT, Candidate, Deficit, Fcfs, KLpm, Order
-from baselines.prefix_aware.sglang import SglangScheduler
-from infermax_gym.engine import EngineConfig, SimulationResult, simulate
-from infermax_gym.workload import Workload, make_workload
-from tests.engine.same import same_result
+from baselines.prefix_aware.orders import LPM_LIMIT, Candidate, Deficit, KLpm
+from baselines.prefix_aware.sglang import SglangScheduler, beginnings, standing_back
+from infermax_gym.engine import EngineConfig, simulate
+from infermax_gym.workload import Workload
 from tests.engine.strategies import configs, examples, with_prefixes
-
-CONFIG = EngineConfig(num_kv_tokens=40_000, max_num_batched_tokens=2_048, prefix_caching=True)
-CROWD = make_workload("conversations", 250, seed=7, rate=12.0)
-
-
-def play(order: Callable[[], Order], workload: Workload = CROWD, config: EngineConfig = CONFIG) -> SimulationResult:
-    return Sglang("any", order).play(workload, config)
 
 
 @examples(300)
@@ -45,28 +35,6 @@ def test_every_request_is_served(
     config = replace(config, prefix_caching=caching)
     result = simulate(workload, config, SglangScheduler(row, workload, config), debug=True)
     assert (result.status != 2).all()
-
-
-def test_k_lpm_lies_between_fcfs_and_lpm() -> None:
-    fcfs, lpm = play(Fcfs), play(partial(KLpm, math.inf))
-    same_result(play(partial(KLpm, 1)), fcfs)
-    same_result(play(partial(KLpm, 10**9)), lpm)
-    assert lpm.prefix_hit_rate is not None and fcfs.prefix_hit_rate is not None
-    assert lpm.prefix_hit_rate > fcfs.prefix_hit_rate
-
-
-def test_without_shared_prefixes_lpm_is_fcfs() -> None:
-    alone = Workload(CROWD.arrival_s, CROWD.num_prompt_tokens, CROWD.num_output_tokens)
-    same_result(play(partial(KLpm, math.inf), alone), play(Fcfs, alone))
-    off = replace(CONFIG, prefix_caching=False)
-    same_result(play(partial(KLpm, math.inf), CROWD, off), play(Fcfs, CROWD, off))
-
-
-def test_deficits_without_end_are_lpm() -> None:
-    lpm = play(partial(KLpm, math.inf))
-    same_result(play(partial(Deficit, math.inf)), lpm)
-    same_result(play(partial(Deficit, 1e12)), lpm)
-    assert play(partial(Deficit, 1_000.0)).makespan_s != lpm.makespan_s
 
 
 def test_deficits_keep_a_heavy_tenant_from_starving_the_others() -> None:
@@ -124,3 +92,41 @@ def test_the_share_reserved_decays_and_jumps_with_retractions() -> None:
     lone = SglangScheduler(PREFIX_AWARE["sglang-fcfs"], workload, config)
     simulate(Workload([0.0], [10], [301]), config, lone)
     assert lone.ratio == pytest.approx(0.7 - 300 * (0.7 - 0.098) / 600)
+
+
+def test_followers_of_a_new_beginning_stand_back() -> None:
+    """Beginnings are the hashes of 32 tokens: two of 16. Request 2 follows request 0; request 4 has it cached."""
+    hashes = [[1, 2, 3], [1, 9, 3], [1, 2, 7], [1], [1, 2, 3]]
+    workload = Workload(
+        np.zeros(5),
+        [48, 48, 48, 16, 48],
+        np.ones(5),
+        prefix_blocks=[item for row in hashes for item in row],
+        prefix_start=np.cumsum([0, *map(len, hashes)]),
+        prefix_block_size=16,
+    )
+    begin = beginnings(workload)
+    assert begin == {0: (1, 2), 1: (1, 9), 2: (1, 2), 4: (1, 2)}
+    waiting = [Candidate(r, 0, 33 if r == 4 else 32, 5) for r in range(5)]
+    assert standing_back(waiting, begin) == {2}
+    assert standing_back(waiting[1:], begin) == set()
+    assert standing_back(waiting * (LPM_LIMIT // 5 + 1), begin) == set()
+    assert beginnings(Workload([0.0], [100], [1])) == {}
+
+
+def test_who_stands_back_finds_the_beginning_cached() -> None:
+    """Two prompts an iteration: 0 and the stranger 2, then 1, which shares all but its last block with 0."""
+    workload = Workload(
+        np.zeros(3),
+        [64, 64, 64],
+        [1, 1, 1],
+        prefix_blocks=[1, 2, 3, 4, 1, 2, 3, 5, 6, 7, 8, 9],
+        prefix_start=[0, 4, 8, 12],
+        prefix_block_size=16,
+    )
+    config = EngineConfig(num_kv_tokens=1_000, max_num_batched_tokens=128, prefix_caching=True)
+    firsts = {
+        name: PREFIX_AWARE[name].play(workload, config).first_scheduled_s.argsort(kind="stable").tolist()
+        for name in ("sglang-lpm", "sglang-lpm-in-batch")
+    }
+    assert firsts == {"sglang-lpm": [0, 1, 2], "sglang-lpm-in-batch": [0, 2, 1]}

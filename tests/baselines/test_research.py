@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from baselines.policies import POLICIES
 from baselines.predict import predictions
 from infermax_gym.engine import EngineConfig, Policy, SimulationResult, simulate
-from infermax_gym.engine.policy import NO_LIMIT, PreemptMode, QueueOrder, queue_weights
+from infermax_gym.engine.policy import NO_LIMIT
 from infermax_gym.workload import Workload, load_workload, make_workload
 from tests.engine.same import same_result
 from tests.engine.strategies import configs, examples, workloads
@@ -25,13 +25,6 @@ NEVER = float(NO_LIMIT)
 
 def run(policy: Policy, workload: Workload, config: EngineConfig, **options: bool) -> SimulationResult:
     return simulate(workload, config, policy, predicted=predictions(policy, workload), **options)
-
-
-def same(first: Policy, second: Policy, workload: Workload, config: EngineConfig) -> None:
-    ours = run(first, workload, config, record_schedule=True)
-    theirs = run(second, workload, config, record_schedule=True)
-    assert ours.schedule == theirs.schedule
-    same_result(ours, theirs)
 
 
 # -- every row, on everything --------------------------------------------------------------------------------------
@@ -60,95 +53,6 @@ def test_every_row_serves_every_trace(trace: str) -> None:
     config = EngineConfig(num_kv_tokens=max(20_000, longest + 16))
     for policy in POLICIES.values():
         assert run(policy, workload, config).finished.all(), policy.name
-
-
-# -- the ends of the knobs -----------------------------------------------------------------------------------------
-
-
-@examples(60)
-@given(workload=workloads(), config=configs())
-def test_trail_that_pins_everybody_never_displaces(workload: Workload, config: EngineConfig) -> None:
-    trail = POLICIES["trail-oracle"]
-    same(replace(trail, pin_after=0.0), replace(trail, pin_after=NEVER, preempt_for_newcomer=False), workload, config)
-
-
-@examples(60)
-@given(workload=workloads(), seats=st.integers(1, 4))
-def test_trail_that_pins_everybody_is_shortest_job_first(workload: Workload, seats: int) -> None:
-    config = EngineConfig(num_kv_tokens=10**6, max_num_batched_tokens=10**5, max_num_seqs=seats)
-    trail = run(replace(POLICIES["trail-oracle"], pin_after=0.0), workload, config)
-    sjf = run(POLICIES["sjf-oracle"], workload, config)
-    np.testing.assert_array_equal(trail.finish_s, sjf.finish_s)
-    assert trail.num_preemptions == 0
-
-
-@examples(60)
-@given(workload=workloads(), config=configs())
-def test_trail_that_pins_late_is_srpt(workload: Workload, config: EngineConfig) -> None:
-    same(replace(POLICIES["trail-oracle"], pin_after=1e9), POLICIES["srpt-oracle"], workload, config)
-
-
-@examples(60)
-@given(workload=workloads(), config=configs())
-def test_exact_predictions_need_no_refresh(workload: Workload, config: EngineConfig) -> None:
-    trail = replace(POLICIES["trail"], prediction_sigma=0.0, refresh_tokens=3)
-    same(trail, replace(trail, refresh_tokens=0), workload, config)
-
-
-@examples(60)
-@given(workload=workloads(), config=configs())
-def test_one_tenant_is_first_come_first_served(workload: Workload, config: EngineConfig) -> None:
-    alone = replace(workload, tenant=np.zeros(len(workload)))
-    for name in ("vtc", "vtc-sarathi"):
-        fcfs = replace(POLICIES[name], queue_order=QueueOrder.LINEAR, queue_weights=queue_weights(arrival_s=1.0))
-        same(POLICIES[name], fcfs, alone, config)
-
-
-@examples(60)
-@given(workload=workloads(), config=configs())
-def test_exact_intervals_are_mc_sf(workload: Workload, config: EngineConfig) -> None:
-    exact = replace(POLICIES["a-max"], interval_ratio=1.0)
-    same(exact, POLICIES["mc-sf-oracle"], workload, config)
-    whole = replace(config, block_size=1, max_num_batched_tokens=4096)
-    same(replace(POLICIES["a-min"], interval_ratio=1.0), POLICIES["mc-sf-oracle"], workload, whole)
-
-
-@examples(60)
-@given(workload=workloads(), config=configs(), threshold=st.sampled_from([0, 1]))
-def test_waiting_for_one_is_not_waiting(workload: Workload, config: EngineConfig, threshold: int) -> None:
-    same(replace(POLICIES["wait-threshold"], min_waiting=threshold), POLICIES["sarathi"], workload, config)
-
-
-@examples(60)
-@given(workload=workloads(), config=configs())
-def test_endless_quanta_and_patience_are_first_come_first_served(workload: Workload, config: EngineConfig) -> None:
-    fastserve = replace(POLICIES["fastserve"], quantum_s=1e9, starvation_s=0.0)
-    fcfs = replace(fastserve, quantum_s=0.0, skip_join=False, queue_weights=queue_weights(arrival_s=1.0))
-    same(fastserve, fcfs, workload, config)
-
-
-@examples(60)
-@given(workload=workloads(), config=configs())
-def test_a_token_that_is_always_due_is_not_held(workload: Workload, config: EngineConfig) -> None:
-    """The first iteration has no decodes, so the mean is known when one could be held."""
-    slai = POLICIES["slai"]
-    same(replace(slai, hold_iterations=1e12), replace(slai, hold_iterations=0.0), workload, config)
-
-
-@examples(60)
-@given(workload=workloads(), config=configs())
-def test_a_generous_time_limit_is_none(workload: Workload, config: EngineConfig) -> None:
-    chunks = POLICIES["dynamic-chunk"]
-    same(replace(chunks, max_iteration_s=1e9), replace(chunks, max_iteration_s=0.0), workload, config)
-
-
-@examples(60)
-@given(workload=workloads(), config=configs())
-def test_the_cheaper_of_swap_and_recompute(workload: Workload, config: EngineConfig) -> None:
-    row = replace(POLICIES["cacheopt-like"], history_quantile=0.1)
-    recompute, swap, cheaper = (replace(row, preempt_mode=mode) for mode in PreemptMode)
-    same(cheaper, swap, workload, replace(config, swap_tokens_per_s=1e12))
-    same(cheaper, recompute, workload, replace(config, swap_tokens_per_s=1e-12))
 
 
 # -- what they promise ---------------------------------------------------------------------------------------------
