@@ -1,18 +1,18 @@
 """Several engines behind a router.
 
 Reading order: `fleet` (the replicas, how fresh the signals are), `router` (a router as data, what it sees), `simulate`
-(the entry point), `result`, `disaggregated` (prefill and decode on different replicas), then `state` and `kernel/` (the
+(the entry point), `result`, `migration` (requests that move), `disaggregated` (prefill and decode apart), then `state` and `kernel/` (the
 compiled steps). docs/cluster.md states the semantics. The table of routers is `baselines.routers`.
 """
 
 from infermax_gym.cluster.disaggregated import (
     DisaggregatedFleet,
     DisaggregatedResult,
-    KvTransfer,
     simulate_disaggregated,
     summarize_disaggregated,
 )
 from infermax_gym.cluster.fleet import Fleet, Replica
+from infermax_gym.cluster.migration import Migration, Mover, Pairing
 from infermax_gym.cluster.result import FleetResult, summarize_fleet
 from infermax_gym.cluster.router import (
     CONSTANTS,
@@ -24,6 +24,7 @@ from infermax_gym.cluster.router import (
     signal_weights,
 )
 from infermax_gym.cluster.simulate import FleetRun, RouterError, simulate_fleet
+from infermax_gym.cluster.transfer import KvTransfer
 
 __all__ = [
     "CONSTANTS",
@@ -35,6 +36,9 @@ __all__ = [
     "FleetResult",
     "FleetRun",
     "KvTransfer",
+    "Migration",
+    "Mover",
+    "Pairing",
     "PythonRouter",
     "Replica",
     "Router",

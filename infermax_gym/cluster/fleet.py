@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from infermax_gym.cluster.migration import Migration
 from infermax_gym.engine import EngineConfig, Policy
 
 
@@ -36,6 +37,7 @@ class Fleet:
         counts_routed: whether the router adds to a snapshot what it has routed since. A lone router can; one of
             many, each of which sees only its own share, cannot. Without effect at staleness 0, where the replicas
             themselves count what was sent to them.
+        migration: how requests move between replicas; None: they stay where they were sent.
 
     Raises:
         ValueError: there is no replica, the staleness is not a time, or a policy has `min_waiting`: it waits for more
@@ -49,6 +51,7 @@ class Fleet:
     replicas: tuple[Replica, ...]
     staleness_s: float = 0.0
     counts_routed: bool = True
+    migration: Migration | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "replicas", tuple(self.replicas))
@@ -72,12 +75,13 @@ class Fleet:
         *,
         staleness_s: float = 0.0,
         counts_routed: bool = True,
+        migration: Migration | None = None,
     ) -> Fleet:
         """A fleet of equal replicas."""
         if num_replicas < 1:
             raise ValueError(f"a fleet needs at least one replica, got {num_replicas}")
         replica = Replica(config or EngineConfig(), policy or _default_policy())
-        return cls((replica,) * num_replicas, staleness_s, counts_routed)
+        return cls((replica,) * num_replicas, staleness_s, counts_routed, migration)
 
     @property
     def num_replicas(self) -> int:

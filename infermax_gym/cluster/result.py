@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,11 +21,13 @@ class FleetResult:
         fleet: the replicas.
         pooled: the records of all requests, in order of arrival; its totals are sums over the replicas, and its
             `kv_utilization` is their capacity-weighted mean.
-        replica_of: (n,) int32, who served each request; -1 for those rejected because no replica can ever hold them.
-        num_requests_of: (num_replicas,) int64.
+        replica_of: (n,) int32, where each request was sent; -1 for those rejected because no replica can ever hold them.
+        num_requests_of: (num_replicas,) int64, how many were sent there.
         busy_s_of: (num_replicas,) float64, sum of iteration durations.
         num_iterations_of: (num_replicas,) int64.
         num_preemptions_of: (num_replicas,) int64.
+        num_migrations_of: (n,) int64, how often each request moved to another replica; empty without migration.
+        num_aborted_migrations: KV copies that came to nothing.
     """
 
     fleet: Fleet
@@ -35,6 +37,8 @@ class FleetResult:
     busy_s_of: NDArray[np.float64]
     num_iterations_of: NDArray[np.int64]
     num_preemptions_of: NDArray[np.int64]
+    num_migrations_of: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    num_aborted_migrations: int = 0
 
     @property
     def request_imbalance(self) -> float:
@@ -67,7 +71,8 @@ def summarize_fleet(result: FleetResult, slo: Slo | None = None) -> dict[str, An
     """The figures of `summarize` for the fleet as a whole, and how evenly it was loaded.
 
     Besides: `request_imbalance` and `busy_imbalance`, largest over mean of a replica's requests and busy seconds;
-    `fleet_cost_usd_per_h`, the price of all devices for an hour, or None. `gpu_cost_usd` charges busy seconds.
+    `fleet_cost_usd_per_h`, the price of all devices for an hour, or None. `gpu_cost_usd` charges busy seconds. Where
+    requests move: `num_migrations` and `num_aborted_migrations`.
     """
     configs = [replica.config for replica in result.fleet.replicas]
     figures = summarize(result.pooled, configs[0], slo)
@@ -79,6 +84,9 @@ def summarize_fleet(result: FleetResult, slo: Slo | None = None) -> dict[str, An
             sum(b / 3600.0 * c.cost.num_devices * p for b, c, p in zip(result.busy_s_of, configs, prices, strict=True))
         )
     )
+    if result.fleet.migration is not None:
+        figures["num_migrations"] = int(result.num_migrations_of.sum())
+        figures["num_aborted_migrations"] = result.num_aborted_migrations
     return {
         **figures,
         "request_imbalance": result.request_imbalance,

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infermax_gym.cluster.fleet import Fleet
-from infermax_gym.cluster.kernel.run import NO_SLOT, finish, route, send, show
+from infermax_gym.cluster.kernel.events import NO_SLOT
+from infermax_gym.cluster.kernel.run import finish, route, send, show
 from infermax_gym.cluster.result import FleetResult
 from infermax_gym.cluster.router import Arrival, PythonRouter, Router
 from infermax_gym.cluster.state import ARRIVALS_AT_ONCE, FleetState, allocate_fleet
@@ -45,7 +46,6 @@ class FleetRun:
         self.fleet = fleet
         self.state: FleetState = allocate_fleet(workload, fleet, router, predicted)
         self.recorder = Recorder()
-        self.has_predictions = self.state.arrays["predictions"].shape[1] > 0
 
     @property
     def next_request(self) -> int:
@@ -74,7 +74,7 @@ class FleetRun:
             prefilled_s: as in `simulate_fleet`.
         """
         self.state.lay_out(draws, prefilled_s=prefilled_s)
-        while (code := route(self.state.now, self.has_predictions)) != DONE:
+        while (code := route(self.state.now)) != DONE:
             self.settle(code)
 
     def show(self, candidates: NDArray[np.bool_]) -> None:
@@ -84,7 +84,7 @@ class FleetRun:
 
     def send(self, replica: int) -> None:
         """Send the next request, which must be laid out, to a replica that can hold it; -1 rejects it."""
-        while (code := send(self.state.now, replica, self.has_predictions)) != DONE:
+        while (code := send(self.state.now, replica)) != DONE:
             self.settle(code)
 
     def finish(self) -> None:
@@ -95,9 +95,9 @@ class FleetRun:
         """
         done = 0
         while (done := finish(self.state.now, done)) < self.fleet.num_replicas:
-            self.empty_log()
+            self.settle(NO_SLOT if self.state.record["chosen"][0] >= 0 else LOG_FULL)
         cores = self.state.arrays["cores"]
-        left = cores["num_requests"] - cores["num_finished"] - cores["num_rejected"]
+        left = cores["num_requests"] - cores["num_finished"] - cores["num_rejected"] - cores["num_moved"]
         if left.any():
             i = int(left.argmax())
             raise SchedulerError(
@@ -107,7 +107,7 @@ class FleetRun:
     def copy(self) -> FleetRun:
         """An independent copy."""
         twin = FleetRun.__new__(FleetRun)
-        twin.workload, twin.fleet, twin.has_predictions = self.workload, self.fleet, self.has_predictions
+        twin.workload, twin.fleet = self.workload, self.fleet
         twin.state = self.state.copy()
         twin.recorder = self.recorder.copy()
         return twin
@@ -218,20 +218,22 @@ def _result_of(run: FleetRun, recorder: Recorder) -> FleetResult:
     }
     status = np.full(n, 2, np.int8)
     status[: run.next_request][replica_of[: run.next_request] < 0] = 1
-    order = np.argsort(replica_of, kind="stable")
+    homes, slots = state.homes()
+    order = np.argsort(homes, kind="stable")
     caching = any(replica.config.prefix_caching for replica in run.fleet.replicas)
     cached_tokens = np.zeros(n if caching else 0, np.int64)
     cores = state.arrays["cores"].copy()
-    edges = np.cumsum([np.count_nonzero(replica_of < 0), *cores["num_requests"]])
+    edges = np.searchsorted(homes[order], np.arange(run.fleet.num_replicas + 1))
     for i, engine in enumerate(state.engines):
         disband(engine.now)
         mine = order[edges[i] : edges[i + 1]]
-        req = engine.requests[: len(mine)]
+        here = slice(len(mine)) if slots is None else slots[mine]
+        req = engine.requests[here]
         for name, column in columns.items():
             column[mine] = req[name]
         status[mine] = statuses(req)
         if engine.record["prefix_caching"][0]:
-            cached_tokens[mine] = engine.arrays["holds"]["cached"][: len(mine)]
+            cached_tokens[mine] = engine.arrays["holds"]["cached"][here]
     finish_s = columns["finish_s"]
     makespan_s = float(np.nanmax(finish_s)) if bool((status == 0).any()) else 0.0
     capacity = makespan_s * float(cores["num_blocks"].sum())
@@ -259,8 +261,10 @@ def _result_of(run: FleetRun, recorder: Recorder) -> FleetResult:
         fleet=run.fleet,
         pooled=pooled,
         replica_of=replica_of.copy(),
-        num_requests_of=cores["num_requests"],
+        num_requests_of=np.bincount(replica_of[replica_of >= 0], minlength=run.fleet.num_replicas),
         busy_s_of=cores["busy_s"],
         num_iterations_of=cores["num_iterations"],
         num_preemptions_of=cores["num_preemptions"],
+        num_migrations_of=state.arrays["num_migrations"].copy(),
+        num_aborted_migrations=int(state.record["num_aborted"][0]),
     )

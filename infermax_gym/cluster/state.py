@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infermax_gym.cluster.fleet import Fleet, Replica
+from infermax_gym.cluster.migration import Migration
+from infermax_gym.cluster.moves import MOVE
 from infermax_gym.cluster.router import CONSTANTS, KNOBS, MOST_CHOICES, SIGNALS, Router, Score
 from infermax_gym.cost.kernel import batch_seconds
 from infermax_gym.engine.cache import more_holds
@@ -53,6 +55,11 @@ FLEET_ARRAYS = (
     "new_tokens",
     "arrival_seconds",
     "charged",
+    "moves",
+    "partners",
+    "home",
+    "slot",
+    "num_migrations",
 )
 
 FLEET = np.dtype(
@@ -80,7 +87,20 @@ FLEET = np.dtype(
         ("staleness_s", "f8"),
         ("counts_routed", "i8"),
         ("last_snapshot", "f8"),  # number of the last one
+        # requests that move
+        ("migrates", "i8"),
+        ("migration_period_s", "f8"),
+        ("migration_threshold", "f8"),
+        ("pairing", "i8"),
+        ("mover", "i8"),
+        ("bytes_per_token", "f8"),
+        ("bytes_per_s", "f8"),
+        ("transfer_latency_s", "f8"),
+        ("next_pairing", "i8"),  # number of the next one
+        ("next_landing_s", "f8"),  # inf for none
+        ("num_aborted", "i8"),  # copies that came to nothing
         # sizes
+        ("has_predictions", "i8"),
         ("num_leaves", "i8"),
         ("num_kinds", "i8"),
         ("num_gaps", "i8"),  # in the log that all engines share
@@ -123,6 +143,9 @@ class FleetState:
             window_tokens (num_replicas,) int64, new prompt tokens of the requests from num_forgotten (1,) int64 on,
             of which each brought new_tokens (n or 0,) int64 at arrival_seconds (n or 0,) float64;
             charged (num_tenants or 0, num_replicas) int64, new prompt tokens of each tenant sent there;
+            moves (num_replicas,) MOVE and partners (num_replicas,) int64, the migrations under way;
+            home (n,) int32 and slot (n,) int64, the replica and the place in its engine of each request's record, and
+            num_migrations (n,) int64; all five of no size without migration;
             arrivals (k,) REQUEST and draws (k, MOST_CHOICES) float64: the requests that come next, and the random
             numbers for their choices.
     """
@@ -180,6 +203,15 @@ class FleetState:
         self.record["first_arrival"] = first
         self.record["arrivals_size"] = len(draws)
         self._address()
+
+    def homes(self) -> tuple[NDArray[np.int32], NDArray[np.int64] | None]:
+        """(n,) whose engine has each request's record, -1 for nobody's, and (n,) its place there.
+
+        None: places are the order of arrival there.
+        """
+        if not self.record["migrates"][0]:
+            return self.arrays["replica_of"], None
+        return self.arrays["home"], self.arrays["slot"]
 
     def make_room(self, i: int) -> None:
         """Double the room of replica i, keeping everything where it is."""
@@ -277,9 +309,11 @@ def allocate_fleet(
         "draws": np.zeros((0, MOST_CHOICES)),
         **_prefix_map(workload, fleet, router is None or router.uses_prefixes),
         **_books(workload, count, router),
+        **_moves(count if fleet.migration else 0, n if fleet.migration else 0),
     }
     record = _record(workload, fleet, router, cores)
     record["num_shared"] = len(arrays["ends"])
+    record["has_predictions"] = arrays["predictions"].shape[1] > 0
     record["num_windowed"], record["num_tenants"] = len(arrays["new_tokens"]), len(arrays["charged"])
     return FleetState(record, engines, workload, arrays)
 
@@ -315,6 +349,17 @@ def _books(workload: Workload, count: int, router: Router | None) -> dict[str, N
     }
 
 
+def _moves(count: int, n: int) -> dict[str, NDArray[Any]]:
+    """Nobody moves yet."""
+    return {
+        "moves": np.zeros(count, MOVE),
+        "partners": np.full(count, -1),
+        "home": np.full(n, -1, np.int32),
+        "slot": np.zeros(n, np.int64),
+        "num_migrations": np.zeros(n, np.int64),
+    }
+
+
 def _record(workload: Workload, fleet: Fleet, router: Router | None, cores: Any) -> Any:
     record = np.zeros(1, FLEET)
     record["num_replicas"] = fleet.num_replicas
@@ -330,9 +375,23 @@ def _record(workload: Workload, fleet: Fleet, router: Router | None, cores: Any)
     record["staleness_s"] = fleet.staleness_s
     record["counts_routed"] = fleet.counts_routed
     record["last_snapshot"] = -1.0
+    if fleet.migration is not None:
+        _migrate(record, fleet.migration)
     record["num_leaves"] = power_of_two_at_least(fleet.num_replicas)
     record["num_kinds"] = len(fleet.kinds[0])
     return record
+
+
+def _migrate(record: Any, migration: Migration) -> None:
+    record["migrates"] = record["needs_signals"] = True
+    record["migration_period_s"] = migration.period_s
+    record["migration_threshold"] = migration.threshold
+    record["pairing"], record["mover"] = migration.pairing, migration.mover
+    record["bytes_per_token"] = migration.transfer.bytes_per_token
+    record["bytes_per_s"] = migration.transfer.bytes_per_s
+    record["transfer_latency_s"] = migration.transfer.latency_s
+    record["next_pairing"] = 1
+    record["next_landing_s"] = np.inf
 
 
 def _constants(model: Engine) -> tuple[float, float]:

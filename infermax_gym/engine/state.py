@@ -33,6 +33,8 @@ WAITING = 1
 RUNNING = 2
 FINISHED = 3
 REJECTED = 4
+LANDING = 5  # its KV has come from another replica; it joins the running list at the next boundary
+MOVED = 6  # to another replica
 
 # The fields that every pass touches come first, so that they share a cache line.
 REQUEST = np.dtype(
@@ -70,6 +72,7 @@ REQUEST = np.dtype(
         ("waiting_since_s", "f8"),
         ("tenant", "i8"),  # index into tenants
         ("next_of_tenant", "i8"),  # the next arrival of the same tenant, -1 for the last
+        ("number", "i8"),  # in the workload
     ],
     align=True,
 )
@@ -160,6 +163,7 @@ CORE = np.dtype(
         ("num_running_prefills", "i8"),
         ("num_finished", "i8"),
         ("num_rejected", "i8"),
+        ("num_moved", "i8"),  # to other replicas
         # memory
         ("block_size", "i8"),
         ("num_blocks", "i8"),
@@ -439,6 +443,7 @@ def fresh_requests(
     req["tenant"] = workload.tenant[rows]
     req["slo_ttft_s"] = np.where(np.isfinite(workload.ttft_slo_s[rows]), workload.ttft_slo_s[rows], 0.0)
     req["slo_tpot_s"] = np.where(np.isfinite(workload.tpot_slo_s[rows]), workload.tpot_slo_s[rows], 0.0)
+    req["number"] = np.arange(len(workload))[rows]
     req["batch_slot"] = -1
     req["in_prefill"] = 1
     for name in ("last_token_s", "first_scheduled_s", "first_token_s", "finish_s"):

@@ -1,49 +1,20 @@
-"""Who iterates next: every replica advances up to a moment, and its signals with it.
-
-A replica's next boundary is when its next iteration starts. Those of all replicas stand in a tournament tree.
-"""
+"""Every replica advances up to a moment, and its signals with it."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-from infermax_gym.cluster.kernel.memory import cores_of, events_of, seen_by, signals_of
+from infermax_gym.cluster.kernel.memory import cores_of, events_of, moves_of, seen_by, signals_of
+from infermax_gym.cluster.kernel.migrate import COPYING, migrate_before, send_off
 from infermax_gym.cluster.kernel.signals import refresh
+from infermax_gym.cluster.kernel.tournament import earliest, set_boundary
 from infermax_gym.compile import compiled, inlined
 from infermax_gym.engine.kernel.advance import has_room
-from infermax_gym.engine.kernel.run import STUCK, run
+from infermax_gym.engine.kernel.run import LOG_FULL, STUCK, run, wait_until
 
-
-@inlined
-def next_boundary(f: Any, i: int) -> Any:
-    """When replica i starts its next iteration; inf if it has nothing to do and its signals say so."""
-    return events_of(f)[f.num_leaves + i]
-
-
-@inlined
-def set_boundary(f: Any, i: int, at_s: float) -> None:
-    """Set when replica i starts its next iteration."""
-    events = events_of(f)
-    node = f.num_leaves + i
-    events[node] = at_s
-    node >>= 1
-    while node >= 1:
-        earliest = min(events[2 * node], events[2 * node + 1])
-        if events[node] == earliest:
-            return
-        events[node] = earliest
-        node >>= 1
-
-
-@inlined
-def _earliest(f: Any) -> Any:
-    """The replica with the earliest boundary."""
-    events = events_of(f)
-    node = 1
-    while node < f.num_leaves:
-        node = 2 * node if events[2 * node] <= events[2 * node + 1] else 2 * node + 1
-    return node - f.num_leaves
+# Why the loop over arrivals stopped, besides DONE and LOG_FULL.
+NO_SLOT = 4  # replica `chosen` has no room for a request; make some and call again
 
 
 @inlined
@@ -58,31 +29,46 @@ def run_with_log(f: Any, i: int, num_iterations: int, use_fast_forward: bool) ->
 
 @compiled
 def advance_until(f: Any, until_s: float) -> Any:
-    """Run every iteration that starts before `until_s`; False if the log is full (empty it and call again).
+    """Run every iteration that starts before `until_s`; False if it had to stop for memory (see `why_stopped`).
 
     Afterwards the signals are those of each replica's last boundary before `until_s`.
     """
     cores = cores_of(f)
     events = events_of(f)
-    while events[1] < until_s:
-        i = _earliest(f)
+    moves = moves_of(f)
+    while True:
+        if f.migrates and not migrate_before(f, until_s):
+            return False
+        if not events[1] < until_s:
+            return True
+        i = earliest(f)
         s = cores[i]
         s.num_gaps = f.num_gaps
         if not has_room(s):
             return False
+        if f.migrates:
+            wait_until(s, events[1])
+            if moves[i].state == COPYING:
+                send_off(f, i, events[1])
         refresh(f, i)
-        if s.num_finished + s.num_rejected == s.num_requests:
+        if s.num_finished + s.num_rejected + s.num_moved == s.num_requests:
             set_boundary(f, i, math.inf)
             continue
         code = run_with_log(f, i, 1, False)
-        # A policy of the table always finds something to run; another one waits for the next request sent here.
+        # A policy of the table always finds something to run; another one waits for the next request sent here. So
+        # does one whose memory is set aside for a request that moves here.
         set_boundary(f, i, math.inf if code == STUCK else s.clock_s)
-    return True
+
+
+@inlined
+def why_stopped(f: Any) -> Any:
+    """What to do before calling again: NO_SLOT, make room at replica `chosen`, or LOG_FULL, empty it."""
+    return NO_SLOT if f.chosen >= 0 else LOG_FULL
 
 
 @compiled
 def look(f: Any, at_s: float) -> Any:
-    """Bring what the router sees at `at_s` up to date; False if the log is full (empty it and call again)."""
+    """Bring what the router sees at `at_s` up to date; False if it had to stop for memory (see `why_stopped`)."""
     if f.staleness_s == 0.0:
         return advance_until(f, at_s)
     number = math.floor(at_s / f.staleness_s)
@@ -95,4 +81,5 @@ def look(f: Any, at_s: float) -> Any:
             for i in range(signals.shape[1]):
                 seen[k, i] = signals[k, i]
         f.last_snapshot = float(number)
-    return True
+    # Whoever has landed by now stands before the request that arrives.
+    return advance_until(f, at_s) if f.migrates else True

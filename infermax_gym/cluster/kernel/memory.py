@@ -8,6 +8,7 @@ import numpy as np
 from numba import carray
 
 from infermax_gym.cluster.router import CONSTANTS, SIGNALS
+from infermax_gym.cluster.moves import MOVE
 from infermax_gym.compile import inlined
 from infermax_gym.engine.kernel.memory import pointer
 from infermax_gym.engine.state import CORE, REQUEST
@@ -72,7 +73,7 @@ def kind_of(f: Any) -> Any:
 
 @inlined
 def predictions_of(f: Any) -> Any:
-    """(num_kinds, num_requests) float64; only where `has_predictions`."""
+    """(num_kinds, num_requests) float64; only with `has_predictions`."""
     return carray(pointer(f.predictions_address), (f.num_kinds, f.num_requests), np.float64)
 
 
@@ -152,3 +153,33 @@ def arrival_seconds_of(f: Any) -> Any:
 def charged_to(f: Any) -> Any:
     """(num_tenants, num_replicas) int64, new prompt tokens of each tenant sent there."""
     return carray(pointer(f.charged_address), (f.num_tenants, f.num_replicas), np.int64)
+
+
+@inlined
+def moves_of(f: Any) -> Any:
+    """(num_replicas,) MOVE, of the request that each replica gives away. Only with migration, as what follows."""
+    return carray(pointer(f.moves_address), (f.num_replicas,), MOVE)
+
+
+@inlined
+def partners_of(f: Any) -> Any:
+    """(num_replicas,) int64, the other side of a migration under way, -1 for none."""
+    return carray(pointer(f.partners_address), (f.num_replicas,), np.int64)
+
+
+@inlined
+def home_of(f: Any) -> Any:
+    """(num_requests,) int32, the replica that has a request's record ..."""
+    return carray(pointer(f.home_address), (f.num_requests,), np.int32)
+
+
+@inlined
+def slot_of(f: Any) -> Any:
+    """(num_requests,) int64, ... and where in its engine."""
+    return carray(pointer(f.slot_address), (f.num_requests,), np.int64)
+
+
+@inlined
+def num_migrations_of(f: Any) -> Any:
+    """(num_requests,) int64, how often each request has landed somewhere."""
+    return carray(pointer(f.num_migrations_address), (f.num_requests,), np.int64)

@@ -7,28 +7,28 @@ from typing import Any
 
 from infermax_gym.cluster.kernel.candidates import is_candidate
 from infermax_gym.cluster.kernel.choose import choose, match_next
-from infermax_gym.cluster.kernel.events import look, next_boundary, run_with_log, set_boundary
+from infermax_gym.cluster.kernel.events import NO_SLOT, advance_until, look, run_with_log, why_stopped
 from infermax_gym.cluster.kernel.memory import (
     arrivals_of,
     cores_of,
+    home_of,
     kind_of,
     predictions_of,
     replica_of,
+    slot_of,
     slots_of,
 )
 from infermax_gym.cluster.kernel.prefixes import remember
 from infermax_gym.cluster.kernel.signals import count_routed
+from infermax_gym.cluster.kernel.tournament import next_boundary, set_boundary
 from infermax_gym.compile import compiled, inlined
 from infermax_gym.engine.kernel.memory import holds_of, requests
 from infermax_gym.engine.kernel.run import DONE, LOG_FULL
 from infermax_gym.engine.policy import NO_LIMIT
 
-# Why the loop over arrivals stopped, besides DONE and LOG_FULL.
-NO_SLOT = 4  # replica `chosen` has no room for the request; make some and call again
-
 
 @inlined
-def place(f: Any, i: int, row: int, has_predictions: bool) -> None:
+def place(f: Any, i: int, row: int) -> None:
     """Send the next request, which stands in `row` of the arrivals, to replica i, which has room for it."""
     s = cores_of(f)[i]
     r = f.next_request
@@ -37,12 +37,15 @@ def place(f: Any, i: int, row: int, has_predictions: bool) -> None:
     s.num_requests = requests_here
     req = requests(s)
     req[slot] = arrivals_of(f)[row]
-    if has_predictions:
+    if f.has_predictions:
         req[slot].prediction = predictions_of(f)[kind_of(f)[i], r]
         req[slot].first_prediction = req[slot].prediction
     if s.prefix_caching:
         holds_of(s)[slot].leaf = r
     replica_of(f)[r] = i
+    if f.migrates:
+        home_of(f)[r] = i
+        slot_of(f)[r] = slot
     remember(f, i, r, req[slot].tenant, req[slot].prompt)
     if math.isinf(next_boundary(f, i)):
         set_boundary(f, i, max(s.clock_s, req[slot].arrival_s))
@@ -53,7 +56,7 @@ def place(f: Any, i: int, row: int, has_predictions: bool) -> None:
 
 
 @compiled
-def route(f: Any, has_predictions: bool) -> Any:
+def route(f: Any) -> Any:
     """Route the arrivals that are laid out: DONE, LOG_FULL (empty it and call again) or NO_SLOT."""
     arrivals = arrivals_of(f)
     slots = slots_of(f)
@@ -62,7 +65,7 @@ def route(f: Any, has_predictions: bool) -> Any:
         row = f.next_request - f.first_arrival
         q = arrivals[row]
         if f.needs_signals and not look(f, q.arrival_s):
-            return LOG_FULL
+            return why_stopped(f)
         i = choose(f, q, row)
         if i < 0:
             reject(f)
@@ -70,7 +73,7 @@ def route(f: Any, has_predictions: bool) -> Any:
         if cores[i].num_requests == slots[i]:
             f.chosen = i
             return NO_SLOT
-        place(f, i, row, has_predictions)
+        place(f, i, row)
     return DONE
 
 
@@ -91,11 +94,11 @@ def show(f: Any, candidates: Any) -> Any:
         candidates: (num_replicas,) bool, out: who can hold the request.
 
     Returns:
-        DONE, or LOG_FULL (empty it and call again).
+        DONE, LOG_FULL (empty it and call again) or NO_SLOT (make room at `chosen` and call again).
     """
     q = arrivals_of(f)[f.next_request - f.first_arrival]
     if not look(f, q.arrival_s):
-        return LOG_FULL
+        return why_stopped(f)
     match_next(f, q)
     for i in range(f.num_replicas):
         candidates[i] = is_candidate(f, i, q)
@@ -103,7 +106,7 @@ def show(f: Any, candidates: Any) -> Any:
 
 
 @compiled
-def send(f: Any, i: int, has_predictions: bool) -> Any:
+def send(f: Any, i: int) -> Any:
     """For a router outside: send the next request to replica i (-1 rejects it); DONE or NO_SLOT."""
     if i < 0:
         reject(f)
@@ -111,7 +114,7 @@ def send(f: Any, i: int, has_predictions: bool) -> Any:
         f.chosen = i
         return NO_SLOT
     else:
-        place(f, i, f.next_request - f.first_arrival, has_predictions)
+        place(f, i, f.next_request - f.first_arrival)
     return DONE
 
 
@@ -128,7 +131,12 @@ def choose_next(fleets: Any) -> Any:
 
 @compiled
 def finish(f: Any, first: int) -> Any:
-    """Run the replicas from number `first` on to their ends; where the log filled up, or num_replicas."""
+    """Run the replicas from number `first` on to their ends; num_replicas, or who is next after what `why_stopped` says.
+
+    With migration they end together.
+    """
+    if f.migrates:
+        return f.num_replicas if advance_until(f, math.inf) else 0
     for i in range(first, f.num_replicas):
         code = run_with_log(f, i, NO_LIMIT, True)
         if code == LOG_FULL:

@@ -8,6 +8,7 @@ from infermax_gym.cluster.kernel.memory import cores_of, num_released_of, releas
 from infermax_gym.cluster.router import SIGNALS
 from infermax_gym.compile import compiled, inlined
 from infermax_gym.engine.kernel.memory import histogram_of, requests, running
+from infermax_gym.engine.state import LANDING
 
 WAITING = SIGNALS.index("num_waiting")
 RUNNING = SIGNALS.index("num_running")
@@ -18,13 +19,19 @@ RELEASE_RATE = SIGNALS.index("released_tokens_per_s")
 
 
 @inlined
-def _unjoined_tokens(s: Any) -> Any:
-    """Known tokens of the requests that were sent here and have not joined the queue."""
+def _unjoined(s: Any) -> Any:
+    """Requests that were sent here and have not joined the queue, their known tokens, and requests that have landed."""
     req = requests(s)
+    count = 0
     tokens = 0
+    landed = 0
     for r in range(s.next_arrival, s.num_requests):
-        tokens += req[r].prompt + req[r].generated
-    return tokens
+        if req[r].place == LANDING:
+            landed += 1
+        else:
+            count += 1
+            tokens += req[r].prompt + req[r].generated
+    return count, tokens, landed
 
 
 @inlined
@@ -51,9 +58,10 @@ def refresh(f: Any, i: int) -> None:
     signals = signals_of(f)
     released = released_of(f)
     counted = num_released_of(f)
-    waiting_tokens = s.waiting_tokens + _unjoined_tokens(s)
-    signals[WAITING, i] = s.num_waiting + (s.num_requests - s.next_arrival)
-    signals[RUNNING, i] = s.num_running
+    unjoined, unjoined_tokens, landed = _unjoined(s)
+    waiting_tokens = s.waiting_tokens + unjoined_tokens
+    signals[WAITING, i] = s.num_waiting + unjoined
+    signals[RUNNING, i] = s.num_running + landed
     signals[WAITING_TOKENS, i] = waiting_tokens
     signals[PREFILL_TOKENS, i] = waiting_tokens + _running_prefill_tokens(s)
     signals[FREE_KV, i] = s.free_blocks * s.block_size

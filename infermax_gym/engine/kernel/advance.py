@@ -27,11 +27,12 @@ from infermax_gym.engine.kernel.memory import (
     spans_of,
     victims_of,
 )
+from infermax_gym.engine.kernel.move import seat
 from infermax_gym.engine.kernel.prefix import publish_shared, release, withhold
 from infermax_gym.engine.kernel.queue import push
 from infermax_gym.engine.kernel.seconds import seconds
 from infermax_gym.engine.policy import QueueOrder
-from infermax_gym.engine.state import FINISHED, REJECTED, WAITING
+from infermax_gym.engine.state import FINISHED, LANDING, REJECTED, WAITING
 
 
 @inlined
@@ -89,6 +90,9 @@ def arrive(s: Any) -> None:
         r = s.next_arrival
         s.next_arrival += 1
         q = req[r]
+        if q.place == LANDING:
+            seat(s, r)
+            continue
         peak_blocks = (q.prompt + q.output - 1 + s.block_size - 1) // s.block_size
         if peak_blocks > s.num_blocks or q.prompt + q.output > s.longest_allowed:
             q.place = REJECTED

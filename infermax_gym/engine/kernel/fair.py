@@ -46,18 +46,26 @@ def fair_head(s: Any) -> Any:
 
 
 @compiled
-def note_arrival(s: Any, r: int) -> None:
-    """Request r, about to join the queue, is its tenant's latest arrival.
-
-    A tenant without waiting requests keeps no credit: it is lifted to the least served of those with some.
-    """
+def link_arrival(s: Any, r: int) -> None:
+    """Request r is its tenant's latest arrival."""
     req = requests(s)
-    tenants = tenants_of(s)
-    tenant = tenants[req[r].tenant]
+    tenant = tenants_of(s)[req[r].tenant]
     req[r].next_of_tenant = -1
     if tenant.last >= 0:
         req[tenant.last].next_of_tenant = r
     tenant.last = r
+
+
+@compiled
+def note_arrival(s: Any, r: int) -> None:
+    """Request r, its tenant's latest arrival, is about to join the queue.
+
+    A tenant without waiting requests keeps no credit: it is lifted to the least served of those with some.
+    """
+    link_arrival(s, r)
+    req = requests(s)
+    tenants = tenants_of(s)
+    tenant = tenants[req[r].tenant]
     if tenant.num_waiting > 0 or s.num_waiting == 0:
         return
     least = np.inf

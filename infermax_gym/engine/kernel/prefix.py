@@ -113,6 +113,13 @@ def _free(s: Any, num_blocks: int) -> None:
 
 
 @compiled
+def give_back_blocks(s: Any, num_blocks: int) -> None:
+    """Blocks that were handed out and never used join the end of the queue."""
+    settle(s)
+    _free(s, num_blocks)
+
+
+@compiled
 def _ending_at(s: Any, u: int, block: int) -> Any:
     """The segment of node u that ends before `block`, which is present; cut to measure where none does."""
     segments = segments_of(s)

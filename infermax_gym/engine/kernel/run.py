@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from infermax_gym.compile import compiled
+from infermax_gym.compile import compiled, inlined
 from infermax_gym.engine.kernel.advance import advance, arrive, has_room
 from infermax_gym.engine.kernel.decide import decide
 from infermax_gym.engine.kernel.fast_forward import fast_forward, is_steady
@@ -17,16 +17,22 @@ LIMIT = 2
 STUCK = 3  # cannot happen with a policy of the table; the engine refuses to spin
 
 
+@inlined
+def wait_until(s: Any, at_s: float) -> None:
+    """Move an idle clock forward, if it is behind."""
+    wait_s = max(at_s - s.clock_s, 0.0)
+    s.system_seconds += (s.num_waiting + s.num_running) * wait_s
+    s.unstarted_seconds += s.num_unstarted * wait_s
+    s.clock_s = max(s.clock_s, at_s)
+
+
 @compiled
 def jump_to_next_arrival(s: Any) -> Any:
     """Move an idle clock to the next arrival; False if there is none."""
     req = requests(s)
     if s.next_arrival >= s.num_requests:
         return False
-    wait_s = max(req[s.next_arrival].arrival_s - s.clock_s, 0.0)
-    s.system_seconds += (s.num_waiting + s.num_running) * wait_s
-    s.unstarted_seconds += s.num_unstarted * wait_s
-    s.clock_s = max(s.clock_s, req[s.next_arrival].arrival_s)
+    wait_until(s, req[s.next_arrival].arrival_s)
     return True
 
 
@@ -40,7 +46,7 @@ def run(s: Any, max_iterations: int, until_s: float, use_fast_forward: bool) -> 
     last = s.num_iterations + max_iterations
     while True:
         arrive(s)
-        if s.num_finished + s.num_rejected == s.num_requests:
+        if s.num_finished + s.num_rejected + s.num_moved == s.num_requests:
             return DONE
         if s.num_iterations >= last or s.clock_s >= until_s:
             return LIMIT

@@ -94,7 +94,7 @@ def go_on(f: Any, v: Any) -> None:
                 f.chosen = v.action
                 v.status = PAUSED
                 return
-            place(f, v.action, f.next_request - f.first_arrival, False)
+            place(f, v.action, f.next_request - f.first_arrival)
             v.action = -1
         if f.next_request == f.num_requests:
             _end(f, v)
