@@ -10,9 +10,11 @@ import typer
 
 from infermax_gym.cli import inputs, options, output, yardsticks
 from infermax_gym.cli.errors import InputError, Interrupted
+from infermax_gym.cli.fleet_file import described, read_fleet
+from infermax_gym.cli.fleets import FleetOptions
 
 if TYPE_CHECKING:
-    from infermax_gym.evaluation import Cell, Contender, Evaluation
+    from infermax_gym.evaluation import Cell, Contender, Evaluation, FleetContender
 
 
 def bench(
@@ -51,6 +53,9 @@ def bench(
     routers: options.Routers = None,
     staleness: options.Staleness = 0.0,
     forget_routed: options.ForgetRouted = False,
+    fleet_file: options.FleetFile = None,
+    migrate: options.Migrate = "none",
+    migrate_period: options.MigratePeriod = 0.05,
     prefill_replicas: Annotated[
         int | None,
         typer.Option(
@@ -64,13 +69,8 @@ def bench(
     prefill_router: Annotated[
         str, typer.Option(metavar="A", help="Router of the prompts.", rich_help_panel="Fleet")
     ] = "queued-tokens",
-    kv_bytes_per_token: Annotated[
-        float,
-        typer.Option(metavar="B", help="KV of a token that moves to a decoding replica.", rich_help_panel="Fleet"),
-    ] = 524_288.0,
-    kv_gb_per_s: Annotated[
-        float, typer.Option(metavar="G", help="Bandwidth that it moves with, in 10^9 bytes/s.", rich_help_panel="Fleet")
-    ] = 25.0,
+    kv_bytes_per_token: options.KvBytesPerToken = 524_288.0,
+    kv_gb_per_s: options.KvGbPerS = 25.0,
     slo: options.SloLimits = None,
     by: Annotated[
         str | None,
@@ -107,36 +107,31 @@ def bench(
         prefix_caching,
     )
     config = engine.config()
+    typed = FleetOptions(
+        policies,
+        routers,
+        staleness,
+        forget_routed,
+        migrate,
+        migrate_period,
+        prefill_replicas,
+        prefill_router,
+        kv_bytes_per_token,
+        kv_gb_per_s,
+    )
     if bound or optimum is not None:
-        yardsticks.check(config, replicas)
+        yardsticks.check(config, "--fleet" if fleet_file else "--replicas" if replicas else None)
     limits = inputs.slo(slo)
     groups = inputs.groups(by)
     contenders: dict[str, Contender]
     fleet: dict[str, Any] = {}
-    if replicas is None:
-        if routers is not None or staleness != 0.0 or forget_routed or prefill_replicas is not None:
-            raise InputError("--routers, --staleness, --forget-routed and --prefill-replicas need --replicas N")
+    if replicas is None and fleet_file is None:
+        if typed.are_given:
+            raise InputError("options of fleets, such as --routers or --migrate, need --replicas N or --fleet PATH")
         contenders = inputs.contenders(policies, agent, trust_pickle)
     else:
-        if agent:
-            raise InputError("--agent does not go with --replicas: the replicas of a fleet run policies of the table")
-        prefill = inputs.prefill_pool(prefill_replicas, prefill_router, kv_bytes_per_token, kv_gb_per_s)
-        fleets = inputs.fleets(policies, routers, replicas, staleness, not forget_routed, prefill)
+        fleets, fleet = _fleets(typed, engine, replicas, fleet_file, bool(agent))
         contenders = {**fleets}
-        fleet = {
-            "policies": list(dict.fromkeys(each.policy.name for each in fleets.values())),
-            "routers": list(dict.fromkeys(each.router.name for each in fleets.values())),
-            "replicas": replicas,
-            "staleness_s": staleness,
-            "counts_routed": not forget_routed,
-        }
-        if prefill is not None:
-            fleet |= {
-                "prefill_replicas": prefill.num_replicas,
-                "prefill_router": prefill.router.name,
-                "kv_bytes_per_token": kv_bytes_per_token,
-                "kv_gb_per_s": kv_gb_per_s,
-            }
     folder = None if out is None else output.writable_folder(out)
     requests = cache(partial(inputs.load, spec))
 
@@ -162,6 +157,24 @@ def bench(
     _report(document, evaluation, folder, json)
     if interrupted:
         raise Interrupted(f"{len(document['policies'])} of {len(contenders)} policies had finished")
+
+
+def _fleets(
+    typed: FleetOptions, engine: inputs.EngineOptions, replicas: int | None, path: str | None, has_agents: bool
+) -> tuple[dict[str, FleetContender], dict[str, Any]]:
+    """Fleets by name, and what the report says of them."""
+    if has_agents:
+        raise InputError("--agent does not go with --replicas: the replicas of a fleet run policies of the table")
+    if path is None:
+        assert replicas is not None
+        fleets = typed.contenders(replicas)
+        return fleets, {**typed.echo(fleets), "replicas": replicas}
+    if replicas is not None:
+        raise InputError("--replicas and --fleet exclude each other; the file says how many replicas there are")
+    parts = read_fleet(path, engine)
+    fleets = typed.mixed(parts, Path(path).stem)
+    count = sum(part.count for part in parts)
+    return fleets, {**typed.echo(fleets), "replicas": count, "fleet": described(parts)}
 
 
 def _run(cell: Cell, contenders: dict[str, Contender], num_seeds: int, fleet: bool) -> tuple[Evaluation, bool]:

@@ -13,10 +13,12 @@ import typer
 
 from infermax_gym.cli import inputs, options, output
 from infermax_gym.cli.errors import InputError, Interrupted
+from infermax_gym.cli.fleet_file import described, read_fleet
+from infermax_gym.cli.fleets import FleetOptions
 
 if TYPE_CHECKING:
     from infermax_gym.engine import EngineConfig
-    from infermax_gym.evaluation import Demand, FleetContender, WorkloadSpec
+    from infermax_gym.evaluation import Demand, FleetContender, FleetPart, WorkloadSpec
     from infermax_gym.workload import Workload
 
 Row = dict[str, Any]
@@ -61,12 +63,19 @@ def capacity(
     policies: Annotated[
         str | None, typer.Option(metavar="all|A,B,C", help="Policies to compare.", show_default="vllm-v1")
     ] = None,
-    replicas: Annotated[str, typer.Option(metavar="N,M", help="Numbers of replicas.", rich_help_panel="Fleet")] = "1",
+    replicas: Annotated[
+        str | None, typer.Option(metavar="N,M", help="Numbers of replicas.", rich_help_panel="Fleet", show_default="1")
+    ] = None,
     routers: Annotated[
         str, typer.Option(metavar="all|A,B,C", help="Routers to compare.", rich_help_panel="Fleet")
     ] = "least-outstanding",
     staleness: options.Staleness = 0.0,
     forget_routed: options.ForgetRouted = False,
+    fleet_file: options.FleetFile = None,
+    migrate: options.Migrate = "none",
+    migrate_period: options.MigratePeriod = 0.05,
+    kv_bytes_per_token: options.KvBytesPerToken = 524_288.0,
+    kv_gb_per_s: options.KvGbPerS = 25.0,
     slo: options.SloLimits = "ttft=2.0,tpot=0.1",
     attainment: Annotated[
         float, typer.Option(metavar="SHARE", help="Share of the requests that must be within their limits.")
@@ -91,16 +100,35 @@ def capacity(
     limits = inputs.slo(slo)
     if limits is None:
         raise InputError("--slo names no limit; expected ttft=S, tpot=S or latency=S")
-    counts = _counts(replicas)
     spec = inputs.workload_spec(workload, skip, None, None, None)
     sizes = (block_size, max_num_batched_tokens, max_num_seqs, max_model_len, max_output_tokens, prefix_caching)
-    engines = [inputs.EngineOptions(name, tokens, *sizes).config() for name, tokens in _engines(cost, kv_tokens)]
-    fleets = [
-        fleet
-        for count in (counts if for_rate is None else [1])
-        for fleet in inputs.fleets(policies, routers, count, staleness, not forget_routed).values()
-    ]
-    if for_rate is None:  # one replica needs no router: the first stands for all
+    typed_engines = [inputs.EngineOptions(name, tokens, *sizes) for name, tokens in _engines(cost, kv_tokens)]
+    engines = [engine.config() for engine in typed_engines]
+    typed = FleetOptions(
+        policies,
+        routers,
+        staleness,
+        forget_routed,
+        migrate,
+        migrate_period,
+        kv_bytes_per_token=kv_bytes_per_token,
+        kv_gb_per_s=kv_gb_per_s,
+    )
+    parts: tuple[FleetPart, ...] = ()
+    if fleet_file is None:
+        counts = _counts(replicas or "1")
+        many = [typed.contenders(count) for count in (counts if for_rate is None else [1])]
+        fleets = [fleet for each in many for fleet in each.values()]
+    else:
+        for option, value in (("--replicas", replicas), ("--for-rate", for_rate)):
+            if value is not None:
+                raise InputError(f"{option} and --fleet exclude each other; the file says how many replicas there are")
+        if len(engines) > 1:
+            raise InputError("--cost and --kv-tokens take one value with --fleet, for entries that leave it out")
+        parts = read_fleet(fleet_file, typed_engines[0])
+        fleets = list(typed.mixed(parts, Path(fleet_file).stem).values())
+        counts = [fleets[0].num_replicas]
+    if for_rate is None and not parts:  # one replica needs no router: the first stands for all
         first_router = fleets[0].router
         fleets = [fleet for fleet in fleets if fleet.num_replicas > 1 or fleet.router is first_router]
     chosen = [(engine, fleet) for engine in engines for fleet in fleets]
@@ -114,12 +142,10 @@ def capacity(
     echo = inputs.resolved(spec, first, engines[0], slo) | {
         "costs": [engine.cost.name for engine in engines],
         "kv_tokens_of": [engine.num_kv_tokens for engine in engines],
-        "policies": list(dict.fromkeys(fleet.policy.name for fleet in fleets)),
-        "routers": list(dict.fromkeys(fleet.router.name for fleet in fleets)),
+        **typed.echo({fleet.name: fleet for fleet in fleets}),
+        **({"fleet": described(parts)} if parts else {}),
         "num_replicas": counts if for_rate is None else None,
         "requests_per_replica": requests_per_replica,
-        "staleness_s": staleness,
-        "counts_routed": not forget_routed,
         "attainment": attainment,
         "for_rate": for_rate,
         "seeds": seeds,
@@ -201,8 +227,8 @@ def _rows(chosen: list[tuple[EngineConfig, FleetContender]], demand: Demand, for
         names = {
             "cost": engine.cost.name,
             "kv_tokens": engine.num_kv_tokens,
-            "policy": fleet.policy.name,
-            "router": fleet.router.name,
+            "policy": fleet.label or fleet.policy.name,
+            "router": fleet.router.name if fleet.migration is None else fleet.name.split(" + ", 1)[1],
         }
         if for_rate is None:
             found = find_capacity(fleet, demand)

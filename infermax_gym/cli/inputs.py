@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 from infermax_gym.cli.errors import InputError, unknown
 
 if TYPE_CHECKING:
-    from infermax_gym.cluster import Router
     from infermax_gym.cost import CostModel
     from infermax_gym.engine import EngineConfig, Slo
-    from infermax_gym.evaluation import Contender, FleetContender, PrefillPool, WorkloadSpec
+    from infermax_gym.evaluation import Contender, WorkloadSpec
     from infermax_gym.evaluation.groups import By
     from infermax_gym.workload import Workload
 
@@ -89,7 +88,7 @@ def contenders(policies: str | None, agents: Sequence[str] | None, trust_pickle:
     """Policies by name and agents by path; every policy if neither was asked for."""
     if policies is None:
         policies = "" if agents else "all"
-    names = _names(policies)
+    names = names_in(policies)
     if names == ["all"]:
         from baselines.catalogue import QUICK
 
@@ -110,82 +109,9 @@ def policy(name: str) -> Contender:
     return chosen
 
 
-def _names(text: str) -> list[str]:
+def names_in(text: str) -> list[str]:
+    """Names separated by commas."""
     return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def routers(text: str | None) -> list[Router]:
-    """Routers of the table by name; every one if none was asked for."""
-    from baselines.routers import ROUTERS
-
-    names = list(ROUTERS) if text is None else _names(text)
-    if names == ["all"]:
-        names = list(ROUTERS)
-    if not names:
-        raise InputError("--routers names no router; expected all, or names separated by commas")
-    for name in names:
-        if name not in ROUTERS:
-            raise unknown("router", name, ROUTERS, "infermax list routers")
-    return [ROUTERS[name] for name in dict.fromkeys(names)]
-
-
-def prefill_pool(num_replicas: int | None, router: str, bytes_per_token: float, gb_per_s: float) -> PrefillPool | None:
-    """The replicas that compute prompts apart, if there are any."""
-    from infermax_gym.cluster import KvTransfer
-    from infermax_gym.evaluation import PrefillPool
-
-    if num_replicas is None:
-        return None
-    (chosen,) = routers(router) if "," not in router and router != "all" else (None,)
-    if chosen is None:
-        raise InputError(f"--prefill-router {router!r}: expected one router")
-    try:
-        return PrefillPool(num_replicas, chosen, KvTransfer(bytes_per_token, 1e9 * gb_per_s))
-    except ValueError as error:
-        raise InputError(str(error).replace("KvTransfer: ", "--kv-bytes-per-token, --kv-gb-per-s: ")) from None
-
-
-def _check_replica(name: str, row: Contender) -> None:
-    from infermax_gym.engine import Policy
-
-    if not isinstance(row, Policy):
-        raise InputError(f"{name} is written in Python; the replicas of a fleet run policies of the table")
-    if row.min_waiting > 0:
-        raise InputError(
-            f"policy {name!r} cannot run in a fleet: it waits for more requests, and a replica behind a router does "
-            "not know whether any will come"
-        )
-
-
-def fleets(
-    policies: str | None,
-    routers_text: str | None,
-    num_replicas: int,
-    staleness_s: float,
-    counts_routed: bool,
-    prefill: PrefillPool | None = None,
-) -> dict[str, FleetContender]:
-    """Fleets by name: each policy, `vllm-v1` if none was named, with each router."""
-    from infermax_gym.engine import Policy
-    from infermax_gym.engine.policy import PreemptMode
-    from infermax_gym.evaluation import FleetContender
-
-    if not (math.isfinite(staleness_s) and staleness_s >= 0.0):
-        raise InputError(f"--staleness must be a time in seconds of at least 0, got {staleness_s:g}")
-    chosen = contenders(policies or "vllm-v1", None)
-    if _names(policies or "") != ["all"]:
-        for name, row in chosen.items():
-            _check_replica(name, row)
-            if prefill and isinstance(row, Policy) and row.preempt_mode == PreemptMode.SWAP:
-                raise InputError(f"policy {name!r} swaps; behind --prefill-replicas, decoding replicas must recompute")
-    fleets = [
-        FleetContender(row, router, num_replicas, staleness_s, counts_routed, prefill)
-        for row in chosen.values()
-        if isinstance(row, Policy) and row.min_waiting == 0
-        if prefill is None or row.preempt_mode == PreemptMode.RECOMPUTE
-        for router in routers(routers_text)
-    ]
-    return {fleet.name: fleet for fleet in fleets}
 
 
 def agent(path: str, trust_pickle: bool = False) -> Contender:

@@ -89,6 +89,35 @@ ForgetRouted = Annotated[
         rich_help_panel=_FLEET,
     ),
 ]
+FleetFile = Annotated[
+    str | None,
+    typer.Option(
+        "--fleet",
+        metavar="PATH",
+        help="A JSON list of the replicas, which may all differ.",
+        show_default="none",
+        rich_help_panel=_FLEET,
+    ),
+]
+Migrate = Annotated[
+    str,
+    typer.Option(
+        metavar="none|defrag|balanced",
+        help="Requests move between replicas while they decode; several, separated by commas, are compared.",
+        rich_help_panel=_FLEET,
+    ),
+]
+MigratePeriod = Annotated[
+    float,
+    typer.Option(metavar="S", help="Seconds between two pairings of replicas.", rich_help_panel=_FLEET),
+]
+KvBytesPerToken = Annotated[
+    float,
+    typer.Option(metavar="B", help="KV of a token that moves from replica to replica.", rich_help_panel=_FLEET),
+]
+KvGbPerS = Annotated[
+    float, typer.Option(metavar="G", help="Bandwidth that it moves with, in 10^9 bytes/s.", rich_help_panel=_FLEET)
+]
 PrefixCaching = Annotated[
     bool,
     typer.Option(

@@ -90,7 +90,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def results_csv(runs: Sequence[Run]) -> str:
-    """One line per policy and seed, every figure a column."""
+    """One line per policy and seed, every figure a column; what a run does not have stays empty."""
     from infermax_gym.evaluation import flatten
 
     text = io.StringIO()
@@ -99,7 +99,8 @@ def results_csv(runs: Sequence[Run]) -> str:
         for run in runs
     ]
     if rows:
-        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        writer = csv.DictWriter(text, fieldnames=names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     return text.getvalue()

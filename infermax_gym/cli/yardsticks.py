@@ -21,14 +21,14 @@ Bounds = dict[str, list[float]]
 _FIGURES = {"makespan": "makespan_s", "latency": "latency_s.mean"}
 
 
-def check(config: EngineConfig, replicas: int | None) -> None:
-    """Bounds hold for one engine whose requests share no KV.
+def check(config: EngineConfig, fleet_option: str | None) -> None:
+    """Bounds hold for one engine whose requests share no KV; `fleet_option` is the option that asks for a fleet.
 
     Raises:
         InputError: for a fleet, or with a prefix cache.
     """
-    if replicas is not None or config.prefix_caching:
-        what = "a fleet (--replicas)" if replicas is not None else "a prefix cache (--prefix-caching)"
+    if fleet_option is not None or config.prefix_caching:
+        what = f"a fleet ({fleet_option})" if fleet_option is not None else "a prefix cache (--prefix-caching)"
         raise InputError(f"--bound and --optimum are about one engine without shared prefixes, not {what}")
 
 

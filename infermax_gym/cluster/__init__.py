@@ -1,8 +1,8 @@
 """Several engines behind a router.
 
 Reading order: `fleet` (the replicas, how fresh the signals are), `router` (a router as data, what it sees), `simulate`
-(the entry point), `result`, `migration` (requests that move), `disaggregated` (prefill and decode apart), then `state` and `kernel/` (the
-compiled steps). docs/cluster.md states the semantics. The table of routers is `baselines.routers`.
+(the entry point), `result`, `migration` (requests that move), `disaggregated` (prefill and decode apart), then `state`
+and `kernel/` (the compiled steps). docs/cluster.md states the semantics. The table of routers is `baselines.routers`.
 """
 
 from infermax_gym.cluster.disaggregated import (

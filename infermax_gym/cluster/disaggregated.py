@@ -6,7 +6,8 @@ Sources of the idea: DistServe (2401.09670), Splitwise (2311.18677). docs/cluste
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ class DisaggregatedFleet:
 
     prefill: Fleet
     decode: Fleet
-    transfer: KvTransfer = KvTransfer()
+    transfer: KvTransfer = field(default_factory=KvTransfer)
 
     def __post_init__(self) -> None:
         for replica in self.decode.replicas:
@@ -72,7 +73,7 @@ def simulate_disaggregated(
     decode_router: Router | PythonRouter,
     *,
     seed: int = 0,
-    predicted: NDArray[np.float64] | None = None,
+    predicted: Predicted | None = None,
 ) -> DisaggregatedResult:
     """Serve a workload to its end; arguments as in `simulate_fleet`.
 
@@ -113,6 +114,9 @@ def summarize_disaggregated(result: DisaggregatedResult, slo: Slo | None = None)
     for name in ("gpu_cost_usd", "fleet_cost_usd_per_h"):
         parts = prefill[name], decode[name]
         figures[name] = None if None in parts else sum(parts)
+    for name in ("num_migrations", "num_aborted_migrations"):
+        if name in decode:
+            figures[name] = decode[name]
     return {
         **figures,
         "request_imbalance": decode["request_imbalance"],
@@ -165,7 +169,9 @@ def _rows(
     )
 
 
-def _told(predicted: NDArray[np.float64] | None, rows: NDArray[np.int64]) -> Predicted | None:
+def _told(predicted: Predicted | None, rows: NDArray[np.int64]) -> Predicted | None:
+    if isinstance(predicted, Mapping):
+        return {name: np.asarray(lengths, np.float64)[rows] for name, lengths in predicted.items()}
     return None if predicted is None else np.asarray(predicted, np.float64)[rows]
 
 

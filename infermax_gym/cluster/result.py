@@ -21,7 +21,7 @@ class FleetResult:
         fleet: the replicas.
         pooled: the records of all requests, in order of arrival; its totals are sums over the replicas, and its
             `kv_utilization` is their capacity-weighted mean.
-        replica_of: (n,) int32, where each request was sent; -1 for those rejected because no replica can ever hold them.
+        replica_of: (n,) int32, where each request was sent; -1 for those that no replica can ever hold.
         num_requests_of: (num_replicas,) int64, how many were sent there.
         busy_s_of: (num_replicas,) float64, sum of iteration durations.
         num_iterations_of: (num_replicas,) int64.

@@ -19,7 +19,7 @@ from infermax_gym.evaluation.cells import (
     warm_up,
 )
 from infermax_gym.evaluation.figures import flatten, lookup
-from infermax_gym.evaluation.fleets import FleetContender, PrefillPool
+from infermax_gym.evaluation.fleets import FleetContender, FleetPart, PrefillPool
 from infermax_gym.evaluation.groups import group_figures, jain_index
 from infermax_gym.evaluation.report import render_comparison, render_run
 from infermax_gym.evaluation.statistics import Ratio, mean_and_ci95, paired_bootstrap, paired_ratio, student_t975
@@ -32,6 +32,7 @@ __all__ = [
     "Demand",
     "Evaluation",
     "FleetContender",
+    "FleetPart",
     "Player",
     "PrefillPool",
     "Ratio",

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from infermax_gym.engine import EngineConfig, Slo, meets_slo
-from infermax_gym.evaluation.cells import Predict, no_predictions
-from infermax_gym.evaluation.fleets import FleetContender
+from infermax_gym.evaluation.cells import no_predictions
+from infermax_gym.evaluation.fleets import FleetContender, Predict
 from infermax_gym.evaluation.statistics import mean_and_ci95
 from infermax_gym.workload import Workload
 
@@ -42,7 +42,7 @@ class Demand:
     def attained(self, contender: FleetContender, rate_per_s: float, seed: int) -> float:
         """Share of the requests within their limits at a rate, for one seed."""
         workload = self.requests(seed, contender.num_replicas).with_rate(rate_per_s)
-        predicted = self.predict(contender.policy, workload, seed)
+        predicted = contender.predicted(self.predict, workload, seed)
         result = contender.serve(workload, self.config, seed=seed, predicted=predicted)
         met = meets_slo(result.pooled, self.slo)
         return 1.0 if met is None else float(met.mean())

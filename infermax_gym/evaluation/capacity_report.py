@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from infermax_gym.evaluation.report import engine_in_words, signals_in_words, slo_in_words
+from infermax_gym.evaluation.report import engine_in_words, fleet_in_words, signals_in_words, slo_in_words
 from infermax_gym.evaluation.table import MISSING
 
 
@@ -20,7 +20,10 @@ def render_capacity(document: Mapping[str, Any], console: Console) -> None:
     config = document["config"]
     sizing = "fleets" in document
     console.print(Text(f"workload  {config['workload']}: {config['requests_per_replica']:,} requests per replica"))
-    console.print(Text(f"engine    {engine_in_words(config)}"))
+    if config.get("fleet"):
+        console.print(Text(f"fleet     {fleet_in_words(config)}"))
+    else:
+        console.print(Text(f"engine    {engine_in_words(config)}"))
     console.print(Text(f"router    {signals_in_words(config)}"))
     console.print(Text(f"SLO       {slo_in_words(config)}, for {100 * config['attainment']:g} % of the requests"))
     console.print()

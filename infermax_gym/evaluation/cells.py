@@ -22,7 +22,7 @@ from infermax_gym.engine import (
     summarize,
 )
 from infermax_gym.evaluation.figures import combine, lookup, sorted_names
-from infermax_gym.evaluation.fleets import FleetContender, figures_of
+from infermax_gym.evaluation.fleets import FleetContender, Predict, figures_of
 from infermax_gym.evaluation.groups import By, group_figures
 from infermax_gym.evaluation.statistics import mean_and_ci95, paired_ratio
 from infermax_gym.workload import Workload, load_workload
@@ -43,7 +43,6 @@ class Player(Protocol):
 
 
 Contender = Policy | Scheduler | Player | FleetContender
-Predict = Callable[[Policy, Workload, int], "NDArray[np.float64] | None"]
 """(policy, workload, seed) to the output lengths that the policy is told, or None if it is told none."""
 
 
@@ -175,7 +174,7 @@ def serve(
     if isinstance(contender, FleetContender):
         if record_schedule:
             raise ValueError("the schedule of a fleet cannot be recorded")
-        predicted = predict(contender.policy, workload, seed)
+        predicted = contender.predicted(predict, workload, seed)
         return contender.serve(workload, config, seed=seed, predicted=predicted).pooled
     if isinstance(contender, Player):
         return contender.play(workload, config, seed=seed, record_schedule=record_schedule)
@@ -229,7 +228,7 @@ def _measure(contender: Contender, workload: Workload, cell: Cell, seed: int, pr
     """The figures of one run."""
     start = time.perf_counter()
     if isinstance(contender, FleetContender):
-        predicted = predict(contender.policy, workload, seed)
+        predicted = contender.predicted(predict, workload, seed)
         fleet_result = contender.serve(workload, cell.config, seed=seed, predicted=predicted)
         wall_s = time.perf_counter() - start
         groups = group_figures(fleet_result.pooled, cell.by, cell.slo) if cell.by else {}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,15 +15,21 @@ from infermax_gym.cluster import (
     Fleet,
     FleetResult,
     KvTransfer,
+    Migration,
     PythonRouter,
+    Replica,
     Router,
     simulate_disaggregated,
     simulate_fleet,
     summarize_disaggregated,
     summarize_fleet,
 )
+from infermax_gym.cluster.simulate import Predicted
 from infermax_gym.engine import EngineConfig, Information, Policy, Slo
 from infermax_gym.workload import Workload
+
+Predict = Callable[[Policy, Workload, int], NDArray[np.float64] | None]
+"""A predictor: output tokens of each request for a policy and a seed, or None where the policy uses none."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +48,34 @@ class PrefillPool:
 
 
 @dataclass(frozen=True)
-class FleetContender:
-    """Equal replicas of a cell's engine behind a router.
+class FleetPart:
+    """Equal replicas of a mixed fleet.
 
     Attributes:
-        policy: the scheduler of every replica.
+        count: how many there are.
+        config: their engine.
+        policy: their scheduler; None: the contender's.
+    """
+
+    count: int
+    config: EngineConfig
+    policy: Policy | None = None
+
+
+@dataclass(frozen=True)
+class FleetContender:
+    """Replicas behind a router: equal ones of a cell's engine, or those of a mixed fleet.
+
+    Attributes:
+        policy: the scheduler of every replica that has no other.
         router: who distributes the requests.
-        num_replicas: how many engines there are.
+        num_replicas: how many engines there are; with `parts`, their sum.
         staleness_s: age of the router's signals, see `Fleet`.
         counts_routed: see `Fleet`.
         prefill: further replicas that compute the prompts, if these only decode.
+        migration: how requests move between the replicas, see `Fleet`.
+        parts: the replicas of a mixed fleet, in order; none: equal ones.
+        label: stands for the policy in its name, where every part has its own.
     """
 
     policy: Policy
@@ -59,36 +84,53 @@ class FleetContender:
     staleness_s: float = 0.0
     counts_routed: bool = True
     prefill: PrefillPool | None = None
+    migration: Migration | None = None
+    parts: tuple[FleetPart, ...] = ()
+    label: str = ""
 
     @property
     def name(self) -> str:
-        """Policy and router."""
-        return f"{self.policy.name} + {self.router.name}"
+        """Policy and router, and how requests move, if they do."""
+        name = f"{self.label or self.policy.name} + {self.router.name}"
+        return name if self.migration is None else f"{name} + {self.migration.pairing.name.lower()}"
+
+    @property
+    def policies(self) -> tuple[Policy, ...]:
+        """The different schedulers of its replicas."""
+        each = (part.policy or self.policy for part in self.parts)
+        return tuple({policy.name: policy for policy in each}.values()) or (self.policy,)
 
     @property
     def information(self) -> Information:
-        """What it knows about output lengths."""
-        return self.policy.information
+        """The most that one of its replicas knows about output lengths."""
+        return max(policy.information for policy in self.policies)
 
-    def fleet(self, config: EngineConfig, num_replicas: int | None = None) -> Fleet:
-        """The fleet, given the engine of its replicas; by default as many as it has."""
-        return Fleet.uniform(
-            num_replicas or self.num_replicas,
-            config,
-            self.policy,
-            staleness_s=self.staleness_s,
-            counts_routed=self.counts_routed,
+    def predicted(self, predict: Predict, workload: Workload, seed: int) -> Predicted | None:
+        """What its replicas are told about output lengths."""
+        if not self.parts:
+            return predict(self.policy, workload, seed)
+        told = {policy.name: predict(policy, workload, seed) for policy in self.policies}
+        return {name: lengths for name, lengths in told.items() if lengths is not None}
+
+    def fleet(self, config: EngineConfig) -> Fleet:
+        """The fleet, given the engine of its replicas where they are equal."""
+        parts = self.parts or (FleetPart(self.num_replicas, config),)
+        replicas = [Replica(part.config, part.policy or self.policy) for part in parts]
+        return Fleet(
+            tuple(replica for replica, part in zip(replicas, parts, strict=True) for _ in range(part.count)),
+            self.staleness_s,
+            self.counts_routed,
+            self.migration,
         )
 
     def serve(
-        self, workload: Workload, config: EngineConfig, *, seed: int = 0, predicted: NDArray[np.float64] | None = None
+        self, workload: Workload, config: EngineConfig, *, seed: int = 0, predicted: Predicted | None = None
     ) -> FleetResult | DisaggregatedResult:
         """Serve a workload to its end; arguments as in `simulate_fleet`."""
         if self.prefill is None:
             return simulate_fleet(workload, self.fleet(config), self.router, seed=seed, predicted=predicted)
-        pools = DisaggregatedFleet(
-            self.fleet(config, self.prefill.num_replicas), self.fleet(config), self.prefill.transfer
-        )
+        prompts = replace(self, num_replicas=self.prefill.num_replicas, migration=None, prefill=None, parts=())
+        pools = DisaggregatedFleet(prompts.fleet(config), self.fleet(config), self.prefill.transfer)
         return simulate_disaggregated(workload, pools, self.prefill.router, self.router, seed=seed, predicted=predicted)
 
 

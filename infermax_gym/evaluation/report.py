@@ -86,12 +86,11 @@ def caption(document: Mapping[str, Any]) -> list[str]:
         workload += f" over {span:,.0f} s ({requests / span:.2f} per s)"
     if config.get("seeds", 1) > 1:
         workload += ", seed 0"
-    lines = [workload, f"engine    {engine_in_words(config)}"]
-    count = config.get("replicas")
-    if count:
-        prompts = config.get("prefill_replicas")
-        pools = f" that decode, {prompts:,} that compute prompts ({config['prefill_router']})" if prompts else ""
-        lines.append(f"fleet     {count:,} replica{'s' if count > 1 else ''}{pools}, {signals_in_words(config)}")
+    lines = [workload]
+    if not config.get("fleet"):
+        lines.append(f"engine    {engine_in_words(config)}")
+    if config.get("replicas"):
+        lines.append(f"fleet     {fleet_in_words(config)}, {signals_in_words(config)}")
     if config.get("slo"):
         lines.append(f"SLO       {slo_in_words(config)}")
     return lines
@@ -106,6 +105,23 @@ def engine_in_words(config: Mapping[str, Any]) -> str:
         f"{engines} (blocks of {config['block_size']}{cached}), "
         f"{config['max_num_batched_tokens']:,} tokens and {config['max_num_seqs']:,} requests per iteration"
     )
+
+
+def fleet_in_words(config: Mapping[str, Any]) -> str:
+    """The replicas, and how requests move between them."""
+    if config.get("fleet"):
+        words = "; ".join(
+            f"{part['count']:,} x {part['cost']}, {part['kv_tokens']:,} KV tokens"
+            + (f", {part['policy']}" if part["policy"] else "")
+            for part in config["fleet"]
+        )
+    else:
+        count, prompts = config["replicas"], config.get("prefill_replicas")
+        words = f"{count:,} replica{'s' if count > 1 else ''}"
+        words += f" that decode, {prompts:,} that compute prompts ({config['prefill_router']})" if prompts else ""
+    if config.get("migrate"):
+        words += f", requests move every {config['migrate_period_s']:g} s"
+    return words
 
 
 def slo_in_words(config: Mapping[str, Any]) -> str:

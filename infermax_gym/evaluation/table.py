@@ -51,6 +51,7 @@ COLUMNS = (
     Column("goodput\nper s", "goodput_per_s", "high"),
     Column("SLO\n%", "slo_attainment", "high", scale=100.0, decimals=1, rank=5),
     Column("pre-\nempted", "num_preemptions", count=True, rank=2),
+    Column("mi-\ngrated", "num_migrations", count=True, rank=2),
     Column("tokens\nredone", "num_recomputed_tokens", count=True, rank=4),
     Column("busy\nmax/mean", "busy_imbalance", "low", rank=2),
     Column("requests\nmax/mean", "request_imbalance", "low", rank=5),

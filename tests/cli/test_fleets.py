@@ -80,6 +80,102 @@ def test_prefill_and_decode_apart(command: Command, trace: Path) -> None:
     assert "2 replicas that decode, 1 that compute prompts" in command(*arguments, "--prefill-replicas", 1).out
 
 
+def test_requests_that_move(command: Command, trace: Path, tmp_path: Path) -> None:
+    arguments = ("bench", "--workload", trace, "--replicas", 2, "--routers", "round-robin", "--kv-tokens", 400)
+    document = output_of(
+        command, *arguments, "--migrate", "none,defrag,balanced", "--migrate-period", 0.1, "--out", tmp_path
+    )
+    assert document["config"].items() >= {"migrate": ["none", "defrag", "balanced"], "migrate_period_s": 0.1}.items()
+    rows = document["policies"]
+    assert list(rows) == [f"vllm-v1 + round-robin{more}" for more in ("", " + defrag", " + balanced")]
+    assert "num_migrations" not in rows["vllm-v1 + round-robin"]
+    assert rows["vllm-v1 + round-robin + defrag"]["num_migrations"] > 0
+    assert all(row["num_finished"] == NUM_REQUESTS for row in rows.values())
+    header, first, second, _ = (tmp_path / "results.csv").read_text().splitlines()
+    at = header.split(",").index("num_migrations")
+    assert first.split(",")[at] == ""
+    assert int(second.split(",")[at]) == rows["vllm-v1 + round-robin + defrag"]["num_migrations"]
+    shown = command(*arguments, "--migrate", "defrag").out
+    assert "2 replicas, requests move every 0.05 s, load signals" in shown
+    assert "grated" in shown
+    assert "grated" not in command(*arguments).out
+
+
+def fleet_file(folder: Path, entries: object) -> Path:
+    path = folder / "mixed.json"
+    path.write_text(json.dumps(entries), encoding="utf-8")
+    return path
+
+
+def test_a_fleet_from_a_file(command: Command, trace: Path, tmp_path: Path) -> None:
+    priced(tmp_path / "small.json", "small", 1.0)
+    entries = [
+        {"count": 2, "kv_tokens": 2000, "policy": "sarathi"},
+        {"cost": "small.json", "max_num_seqs": 7},
+    ]
+    path = fleet_file(tmp_path, entries)
+    arguments = ("bench", "--workload", trace, "--routers", "round-robin,sal", "--fleet", path)
+    document = output_of(command, *arguments, "--kv-tokens", 1000, "--policies", "vllm-v1,sjf-oracle")
+    assert list(document["policies"]) == [
+        "vllm-v1 + round-robin", "vllm-v1 + sal", "sjf-oracle + round-robin", "sjf-oracle + sal"
+    ]  # fmt: skip
+    assert document["config"]["replicas"] == 3
+    assert document["config"]["policies"] == ["sarathi", "vllm-v1", "sjf-oracle"]
+    assert document["config"]["fleet"] == [
+        {"count": 2, "cost": "llama2-7b-a100", "kv_tokens": 2000, "policy": "sarathi"},
+        {"count": 1, "cost": "small", "kv_tokens": 1000, "policy": None},
+    ]
+    row = document["policies"]["vllm-v1 + round-robin"]
+    assert row["num_finished"] == NUM_REQUESTS
+    assert document["policies"]["sjf-oracle + sal"]["information"] == "oracle"
+    shown = command(*arguments).out
+    assert "2 x llama2-7b-a100, 2,000 KV tokens, sarathi; 1 x small, 100,000 KV tokens, load signals" in shown
+
+
+def test_a_file_of_equal_replicas_is_their_number(command: Command, trace: Path, tmp_path: Path) -> None:
+    path = fleet_file(tmp_path, [{"policy": "sarathi", "kv_tokens": 1500}, {"count": 2, "policy": "sarathi"}])
+    arguments = ("bench", "--workload", trace, "--kv-tokens", 1500, "--routers", "sal")
+    (mixed,) = output_of(command, *arguments, "--fleet", path)["policies"].items()
+    (equal,) = output_of(command, *arguments, "--replicas", 3, "--policies", "sarathi")["policies"].items()
+    assert (mixed[0], equal[0]) == ("mixed + sal", "sarathi + sal")
+    del mixed[1]["wall_s"], equal[1]["wall_s"]
+    assert mixed[1] == equal[1]
+
+
+@pytest.mark.parametrize(
+    ("entries", "hint"),
+    [
+        ([], "expected a list of entries"),
+        ({"count": 2}, "expected a list of entries"),
+        ([3], "entry 1: expected an object"),
+        ([{}, {"kv_token": 3}], "entry 2: unknown 'kv_token'; expected some of count, policy, cost, kv_tokens"),
+        ([{"count": 0}], "entry 1: count must be a whole number of at least 1, got 0"),
+        ([{"count": True}], "count must be a whole number of at least 1, got true"),
+        ([{"prefix_caching": "yes"}], 'prefix_caching must be true or false, got "yes"'),
+        ([{"policy": "vlm-v1"}], "entry 1: unknown policy 'vlm-v1'; did you mean 'vllm-v1'?"),
+        ([{"policy": "wait-threshold"}], "entry 1: policy 'wait-threshold' cannot run in a fleet"),
+        ([{"cost": "nowhere.json"}], "entry 1: nowhere.json"),
+        ([{"policy": "vllm-v1"}], "--policies: every entry of the fleet 'mixed' names its policy"),
+    ],
+    ids=str,
+)
+def test_fleet_files_that_are_wrong(command: Command, trace: Path, tmp_path: Path, entries: object, hint: str) -> None:
+    path = fleet_file(tmp_path, entries)
+    check(command("bench", "--workload", trace, "--fleet", path, "--policies", "vllm-v1"), hint)
+
+
+def test_fleet_files_that_are_none(command: Command, trace: Path, tmp_path: Path) -> None:
+    arguments = ("bench", "--workload", trace, "--fleet")
+    check(command(*arguments, tmp_path / "nothing.json"), "No such file")
+    (tmp_path / "text.json").write_text("two replicas")
+    check(command(*arguments, tmp_path / "text.json"), "not JSON")
+    path = fleet_file(tmp_path, [{"count": 2}])
+    check(command(*arguments, path, "--replicas", 2), "--replicas and --fleet exclude each other")
+    check(command(*arguments, path, "--prefill-replicas", 2), "--prefill-replicas needs --replicas N")
+    check(command(*arguments, path, "--bound"), "not a fleet (--fleet)")
+    check(command("capacity", "--workload", trace, "--fleet", path, "--for-rate", 2), "--for-rate and --fleet exclude")
+
+
 CAPACITY = ("capacity", "--workload", "azure-conv", "--requests-per-replica", 60, "--seeds", 2)
 
 
@@ -99,6 +195,15 @@ def test_capacity(command: Command, tmp_path: Path) -> None:
         assert row["rate_per_s"] == pytest.approx(sum(row["per_seed_per_s"]) / 2)
         assert row["rate_per_replica_per_s"] == row["rate_per_s"] / row["num_replicas"]
     assert rows[1]["rate_per_s"] > rows[0]["rate_per_s"]
+
+
+def test_capacity_of_a_mixed_fleet(command: Command, tmp_path: Path) -> None:
+    path = fleet_file(tmp_path, [{"count": 2}, {"kv_tokens": 5000}])
+    arguments = (*CAPACITY, "--routers", "round-robin", "--slo", "ttft=1.0", "--fleet", path)
+    stays, moves = output_of(command, *arguments, "--migrate", "none,balanced")["capacity"]
+    assert (stays["num_replicas"], stays["router"], moves["router"]) == (3, "round-robin", "round-robin + balanced")
+    assert moves["rate_per_s"] >= 0.9 * stays["rate_per_s"] > 0.0
+    assert "1 x llama2-7b-a100, 5,000 KV tokens" in command(*arguments).out
 
 
 def test_the_fewest_replicas_for_a_rate(command: Command, tmp_path: Path) -> None:
@@ -166,6 +271,9 @@ def test_capacity_is_for_people(command: Command, more: tuple[object, ...]) -> N
         (["bench", "--replicas", "2", "--prefill-replicas", "1", "--prefill-router", "sall"], "did you mean 'sal'?"),
         (["bench", "--replicas", "2", "--prefill-replicas", "1", "--kv-gb-per-s", "0"], "must be positive"),
         (["bench", "--replicas", "2", "--prefill-replicas", "1", "--policies", "vllm-v0-swap"], "must recompute"),
+        (["bench", "--migrate", "defrag"], "need --replicas N or --fleet PATH"),
+        (["bench", "--replicas", "2", "--migrate", "defrg"], "expected none, defrag, balanced"),
+        (["bench", "--replicas", "2", "--migrate", "defrag", "--migrate-period", "0"], "--migrate-period must be"),
         (["capacity", "--replicas", "two"], "expected whole numbers of at least 1"),
         (["capacity", "--replicas", "2,0"], "expected whole numbers of at least 1"),
         (["capacity", "--kv-tokens", "many"], "expected one whole number"),

@@ -4,113 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 
 from infermax_gym.cluster import Fleet, Router, Score
-from infermax_gym.cluster import Replica as ReplicaConfig
 from infermax_gym.streams import stream
 from infermax_gym.workload.workload import Workload
-from tests.reference.decision import decide
-from tests.reference.engine import _requests, _Run
+from tests.cluster.reference_migration import Migrations
+from tests.cluster.reference_replica import Replica
+from tests.reference.engine import _requests
 from tests.reference.request import Request
-
-
-@dataclass
-class Signals:
-    """What a replica tells, by the names of `infermax_gym.cluster.SIGNALS`."""
-
-    num_waiting: int = 0
-    num_running: int = 0
-    waiting_tokens: int = 0
-    prefill_tokens: int = 0
-    free_kv_tokens: int = 0
-    released_tokens_per_s: float = 0.0
-
-    def copy(self) -> Signals:
-        return Signals(**vars(self))
-
-    def count(self, request: Request) -> None:
-        self.num_waiting += 1
-        self.waiting_tokens += request.known
-        self.prefill_tokens += request.known
-
-
-class Replica:
-    """An engine that requests are sent to one by one."""
-
-    def __init__(self, workload: Workload, replica: ReplicaConfig, predicted: np.ndarray | None) -> None:
-        self.run = _Run(workload, replica.config, replica.policy, predicted)
-        self.requests = self.run.requests  # its own objects for all of them, by number
-        self.run.to_come = []
-        self.mine: list[int] = []
-        self.next_boundary_s = math.inf
-        self.signals = Signals(free_kv_tokens=self.run.engine.N * self.run.engine.b)
-        engine = self.run.engine
-        whole_budget = replace(self.requests[0], resident=0)
-        self.prefill_tokens_per_s = engine.C / engine.duration.of({whole_budget: engine.C})
-        self.capacity = engine.N * engine.b
-
-    def can_hold(self, request: Request) -> bool:
-        engine = self.run.engine
-        total = request.num_prompt_tokens + request.num_output_tokens
-        limit = engine.config.max_model_len
-        return engine.blocks(total - 1) <= engine.N and (limit is None or total <= limit)
-
-    def read_signals(self) -> Signals:
-        engine, unjoined = self.run.engine, self.run.to_come
-        waiting = [*engine.queue, *unjoined]
-        prefills = [r for r in engine.running if not r.is_decode]
-        waiting_tokens = sum(r.known for r in waiting)
-        busy_s = self.run.books.busy_s
-        return Signals(
-            num_waiting=len(waiting),
-            num_running=len(engine.running),
-            waiting_tokens=waiting_tokens,
-            prefill_tokens=waiting_tokens + sum(r.known - r.resident for r in prefills),
-            free_kv_tokens=engine.free * engine.b,
-            released_tokens_per_s=sum(engine.histogram_sum) / busy_s if busy_s > 0.0 else 0.0,
-        )
-
-    @property
-    def has_work(self) -> bool:
-        return bool(self.run.engine.running or self.run.engine.queue or self.run.to_come)
-
-    def advance(self, until_s: float) -> None:
-        """Run the iterations that start before a moment; the signals are those of the last boundary before it."""
-        while self.next_boundary_s < until_s:
-            self.signals = self.read_signals()
-            if self.has_work:
-                self.iterate()
-                self.next_boundary_s = self.run.engine.clock_s
-            else:
-                self.next_boundary_s = math.inf
-
-    def iterate(self) -> None:
-        run, engine = self.run, self.run.engine
-        before = len(run.books.schedule)
-        while len(run.books.schedule) == before:
-            run.take_arrivals()
-            if not engine.running and not engine.queue:
-                engine.clock_s = run.to_come[0].arrival_s
-                continue
-            decision = decide(engine)
-            run.swapped_tokens += decision.swapped_tokens
-            if decision.batch:
-                run.iterate(decision)
-            else:
-                assert decision.preempted or decision.num_resumed
-                run.note_empty(decision)
-
-    def send(self, number: int) -> None:
-        request = self.requests[number]
-        self.run.to_come.append(request)
-        self.mine.append(number)
-        if math.isinf(self.next_boundary_s):
-            self.next_boundary_s = max(self.run.engine.clock_s, request.arrival_s)
-        self.signals.count(request)
 
 
 class Texts:
@@ -154,6 +58,7 @@ class ReferenceFleet:
         self.sent = [0] * len(self.replicas)
         self.sent_when: list[list[tuple[int, int]]] = [[] for _ in self.replicas]  # (request, `sent` after it)
         self.last_chosen = len(self.replicas) - 1
+        self.migrations = Migrations(fleet.migration, self.replicas) if fleet.migration else None
         self.new_tokens: list[tuple[float, int, int, int]] = []  # (when, replica, tenant, tokens that matched nothing)
 
     def look(self, at_s: float) -> None:
@@ -167,8 +72,13 @@ class ReferenceFleet:
             self.advance(min(number * staleness_s, at_s))
             self.seen = [replica.signals.copy() for replica in self.replicas]
             self.last_snapshot = number
+        if self.migrations:
+            self.advance(at_s)
 
     def advance(self, until_s: float) -> None:
+        if self.migrations:
+            self.migrations.advance(until_s)
+            return
         for replica in self.replicas:
             replica.advance(until_s)
 
@@ -297,15 +207,19 @@ def simulate_fleet_reference(
     draws = stream(seed, "router").random((len(workload), router.num_choices)).tolist()
     went, served = [], []
     for number, request in enumerate(reference.requests):
-        if router.needs_signals:
+        if router.needs_signals or fleet.migration:
             reference.look(request.arrival_s)
         i = reference.choose(request, draws[number])
         went.append(-1 if i is None else i)
         if i is None:
             request.status = "rejected"
-            served.append(request)
         else:
             reference.send(number, i)
-            served.append(reference.replicas[i].requests[number])
     reference.advance(math.inf)
+    home = reference.migrations.home if reference.migrations else {}
+    for number, i in enumerate(went):
+        if i >= 0:
+            served.append(reference.replicas[home.get(number, i)].requests[number])
+        else:
+            served.append(reference.requests[number])
     return went, served, reference

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from baselines.routers import ROUTERS
-from infermax_gym.cluster import SIGNALS, Fleet, Replica, Router
+from infermax_gym.cluster import SIGNALS, Fleet, KvTransfer, Migration, Mover, Pairing, Replica, Router
 from infermax_gym.engine import Policy
 from tests.engine.strategies import configs, policies
 
@@ -19,9 +19,9 @@ def fleet_policies() -> st.SearchStrategy[Policy]:
 
 
 @st.composite
-def fleets(draw: Any, max_replicas: int = 4) -> Fleet:
+def fleets(draw: Any, max_replicas: int = 4, min_replicas: int = 1) -> Fleet:
     """Equal or different replicas, fresh or old signals."""
-    count = draw(st.integers(1, max_replicas))
+    count = draw(st.integers(min_replicas, max_replicas))
     caching = draw(st.booleans())
     kinds = [
         Replica(replace(draw(configs()), prefix_caching=caching), draw(fleet_policies()))
@@ -31,6 +31,18 @@ def fleets(draw: Any, max_replicas: int = 4) -> Fleet:
         tuple(kinds[draw(st.integers(0, len(kinds) - 1))] for _ in range(count)),
         staleness_s=draw(st.sampled_from([0.0, 0.0, 0.004, 0.3, 100.0])),
         counts_routed=draw(st.booleans()),
+    )
+
+
+@st.composite
+def migrations(draw: Any) -> Migration:
+    """Pairs that meet all the time or rarely, links that are fast or slow."""
+    return Migration(
+        period_s=draw(st.sampled_from([0.003, 0.003, 0.02, 1.0])),
+        pairing=draw(st.sampled_from(Pairing)),
+        mover=draw(st.sampled_from(Mover)),
+        threshold=draw(st.sampled_from([-3.0, -0.5, -1.0, -2.0, -6.0, -15.0])),
+        transfer=KvTransfer(1.0, draw(st.sampled_from([1e3, 1e5, 1e9])), draw(st.sampled_from([0.0, 0.0, 0.002, 0.2]))),
     )
 
 

@@ -84,7 +84,7 @@ def _displaced(engine: Engine, head: Request, chunk: int) -> list[Request]:
 def order(engine: Engine, policy: Policy) -> None:
     """The paragraph "Order"; Python's sort is stable."""
     if policy.run_order == RunOrder.ARRIVAL:
-        engine.running.sort(key=lambda request: request.number)
+        engine.running.sort(key=lambda request: request.order)
     elif policy.run_order == RunOrder.PROCESSED_DESC:
         engine.running.sort(key=lambda request: -processed(request))
     elif policy.run_order == RunOrder.QUEUE_KEY:
@@ -185,5 +185,5 @@ def rearrange(engine: Engine, decision: Decision) -> None:
     """The paragraph "Afterwards"."""
     if decision.policy.run_order in (RunOrder.BATCH, RunOrder.PROCESSED_DESC):
         left_out = [request for request in engine.running if request not in decision.batch]
-        left_out.sort(key=lambda request: request.number)
+        left_out.sort(key=lambda request: request.order)
         engine.running = left_out + list(decision.batch)

@@ -14,6 +14,7 @@ from tests.reference.decision import decide
 from tests.reference.fairness import charge, lift_tenant
 from tests.reference.fit import bucket
 from tests.reference.levels import sink, start_level
+from tests.reference.moving import land
 from tests.reference.request import Request
 from tests.reference.result import Books, Iteration, ReferenceResult, collect_result
 from tests.reference.state import Decision, Engine
@@ -84,6 +85,9 @@ class _Run:
         engine = self.engine
         while self.to_come and self.to_come[0].arrival_s <= engine.clock_s:
             request = self.to_come.pop(0)
+            if request.lands:
+                land(engine, request)
+                continue
             total = request.num_prompt_tokens + request.num_output_tokens
             limit = engine.config.max_model_len
             if engine.blocks(total - 1) > engine.N or (limit is not None and total > limit):

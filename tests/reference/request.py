@@ -36,6 +36,8 @@ class Request:
         slo_tpot_s: its limit on the gaps between tokens, 0 where there is none.
         tenant: its tenant.
         last_token_s: when its last token appeared.
+        order: its place in the order in which this engine got its requests.
+        lands: whether it has come from another engine and joins the running list next.
     """
 
     number: int
@@ -62,6 +64,8 @@ class Request:
     level_place_s: float = 0.0
     waiting_since_s: float = 0.0
     last_token_s: float = math.nan
+    order: int = -1
+    lands: bool = False
 
     status: str = "waiting"
     first_scheduled_s: float = math.nan
@@ -74,6 +78,7 @@ class Request:
     def __post_init__(self) -> None:
         self.first_prediction = self.prediction
         self.level_place_s = self.arrival_s
+        self.order = self.number
 
     @property
     def known(self) -> int:

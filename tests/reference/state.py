@@ -150,13 +150,14 @@ class Engine:
         if keep_blocks:
             self.keepers.append(request)
         else:
-            self._release(request)
+            self.release(request)
         if not self.running:
             for keeper in self.keepers:
-                self._release(keeper)
+                self.release(keeper)
             self.keepers.clear()
 
-    def _release(self, request: Request) -> None:
+    def release(self, request: Request) -> None:
+        """Free a request's blocks."""
         self.free += request.held
         request.held = 0
         if self.cache:

@@ -47,6 +47,6 @@ class WaitingQueue:
         if self.policy.queue_order == QueueOrder.FIFO:
             return next(candidates, None)
         if self.policy.queue_order == QueueOrder.FAIR:
-            return min(candidates, key=lambda r: (self.service[r.tenant], r.tenant, r.number), default=None)
+            return min(candidates, key=lambda r: (self.service[r.tenant], r.tenant, r.order), default=None)
         load = len(self.requests) - len(skipped)
-        return min(candidates, key=lambda r: (queue_key(self.policy, r, clock_s, load), r.number), default=None)
+        return min(candidates, key=lambda r: (queue_key(self.policy, r, clock_s, load), r.order), default=None)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numba import carray
 
-from infermax_gym.cluster.router import CONSTANTS, SIGNALS
 from infermax_gym.cluster.moves import MOVE
+from infermax_gym.cluster.router import CONSTANTS, SIGNALS
 from infermax_gym.compile import inlined
 from infermax_gym.engine.kernel.memory import pointer
 from infermax_gym.engine.state import CORE, REQUEST

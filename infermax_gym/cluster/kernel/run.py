@@ -131,9 +131,9 @@ def choose_next(fleets: Any) -> Any:
 
 @compiled
 def finish(f: Any, first: int) -> Any:
-    """Run the replicas from number `first` on to their ends; num_replicas, or who is next after what `why_stopped` says.
+    """Run the replicas from number `first` on to their ends; returns num_replicas, or where to go on.
 
-    With migration they end together.
+    In between do what `why_stopped` says. With migration they end together.
     """
     if f.migrates:
         return f.num_replicas if advance_until(f, math.inf) else 0
