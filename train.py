@@ -51,6 +51,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--out", type=Path, default=Path("runs/latest"), metavar="DIR")
     add("--resume", action="store_true", help="go on from DIR's checkpoint (ppo)")
     add("--warm-start", action="store_true", help="ppo begins with a clone of --teacher")
+    add("--no-shadow", action="store_true", help="ppo learns from plain rewards, not from those relative to a row's")
     add("--teacher", default="spf-headroom", help="row that bc imitates")
     add("--kv-tokens", type=int, default=20_000)
     add("--time-scale", type=float, default=1.4, help="factor on arrival times; below 1 raises the load")
@@ -111,7 +112,7 @@ def run(options: argparse.Namespace, screen: Console) -> None:
     recipe = Recipe(
         options.algo, cell, options.seed, minutes, options.steps, options.teacher, options.warm_start,
         folder=options.out, resume=options.resume, num_lanes=options.lanes, num_steps=options.rollout,
-        every=options.every, patience=options.patience,
+        every=options.every, patience=options.patience, shadow=not options.no_shadow,
     )  # fmt: skip
     config = {"schema": 1, **recipe.card()["training"], "cell": asdict(cell)}
     write_bytes(options.out / "config.json", json.dumps(config, indent=1).encode())

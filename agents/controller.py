@@ -1,9 +1,10 @@
 """Controllers: small networks that set the scheduling algorithm's knobs every few seconds, from what they see.
 
-A controller is one matrix: a weight for each knob and each feature (`CONTROLLER_KNOBS`, `CONTROLLER_FEATURES`). So it
+A specialist is one matrix: a weight for each knob and each feature (`CONTROLLER_KNOBS`, `CONTROLLER_FEATURES`). So it
 scores every waiting request by a key whose weights depend on the engine's state: load, memory pressure, the traffic so
 far. With weights on the constant alone it is a row of the table. One that weighs only the engine features and the first
-eleven knobs plays `InferMaxKnobs-v0`; the schedule is the same there.
+eleven knobs plays `InferMaxKnobs-v0`; the schedule is the same there. A controller is one specialist, or several and a gate: a
+small network that looks at the same features and says, at every setting, which of them is in charge.
 
 Beliefs. A controller may keep account of the output lengths of finished requests, by group (requests of like prompt
 length, and of one class where it is told classes), and believe ln(output) normal in each. What a request still needs
@@ -37,11 +38,51 @@ _CONFIG = EnvConfig(base=BASE)
 
 
 @dataclass(frozen=True, eq=False)
+class Gate:
+    """Says which specialist is in charge: argmax of outer . (tanh(inner . features), 1).
+
+    Attributes:
+        inner: (hidden, features) float64; the first feature is the constant 1.
+        outer: (specialists, hidden + 1) float64.
+    """
+
+    inner: NDArray[np.float64]
+    outer: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        inner, outer = (np.ascontiguousarray(part, np.float64) for part in (self.inner, self.outer))
+        fits = inner.ndim == outer.ndim == 2 and inner.shape[1] == NUM_FEATURES and outer.shape[1] == len(inner) + 1
+        if not fits or not (np.isfinite(inner).all() and np.isfinite(outer).all()):
+            raise ValueError(f"a gate has (hidden, {NUM_FEATURES}) and (specialists, hidden + 1) finite weights")
+        object.__setattr__(self, "inner", inner)
+        object.__setattr__(self, "outer", outer)
+
+
+_NO_GATE = Gate(np.zeros((0, NUM_FEATURES)), np.zeros((1, 1)))
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a controller did at one setting.
+
+    Attributes:
+        specialist: who was in charge.
+        knobs: (knobs,) what was set.
+        features: (features,) what was seen.
+    """
+
+    specialist: int
+    knobs: NDArray[np.float64]
+    features: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
 class Controller:
     """A controller.
 
     Attributes:
-        weights: (knobs, features) float64.
+        weights: (knobs, features) float64 of the only specialist, or (specialists, knobs, features).
+        gate: which specialist is in charge; needed where there are several.
         interval_s: simulated seconds between two settings (each ends with an iteration).
         believes: whether it keeps account of lengths; else the knobs and features that need it are inert.
         classes: whether it is told the SLO class.
@@ -55,14 +96,23 @@ class Controller:
     classes: bool = False
     sigma: float | None = None
     prior: tuple[float, float, float] = (5.5, 1.2, 4.0)
+    gate: Gate | None = None
 
     def __post_init__(self) -> None:
         weights = np.ascontiguousarray(self.weights, np.float64)
-        if weights.shape != (NUM_KNOBS, NUM_FEATURES) or not np.isfinite(weights).all():
-            raise ValueError(f"a controller has {NUM_KNOBS} x {NUM_FEATURES} finite weights, got {weights.shape}")
+        if weights.shape[-2:] != (NUM_KNOBS, NUM_FEATURES) or weights.ndim > 3 or not np.isfinite(weights).all():
+            raise ValueError(f"a specialist has {NUM_KNOBS} x {NUM_FEATURES} finite weights, got {weights.shape}")
+        count = len(weights) if weights.ndim == 3 else 1
+        if count != (1 if self.gate is None else len(self.gate.outer)):
+            raise ValueError(f"{count} specialists need a gate for as many")
         if not 0.0 < self.interval_s < np.inf:
             raise ValueError(f"interval_s must be positive and finite, got {self.interval_s}")
         object.__setattr__(self, "weights", weights)
+
+    @property
+    def num_specialists(self) -> int:
+        """How many take turns."""
+        return len(self.weights) if self.weights.ndim == 3 else 1
 
     @property
     def information(self) -> Information:
@@ -100,9 +150,10 @@ class Controller:
         *,
         predicted: NDArray[np.float64] | None = None,
         most: int = 10_000,
-    ) -> NDArray[np.float64]:
-        """(settings, knobs) what it sets one after another while it serves a workload, at most so many."""
-        return self._serve(workload, engine, predicted, False, most)[1]
+    ) -> list[Setting]:
+        """What it sets one after another while it serves a workload, at most so many."""
+        log = self._serve(workload, engine, predicted, False, most)[1]
+        return [Setting(int(row[0]), row[1 : 1 + NUM_KNOBS], row[1 + NUM_KNOBS :]) for row in log]
 
     def _serve(
         self,
@@ -120,11 +171,15 @@ class Controller:
         groups = self._groups(workload)
         counted = np.zeros(len(workload), np.int8)
         lengths = np.zeros((int(groups.max(initial=0)) + 1, 3))
-        log = np.zeros((most_settings, NUM_KNOBS))
+        log = np.zeros((most_settings, 1 + NUM_KNOBS + NUM_FEATURES))
+        weights = self.weights.reshape(-1, NUM_KNOBS, NUM_FEATURES)
+        gate = self.gate or _NO_GATE
         record, lane = run.engine.record, run.lane.record
         code = LOG_FULL
         while code == LOG_FULL:
-            code = control(record, lane, account, self.weights, groups, told, counted, lengths, log)
+            code = control(
+                record, lane, account, weights, gate.inner, gate.outer, groups, told, counted, lengths, log
+            )
             run.recorder.empty(run.engine)
         if code != DONE:
             raise SchedulerError(f"nothing can run at {record['clock_s'][0]:.6g} s though requests wait")

@@ -1,7 +1,7 @@
 """A controller at kernel speed: every few simulated seconds a small network sets the knobs of the algorithm.
 
 Between two settings the engine's own loop runs, so a controlled engine is as fast as a row of the table. At each
-setting, in this order: look (features), choose (one weight per knob and feature), believe (what lengths the waiting and
+setting, in this order: look (features), pick (which specialist), choose (one weight per knob and feature), believe (what lengths the waiting and
 running requests will have), give the queue its keys anew, and push out running requests that rank far behind the head
 of the queue.
 """
@@ -194,6 +194,33 @@ def choose(weights: Any, features: Any, out: Any) -> None:
 
 
 @compiled
+def pick(inner: Any, outer: Any, features: Any) -> Any:
+    """Which specialist sets the knobs: argmax of outer . (tanh(inner . features), 1); the only one without being asked.
+
+    Args:
+        inner: (hidden, NUM_FEATURES) float64.
+        outer: (specialists, hidden + 1) float64.
+        features: (NUM_FEATURES,) float64.
+    """
+    best, best_score = 0, -np.inf
+    if outer.shape[0] == 1:
+        return best
+    hidden = np.empty(inner.shape[0])
+    for h in range(hidden.size):
+        total = 0.0
+        for i in range(features.size):
+            total += inner[h, i] * features[i]
+        hidden[h] = math.tanh(total)
+    for k in range(outer.shape[0]):
+        score = outer[k, hidden.size]
+        for h in range(hidden.size):
+            score += outer[k, h] * hidden[h]
+        if score > best_score:
+            best, best_score = k, score
+    return best
+
+
+@compiled
 def set_knobs(s: Any, c: Any, a: Any) -> None:
     """Knobs into the engine: the compiled twin of `infermax_gym.envs.knobs.policy_of`."""
     w = s.queue_weights
@@ -300,19 +327,32 @@ def push_out(s: Any, margin: float) -> None:
 
 @compiled
 def set_engine(
-    s: Any, v: Any, c: Any, weights: Any, groups: Any, told: Any, counted: Any, lengths: Any, log: Any
+    s: Any,
+    v: Any,
+    c: Any,
+    weights: Any,
+    inner: Any,
+    outer: Any,
+    groups: Any,
+    told: Any,
+    counted: Any,
+    lengths: Any,
+    log: Any,
 ) -> None:
     """One setting of the controller."""
     features = np.empty(NUM_FEATURES)
     knobs = np.empty(NUM_KNOBS)
     look(s, v, c, groups, counted, lengths, np.empty(_ENGINE, np.float32), features)
-    choose(weights, features, knobs)
+    specialist = pick(inner, outer, features)
+    choose(weights[specialist], features, knobs)
     set_knobs(s, c, knobs)
     if c.believes:
         believe(s, c, knobs, groups, told, lengths)
     rekey_from(s, c.first_alive)
     if c.num_settings < log.shape[0]:
-        log[c.num_settings] = knobs
+        log[c.num_settings, 0] = specialist
+        log[c.num_settings, 1 : 1 + NUM_KNOBS] = knobs
+        log[c.num_settings, 1 + NUM_KNOBS :] = features
     if knobs[19] > 0.0:
         push_out(s, 50.0 * 0.001 ** knobs[19])
     c.num_settings += 1
@@ -325,6 +365,8 @@ def control(
     lanes: Any,
     accounts: Any,
     weights: Any,
+    inner: Any,
+    outer: Any,
     groups: Any,
     told: Any,
     counted: Any,
@@ -337,12 +379,14 @@ def control(
         engines: (1,) CORE.
         lanes: (1,) LANE.
         accounts: (1,) ACCOUNT.
-        weights: (NUM_KNOBS, NUM_FEATURES) float64.
+        weights: (specialists, NUM_KNOBS, NUM_FEATURES) float64.
+        inner: of the gate, see `pick`.
+        outer: of the gate, see `pick`.
         groups: (n,) int64, which requests are expected to be of a kind, from 1.
         told: (n,) float64 predicted output tokens, 0 where there is no prediction.
         counted: (n,) int8, whether a finished request has been learned from.
         lengths: (number of groups + 1, 3) float64: count, sum and sum of squares of ln(output); row 0 is everybody.
-        log: (settings, NUM_KNOBS) float64, gets the knobs of the first settings.
+        log: (settings, 1 + NUM_KNOBS + NUM_FEATURES) float64, gets specialist, knobs and features of the first settings.
     """
     s = engines[0]
     v = lanes[0]
@@ -352,9 +396,9 @@ def control(
         while s.num_waiting == 0 and s.num_rejected < s.num_requests:
             jump_to_next_arrival(s)
             arrive(s)
-        set_engine(s, v, c, weights, groups, told, counted, lengths, log)
+        set_engine(s, v, c, weights, inner, outer, groups, told, counted, lengths, log)
     while True:
         code = run(s, NO_LIMIT, c.next_s, True)
         if code != LIMIT:
             return code
-        set_engine(s, v, c, weights, groups, told, counted, lengths, log)
+        set_engine(s, v, c, weights, inner, outer, groups, told, counted, lengths, log)

@@ -20,6 +20,9 @@ Report = Callable[[Row], None]
 SHORTEST_FIRST = np.array([0.0, 0.5, 0.0, 0.0, 0.0, -0.26, 0.5, 1.0, -0.5, 0.0, 0.0])
 """Knobs of spf-headroom, in the order of `KNOB_NAMES`: evolution begins at the best rule known and tunes it."""
 
+SHADOW = "sarathi"
+"""The row that serves every training episode of ppo beside the learner: first come, first served."""
+
 VALIDATION_SEED = 1_000_003
 """Of the windows on which the best network is chosen; training and test windows have other seeds."""
 
@@ -43,6 +46,7 @@ class Recipe:
         num_steps: decisions of a lane between two updates (ppo).
         every: rollouts (ppo) or thousands of decisions (alternatives) between two evaluations.
         patience: stop after so many evaluations without a better policy (ppo, alternatives); None: never.
+        shadow: ppo learns relative to what `SHADOW` does with the same requests, see `agents.shadow`.
     """
 
     algo: str
@@ -59,6 +63,7 @@ class Recipe:
     num_steps: int = 256
     every: int = 10
     patience: int | None = None
+    shadow: bool = True
 
     @property
     def logs(self) -> str | None:
@@ -158,6 +163,7 @@ def _ppo(recipe: Recipe, report: Report) -> Agent:
     from agents.ppo import PpoSettings, make_ppo
     from agents.training import Progress, load_checkpoint, train_ppo
     from agents.vec_env import InferMaxVecEnv
+    from baselines.policies import POLICIES
 
     _one_thread()
     settings = PpoSettings(num_lanes=recipe.num_lanes, num_steps=recipe.num_steps)
@@ -167,7 +173,8 @@ def _ppo(recipe: Recipe, report: Report) -> Agent:
         clone = _clone(replace(recipe, steps=None), report)
         network = clone.network
         settings = replace(settings, learning_rate=3e-4, entropy=0.0)
-    lanes = InferMaxVecEnv(settings.num_lanes, config, seed=recipe.seed)
+    shadow = POLICIES[SHADOW] if recipe.shadow else None
+    lanes = InferMaxVecEnv(settings.num_lanes, config, seed=recipe.seed, shadow=shadow)
     model = make_ppo(lanes, settings, seed=recipe.seed, network=network, tensorboard=recipe.logs)
     checkpoint = None if recipe.folder is None else recipe.folder / "checkpoint.pickle"
     progress = None

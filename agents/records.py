@@ -8,9 +8,10 @@ from enum import IntEnum
 from typing import Any, get_type_hints
 
 import numpy as np
+from numpy.typing import NDArray
 
-from agents.controller import Controller
-from agents.controller_kernel import CONTROLLER_FEATURES, CONTROLLER_KNOBS
+from agents.controller import Controller, Gate
+from agents.controller_kernel import CONTROLLER_FEATURES, CONTROLLER_KNOBS, NUM_FEATURES, NUM_KNOBS
 from infermax_gym.engine import Policy
 from infermax_gym.engine.policy import QUEUE_FEATURES, VICTIM_FEATURES
 from infermax_gym.envs.config import EnvConfig
@@ -74,21 +75,47 @@ def controller_to_json(controller: Controller) -> dict[str, Any]:
     return {**settings, "knobs": list(CONTROLLER_KNOBS), "features": list(CONTROLLER_FEATURES)}
 
 
-def controller_from_json(record: Any, weights: Any) -> Controller:
-    """The controller of `controller_to_json` and its weights.
+def controller_tensors(controller: Controller) -> dict[str, NDArray[np.float32]]:
+    """The numbers of a controller, as they are stored."""
+    tensors = {"weights": controller.weights}
+    if controller.gate is not None:
+        tensors |= {"gate_inner": controller.gate.inner, "gate_outer": controller.gate.outer}
+    return {name: np.ascontiguousarray(array, np.float32) for name, array in tensors.items()}
+
+
+def controller_from_json(record: Any, tensors: Mapping[str, Any]) -> Controller:
+    """The controller of `controller_to_json` and `controller_tensors`.
 
     Raises:
         ValueError: something is missing, unknown, of the wrong type, out of range, or made for other knobs or features.
     """
     kinds = {name: kind for name, kind in get_type_hints(Controller).items() if name in _CONTROLLER}
     _same_names(record, (*_CONTROLLER, "knobs", "features"), "controller")
-    places = [_places(record[name], now, name) for name, now in _AXES]
-    if weights.shape != tuple(map(len, places)):
-        raise ValueError("holds weights of another network than its card says")
-    placed = np.zeros((len(CONTROLLER_KNOBS), len(CONTROLLER_FEATURES)))
-    placed[np.ix_(*places)] = weights
+    knobs, features = (_places(record[name], now, name) for name, now in _AXES)
+    if set(tensors) not in ({"weights"}, {"weights", "gate_inner", "gate_outer"}):
+        raise ValueError(_ANOTHER)
+    weights = _spread(_spread(tensors["weights"], knobs, -2, NUM_KNOBS), features, -1, NUM_FEATURES)
+    gate = None
+    if "gate_inner" in tensors:
+        gate = Gate(_spread(tensors["gate_inner"], features, -1, NUM_FEATURES), tensors["gate_outer"])
     settings = {name: _knob(name, record[name], kinds[name]) for name in _CONTROLLER}
-    return Controller(placed, **settings)
+    return Controller(weights, gate=gate, **settings)
+
+
+_ANOTHER = "holds weights of another network than its card says"
+
+
+def _spread(array: Any, places: list[int], axis: int, size: int) -> NDArray[np.float64]:
+    """The array with the entries along an axis in their places, zeros in all others."""
+    if array.ndim < -axis or array.shape[axis] != len(places):
+        raise ValueError(_ANOTHER)
+    shape = list(array.shape)
+    shape[axis] = size
+    spread = np.zeros(shape)
+    index: list[Any] = [slice(None)] * array.ndim
+    index[axis] = places
+    spread[tuple(index)] = array
+    return spread
 
 
 _AXES = (("knobs", CONTROLLER_KNOBS), ("features", CONTROLLER_FEATURES))

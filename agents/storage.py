@@ -24,6 +24,7 @@ from safetensors import SafetensorError
 from agents.agent import Agent, AgentError
 from agents.records import (
     controller_from_json,
+    controller_tensors,
     controller_to_json,
     interface_from_json,
     interface_to_json,
@@ -52,7 +53,7 @@ def save_agent(path: str | Path, agent: Agent) -> dict[str, Any]:
     if agent.network is not None:
         tensors = {name: np.ascontiguousarray(t.numpy()) for name, t in agent.network.state_dict().items()}
     if agent.controller is not None:
-        tensors = {"weights": np.ascontiguousarray(agent.controller.weights, np.float32)}
+        tensors = controller_tensors(agent.controller)
     if not all(np.isfinite(array).all() for array in tensors.values()):
         raise AgentError(f"{path}: not written, some weights are not finite")
     card = _card_of(agent)
@@ -166,9 +167,7 @@ def _read(data: bytes) -> Agent:
     if card["kind"] == "row":
         return Agent(name, policy=policy_from_json(card.get("policy")), card=card)
     if card["kind"] == "controller":
-        if set(tensors) != {"weights"}:
-            raise ValueError("holds weights of another network than its card says")
-        return Agent(name, controller=controller_from_json(card.get("controller"), tensors["weights"]), card=card)
+        return Agent(name, controller=controller_from_json(card.get("controller"), tensors), card=card)
     if card["kind"] != "scorer":
         raise ValueError(f"holds a policy of kind {card['kind']!r}; this version knows row, controller and scorer")
     _check_observation(card.get("observation"))

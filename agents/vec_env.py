@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,11 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
+from agents.shadow import SHADOW_FEATURES, Shadow
+from infermax_gym.engine import Policy
 from infermax_gym.envs.config import EnvConfig
+from infermax_gym.envs.env import State
+from infermax_gym.envs.rewards import LATENCY
 from infermax_gym.envs.vector import InferMaxVectorEnv
 
 
@@ -32,6 +36,9 @@ class InferMaxVecEnv(VecEnv):
         flat: observe one vector per lane (for "MlpPolicy"); else the Dict (for "MultiInputPolicy").
         metrics: put the full metrics of finished episodes into their infos (about half a millisecond each).
         seed: of lane 0; lane i gets seed + i. None: fresh randomness, or what `seed()` sets before `reset()`.
+        shadow: a row that serves every episode beside the agent. Rewards become how many request-seconds fewer the
+            agent has than the row, and observations end with `agents.shadow.SHADOW_FEATURES`, for the critic alone.
+            Needs flat observations and the reward `latency`.
         **settings: settings of `EnvConfig` to change.
 
     Example:
@@ -52,10 +59,19 @@ class InferMaxVecEnv(VecEnv):
         flat: bool = True,
         metrics: bool = False,
         seed: int | None = None,
+        shadow: Policy | None = None,
         **settings: Any,
     ) -> None:
         self.lanes = InferMaxVectorEnv(num_envs, config, flat=flat, metrics=metrics, **settings)
-        super().__init__(num_envs, self.lanes.single_observation_space, self.lanes.single_action_space)
+        space: gym.Space[Any] = self.lanes.single_observation_space
+        if shadow is not None:
+            if not flat or self.lanes.config.reward != LATENCY:
+                raise ValueError("a shadow needs flat observations and the reward 'latency'")
+            space = gym.spaces.Box(-np.inf, np.inf, (space.shape[0] + len(SHADOW_FEATURES),), np.float32)  # type: ignore[index]
+        super().__init__(num_envs, space, self.lanes.single_action_space)
+        self.shadow = shadow
+        self._shadows: list[Shadow] = []
+        self._shadow_s = np.zeros(num_envs)  # request-seconds of the shadows so far
         if seed is not None:
             self.seed(seed)
         self.dt_s = np.zeros(num_envs)
@@ -75,7 +91,16 @@ class InferMaxVecEnv(VecEnv):
         self._returns[:] = 0.0
         self._lengths[:] = 0
         self._begun_s[:] = time.perf_counter()
-        return observation  # type: ignore[no-any-return]
+        return self._shown(self._begin_shadows(range(self.num_envs), observation))
+
+    def set_state(self, states: Sequence[State]) -> VecEnvObs:
+        """Go on from the states of `lanes.get_state()`; returns the observation there."""
+        observation = self.lanes.set_state(states)
+        self._begin_shadows(range(self.num_envs), observation)
+        if self.shadow is not None:
+            clock_s = self.lanes.clock_s
+            self._shadow_s = np.array([s.request_seconds(t) for s, t in zip(self._shadows, clock_s, strict=True)])
+        return self._shown(observation)
 
     def step_async(self, actions: NDArray[Any]) -> None:
         """Note the actions of the next `step_wait`."""
@@ -85,22 +110,52 @@ class InferMaxVecEnv(VecEnv):
         """One action in every lane."""
         observation, rewards, terminated, truncated, info = self.lanes.step(self._actions)
         self.dt_s = info["dt_s"]
+        if self.shadow is not None:
+            rewards = rewards + self._shadow_rewards(info["clock_s"], terminated)
         self._returns += rewards
         self._lengths += 1
         for lane, dt_s in zip(self._infos, self.dt_s.tolist(), strict=True):
             lane["dt_s"] = dt_s
         infos = self._infos.copy()
         dones = terminated | truncated
-        for i in np.flatnonzero(dones).tolist():
+        ended = np.flatnonzero(dones).tolist()
+        for i in ended:
             infos[i] = self._end(i, info, bool(truncated[i]))
-        return observation, rewards.astype(np.float32), dones, infos
+        if ended:
+            self._begin_shadows(ended, observation)
+        return self._shown(observation), rewards.astype(np.float32), dones, infos
+
+    def _begin_shadows(self, lanes: Iterable[int], observation: VecEnvObs) -> VecEnvObs:
+        """The shadows of lanes whose episodes have just begun; returns the observation as it came."""
+        if self.shadow is not None:
+            self._shadows = self._shadows or [None] * self.num_envs  # type: ignore[list-item]
+            for i in lanes:
+                self._shadows[i] = Shadow.of(self.lanes.runs[i].episode, self.shadow)
+                self._shadow_s[i] = self._shadows[i].request_seconds(float(self.lanes.clock_s[i]))
+        return observation
+
+    def _shadow_rewards(self, clock_s: NDArray[np.float64], terminated: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """(n,) request-seconds of the shadows since the last step; all that are left where an episode is over."""
+        until_s = np.where(terminated, np.inf, clock_s)
+        now = np.array([s.request_seconds(t) for s, t in zip(self._shadows, until_s, strict=True)])
+        since, self._shadow_s = now - self._shadow_s, now
+        return since
+
+    def _shown(self, observation: VecEnvObs) -> VecEnvObs:
+        """The observation, with the features of the shadows behind it."""
+        if self.shadow is None:
+            return observation
+        assert isinstance(observation, np.ndarray)
+        clock_s, own = self.lanes.clock_s.tolist(), self.lanes.num_in_system.tolist()
+        features = [self._shadows[i].features(clock_s[i], own[i]) for i in range(self.num_envs)]
+        return np.concatenate((observation, np.array(features, np.float32)), axis=1)
 
     def _end(self, i: int, info: dict[str, Any], truncated: bool) -> dict[str, Any]:
         now_s = time.perf_counter()
         last = {
             "dt_s": float(self.dt_s[i]),
             "TimeLimit.truncated": truncated,
-            "terminal_observation": info["final_obs"][i],
+            "terminal_observation": self._last_shown(i, info),
             "episode": {
                 "r": round(float(self._returns[i]), 6),
                 "l": int(self._lengths[i]),
@@ -113,6 +168,14 @@ class InferMaxVecEnv(VecEnv):
         self._lengths[i] = 0
         self._begun_s[i] = now_s
         return last
+
+    def _last_shown(self, i: int, info: dict[str, Any]) -> Any:
+        """What lane i saw at the end of its episode; nobody is in the system any more unless it was cut short."""
+        last = info["final_obs"][i]
+        if self.shadow is None:
+            return last
+        features = self._shadows[i].features(float(info["clock_s"][i]), int(info["num_in_system"][i]))
+        return np.concatenate((last, np.array(features, np.float32)))
 
     def action_masks(self) -> NDArray[np.bool_]:
         """(n, A) bool, where actions are legal."""

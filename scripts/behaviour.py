@@ -121,7 +121,7 @@ def mean_setting(agent: Agent, cell: str, knob: str) -> float:
     assert agent.controller is not None
     window = windows(GRID[cell], 1, split=TEST)[0]
     settings = agent.controller.settings(window.workload, window.engine)
-    return float(settings[:, CONTROLLER_KNOBS.index(knob)].mean())
+    return float(np.mean([setting.knobs[CONTROLLER_KNOBS.index(knob)] for setting in settings]))
 
 
 def main() -> None:

@@ -180,6 +180,16 @@ class InferMaxVectorEnv(VectorEnv[Any, Any, Any]):
         info.update(final_obs=final_obs, _final_obs=mask, final_info=final_info, _final_info=mask)
         info["action_mask"] = self._buffers.mask
 
+    @property
+    def clock_s(self) -> NDArray[np.float64]:
+        """(n,) simulated seconds since the beginning of each lane's episode."""
+        return np.asarray(self._engines["clock_s"])
+
+    @property
+    def num_in_system(self) -> NDArray[np.int64]:
+        """(n,) requests that have arrived and are not finished, in each lane."""
+        return np.asarray(self._engines["num_waiting"] + self._engines["num_running"])
+
     def action_masks(self) -> NDArray[np.bool_]:
         """(n, A) bool, where actions are legal."""
         return self._buffers.mask.astype(bool)
@@ -227,6 +237,7 @@ class InferMaxVectorEnv(VectorEnv[Any, Any, Any]):
         return {
             "dt_s": b.happened[:, 0].copy(),
             "clock_s": self._engines["clock_s"].copy(),
+            "num_in_system": self.num_in_system,
             "action_mask": b.mask,
             "happened": b.happened,
         }

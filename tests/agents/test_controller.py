@@ -13,7 +13,7 @@ from scipy import stats
 import infermax_gym  # noqa: F401 - registers the environments
 from agents import Agent, AgentError, load_agent, save_agent
 from agents.cells import TRAIN, TrainingCell, windows
-from agents.controller import Controller, weights_from_action
+from agents.controller import Controller, Gate, weights_from_action
 from agents.controller_kernel import CONTROLLER_FEATURES, CONTROLLER_KNOBS, choose, remaining_belief
 from agents.evolution import row_of
 from infermax_gym.engine import SimulationResult, simulate
@@ -92,8 +92,10 @@ def test_settings_are_what_is_set() -> None:
     window = windows(CELLS[0], 1, split=TRAIN)[0]
     action = np.linspace(-0.9, 0.9, 11)
     settings = Controller(weights_from_action(action)).settings(window.workload, window.engine, most=5)
-    assert settings.shape == (5, len(CONTROLLER_KNOBS))
-    np.testing.assert_allclose(settings[:, :11], np.tile(action, (5, 1)))
+    assert len(settings) == 5
+    for setting in settings:
+        assert setting.specialist == 0 and setting.features[0] == 1.0
+        np.testing.assert_allclose(setting.knobs[:11], action)
 
 
 def test_pushing_out_preempts() -> None:
@@ -166,3 +168,46 @@ def test_bad_controllers() -> None:
     window = windows(CELLS[1], 1, split=TRAIN)[0]
     with pytest.raises(ValueError, match="needs predicted"):
         Controller(random_weights(0), sigma=0.6).play(window.workload, window.engine)
+
+
+def gate_between(feature: str, at: float) -> Gate:
+    """Specialist 1 wherever a feature is above a value, else specialist 0."""
+    inner = np.zeros((1, len(CONTROLLER_FEATURES)))
+    inner[0, CONTROLLER_FEATURES.index(feature)] = 10.0
+    inner[0, 0] = -10.0 * at
+    return Gate(inner, np.array([[0.0, 0.0], [1.0, 0.0]]))
+
+
+def test_gate_puts_one_specialist_in_charge() -> None:
+    """A gate that always says the same is that specialist; one that looks at the clock of the queue changes over."""
+    window = windows(CELLS[1], 1, split=TRAIN)[0]
+    two = np.stack([random_weights(0), random_weights(1)])
+    plays = [Controller(own, interval_s=1.0).play(window.workload, window.engine) for own in two]
+    assert plays[0].latency_s.mean() != plays[1].latency_s.mean()
+    for k, above in ((0, 2.0), (1, -2.0)):
+        gated = Controller(two, interval_s=1.0, gate=gate_between("waiting", above))
+        same(gated.play(window.workload, window.engine), plays[k])
+    gated = Controller(two, interval_s=1.0, gate=gate_between("waiting", 0.5))
+    place = CONTROLLER_FEATURES.index("waiting")
+    settings = gated.settings(window.workload, window.engine)
+    assert {s.specialist for s in settings} == {0, 1}
+    for s in settings:
+        assert s.specialist == int(s.features[place] > 0.5)
+        knobs = np.zeros(len(CONTROLLER_KNOBS))
+        choose(two[s.specialist], s.features, knobs)
+        np.testing.assert_array_equal(knobs, s.knobs)
+
+
+def test_several_specialists_need_a_gate(tmp_path: Path) -> None:
+    two = np.stack([random_weights(0), random_weights(1)]).astype(np.float32)
+    with pytest.raises(ValueError, match="2 specialists need a gate"):
+        Controller(two)
+    with pytest.raises(ValueError, match="a gate has"):
+        Gate(np.zeros((2, 3)), np.zeros((2, 3)))
+    gated = Controller(two, gate=gate_between("backlog", 0.25))
+    save_agent(tmp_path / "gated.safetensors", Agent("gated", controller=gated))
+    again = load_agent(tmp_path / "gated.safetensors").controller
+    assert again is not None and again.gate is not None and gated.gate is not None
+    np.testing.assert_array_equal(again.weights, gated.weights)
+    np.testing.assert_array_equal(again.gate.inner, gated.gate.inner)
+    np.testing.assert_array_equal(again.gate.outer, gated.gate.outer)
