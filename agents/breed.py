@@ -177,8 +177,8 @@ def courses(breed: Breed, rivals: Rivals, seed: int = 0) -> list[Course]:
 def excess(results: Sequence[SimulationResult], rivals: Sequence[SimulationResult], plan: Breed) -> float:
     """How much worse than a rival on the windows of a cell, in logarithms.
 
-    What the leading figure loses on the average of the windows counts `1 + hinge` times: on a single window chance would
-    decide, and avoiding chance is not the aim.
+    What the leading figure loses on the average of the windows counts `1 + hinge` times: on a single window chance
+    would decide, and avoiding chance is not the aim.
     """
     objective = plan.objective
     leading = Objective() if objective.mean_latency else objective

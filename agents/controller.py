@@ -3,8 +3,8 @@
 A specialist is one matrix: a weight for each knob and each feature (`CONTROLLER_KNOBS`, `CONTROLLER_FEATURES`). So it
 scores every waiting request by a key whose weights depend on the engine's state: load, memory pressure, the traffic so
 far. With weights on the constant alone it is a row of the table. One that weighs only the engine features and the first
-eleven knobs plays `InferMaxKnobs-v0`; the schedule is the same there. A controller is one specialist, or several and a gate: a
-small network that looks at the same features and says, at every setting, which of them is in charge.
+eleven knobs plays `InferMaxKnobs-v0`; the schedule is the same there. A controller is one specialist, or several and a
+gate: a small network that looks at the same features and says, at every setting, which of them is in charge.
 
 Beliefs. A controller may keep account of the output lengths of finished requests, by group (requests of like prompt
 length, and of one class where it is told classes), and believe ln(output) normal in each. What a request still needs
@@ -177,9 +177,7 @@ class Controller:
         record, lane = run.engine.record, run.lane.record
         code = LOG_FULL
         while code == LOG_FULL:
-            code = control(
-                record, lane, account, weights, gate.inner, gate.outer, groups, told, counted, lengths, log
-            )
+            code = control(record, lane, account, weights, gate.inner, gate.outer, groups, told, counted, lengths, log)
             run.recorder.empty(run.engine)
         if code != DONE:
             raise SchedulerError(f"nothing can run at {record['clock_s'][0]:.6g} s though requests wait")

@@ -1,9 +1,9 @@
 """A controller at kernel speed: every few simulated seconds a small network sets the knobs of the algorithm.
 
 Between two settings the engine's own loop runs, so a controlled engine is as fast as a row of the table. At each
-setting, in this order: look (features), pick (which specialist), choose (one weight per knob and feature), believe (what lengths the waiting and
-running requests will have), give the queue its keys anew, and push out running requests that rank far behind the head
-of the queue.
+setting, in this order: look (features), pick (which specialist is in charge), choose (one weight per knob and feature),
+believe (what lengths the waiting and running requests will have), give the queue its keys anew, and push out running
+requests that rank far behind the head of the queue.
 """
 
 from __future__ import annotations
@@ -386,7 +386,8 @@ def control(
         told: (n,) float64 predicted output tokens, 0 where there is no prediction.
         counted: (n,) int8, whether a finished request has been learned from.
         lengths: (number of groups + 1, 3) float64: count, sum and sum of squares of ln(output); row 0 is everybody.
-        log: (settings, 1 + NUM_KNOBS + NUM_FEATURES) float64, gets specialist, knobs and features of the first settings.
+        log: (settings, 1 + NUM_KNOBS + NUM_FEATURES) float64, gets specialist, knobs and features of the first
+            settings.
     """
     s = engines[0]
     v = lanes[0]

@@ -8,7 +8,7 @@ import numpy as np
 
 from agents.grid import LOADS, MEMORIES, MODELS, TRAFFICS, has_slos
 from agents.rivals import CLAIRVOYANT_ROWS, DEFAULTS
-from agents.scoreboard import AGENTS, Board, Share, ratio
+from agents.scoreboard import AGENTS, BOUND, Board, Share, ratio
 
 CEILING = ("clairvoyant", *CLAIRVOYANT_ROWS)
 _LATENCY_ROWS = (*DEFAULTS, "global", "global-blend", "per-cell", "informed", "clairvoyant")
@@ -27,12 +27,14 @@ def page(board: Board, num_windows: int) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Markdown."""
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
 
 
-def _short(share: Share) -> str:
+def short(share: Share) -> str:
+    """A ratio with its interval, two digits."""
     return f"{share.value:.3f} [{share.low:.2f}, {share.high:.2f}]"
 
 
@@ -41,7 +43,8 @@ def _agents(board: Board, cells: Sequence[str]) -> list[str]:
     return [name for name in everywhere if all(name in board.figures[c] for c in cells)]
 
 
-def _label(name: str) -> str:
+def label(name: str) -> str:
+    """A policy as the tables name it."""
     return f"**{name.removeprefix('agent:')}** (agent)" if name.startswith("agent:") else name
 
 
@@ -53,12 +56,12 @@ def _overall(board: Board, cells: Sequence[str]) -> str:
         worst = int(each.argmax())
         rows.append(
             (
-                _label(name),
-                _short(ratio(board.log_ratios(cells, name, "per-cell", "mean"))),
-                _short(ratio(board.log_ratios(cells, name, "global", "mean"))),
+                label(name),
+                short(ratio(board.log_ratios(cells, name, "per-cell", "mean"))),
+                short(ratio(board.log_ratios(cells, name, "global", "mean"))),
                 f"{np.exp(each[worst]):.2f} ({cells[worst]})",
-                _short(ratio(board.log_ratios(cells, name, "global", "p99"))),
-                _short(ratio(board.log_ratios(cells, name, "per-cell", "busy"))),
+                short(ratio(board.log_ratios(cells, name, "global", "p99"))),
+                short(ratio(board.log_ratios(cells, name, "per-cell", "busy"))),
             )
         )
     header = (
@@ -69,7 +72,7 @@ def _overall(board: Board, cells: Sequence[str]) -> str:
         "p99 E2E / global",
         "busy / per-cell",
     )
-    return f"### Over all {len(cells)} cells\n\n{_table(header, rows)}"
+    return f"### Over all {len(cells)} cells\n\n{table(header, rows)}"
 
 
 def _by_traffic(board: Board, cells: Sequence[str]) -> str:
@@ -87,13 +90,15 @@ def _by_traffic(board: Board, cells: Sequence[str]) -> str:
         for agent in agents:
             share = ratio(board.log_ratios(own, agent, "per-cell", "mean"))
             gap = (1.0 - share.value) / (1.0 - ceiling.value) if ceiling.value < 0.995 else 0.0
-            columns.append(_short(share) + (f", {100 * gap:.0f} %" if gap > 0.005 else ""))
-        rows.append((traffic, *columns, f"{ceiling.value:.3f}"))
-    header = ("traffic", "best default", "global", "informed rule", *(_label(a) for a in agents), "clairvoyant")
+            columns.append(short(share) + (f", {100 * gap:.0f} %" if gap > 0.005 else ""))
+        bound = ratio(board.log_ratios(own, BOUND, "per-cell", "mean"))
+        rows.append((traffic, *columns, f"{ceiling.value:.3f}", f"{bound.value:.2f}"))
+    names = (label(a) for a in agents)
+    header = ("traffic", "best default", "global", "informed rule", *names, "clairvoyant", "certified bound")
     title = (
         "### By traffic: mean E2E over per-cell's, and the share of the gap from per-cell to clairvoyant that is closed"
     )
-    return f"{title}\n\n{_table(header, rows)}"
+    return f"{title}\n\n{table(header, rows)}"
 
 
 def _against(board: Board, cell: str, policy: str) -> np.ndarray:
@@ -108,10 +113,10 @@ def _gpu_cost(board: Board, cells: Sequence[str]) -> str:
     for traffic in ("reasoning", "rollouts"):
         own = [c for c in cells if c.startswith(traffic)]
         if own:
-            names = ["global", "per-cell", "per-cell-cost", *_agents(board, own)]
-            values = [_short(ratio(board.log_ratios(own, n, "per-cell-cost", "busy"))) for n in names]
-            header = ("traffic", *(_label(n) for n in names))
-            rows.append(_table(header, [(traffic, *values)]))
+            names = ["global", "per-cell", "per-cell-cost", *_agents(board, own), BOUND]
+            values = [short(ratio(board.log_ratios(own, n, "per-cell-cost", "busy"))) for n in names]
+            header = ("traffic", *(label(n) for n in names))
+            rows.append(table(header, [(traffic, *values)]))
     return "### GPU cost: busy seconds over those of per-cell tuned for them\n\n" + "\n".join(rows)
 
 
@@ -143,7 +148,7 @@ def _goodput(board: Board, cells: Sequence[str]) -> str:
         f"in {never}. The best rule is the best of the defaults, global, per-cell and per-cell for goodput, chosen on "
         "the same windows.\n"
     )
-    return f"### Goodput: requests per second that meet their limits\n\n{text}\n{_table(header, rows)}"
+    return f"### Goodput: requests per second that meet their limits\n\n{text}\n{table(header, rows)}"
 
 
 def _every_cell(board: Board, cells: Sequence[str], num_windows: int) -> str:
@@ -154,15 +159,25 @@ def _every_cell(board: Board, cells: Sequence[str], num_windows: int) -> str:
         default, ceiling = board.best(cell, DEFAULTS, "mean"), board.best(cell, CEILING, "mean")
         names = ("global", "per-cell", "informed", *agents)
         values = [f"{board.mean(cell, n, 'mean'):.2f}, {board.mean(cell, n, 'p99'):.0f}" for n in names]
-        versus = [_short(ratio(board.log_ratios([cell], a, "per-cell", "mean"))) for a in agents]
+        versus = [short(ratio(board.log_ratios([cell], a, "per-cell", "mean"))) for a in agents]
         first = f"{board.mean(cell, default, 'mean'):.2f}, {board.mean(cell, default, 'p99'):.0f} ({default})"
         last = f"{board.mean(cell, ceiling, 'mean'):.2f} ({ceiling})"
-        rows.append((cell, first, *values, *versus, last))
+        rows.append((cell, first, *values, *versus, last, f"{board.mean(cell, BOUND, 'mean'):.2f}"))
     versus_names = (f"{a.removeprefix('agent:')} / per-cell" for a in agents)
-    labels = (_label(a) for a in agents)
-    header = ("cell", "best default", "global", "per-cell", "informed rule", *labels, *versus_names, "clairvoyant")
+    labels = (label(a) for a in agents)
+    header = (
+        "cell",
+        "best default",
+        "global",
+        "per-cell",
+        "informed rule",
+        *labels,
+        *versus_names,
+        "clairvoyant",
+        BOUND,
+    )
     what = (
         f"Means over {num_windows} held-out windows; mean and p99 E2E in seconds. {len(TRAFFICS)} kinds of traffic x "
         f"{len(MEMORIES)} memories x {len(LOADS)} loads x {len(MODELS)} models.\n"
     )
-    return f"### Every cell\n\n{what}\n{_table(header, rows)}"
+    return f"### Every cell\n\n{what}\n{table(header, rows)}"

@@ -1,10 +1,10 @@
 """The shadow of an episode: how a fixed row fares with the same requests, on the same clock.
 
-Returns differ far more with the traffic than with the decisions. Whatever a row of the table does with the same requests
-does not depend on the learner's actions, so it may be subtracted from rewards and shown to the critic without biasing
-the policy gradient: an input-dependent baseline (Mao et al., "Variance Reduction for Reinforcement Learning in
-Input-Driven Environments", 2018). Relative to the shadow, a second in which the learner holds as many requests as the row
-is worth nothing, however many that is.
+Returns differ far more with the traffic than with the decisions. Whatever a row of the table does with the same
+requests does not depend on the learner's actions, so it may be subtracted from rewards and shown to the critic without
+biasing the policy gradient: an input-dependent baseline (Mao et al., "Variance Reduction for Reinforcement Learning in
+Input-Driven Environments", 2018). Relative to the shadow, a second in which the learner holds as many requests as the
+row is worth nothing, however many that is.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from infermax_gym.engine import Policy, simulate
 from infermax_gym.envs.episode import Episode
 
 SHADOW_FEATURES = ("behind", "shadow_requests", "soon")
-"""What the critic sees besides the observation, of lane i at its clock: how many requests more than the shadow's are in the
-system, over 20; how many are in the shadow's, over 20; how many arrive within the next 20 s, over 50."""
+"""What the critic sees besides the observation, of lane i at its clock: how many requests more than in the shadow's
+system are in the learner's, over 20; how many are in the shadow's, over 20; how many arrive in the next 20 s, over 50."""
 
 _SOON_S = 20.0
 

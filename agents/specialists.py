@@ -1,10 +1,10 @@
 """Specialists and the gate between them: `python -m agents.specialists NAME` makes `zoo/NAME.safetensors` again.
 
 One linear controller cannot be right everywhere: what is best for long contexts on a small model is wrong for rollouts
-on a large one. So each kind of traffic, memory and model gets a specialist of its own, bred on its loads only. Then every
-specialist plays every cell, which says what it costs to have the wrong one in charge; and the gate, a small network over
-what a controller sees while it runs, learns to choose such that this cost is small (cost-sensitive classification). Nobody
-tells the gate which cell it is in.
+on a large one. So each kind of traffic, memory and model gets a specialist of its own, bred on its loads only. Then
+every specialist plays every cell, which says what it costs to have the wrong one in charge; and the gate, a small
+network over what a controller sees while it runs, learns to choose such that this cost is small (cost-sensitive
+classification). Nobody tells the gate which cell it is in.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from agents.agent import Agent
 from agents.breed import BREEDS, Breed, Course, Nursery, courses, excess
 from agents.cells import Window
 from agents.controller import Controller, Gate, weights_from_action
-from agents.controller_kernel import CONTROLLER_FEATURES, CONTROLLER_KNOBS, NUM_FEATURES, NUM_KNOBS
+from agents.controller_kernel import CONTROLLER_KNOBS, NUM_FEATURES, NUM_KNOBS
 from agents.evolution import Vector, minimise
 from agents.grid import GRID, LOADS, MEMORIES, MODELS, TRAFFICS
 from agents.objectives import Objective
@@ -115,8 +115,10 @@ def in_group(group: str) -> Callable[[str], bool]:
 
 
 def starts_of(plan: Breed, group: str, rivals: Rivals) -> list[Vector]:
-    """Constants where the search of a specialist may begin: the settings of the family for all cells and for its own,
-    each as it is and with pushing out."""
+    """Constants where the search of a specialist may begin.
+
+    They are the settings of the family for all cells and for its own, each as it is and with pushing out.
+    """
     key = {"goodput": "goodput", "informed": "informed"}.get(plan.rival, "mean")
     actions = [np.array(rivals.overall["mean"]), np.array(rivals.overall["blend"])]
     for name in filter(in_group(group), GRID):
@@ -325,7 +327,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Breed specialists and teach a gate.")
     parser.add_argument("name", choices=list(SCHOOLS))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--generations", type=int, nargs=2, help="of a specialist: of the constants, then of all weights")
+    parser.add_argument(
+        "--generations", type=int, nargs=2, help="of a specialist: of the constants, then of all weights"
+    )
     parser.add_argument("--folder", type=Path, help="keeps finished specialists, so that an interrupted run goes on")
     parser.add_argument("--out", default=str(ZOO), metavar="DIR")
     options = parser.parse_args(arguments)
