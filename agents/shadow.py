@@ -18,8 +18,8 @@ from infermax_gym.engine import Policy, simulate
 from infermax_gym.envs.episode import Episode
 
 SHADOW_FEATURES = ("behind", "shadow_requests", "soon")
-"""What the critic sees besides the observation, of lane i at its clock: how many requests more than in the shadow's
-system are in the learner's, over 20; how many are in the shadow's, over 20; how many arrive in the next 20 s, over 50."""
+"""What the critic sees besides the observation, of lane i at its clock: how many requests more the learner has in its
+system than the shadow, over 20; how many the shadow has, over 20; how many arrive in the next 20 s, over 50."""
 
 _SOON_S = 20.0
 

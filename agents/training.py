@@ -230,7 +230,7 @@ def load_checkpoint(path: Path, model: TimedPPO) -> Progress:
     model.num_timesteps = state["num_timesteps"]
     model._n_updates = state["n_updates"]
     model._setup_learn(0, None, reset_num_timesteps=False)  # resets the lanes, whose states come next
-    model.env.lanes.set_state(state["lanes"])
+    model.env.set_state(state["lanes"])
     model._last_obs = state["last_obs"]
     model._last_episode_starts = state["last_starts"]
     torch.set_rng_state(state["torch_rng"])
