@@ -1,0 +1,180 @@
+"""What PPO's parts are worth: each is taken away in turn, and the network is trained anew.
+
+    python -m agents.ablation --decisions 250000 --seeds 2
+
+prints the table of docs/results.md: mean latency on held-out windows of `train.py`'s default cell.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from agents.cells import TEST, TRAIN, TrainingCell, Window, windows
+from agents.networks import NEVER, ScorerNetwork
+from agents.play import play, play_network
+from agents.ppo import PpoSettings, make_ppo, network_of
+from agents.recipes import SHADOW, VALIDATION_SEED, Recipe, environment, train
+from agents.scoreboard_text import table
+from agents.training import train_ppo
+from agents.vec_env import InferMaxVecEnv
+from baselines.policies import POLICIES
+from infermax_gym.engine import simulate
+from infermax_gym.envs.config import EnvConfig
+from infermax_gym.envs.episode import Episode
+from infermax_gym.envs.layout import WAITING_FEATURES, Kind
+
+CELL = TrainingCell(time_scale=1.4)
+"""The default cell of `train.py`."""
+
+TEACHER = "spf-headroom"
+_NEVER_BIAS = -1e4
+
+Change = Callable[[ScorerNetwork], None]
+
+
+def blind_to(*features: str) -> Change:
+    """Without some features of the waiting slots: their weights are zero and stay so."""
+
+    def change(network: ScorerNetwork) -> None:
+        places = [WAITING_FEATURES.index(name) for name in features]
+        for layer in (network.admit.slot, network.value_head.waiting):
+            keep = torch.ones_like(layer.weight)
+            keep[:, places] = 0.0
+            with torch.no_grad():
+                layer.weight *= keep
+            layer.weight.register_hook(lambda gradient, keep=keep: gradient * keep)  # type: ignore[no-untyped-call]
+
+    return change
+
+
+def only_forced_preemption(network: ScorerNetwork) -> None:
+    """Preempts only where nothing else is legal."""
+    last = network.kind[-1]
+    assert isinstance(last, torch.nn.Linear)
+    keep = torch.ones_like(last.bias)
+    keep[Kind.PREEMPT] = 0.0
+    with torch.no_grad():
+        last.bias[Kind.PREEMPT] = _NEVER_BIAS
+        last.weight[Kind.PREEMPT] = 0.0
+    last.bias.register_hook(lambda gradient: gradient * keep)  # type: ignore[no-untyped-call]
+    last.weight.register_hook(lambda gradient: gradient * keep[:, None])  # type: ignore[no-untyped-call]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """PPO with a part taken away.
+
+    Attributes:
+        what: for the table.
+        settings: of PPO.
+        shadow: whether rewards are relative to a shadow's.
+        masks: whether the learner is told what is legal; the environment replaces illegal actions.
+        factored: whether greedy play takes the kind first; else the likeliest single action.
+        warm_start: whether it begins as a clone of the teacher.
+        change: of the fresh network.
+    """
+
+    what: str
+    settings: PpoSettings = field(default_factory=PpoSettings)
+    shadow: bool = True
+    masks: bool = True
+    factored: bool = True
+    warm_start: bool = False
+    change: Change | None = None
+
+
+VARIANTS = (
+    Variant("PPO from scratch"),
+    Variant("begun as a clone of spf-headroom", PpoSettings(learning_rate=3e-4, entropy=0.0), warm_start=True),
+    Variant("without a shadow", shadow=False),
+    Variant("a constant discount per decision (0.99)", PpoSettings(tau_s=None)),
+    Variant("without the factored choice in play", factored=False),
+    Variant("without masks for the learner", masks=False),
+    Variant("without seeing what admission leaves free", change=blind_to("spare_blocks", "admission_blocks")),
+    Variant("without voluntary preemption", change=only_forced_preemption),
+)
+
+
+class Unmasked(InferMaxVecEnv):
+    """Lanes that say everything is legal."""
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """(n, A) True."""
+        return np.ones_like(super().action_masks())
+
+
+def trained(variant: Variant, config: EnvConfig, num_decisions: int, seed: int) -> ScorerNetwork:
+    """The best network of a variant, chosen on validation windows."""
+    lanes = (InferMaxVecEnv if variant.masks else Unmasked)(
+        variant.settings.num_lanes, config, seed=seed, shadow=POLICIES[SHADOW] if variant.shadow else None
+    )
+    clone = None
+    if variant.warm_start:
+        clone = train(Recipe("bc", CELL, seed, teacher=TEACHER), lambda row: None).network
+    model = make_ppo(lanes, variant.settings, seed=seed, network=clone)
+    if variant.change is not None:
+        variant.change(network_of(model))
+    held = windows(CELL, 6, split=TRAIN, seed=VALIDATION_SEED)
+    network, _ = train_ppo(model, config, held, num_decisions=num_decisions)
+    return network
+
+
+def latency_s(network: ScorerNetwork, config: EnvConfig, window: Window, factored: bool) -> float:
+    """Mean latency on a window, greedily."""
+    if factored:
+        return float(play_network(network, config, window.workload, window.engine).latency_s.mean())
+
+    def likeliest(flat: NDArray[np.float32], mask: NDArray[Any]) -> NDArray[np.int64]:
+        with torch.no_grad():
+            log_probs: Tensor = network.log_probs(torch.from_numpy(flat), torch.from_numpy(mask.astype(bool)))
+        assert float(log_probs.max()) > NEVER
+        return log_probs.argmax(-1).numpy()
+
+    return float(play(likeliest, config, [Episode(window.workload, window.engine, None)])[0].latency_s.mean())
+
+
+def ablation(variants: Sequence[Variant], num_decisions: int, seeds: Sequence[int], num_windows: int) -> str:
+    """The table: mean latency over held-out windows, for every seed and over them."""
+    torch.set_num_threads(1)
+    config = environment(CELL, TEACHER)
+    held = windows(CELL, num_windows, split=TEST)
+    rows = []
+    for variant in variants:
+        means = []
+        for seed in seeds:
+            network = trained(variant, config, num_decisions, seed)
+            means.append(float(np.mean([latency_s(network, config, w, variant.factored) for w in held])))
+            print(f"{variant.what}, seed {seed}: {means[-1]:.2f} s", file=sys.stderr, flush=True)
+        rows.append((variant.what, f"{np.mean(means):.2f}", ", ".join(f"{m:.2f}" for m in means)))
+    for name in (TEACHER, "shortest-prompt-first", "sarathi"):
+        mean = np.mean([simulate(w.workload, w.engine, POLICIES[name]).latency_s.mean() for w in held])
+        rows.append((f"`{name}`, for comparison", f"{mean:.2f}", ""))
+    return table(("", "mean E2E, s", "each seed"), rows)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train everything and print the table."""
+    parser = argparse.ArgumentParser(description="What PPO's parts are worth.")
+    parser.add_argument("--decisions", type=int, default=250_000)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--windows", type=int, default=6)
+    parser.add_argument("--only", default="", metavar="TEXT", help="only variants whose description contains this")
+    options = parser.parse_args(arguments)
+    chosen = [replace(v) for v in VARIANTS if options.only in v.what]
+    if not chosen:
+        parser.error(f"no variant's description contains {options.only!r}")
+    print(ablation(chosen, options.decisions, range(options.seeds), options.windows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
