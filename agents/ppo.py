@@ -49,7 +49,7 @@ class PpoSettings:
     clip: float = 0.2
     target_kl: float | None = 0.03
     tau_s: float | None = 20.0
-    lambda_tau_s: float = 5.0
+    lambda_tau_s: float = 20.0
     gamma: float = 0.99
     requests_scale: float = 20.0
     width: int = 32

@@ -44,6 +44,7 @@ _HIDDEN = 24
 _MOST_COST = 0.5
 """Costs are cut there: how terrible the wrong specialist would be says nothing more about which one is right."""
 
+_TYPICAL_COST = 0.02
 _PER_WINDOW = 40
 _ATTEMPTS = 2
 _GOOD_ENOUGH = -0.02
@@ -239,33 +240,37 @@ def _seen(plan: Breed, player: Controller, window: Window, rng: np.random.Genera
 
 
 def learn_gate(some: Sequence[Lessons], seed: int, num_steps: int = 1_500) -> Gate:
-    """The gate whose choices cost least, in expectation over its own probabilities."""
+    """The gate whose choices cost least, in expectation over its own probabilities.
+
+    It learns on standardised features; their means and deviations go into its weights in the end.
+    """
     import torch
 
-    torch.set_num_threads(2)
+    features = np.concatenate([s.features for s in some])
+    weights = np.concatenate([s.weights for s in some])
+    weights /= weights.sum()
+    centre = weights @ features
+    spread = np.maximum(np.sqrt(weights @ (features - centre) ** 2), 0.02)
+    centre[0], spread[0] = 0.0, 1.0
     generator = torch.Generator().manual_seed(int(stream(seed, "policy").integers(2**31)))
-    features = torch.from_numpy(np.concatenate([s.features for s in some]))
-    costs = torch.from_numpy(np.concatenate([s.costs for s in some]))
-    weights = torch.from_numpy(np.concatenate([s.weights for s in some]))
-    weights = weights / weights.sum()
-    count = costs.shape[1]
-    inner = torch.randn(_HIDDEN, NUM_FEATURES, generator=generator, dtype=torch.float64) * 1.5
-    outer = torch.randn(count, _HIDDEN + 1, generator=generator, dtype=torch.float64) * 0.1
-    parameters = [inner.requires_grad_(), outer.requires_grad_()]
-    optimiser = torch.optim.AdamW(parameters, lr=0.02, weight_decay=1e-4)
+    seen, costs, counts = (
+        torch.from_numpy(array.astype(np.float32))
+        for array in ((features - centre) / spread, np.concatenate([s.costs for s in some]), weights)
+    )
+    inner = torch.randn(_HIDDEN, NUM_FEATURES, generator=generator) * NUM_FEATURES**-0.5
+    outer = torch.randn(costs.shape[1], _HIDDEN + 1, generator=generator) * 0.1
+    optimiser = torch.optim.AdamW([inner.requires_grad_(), outer.requires_grad_()], lr=0.02, weight_decay=1e-3)
     for step in range(num_steps):
         for group in optimiser.param_groups:
             group["lr"] = 0.02 * (1.0 - step / num_steps) + 1e-4
-        hidden = torch.tanh(features @ inner.T)
-        chances = torch.softmax(hidden @ outer[:, :-1].T + outer[:, -1], dim=1)
-        loss = (weights * (chances * costs).sum(1)).sum()
+        chances = torch.softmax(torch.tanh(seen @ inner.T) @ outer[:, :-1].T + outer[:, -1], dim=1)
+        loss = (counts * (chances * costs).sum(1)).sum() / _TYPICAL_COST
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-    return Gate(
-        inner.detach().numpy().astype(np.float32).astype(np.float64),
-        outer.detach().numpy().astype(np.float32).astype(np.float64),
-    )
+    scaled = inner.detach().numpy().astype(np.float64) / spread
+    scaled[:, 0] -= scaled[:, 1:] @ centre[1:]
+    return Gate(*(part.astype(np.float32).astype(np.float64) for part in (scaled, outer.detach().numpy())))
 
 
 def gated(plan: Breed, specialists: Sequence[Controller], gate: Gate) -> Controller:
