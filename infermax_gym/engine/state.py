@@ -356,7 +356,9 @@ def allocate(
     core = _core(workload, config, policy)
     leaves = power_of_two_at_least(max(n if num_slots is None else num_slots, 1))
     kinetic = policy.queue_order in (QueueOrder.RESPONSE_RATIO, QueueOrder.LOAD_ADAPTIVE)
-    seats = int(min(core["num_seats"][0], max(n, 1), config.num_blocks))
+    # Who runs holds a block, its own but for what a prefix cache lets it share.
+    blocks = NO_LIMIT if config.prefix_caching else config.num_blocks
+    seats = int(min(core["num_seats"][0], max(n, 1), blocks))
     theta, term_end = config.cost.theta, config.cost.term_end
     core["num_seats"] = seats
     core["list_size"] = seats + 1

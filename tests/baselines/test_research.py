@@ -14,10 +14,9 @@ from baselines.policies import POLICIES
 from baselines.predict import predictions
 from infermax_gym.engine import EngineConfig, Policy, SimulationResult, simulate
 from infermax_gym.engine.policy import NO_LIMIT
-from infermax_gym.workload import Workload, load_workload, make_workload
+from infermax_gym.workload import Workload, make_workload
 from tests.engine.same import same_result
 from tests.engine.strategies import configs, examples, workloads
-from tests.shared import SHARED, needs_shared
 
 TIGHT = EngineConfig(num_kv_tokens=9_000)
 NEVER = float(NO_LIMIT)
@@ -37,22 +36,6 @@ def test_invariants_hold_on_hostile_workloads(name: str, workload: Workload, con
     result = run(policy, workload, config, debug=True)
     assert (result.status != 2).all()
     same_result(run(policy, workload, config), result)
-
-
-TRACES = ("azure2023_conv_head.csv", "azure2023_code_head.csv", "mooncake_conversation_head.jsonl",
-          "arxiv_summarization_head.csv")  # fmt: skip
-
-
-@needs_shared
-@pytest.mark.parametrize("trace", TRACES)
-def test_every_row_serves_every_trace(trace: str) -> None:
-    assert SHARED is not None
-    rate = 1.0 if "arxiv" in trace else None
-    workload = load_workload(SHARED / "data" / trace, first=200, rate=rate, seed=0)
-    longest = int((workload.num_prompt_tokens + workload.num_output_tokens).max())
-    config = EngineConfig(num_kv_tokens=max(20_000, longest + 16))
-    for policy in POLICIES.values():
-        assert run(policy, workload, config).finished.all(), policy.name
 
 
 # -- what they promise ---------------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ def test_one_request(name: str, num_output_tokens: int) -> None:
     workload = Workload([3.0], [700], [num_output_tokens])
     config, policy = EngineConfig(num_kv_tokens=752), replace(POLICIES[name], max_iteration_s=0.0)
     result = simulate(workload, config, policy, predicted=predictions(policy, workload), debug=True)
-    budget = policy.max_num_batched_tokens or config.max_num_batched_tokens
+    budget = min(policy.max_num_batched_tokens or config.max_num_batched_tokens, policy.max_chunk)
     num_chunks = -(-700 // budget) if policy.chunking else 1
     assert result.num_iterations == num_chunks + num_output_tokens - 1
     assert result.first_scheduled_s[0] == 3.0

@@ -11,6 +11,7 @@ import pytest
 
 from baselines.policies import POLICIES
 from infermax_gym.engine import EngineConfig, InvariantChecker, InvariantError
+from infermax_gym.engine.kernel.check import all_in_order
 from infermax_gym.engine.kernel.group import disband
 from infermax_gym.engine.kernel.run import run
 from infermax_gym.engine.state import FINISHED, RUNNING, WAITING, Engine, allocate
@@ -100,6 +101,12 @@ def test_damage_between_iterations(number: int, what: str, damage: Callable[[Eng
     damage(engine)
     with pytest.raises(InvariantError, match=f"^invariant {number} broken at .* s: "):
         checker.now()
+
+
+def test_the_quick_look_is_enough_where_all_is_well() -> None:
+    engine, checker = running_engine()
+    assert all_in_order(engine.now, checker.granted, checker.last_clock_s)
+    assert not all_in_order(engine.now, checker.granted + 1, checker.last_clock_s)
 
 
 def test_an_iteration_above_its_budget() -> None:

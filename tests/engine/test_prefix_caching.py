@@ -118,6 +118,16 @@ def test_two_at_once_share_what_the_first_computes() -> None:
     assert run.schedule[0].batch == ((0, 64), (1, 6)), "4 shared blocks and 1 of its own each"
 
 
+def test_more_may_run_than_there_are_blocks() -> None:
+    """All prompts are the same block: whoever has joined gives back its own, and the next finds room."""
+    workload = simple([(1, 1)] * 4, [[1]] * 4, 1, gap_s=0.0)
+    config = EngineConfig(num_kv_tokens=2, block_size=1, prefix_caching=True)
+    run = simulate(workload, config, Policy("fcfs"), record_schedule=True, debug=True)
+    expected = simulate_reference(workload, config, Policy("fcfs"))
+    assert with_victims(run) == with_victims(expected)
+    assert [entry.batch for entry in run.schedule or ()] == [((0, 1), (1, 1), (2, 1), (3, 1))]
+
+
 def test_an_engine_says_what_a_request_would_find() -> None:
     hashes = [[1, 2, 3, 4], [1, 2, 9, 9], [8, 8], [1, 2, 3, 4]]
     workload = simple([(64, 2), (64, 2), (40, 2), (64, 2)], hashes, 16)

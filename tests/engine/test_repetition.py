@@ -19,11 +19,13 @@ from baselines.predict import predictions as predicted_by
 from infermax_gym.engine import EngineConfig, Policy, simulate
 from infermax_gym.engine.kernel.group import disband
 from infermax_gym.engine.kernel.run import DONE, LIMIT, run
-from infermax_gym.engine.policy import NO_LIMIT
+from infermax_gym.engine.policy import NO_LIMIT, PhaseOrder, Reserve, RunOrder
 from infermax_gym.engine.state import LOG_ARRAYS, Engine, allocate
 from infermax_gym.workload import Workload, load_workload, make_workload
 from tests.engine.same import PER_REQUEST, same_result
 from tests.engine.strategies import configs, examples, policies, predictions, workloads
+from tests.engine.test_against_reference import same_run
+from tests.reference import simulate_reference
 from tests.shared import SHARED, needs_shared
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -131,6 +133,17 @@ def test_whole_real_trace_skipping(name: str) -> None:
     same_result(fast, simulate(workload, config, policy, predicted=predicted, fast_forward=False))
     if name in ("sarathi", "vllm-v1"):
         assert fast.num_decisions * 3 < fast.num_iterations
+
+
+def test_a_prefill_that_preempts_itself_ends_the_serving_of_decodes_in_lock_step() -> None:
+    """Prefills first, two blocks: the second half of request 4's prompt finds none, so 3's decode is not served."""
+    workload = Workload([0.0] * 5, [1, 1, 1, 1, 2], [1, 1, 1, 2, 1])
+    config = EngineConfig(num_kv_tokens=2, block_size=1, max_num_batched_tokens=1, max_num_seqs=2)
+    policy = Policy("ends", phase_order=PhaseOrder.PREFILL_FIRST, hybrid=False, run_order=RunOrder.ADMISSION,
+                    reserve=Reserve.CHUNK, admit_after_preemption=False, self_preemption_ends=True)  # fmt: skip
+    expected = simulate_reference(workload, config, policy)
+    for record_schedule in (False, True):
+        same_run(simulate(workload, config, policy, record_schedule=record_schedule), expected)
 
 
 def fingerprint() -> str:

@@ -120,6 +120,8 @@ def _serve_group(s: Any) -> Any:
 @compiled
 def serve_decodes(s: Any) -> None:
     """Every running decode asks for one token."""
+    if s.serving_ended:  # by a prefill that preempted itself before
+        return
     if s.num_running > s.num_running_prefills and not _serve_group(s):
         _serve(s, True, False)
 
