@@ -17,8 +17,10 @@ import numpy as np
 
 from baselines.catalogue import QUICK
 from baselines.predict import predictions
+from baselines.rows.learned import FASTSERVE, LTR
 from baselines.rows.sizes import LARRY
 from infermax_gym.engine import EngineConfig, Policy
+from infermax_gym.engine.policy import PreemptMode
 from infermax_gym.evaluation import Cell, evaluate, information_of
 from infermax_gym.evaluation.figures import lookup
 from infermax_gym.workload import make_workload
@@ -111,7 +113,32 @@ def larry_variants() -> dict[str, Policy]:
     return variants | {name: replace(LARRY, name=name, **change) for name, change in parts.items()}
 
 
-def larry_table(tables: Sequence[Any], names: Sequence[str]) -> str:
+NEVER_WAIT = 10**9
+"""Tokens on their way that no transfer ever exceeds: swaps cost nothing."""
+
+
+def swap_variants() -> dict[str, Policy]:
+    """FastServe and LTR with other ways to preempt, and with other guards against starvation."""
+    recompute = {"preempt_mode": PreemptMode.RECOMPUTE, "overlap_swaps": False, "swap_lag_tokens": 0}
+    beside = {"preempt_mode": PreemptMode.SWAP, "overlap_swaps": True}
+    changes: dict[str, tuple[Policy, dict[str, Any]]] = {
+        "`fastserve`": (FASTSERVE, {}),
+        "starving looked for in every iteration": (FASTSERVE, {"starvation_every": 1}),
+        "every swap waited for": (FASTSERVE, {"swap_lag_tokens": 0}),
+        "both": (FASTSERVE, {"starvation_every": 1, "swap_lag_tokens": 0}),
+        "nobody lifted": (FASTSERVE, {"starvation_s": 0.0}),
+        "recomputed": (FASTSERVE, recompute),
+        "swaps for nothing": (FASTSERVE, {"swap_lag_tokens": NEVER_WAIT}),
+        "`ltr`": (LTR, {}),
+        "swapped, every swap waited for": (LTR, {"preempt_mode": PreemptMode.SWAP}),
+        "swapped beside the computation": (LTR, {**beside, "swap_lag_tokens": 1024}),
+        "`ltr`, swaps for nothing": (LTR, {**beside, "swap_lag_tokens": NEVER_WAIT}),
+        "`ltr`, nobody lifted": (LTR, {"starvation_s": 0.0}),
+    }
+    return {name: replace(row, name=name, **change) for name, (row, change) in changes.items()}
+
+
+def variants_table(tables: Sequence[Any], names: Sequence[str]) -> str:
     """Mean latency, p99, TTFT and preemptions of each variant on each workload."""
     head = "| | " + " | ".join(f"{s.title}: mean | p99 | TTFT | preempted" for s in SETTINGS) + " |\n"
     head += "|---|" + "--:|" * (4 * len(SETTINGS)) + "\n"
@@ -185,22 +212,68 @@ values on these presets (seed 0), so their ranks here are flattered a little.
 - **Reservations against a bound** (`trt-no-evict`, `lightllm-safe`, `vtc`) are as bad as the bound is loose:
   bearable on chat, hopeless on reasoning. `vtc-sarathi` is the way to be fair; with one tenant, as here, it is
   `sarathi`, like `priority-fcfs` with one class. Try `infermax bench --workload tenants --by tenant`.
-- **Eviction in turns.** `fastserve` and `ltr` collapse where memory holds a few dozen requests: time slices, or
-  the guard against starvation, make requests push each other out, and swapping or recomputing takes what they
-  gain. With plenty of memory they are level with the rest, or better: `infermax bench --workload azure-conv
-  --first 800 --rate 4 --kv-tokens 200000 --policies fastserve,ltr,sarathi` gives 3.9, 4.7 and 4.7 s.
+- **Eviction in turns.** `fastserve` and `ltr` suffer where memory holds a few dozen requests: time slices, or the
+  guard against starvation, make requests push each other out, and moving KV takes what the order gains. See below
+  what it is that they suffer from. With plenty of memory they are level with the rest, or better: `infermax bench
+  --workload azure-conv --first 800 --rate 4 --kv-tokens 200000 --policies fastserve,ltr,sarathi`.
 - **Waiting on purpose** (`wait-threshold`) does not pay here: a batch's fixed cost is small beside what the
   wait costs.
 
+## What preemption costs FastServe and LTR
+
+Both put short answers first by pushing others out; the table says what that costs, and whose cost it is:
+
+{SWAPS}
+
+Their orders are good: **with swaps for nothing both are among the best of their class** or better. What they lose
+they lose to transfers. Three things decide how much:
+
+- **Whether the batch waits.** FastServe swaps ahead of need, beside the computation. With `swap_lag_tokens` an
+  iteration waits only for what exceeds 1,024 tokens on their way, and nobody is pushed out or brought back while
+  more than that is pending (docs/engine.md). Waiting for every swap makes it two to three times as bad on chat and
+  reasoning.
+- **How often starving requests are lifted.** FastServe looks every 1,000 iterations. A look in every iteration is
+  ruin: under overload everybody waits for more than 3 s, so everybody is lifted, and pushes everybody else out.
+- **How many fit.** On chat some twenty requests of a thousand tokens fill memory, and prompts are as much work as
+  answers: there the guard alone makes `fastserve` swap all of memory again and again. That is the rule, not the
+  simulator: nothing in FastServe's source holds back a request that was lifted.
+
+vLLM's LTR recomputes who is displaced, or swaps and waits. That is what `ltr` does, and under tight memory either
+ruins it; swaps beside the computation would save most.
+
 ## Known deviations
 
-`fastserve` swaps on demand, beside the computation, never ahead of need. `trail` and `ltr` get their
+`fastserve` moves KV beside the computation; a request that comes back runs at once, while its blocks are still on
+their way. `trail` and `ltr` get their
 predictions from an oracle with log-normal error (of TRAIL, on what remains, renewed every 8 tokens); LTR's 200
 and 10 steps are 5 s and 0.25 s. `a-min` keeps the tokens of evicted requests, as this engine always does.
 `past-future` takes a quantile where the paper samples. `cacheopt-like` and `echo-like` have the rules that are
 settings of the algorithm, not the sharing of reservations or the prefix plans. `wait-threshold` is WAIT with
 one type; `nested-wait`, in Python and so not in this table, opens its gates when nothing else could run.
-`sorted-f-oracle` picks batches among prefixes of four sorted orders.
+`sorted-f-oracle` picks batches among prefixes of four sorted orders. `rank-*` evict the worst of their order, where
+INFERMAX evicts the last to have joined. `mc-sf-beta` clears the newest fifth where the paper tosses coins. `ewsjf`
+has queues of equal width and no tuning. `proserve-like` and `fluid-gate` are readings of abstracts: the idea is
+theirs, the formulas are ours.
+
+## Not in the table, and why
+
+- **Parts of a fleet.** D2LPM, ProServe's GoRouting, the routing half of Gate-and-Route and SAL choose between
+  engines; INFERMAX's `dual_schedulers` hands over from a prefill to a decode engine. See [cluster.md](cluster.md).
+- **KV that is not one contiguous prefix.** INFERMAX's `overload` lets a request run with KV that is not there, its
+  `partial_evict_block` keeps part of a victim's, CacheOPT lends reserved but unused blocks. This engine has whole
+  requests (with `--prefix-caching` a victim finds again what nobody has overwritten).
+- **Chunks by stage.** Sarathi's dynamic schedule shrinks chunks as a prompt proceeds, so that iterations stay equally
+  long; `dynamic-chunk` asks for that length directly. Its simple chunker, which takes turns of prefill and decode
+  iterations, has no row: after a prefill iteration no knob forbids the next.
+- **WAIT with several types** needs arrival rates and lengths per type in advance, which traces do not have;
+  `wait-threshold` and `nested-wait` do without.
+- **GSA and GBA** (2601.22996): only their guarantees are known to us, not their rules.
+- **RAD** (2508.01002) rounds batches to tile sizes of the matrix kernels; no cost model here has tiles.
+- **Other orders of SGLang.** With one bound for all outputs `lof` is FCFS; `random` is `random-order`; `dfs-weight` and
+  `routing-key` serve neighbours in the prefix tree together, which sharing inside a batch does here anyway.
+- **Other predictors of LTR.** Its classes are `sjf-classes`, its oracle orders `sjf-oracle` and `srpt-oracle`, its MLFQ
+  is FastServe's; "the first 15 tokens, then by estimate" is a change of key in mid-answer that no knob has.
+- **VTC that charges predicted outputs in advance**: charges are a knob, when they fall due is not.
 
 ## LARRY
 
@@ -231,12 +304,8 @@ PRACTICAL = ("larry", "vllm-v0", "vllm-v1", "vllm-v1-full-isl", "sarathi", "srf-
 
 def page(seeds: Sequence[int], num_requests: int | None) -> str:
     """The page."""
-    contenders, variants = compared(), larry_variants()
-    tables, larry = [], []
-    for setting in SETTINGS:
-        figures = measure(setting, {**contenders, **variants}, seeds, num_requests)
-        tables.append({name: figures[name] for name in contenders})
-        larry.append({name: figures[name] for name in variants})
+    contenders, variants, swapping = compared(), larry_variants(), swap_variants()
+    tables = [measure(setting, {**contenders, **variants, **swapping}, seeds, num_requests) for setting in SETTINGS]
     settings = "".join(
         f"| {s.title} | `{s.preset}` | {num_requests or s.num_requests:,} | {s.rate:g}/s | {s.num_kv_tokens:,} |\n"
         for s in SETTINGS
@@ -247,7 +316,8 @@ def page(seeds: Sequence[int], num_requests: int | None) -> str:
         ("SEEDS", f"{len(seeds)}"),
         ("TABLE", main_table(tables, contenders)),
         ("PRACTICAL", throughput_table(tables, PRACTICAL)),
-        ("LARRY", larry_table(larry, list(variants))),
+        ("LARRY", variants_table(tables, list(variants))),
+        ("SWAPS", variants_table(tables, list(swapping))),
     ):
         text = text.replace("{" + mark + "}", table.rstrip("\n"))
     return text

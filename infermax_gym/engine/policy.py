@@ -211,6 +211,8 @@ class Policy:
         preempt_for_newcomer: see `displace` in the module docstring.
         preempt_mode: see `PreemptMode`.
         overlap_swaps: swap transfers run beside the computation, so that an iteration takes the longer of both.
+        swap_lag_tokens: with `overlap_swaps`, KV tokens whose transfer may still be under way when an iteration ends:
+            what FastServe's proactive swapping, which keeps blocks free in advance, lets it put off.
         admit_when_empty_only: newcomers join only while nothing runs (static batching).
         min_waiting: newcomers join only while at least so many wait, or no request is to arrive any more (WAIT;
             not in a fleet, whose replicas do not know who is to come).
@@ -227,6 +229,7 @@ class Policy:
         num_levels: levels 0 .. num_levels - 1; the last is never left.
         skip_join: a request starts at the first level whose quantum holds its prefill (FastServe).
         starvation_s: a request that has waited so long moves to level -1; 0 does without.
+        starvation_every: iterations between two looks at who has waited so long (FastServe: 1,000).
         prompt_charge: of FAIR, what a tenant pays per prompt token on admission.
         output_charge: of FAIR, what it pays per output token.
         tenant_weights: of FAIR, by tenant; charges are divided by it; 1 for tenants beyond its end.
@@ -272,6 +275,7 @@ class Policy:
     preempt_for_newcomer: bool = False
     preempt_mode: PreemptMode = PreemptMode.RECOMPUTE
     overlap_swaps: bool = False
+    swap_lag_tokens: int = 0
     admit_when_empty_only: bool = False
     min_waiting: int = 0
     release_at_batch_end: bool = False
@@ -284,6 +288,7 @@ class Policy:
     num_levels: int = 16
     skip_join: bool = False
     starvation_s: float = 0.0
+    starvation_every: int = 1
     prompt_charge: float = 1.0
     output_charge: float = 2.0
     tenant_weights: tuple[float, ...] = ()
@@ -309,6 +314,7 @@ _NOT_NEGATIVE = (
     "quantum_s",
     "refresh_tokens",
     "starvation_s",
+    "swap_lag_tokens",
 )
 _FINITE = (
     "queue_weights",
@@ -379,6 +385,7 @@ def _check(policy: Policy) -> None:
         "levels (quantum_s, skip_join, starvation_s) need queue_order LINEAR, whose key may weigh them",
     )
     require(policy.quantum_s > 0.0 or not policy.skip_join, "skip_join needs a quantum_s")
+    require(policy.starvation_every >= 1, f"starvation_every must be at least 1, got {policy.starvation_every}")
     require(policy.quantum_growth >= 1.0, f"quantum_growth must be at least 1, got {policy.quantum_growth}")
     require(1 <= policy.num_levels <= 64, f"num_levels must be in 1..64, got {policy.num_levels}")
     require(
@@ -391,6 +398,7 @@ def _check(policy: Policy) -> None:
         policy.evict_share == 0.0 or policy.preempt_mode == PreemptMode.RECOMPUTE,
         "evict_share needs preempt_mode RECOMPUTE: what is cleared at once would come back at once",
     )
+    require(policy.overlap_swaps or policy.swap_lag_tokens == 0, "swap_lag_tokens needs overlap_swaps")
     require(0.0 < policy.history_quantile <= 1.0, f"history_quantile must be in (0, 1], got {policy.history_quantile}")
     require(0.0 < policy.interval_ratio <= 1.0, f"interval_ratio must be in (0, 1], got {policy.interval_ratio}")
     require(all(weight > 0.0 for weight in policy.tenant_weights), "tenant_weights must be positive")

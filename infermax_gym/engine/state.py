@@ -137,6 +137,7 @@ KNOBS: list[Any] = [
     ("max_iteration_s", "f8"),
     ("min_waiting", "i8"),
     ("overlap_swaps", "i8"),
+    ("swap_lag_tokens", "i8"),
     ("hold_iterations", "f8"),
     ("hold_tpot_s", "f8"),
     ("quantum_s", "f8"),
@@ -144,6 +145,7 @@ KNOBS: list[Any] = [
     ("num_levels", "i8"),
     ("skip_join", "i8"),
     ("starvation_s", "f8"),
+    ("starvation_every", "i8"),
     ("prompt_charge", "f8"),
     ("output_charge", "f8"),
     ("refresh_tokens", "i8"),
@@ -197,6 +199,7 @@ CORE = np.dtype(
         ("num_decodes", "i8"),
         ("decode_context", "i8"),
         ("swapped_tokens", "i8"),
+        ("swaps_done_s", "f8"),  # when the transfers that run beside the computation will be over
         # the lock-step group (kernel.group)
         ("lockstep", "i8"),  # whether decodes may be grouped
         ("tick", "i8"),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import integrate, stats
 
 import infermax_gym  # noqa: F401 - registers the environments
 from agents import Agent, AgentError, load_agent, save_agent
@@ -108,14 +109,19 @@ def test_pushing_out_preempts() -> None:
     assert often.num_preemptions > never.num_preemptions
 
 
-@pytest.mark.parametrize("generated", [0, 1, 50, 400, 3000])
+@pytest.mark.parametrize("generated", [0, 1, 50, 400, 3000, 30_000, 1_000_000])
 @pytest.mark.parametrize(("mean", "spread"), [(5.0, 1.0), (6.8, 0.4), (3.0, 1.5)])
 def test_remaining_belief_is_the_mean_beyond(generated: int, mean: float, spread: float) -> None:
+    """Against the integral of what still lives, in logarithms: far out it is a ratio of numbers near zero."""
     lengths = stats.lognorm(s=spread, scale=np.exp(mean))
-    if lengths.sf(generated) < 1e-6:
-        pytest.skip("beyond what the quadrature resolves")
-    expected = lengths.expect(lambda x: x, lb=generated, conditional=True) - generated
-    assert remaining_belief(mean, spread, float(generated)) == pytest.approx(max(expected, 1.0), rel=1e-3)
+    at = max(1.0, (np.log(max(generated, 1)) - mean) / spread)
+    scale = max(generated, np.exp(mean)) * spread / at  # what remains is of this size
+    living = lambda u: float(np.exp(lengths.logsf(generated + scale * u) - lengths.logsf(generated)))  # noqa: E731
+    edges = (0.0, 1.0, 10.0, 100.0, 1e4)
+    expected = scale * sum(integrate.quad(living, *piece)[0] for piece in pairwise(edges))
+    far = lengths.sf(generated) < 1e-9  # from there on the tail's leading term is taken
+    tolerance = 0.2 if far else 1e-3
+    assert remaining_belief(mean, spread, float(generated)) == pytest.approx(max(expected, 1.0), rel=tolerance)
 
 
 def test_belief_far_beyond_is_finite_and_grows() -> None:

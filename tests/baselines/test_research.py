@@ -105,6 +105,30 @@ def test_swaps_beside_the_computation_take_no_longer() -> None:
     assert beside.busy_s < serial.busy_s
 
 
+def test_transfers_that_may_lag_for_ever_cost_nothing() -> None:
+    workload = make_workload("azure-conv", 150, seed=7, rate=6.0)
+    lag, fast = replace(POLICIES["fastserve"], swap_lag_tokens=10**12), replace(TIGHT, swap_tokens_per_s=1e18)
+    free = run(lag, workload, TIGHT)
+    assert free.num_preemptions > 50
+    same_result(free, run(lag, workload, fast))
+    bounded = run(POLICIES["fastserve"], workload, TIGHT)
+    waited_for = run(replace(POLICIES["fastserve"], swap_lag_tokens=0), workload, TIGHT)
+    assert free.busy_s < bounded.busy_s < waited_for.busy_s
+
+
+def test_who_starves_is_seen_when_looked_for() -> None:
+    """A long answer under a stream of short ones is lifted by every look, so with fewer looks it ends later."""
+    n = 400
+    workload = Workload(np.arange(n) * 0.02, [200] * n, [200, *[20] * (n - 1)])
+    config = EngineConfig(num_kv_tokens=2_000, max_num_seqs=4)
+    ltr = replace(POLICIES["ltr"], prediction_sigma=0.0, quantum_s=100.0)
+    always, seldom, never = (
+        run(replace(ltr, **knobs), workload, config).finish_s[0]
+        for knobs in ({}, {"starvation_every": 1_000}, {"starvation_s": 0.0})
+    )
+    assert always < seldom <= never
+
+
 def test_the_guard_ends_starvation() -> None:
     """A long answer under a stream of short ones; only the guard lets it run before they end."""
     n = 400

@@ -96,7 +96,7 @@ class Replica:
                 engine.clock_s = run.to_come[0].arrival_s
                 continue
             decision = decide(engine)
-            run.swapped_tokens += decision.swapped_tokens
+            engine.swapped_tokens += decision.swapped_tokens
             if decision.batch:
                 run.iterate(decision)
             elif decision.preempted or decision.num_resumed:

@@ -122,6 +122,7 @@ def policies(draw: Any) -> Policy:
     levels = queue_order == QueueOrder.LINEAR and draw(st.booleans())
     quantum_s = pick(0.0, 0.004, 0.05) if levels else 0.0
     preempt_mode = pick(*PreemptMode)
+    overlap_swaps = draw(st.booleans())
     return Policy(
         "random",
         phase_order=PhaseOrder.DECODE_FIRST if holds else pick(*PhaseOrder),
@@ -159,7 +160,8 @@ def policies(draw: Any) -> Policy:
         evict_share=pick(0.0, 0.5, 1.0) if preempt_mode == PreemptMode.RECOMPUTE else 0.0,
         pin_after=pick(float(NO_LIMIT), float(NO_LIMIT), 0.0, 0.5),
         min_waiting=pick(0, 0, 2, 5),
-        overlap_swaps=draw(st.booleans()),
+        overlap_swaps=overlap_swaps,
+        swap_lag_tokens=pick(0, 3, 30) if overlap_swaps else 0,
         hold_iterations=pick(1.0, 5.0) if holds else 0.0,
         hold_tpot_s=pick(0.02, 0.1),
         quantum_s=quantum_s,
@@ -167,6 +169,7 @@ def policies(draw: Any) -> Policy:
         num_levels=pick(1, 3, 16),
         skip_join=quantum_s > 0.0 and draw(st.booleans()),
         starvation_s=pick(0.0, 0.01, 0.3) if levels else 0.0,
+        starvation_every=pick(1, 1, 5),
         prompt_charge=pick(0.0, 1.0),
         output_charge=pick(0.5, 2.0),
         tenant_weights=pick((), (1.0, 4.0)),

@@ -35,6 +35,8 @@ def resume(engine: Engine, decision: Decision) -> None:
         head = engine.queue.head(engine.clock_s)
         if head is None or not head.on_host or (engine.running and engine.guard_holds):
             return
+        if channel_is_busy(engine, decision):
+            return
         free = engine.free + engine.found(head)[1]
         room = free - engine.blocks(head.resident + 1) >= engine.watermark_blocks
         if engine.running and not room:
@@ -42,6 +44,15 @@ def resume(engine: Engine, decision: Decision) -> None:
         engine.queue.remove(head)
         engine.join(head, engine.blocks(head.resident))
         bring_back(engine, decision, head)
+
+
+def channel_is_busy(engine: Engine, decision: Decision) -> bool:
+    """Whether so many transfers are pending that none is begun without need."""
+    if engine.policy.swap_lag_tokens == 0 or not engine.running:
+        return False
+    pending_s = max(engine.swaps_done_s - engine.clock_s, 0.0)
+    swapped = engine.swapped_tokens + decision.swapped_tokens
+    return pending_s * engine.config.swap_tokens_per_s + swapped > engine.policy.swap_lag_tokens
 
 
 def displace(engine: Engine, decision: Decision) -> None:
@@ -53,6 +64,8 @@ def displace(engine: Engine, decision: Decision) -> None:
         if engine.seat_is_free and fits(engine, head, chunk, engine.running, engine.free + engine.found(head)[1]):
             return
         if head.num_preemptions > 0 and head.waiting_since_s == engine.clock_s:
+            return
+        if channel_is_busy(engine, decision):
             return
         victims = _displaced(engine, head, chunk)
         if not victims:

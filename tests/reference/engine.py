@@ -49,7 +49,6 @@ class _Run:
         self.requests = _requests(workload, predicted)
         self.to_come = list(self.requests)
         self.books = Books()
-        self.swapped_tokens = 0  # since the last iteration, for the next one to bear
         self.empty_in_a_row = 0
 
     def to_the_end(self) -> ReferenceResult:
@@ -61,7 +60,7 @@ class _Run:
                 break
             engine.more_to_come = bool(self.to_come)
             decision = decide(engine)
-            self.swapped_tokens += decision.swapped_tokens
+            self.engine.swapped_tokens += decision.swapped_tokens
             if decision.batch:
                 self.iterate(decision)
             elif decision.preempted or decision.num_resumed:
@@ -102,9 +101,14 @@ class _Run:
         """Let a batch take its time, then advance its requests."""
         engine = self.engine
         compute_s = duration_s = engine.duration.of(decision.batch)
-        if self.swapped_tokens > 0:
-            swap_s = self.swapped_tokens / engine.config.swap_tokens_per_s
-            duration_s = max(compute_s, swap_s) if engine.policy.overlap_swaps else compute_s + swap_s
+        if self.engine.swapped_tokens > 0:
+            swap_s = self.engine.swapped_tokens / engine.config.swap_tokens_per_s
+            duration_s = compute_s + swap_s
+            if engine.policy.overlap_swaps:
+                pending_s = max(engine.swaps_done_s - engine.clock_s, 0.0) + swap_s
+                engine.swaps_done_s = engine.clock_s + pending_s
+                lag_s = engine.policy.swap_lag_tokens / engine.config.swap_tokens_per_s
+                duration_s = max(compute_s, pending_s - lag_s)
         start_s = engine.clock_s
         engine.clock_s = start_s + duration_s
         batch = [(request.number, tokens) for request, tokens in decision.batch.items()]
@@ -113,7 +117,7 @@ class _Run:
         engine.busy_s, engine.num_iterations = self.books.busy_s, len(self.books.schedule)
         sink(engine, decision.batch, compute_s)
         self.books.block_seconds += (engine.N - engine.free) * duration_s
-        self.swapped_tokens = 0
+        self.engine.swapped_tokens = 0
         self.empty_in_a_row = 0
         remember(engine, decision, duration_s)
         advance(engine, decision.batch, start_s)

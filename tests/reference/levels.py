@@ -42,7 +42,7 @@ def sink(engine: Engine, batch: dict[Request, int], duration_s: float) -> None:
 
 def lift_starving(engine: Engine) -> None:
     """Whoever has waited too long moves to level -1."""
-    if engine.policy.starvation_s == 0.0:
+    if engine.policy.starvation_s == 0.0 or engine.num_iterations % engine.policy.starvation_every != 0:
         return
     for request in engine.queue:
         if request.level >= 0 and request.waiting_since_s + engine.policy.starvation_s <= engine.clock_s:

@@ -41,6 +41,8 @@ class Engine:
         self.keepers: list[Request] = []  # finished, with their blocks until nothing runs (release_at_batch_end)
         self.cache = PrefixCache(workload, self.b, self.N) if config.prefix_caching else None
         self.host_free = config.num_host_kv_tokens
+        self.swapped_tokens = 0  # since the last iteration, for the next one to bear
+        self.swaps_done_s = 0.0  # when the transfers beside the computation are over
 
         self.histogram_count = [0] * 64
         self.histogram_sum = [0] * 64

@@ -24,6 +24,15 @@ from infermax_gym.engine.kernel.serve import chunk_tokens
 from infermax_gym.engine.policy import OnMisfit, QueueOrder
 
 
+@inlined
+def _channel_busy(s: Any) -> Any:
+    """Whether more transfers are pending than may lag behind, so that no other is begun without need."""
+    if s.swap_lag_tokens == 0 or s.num_running == 0:
+        return False
+    pending = max(s.swaps_done_s - s.clock_s, 0.0) * s.swap_tokens_per_s + s.swapped_tokens
+    return pending > s.swap_lag_tokens
+
+
 @compiled
 def resume_swapped(s: Any) -> None:
     """Bring requests back from the host while they lead the queue and fit."""
@@ -31,7 +40,7 @@ def resume_swapped(s: Any) -> None:
     while s.num_waiting > 0 and s.num_running < s.num_seats:
         r = head(s)
         q = req[r]
-        if not q.on_host or (s.num_running > 0 and guarded(s)):
+        if not q.on_host or (s.num_running > 0 and guarded(s)) or _channel_busy(s):
             return
         spare = s.free_blocks + find_for(s, r)[1] - blocks_for(s, q.computed + 1)
         if s.num_running > 0 and spare < s.watermark_blocks:
@@ -112,7 +121,7 @@ def displace(s: Any) -> None:
     while s.num_waiting > 0 and s.num_running > 0:
         r = head(s)
         just_left = req[r].preemptions > 0 and req[r].waiting_since_s == s.clock_s
-        if _seat_and_fit(s, r, 0, 0) or just_left or not _push_out(s, r):
+        if _seat_and_fit(s, r, 0, 0) or just_left or _channel_busy(s) or not _push_out(s, r):
             return
         bring_in(s, r, reserved_blocks(s, r, req[r].prompt + req[r].generated))
 

@@ -247,15 +247,25 @@ def account(s: Any, duration_s: float) -> None:
     s.unstarted_seconds += s.num_unstarted * duration_s
 
 
+@inlined
+def _with_swaps(s: Any, compute_s: float) -> Any:
+    """Seconds of an iteration that computes for `compute_s` and moves `swapped_tokens`."""
+    if s.swapped_tokens == 0:
+        return compute_s
+    swap_s = s.swapped_tokens / s.swap_tokens_per_s
+    s.swapped_tokens = 0
+    if not s.overlap_swaps:
+        return compute_s + swap_s
+    pending_s = max(s.swaps_done_s - s.clock_s, 0.0) + swap_s
+    s.swaps_done_s = s.clock_s + pending_s
+    return max(compute_s, pending_s - s.swap_lag_tokens / s.swap_tokens_per_s)
+
+
 @compiled
 def advance(s: Any) -> None:
     """Run the batch that was decided."""
     compute_s = seconds(s)
-    duration_s = compute_s
-    if s.swapped_tokens > 0:
-        swap_s = s.swapped_tokens / s.swap_tokens_per_s
-        duration_s = max(compute_s, swap_s) if s.overlap_swaps else compute_s + swap_s
-        s.swapped_tokens = 0
+    duration_s = _with_swaps(s, compute_s)
     start_s = s.clock_s
     end_s = start_s + duration_s
     s.clock_s = end_s

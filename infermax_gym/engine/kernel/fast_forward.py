@@ -32,6 +32,7 @@ def is_steady(s: Any) -> Any:
         or s.min_decodes_between_prefills > 0
         or s.starvation_s > 0.0
         or s.max_iteration_s > 0.0
+        or s.swap_lag_tokens > 0
     )
     return not moving
 

@@ -64,7 +64,7 @@ def begin_wait(s: Any, r: int, since_s: float) -> None:
 def lift_starving(s: Any) -> None:
     """Requests that have waited for `starvation_s` move to level -1."""
     req = requests(s)
-    if s.clock_s < s.next_starving_s or s.num_waiting == 0:
+    if s.clock_s < s.next_starving_s or s.num_waiting == 0 or s.num_iterations % s.starvation_every != 0:
         return
     s.next_starving_s = np.inf
     for r in range(oldest(s), s.next_arrival):
