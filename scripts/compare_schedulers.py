@@ -249,7 +249,8 @@ ruins it; swaps beside the computation would save most.
 
 `fastserve` moves KV beside the computation; a request that comes back runs at once, while its blocks are still on
 their way. `trail` and `ltr` get their predictions from an oracle with log-normal error (of TRAIL, on what remains,
-renewed every 8 tokens); LTR's 200 and 10 steps are 5 s and 0.25 s. `a-min` keeps the tokens of evicted requests, as this engine always does.
+renewed every 8 tokens); LTR's 200 and 10 steps are 5 s and 0.25 s. `a-min` keeps the tokens of evicted requests, as
+this engine always does.
 `past-future` takes a quantile where the paper samples. `cacheopt-like` and `echo-like` have the rules that are
 settings of the algorithm, not the sharing of reservations or the prefix plans. `wait-threshold` is WAIT with
 one type; `nested-wait`, in Python and so not in this table, opens its gates when nothing else could run.
