@@ -12,18 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infermax_gym.engine.cache import cache_arrays
+from infermax_gym.engine.cache import prefix_cache
 from infermax_gym.engine.config import EngineConfig
 from infermax_gym.engine.policy import (
     NO_LIMIT,
     QUEUE_FEATURES,
     VICTIM_FEATURES,
-    PhaseOrder,
     Policy,
     QueueOrder,
-    VictimPool,
 )
-from infermax_gym.engine.prefix_tree import PrefixTree, prefix_tree
 from infermax_gym.engine.tenants import fresh_tenants
 from infermax_gym.workload.workload import Workload
 
@@ -391,33 +388,12 @@ def allocate(
         "theta": theta,
         "term_end": term_end,
         **_log(core, seats, record_schedule),
-        **_cache(core, workload, config, policy, num_slots),
+        **prefix_cache(core, workload, config, policy, num_slots),
     }
     core["num_tenants"] = len(arrays["tenants"])
     arrays["valid"][0] = -np.inf
     arrays["valid"][1] = np.inf
     return Engine(core, arrays)
-
-
-def _cache(
-    core: Any, workload: Workload, config: EngineConfig, policy: Policy, num_slots: int | None
-) -> dict[str, NDArray[Any]]:
-    none = np.zeros(0, np.int64)
-    if not config.prefix_caching:
-        return cache_arrays(core, 0, none, PrefixTree(none, none, none))
-    tree = prefix_tree(workload, config.block_size)
-    n = len(workload)
-    core["prefix_caching"] = 1
-    # Where decodes are served after the admission and may preempt whoever has got tokens, the batch is not certain.
-    decodes_last = (policy.phase_order == PhaseOrder.PREFILL_FIRST and policy.hybrid) or policy.hold_iterations > 0.0
-    anybody = policy.victim_pool == VictimPool.ALL or policy.evict_share > 0.0
-    core["shares_in_batch"] = not (decodes_last and anybody)
-    # Decodes that fill blocks which others may ask for are served one by one.
-    if np.any(tree.start[:n] * config.block_size > workload.num_prompt_tokens):
-        core["lockstep"] = 0
-    # Requests that a router sends here say themselves which leaf is theirs.
-    leaves = np.arange(n) if num_slots is None else np.full(num_slots, -1)
-    return cache_arrays(core, config.num_blocks, leaves, tree)
 
 
 def _log(core: Any, seats: int, record_schedule: bool) -> dict[str, NDArray[Any]]:
