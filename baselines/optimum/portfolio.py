@@ -23,6 +23,7 @@ from baselines.optimum.plan_search import VARIANTS, ObjectiveName, Variant, sear
 from baselines.optimum.program.model import ProgramTooLargeError
 from baselines.optimum.program.solve import ProgramSearch
 from baselines.optimum.search import astar
+from baselines.optimum.search.alike import AlikeSearch, suits
 from baselines.optimum.search.exact import ExactSearch, exact_options
 from baselines.optimum.search.tables import TooLargeError
 from infermax_gym.engine import simulate
@@ -178,7 +179,7 @@ class _Portfolio:
         try:
             if self.workers > 1:
                 thread.start()
-            self._best_first()
+            self._search()
             if self.workers == 1 and not self.known.ended and self.left_s > 2 * _LEAST_S:
                 thread = threading.Thread(target=self._program, args=(1,))
                 thread.start()
@@ -189,13 +190,11 @@ class _Portfolio:
             if thread.is_alive():
                 thread.join()
 
-    def _best_first(self) -> None:
-        """The best-first search, in slices, until it is proven, full, or out of time."""
-        known, instance, objective = self.known, self.instance, self.known.objective
-        options = exact_options(instance, objective, self.variant)
-        backward = objective == "makespan" and options.late and not options.timed
+    def _search(self) -> None:
+        """The exact search, in slices, until it is proven, full, or out of time."""
+        known = self.known
         try:
-            search = ExactSearch(instance, options, backward)
+            search = _exact_search(self.instance, known.objective, self.variant)
         except TooLargeError:
             return
         count, arrivals = known.scale
@@ -212,7 +211,7 @@ class _Portfolio:
         if search.status == astar.EXHAUSTED and not math.isfinite(search.incumbent):
             known.refute("exact search")
 
-    def _report(self, search: ExactSearch, count: int, arrivals: float) -> None:
+    def _report(self, search: ExactSearch | AlikeSearch, count: int, arrivals: float) -> None:
         plan = search.plan()
         if plan is not None and (search.incumbent - arrivals) / count < self.known.value_s:
             self.known.offer_plan(plan, "exact search")
@@ -248,6 +247,19 @@ class _Portfolio:
                 search.stop()
 
 
+def _exact_search(instance: Instance, objective: str, variant: str) -> ExactSearch | AlikeSearch:
+    """The search that suits an instance: by layers for identical requests, else best-first.
+
+    Raises:
+        TooLargeError: the states do not fit the search.
+    """
+    options = exact_options(instance, objective, variant)
+    if suits(instance, options):
+        with suppress(TooLargeError):
+            return AlikeSearch(instance, options)
+    return ExactSearch(instance, options, objective == "makespan" and options.late and not options.timed)
+
+
 @cache
 def _compile() -> None:
     """Run the search on a trivial instance, so that compiling it (on its first use) does not count as searching."""
@@ -256,3 +268,5 @@ def _compile() -> None:
         for backward in (False, True)[: 2 if objective == "makespan" else 1]:
             options = exact_options(tiny, objective, "preemptive")
             ExactSearch(tiny, options, backward, beam_width=1, max_bytes=1_000_000).advance(1.0)
+    twins = Instance.of([(1, 2)] * 2, kv_tokens=2)
+    AlikeSearch(twins, exact_options(twins, "makespan", "preemptive")).advance(1.0)

@@ -50,7 +50,8 @@ def plan_of(problem: Problem, instance: Instance, labels: Sequence[Label], limit
         moves.append(move)
     if problem.ints[layout.BACKWARD] == 1:
         return assemble(instance, [_backward_pass(instance, m) for m in reversed(moves)])
-    return assemble(instance, [_forward_pass(instance, m) for m in moves])
+    timed = problem.ints[layout.TIMED] == 1
+    return assemble(instance, [_forward_pass(instance, m, m.clock if timed else 0.0) for m in moves])
 
 
 def _move(problem: Problem, here: Label, there: Label, standing: list[int], limit: float) -> tuple[_Move, list[int]]:
@@ -113,7 +114,7 @@ def _base(problem: Problem, position: int, code: int) -> int:
     return int(problem.models[position].codes[code, layout.BASE])
 
 
-def _forward_pass(instance: Instance, move: _Move) -> Pass:
+def _forward_pass(instance: Instance, move: _Move, not_before_s: float) -> Pass:
     """An iteration found going forward."""
     batch = tuple((r, tokens) for r, _, tokens, _, _ in move.parts if tokens > 0)
     fresh = {
@@ -123,7 +124,7 @@ def _forward_pass(instance: Instance, move: _Move) -> Pass:
     }
     held = {r for r, _, tokens, _, after in move.parts if tokens == 0 and after is not None and after.resident > 0}
     newest = max(instance.requests[r].arrival_s for r, _ in batch)
-    return Pass(max(move.clock, newest), batch, frozenset(fresh), frozenset(held))
+    return Pass(max(not_before_s, newest), batch, frozenset(fresh), frozenset(held))
 
 
 def _starts_anew(instance: Instance, r: int, before: Situation, tokens: int, after: Situation | None) -> bool:
