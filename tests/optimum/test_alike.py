@@ -11,7 +11,7 @@ import pytest
 
 from baselines.optimum.instance import Instance, Request
 from baselines.optimum.plan import score
-from baselines.optimum.portfolio import solve
+from baselines.optimum.portfolio import _exact_search
 from baselines.optimum.search import alike_kernel, astar
 from baselines.optimum.search.alike import TOLERANCE, AlikeSearch, suits
 from baselines.optimum.search.alike_lists import lists_by_rank
@@ -111,5 +111,12 @@ def test_it_is_left_to_the_best_first_search_where_it_does_not_suit() -> None:
 def test_six_identical_requests_are_proven() -> None:
     """The shape of the headline, with one request more and shorter outputs."""
     instance = Instance.of([(2, 8)] * 6, kv_tokens=11, cost="llama3-70b-a100x4")
-    found = solve(instance, time_limit_s=40.0)
-    assert found.status == "optimal" and found.run is not None and found.run.num_preemptions > 0
+    search = _exact_search(instance, "latency", "preemptive")
+    assert isinstance(search, AlikeSearch)
+    while search.status == astar.RUNNING:
+        search.advance(1.0)
+    plan = search.plan()
+    assert plan is not None and search.num_expanded < search.num_states
+    replayed = score(instance, plan)
+    assert replayed.num_preemptions > 0
+    assert replayed.latency_s * 6 == pytest.approx(search.bound, rel=1e-9)
