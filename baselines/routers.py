@@ -1,12 +1,15 @@
 """The table of routers: every load balancer as a row, with its source.
 
 What a row sees, and how ties are broken, says `infermax_gym.cluster.router`; docs/cluster.md compares the rows.
-None of them knows output lengths.
+None but the last knows output lengths.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from infermax_gym.cluster import Router, Score, signal_weights
+from infermax_gym.engine import Information
 
 _OUTSTANDING = signal_weights(num_waiting=1.0, num_running=1.0)
 
@@ -123,6 +126,22 @@ SAL = Router(
     note="Watches compute and memory; equals queued-tokens while memory is free.",
 )
 
+BLOCK = Router(
+    name="block",
+    score=Score.AHEAD,
+    source="Block (2508.03611): the replica where a simulation of each predicts the request to finish first. Deviates: "
+    "no length is predicted; outputs are taken to be as long as the mean of those that finished there and were longer "
+    "than what is generated, 256 tokens before any",
+    note="Sees memory, batches and queues at once; simulates every replica at every arrival.",
+)
+BLOCK_PREDICTED = replace(
+    BLOCK,
+    name="block-predicted",
+    information=Information.PREDICTED,
+    source="Block (2508.03611), with a prediction of each output length, as the paper has it",
+    note="Block, told how long outputs will be.",
+)
+
 _ROWS = (
     RANDOM,
     ROUND_ROBIN,
@@ -139,6 +158,8 @@ _ROWS = (
     D2LPM,
     SAL,
     PREFIX_AWARE,
+    BLOCK,
+    BLOCK_PREDICTED,
 )
 
 ROUTERS: dict[str, Router] = {row.name: row for row in _ROWS}

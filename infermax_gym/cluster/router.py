@@ -50,6 +50,7 @@ class Score(IntEnum):
     NORMALISED = 6  # a rule: the largest weighted sum of matched share, queue share and free KV share
     E2 = 7  # a rule: the lightest owner of a long match, else the cheapest
     DEFICIT = 8  # a rule: the longest match where the tenant has credit left
+    AHEAD = 9  # a rule: where the request would finish first, by running a copy of each replica ahead
 
 
 _RULES = (Score.PREFIX, Score.NORMALISED, Score.E2, Score.DEFICIT)
@@ -71,6 +72,8 @@ class Router:
         most_ratio: ... and their ratio; beyond both, the emptiest gets the request.
         share_weights: of NORMALISED: of the matched share of the prompt, of the queue, of free KV.
         window_s: of E2: for how long a request counts as load.
+        horizon_s: of AHEAD: how far copies run at most.
+        first_guess_tokens: of AHEAD: output length that requests are taken to have before any has finished.
         quantum_tokens: of DEFICIT: credit that a tenant gets at each replica once it has used it up everywhere.
         information: what it knows about output lengths.
         source: paper or code the row follows.
@@ -91,6 +94,8 @@ class Router:
     share_weights: tuple[float, float, float] = (2.0, 1.0, 1.0)
     window_s: float = 180.0
     quantum_tokens: int = 16_384
+    horizon_s: float = 60.0
+    first_guess_tokens: int = 256
     information: Information = Information.NONE
     source: str = ""
     note: str = ""
@@ -102,6 +107,10 @@ class Router:
             raise ValueError(f"router {self.name}: num_choices must be in 0..{MOST_CHOICES}, got {self.num_choices}")
         if self.score in _RULES and (self.num_choices or not self.uses_prefixes):
             raise ValueError(f"router {self.name}: {self.score.name} looks at all replicas and uses prefixes")
+        if self.score == Score.AHEAD and self.num_choices:
+            raise ValueError(f"router {self.name}: AHEAD looks at all replicas")
+        if self.uses_predictions and self.score != Score.AHEAD:
+            raise ValueError(f"router {self.name}: {self.score.name} has no use for predicted lengths")
         limits = (self.least_match, self.most_difference, self.most_ratio)
         if not all(math.isfinite(limit) and limit >= 0.0 for limit in limits):
             raise ValueError(f"router {self.name}: the limits of PREFIX must be finite and not negative, got {limits}")
@@ -111,6 +120,12 @@ class Router:
             )
         if not self.window_s > 0.0:
             raise ValueError(f"router {self.name}: window_s must be positive, got {self.window_s}")
+        if not self.horizon_s > 0.0:
+            raise ValueError(f"router {self.name}: horizon_s must be positive, got {self.horizon_s}")
+        if self.first_guess_tokens < 1:
+            raise ValueError(
+                f"router {self.name}: first_guess_tokens must be at least 1, got {self.first_guess_tokens}"
+            )
         if self.quantum_tokens < 1:
             raise ValueError(f"router {self.name}: quantum_tokens must be at least 1, got {self.quantum_tokens}")
 
@@ -118,6 +133,11 @@ class Router:
     def needs_signals(self) -> bool:
         """Whether its choices depend on the state of the replicas."""
         return self.score not in (Score.WEIGHTED, Score.E2, Score.DEFICIT) or any(self.weights)
+
+    @property
+    def uses_predictions(self) -> bool:
+        """Whether it asks for predicted output lengths."""
+        return self.information in (Information.PREDICTED, Information.ORACLE)
 
 
 KNOBS = (
@@ -131,6 +151,9 @@ KNOBS = (
     "share_weights",
     "window_s",
     "quantum_tokens",
+    "horizon_s",
+    "first_guess_tokens",
+    "uses_predictions",
     "needs_signals",
 )
 """What the compiled loop reads of a router."""

@@ -66,14 +66,20 @@ class FleetRun:
         elif code == NO_SLOT:
             self.state.make_room(int(self.state.record["chosen"][0]))
 
-    def route(self, draws: NDArray[np.float64], prefilled_s: NDArray[np.float64] | None = None) -> None:
+    def route(
+        self,
+        draws: NDArray[np.float64],
+        prefilled_s: NDArray[np.float64] | None = None,
+        predicted: NDArray[np.float64] | None = None,
+    ) -> None:
         """Let the router choose for the next requests.
 
         Args:
             draws: (k, num_choices) float64 in [0, 1), one row for each of the next k requests.
             prefilled_s: as in `simulate_fleet`.
+            predicted: (n,) predicted output tokens, for a router that uses them.
         """
-        self.state.lay_out(draws, prefilled_s=prefilled_s)
+        self.state.lay_out(draws, predicted, prefilled_s)
         while (code := route(self.state.now)) != DONE:
             self.settle(code)
 
@@ -139,12 +145,13 @@ def simulate_fleet(
         fleet: the replicas, and how fresh the router's signals are.
         router: a row of the table, or a router written in Python.
         seed: of the router's random choices (stream "router").
-        predicted: (n,) predicted output tokens for policies that use predictions, or such an array by policy name.
+        predicted: (n,) predicted output tokens for policies and routers that use predictions, or such an array by their
+            names.
         prefilled_s: (n,) when another fleet emitted each request's first token: requests arrive with the KV of their
             prompts, which comes onto the device like swapped KV (`infermax_gym.cluster.disaggregated`).
 
     Raises:
-        ValueError: a policy needs predictions and got none, or they are malformed.
+        ValueError: a policy or the router needs predictions and got none, or they are malformed.
         RouterError: a Python router chose badly.
 
     Example:
@@ -155,12 +162,13 @@ def simulate_fleet(
         [0, 1]
     """
     _check_predictions(fleet, predicted)
+    told = _told_to(router, predicted)
     run = FleetRun(workload, fleet, router if isinstance(router, Router) else None, predicted)
     if isinstance(router, Router):
         rng = stream(seed, "router")
         while run.next_request < len(workload):
             count = min(ARRIVALS_AT_ONCE, len(workload) - run.next_request)
-            run.route(rng.random((count, router.num_choices)), prefilled_s)
+            run.route(rng.random((count, router.num_choices)), prefilled_s, told)
     else:
         _route_in_python(run, router, prefilled_s)
     run.finish()
@@ -173,6 +181,16 @@ def _check_predictions(fleet: Fleet, predicted: Predicted | None) -> None:
         told = predicted.get(policy.name) if isinstance(predicted, Mapping) else predicted
         if told is None and policy.information in (Information.PREDICTED, Information.ORACLE):
             raise ValueError(f"policy {policy.name!r} needs `predicted` output lengths (see baselines.predict)")
+
+
+def _told_to(router: Router | PythonRouter, predicted: Predicted | None) -> NDArray[np.float64] | None:
+    """(n,) what a router learns of output lengths, None for all but those that use predictions."""
+    if not isinstance(router, Router) or not router.uses_predictions:
+        return None
+    told = predicted.get(router.name) if isinstance(predicted, Mapping) else predicted
+    if told is None:
+        raise ValueError(f"router {router.name!r} needs `predicted` output lengths (see baselines.predict)")
+    return np.asarray(told, np.float64)
 
 
 def _route_in_python(run: FleetRun, router: PythonRouter, prefilled_s: NDArray[np.float64] | None) -> None:

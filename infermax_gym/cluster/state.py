@@ -6,7 +6,7 @@ them; room is made as it is needed. They share one log of the gaps between token
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from infermax_gym.cluster.fleet import Fleet, Replica
 from infermax_gym.cluster.migration import Migration
 from infermax_gym.cluster.moves import MOVE
 from infermax_gym.cluster.router import CONSTANTS, KNOBS, MOST_CHOICES, SIGNALS, Router, Score
+from infermax_gym.cluster.sandbox import make_sandboxes, widen
 from infermax_gym.cost.kernel import batch_seconds
 from infermax_gym.engine.cache import more_holds
 from infermax_gym.engine.prefix_tree import prefix_tree
@@ -23,6 +24,7 @@ from infermax_gym.engine.state import (
     ARRAYS,
     CORE,
     LOG_ARRAYS,
+    NUM_OUTPUT_BINS,
     REQUEST,
     Engine,
     allocate,
@@ -60,6 +62,8 @@ FLEET_ARRAYS = (
     "home",
     "slot",
     "num_migrations",
+    "sandboxes",
+    "beyond",
 )
 
 FLEET = np.dtype(
@@ -82,6 +86,9 @@ FLEET = np.dtype(
         ("share_weights", "f8", (3,)),
         ("window_s", "f8"),
         ("quantum_tokens", "i8"),
+        ("horizon_s", "f8"),
+        ("first_guess_tokens", "i8"),
+        ("uses_predictions", "i8"),
         ("needs_signals", "i8"),
         # how fresh its signals are
         ("staleness_s", "f8"),
@@ -125,6 +132,7 @@ class FleetState:
         record: (1,) FLEET; what compiled steps get is its element 0.
         engines: one per replica; their records are rows of `cores`.
         workload: the n requests.
+        sandboxes: one engine per kind of replica where a router looks ahead, else none.
         arrays: by name:
             cores (num_replicas,) CORE, the records of the engines;
             num_slots (num_replicas,) int64, requests that an engine has room for;
@@ -146,23 +154,35 @@ class FleetState:
             moves (num_replicas,) MOVE and partners (num_replicas,) int64, the migrations under way;
             home (n,) int32 and slot (n,) int64, the replica and the place in its engine of each request's record, and
             num_migrations (n,) int64; all five of no size without migration;
+            sandboxes (num_kinds,) CORE, the records of the engines that routers look ahead with, and beyond
+            (2, NUM_OUTPUT_BINS + 1) int64, both of no size where nobody does;
             arrivals (k,) REQUEST and draws (k, MOST_CHOICES) float64: the requests that come next, and the random
             numbers for their choices.
     """
 
-    def __init__(self, record: Any, engines: list[Engine], workload: Workload, arrays: dict[str, NDArray[Any]]) -> None:
+    def __init__(
+        self,
+        record: Any,
+        engines: list[Engine],
+        workload: Workload,
+        arrays: dict[str, NDArray[Any]],
+        sandboxes: Sequence[Engine] = (),
+    ) -> None:
         self.record = record
         self.engines = engines
         self.workload = workload
         self.arrays = arrays
+        self.sandboxes = list(sandboxes)
         self._address()
 
     def _address(self) -> None:
+        for kind, sandbox in enumerate(self.sandboxes):
+            self.arrays["sandboxes"][kind] = sandbox.record[0]
         for name in FLEET_ARRAYS:
             self.record[f"{name}_address"] = self.arrays[name].ctypes.data
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self.record, self.engines, self.workload, self.arrays)
+        return _rebuild, (self.record, self.engines, self.workload, self.arrays, self.sandboxes)
 
     @property
     def now(self) -> Any:
@@ -171,9 +191,8 @@ class FleetState:
 
     def copy(self) -> FleetState:
         """An independent copy; the workload, which nobody writes, is shared."""
-        return _rebuild(
-            self.record.copy(), self.engines, self.workload, {name: array.copy() for name, array in self.arrays.items()}
-        )
+        arrays = {name: array.copy() for name, array in self.arrays.items()}
+        return _rebuild(self.record.copy(), self.engines, self.workload, arrays, self.sandboxes)
 
     def lay_out(
         self,
@@ -230,6 +249,17 @@ class FleetState:
         for name in ("req", "holds", "tree", "valid"):
             engine.record[f"{name}_address"] = engine.arrays[name].ctypes.data
         self.arrays["num_slots"][i] = 2 * slots
+        if self.sandboxes:
+            widen(self.sandboxes[self.arrays["kind_of"][i]], 2 * slots)
+            self._address()
+
+    def look_ahead(self, kinds: Sequence[Replica]) -> None:
+        """Provide what a router needs to run copies of the replicas, which are of these kinds; once is enough."""
+        if not self.sandboxes:
+            self.sandboxes = make_sandboxes(self.workload, kinds, int(self.arrays["num_slots"].max()))
+            self.arrays["sandboxes"] = np.zeros(len(kinds), CORE)
+            self.arrays["beyond"] = np.zeros((2, NUM_OUTPUT_BINS + 1), np.int64)
+            self._address()
 
 
 def _wider(tree: NDArray[Any], fill: float) -> NDArray[Any]:
@@ -243,13 +273,19 @@ def _wider(tree: NDArray[Any], fill: float) -> NDArray[Any]:
     return wider
 
 
-def _rebuild(record: Any, engines: list[Engine], workload: Workload, arrays: dict[str, NDArray[Any]]) -> FleetState:
+def _rebuild(
+    record: Any,
+    engines: list[Engine],
+    workload: Workload,
+    arrays: dict[str, NDArray[Any]],
+    sandboxes: Sequence[Engine],
+) -> FleetState:
     """A state with memory of its own for the engines; the record and the arrays are taken as they are."""
     if record["staleness_s"][0] == 0.0:
         arrays["seen"] = arrays["signals"]
     log = {name: engines[0].arrays[name].copy() for name in LOG_ARRAYS}
     copies = [_with_log(engine, arrays["cores"][i : i + 1], log) for i, engine in enumerate(engines)]
-    return FleetState(record, copies, workload, arrays)
+    return FleetState(record, copies, workload, arrays, sandboxes)
 
 
 def _with_log(engine: Engine, record: Any, log: dict[str, NDArray[Any]]) -> Engine:
@@ -309,13 +345,18 @@ def allocate_fleet(
         "draws": np.zeros((0, MOST_CHOICES)),
         **_prefix_map(workload, fleet, router is None or router.uses_prefixes),
         **_books(workload, count, router),
+        "sandboxes": np.zeros(0, CORE),
+        "beyond": np.zeros((2, 0), np.int64),
         **_moves(count if fleet.migration else 0, n if fleet.migration else 0),
     }
     record = _record(workload, fleet, router, cores)
     record["num_shared"] = len(arrays["ends"])
     record["has_predictions"] = arrays["predictions"].shape[1] > 0
     record["num_windowed"], record["num_tenants"] = len(arrays["new_tokens"]), len(arrays["charged"])
-    return FleetState(record, engines, workload, arrays)
+    state = FleetState(record, engines, workload, arrays)
+    if router is not None and router.score == Score.AHEAD:
+        state.look_ahead(kinds)
+    return state
 
 
 def _prefix_map(workload: Workload, fleet: Fleet, wanted: bool) -> dict[str, NDArray[np.int64]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from infermax_gym.cluster.kernel.ahead import ahead_rule
 from infermax_gym.cluster.kernel.candidates import is_candidate
 from infermax_gym.cluster.kernel.memory import (
     NUM_SIGNALS,
@@ -161,4 +162,6 @@ def choose(f: Any, q: Any, row: int) -> Any:
         return e2_rule(f, q)
     if f.score == Score.DEFICIT:
         return deficit_rule(f, q)
+    if f.score == Score.AHEAD:
+        return ahead_rule(f, q)
     return _best_of_all(f, q) if f.num_choices == 0 else _best_of_sample(f, q, row)

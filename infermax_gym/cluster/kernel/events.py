@@ -9,6 +9,7 @@ from infermax_gym.cluster.kernel.memory import cores_of, events_of, moves_of, se
 from infermax_gym.cluster.kernel.migrate import COPYING, migrate_before, send_off
 from infermax_gym.cluster.kernel.signals import refresh
 from infermax_gym.cluster.kernel.tournament import earliest, set_boundary
+from infermax_gym.cluster.router import Score
 from infermax_gym.compile import compiled, inlined
 from infermax_gym.engine.kernel.advance import has_room
 from infermax_gym.engine.kernel.run import LOG_FULL, STUCK, run, wait_until
@@ -81,5 +82,5 @@ def look(f: Any, at_s: float) -> Any:
             for i in range(signals.shape[1]):
                 seen[k, i] = signals[k, i]
         f.last_snapshot = float(number)
-    # Whoever has landed by now stands before the request that arrives.
-    return advance_until(f, at_s) if f.migrates else True
+    # Whoever has landed by now stands before the request that arrives; and who looks ahead does so from now.
+    return advance_until(f, at_s) if f.migrates or f.score == Score.AHEAD else True

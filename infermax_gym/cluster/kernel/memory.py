@@ -11,7 +11,7 @@ from infermax_gym.cluster.moves import MOVE
 from infermax_gym.cluster.router import CONSTANTS, SIGNALS
 from infermax_gym.compile import inlined
 from infermax_gym.engine.kernel.memory import pointer
-from infermax_gym.engine.state import CORE, REQUEST
+from infermax_gym.engine.state import CORE, NUM_OUTPUT_BINS, REQUEST
 
 NUM_SIGNALS = len(SIGNALS)
 NUM_CONSTANTS = len(CONSTANTS)
@@ -183,3 +183,15 @@ def slot_of(f: Any) -> Any:
 def num_migrations_of(f: Any) -> Any:
     """(num_requests,) int64, how often each request has landed somewhere."""
     return carray(pointer(f.num_migrations_address), (f.num_requests,), np.int64)
+
+
+@inlined
+def sandboxes_of(f: Any) -> Any:
+    """(num_kinds,) CORE, engines without contents to copy replicas into. Only for routers that look ahead."""
+    return carray(pointer(f.sandboxes_address), (f.num_kinds,), CORE)
+
+
+@inlined
+def beyond_of(f: Any) -> Any:
+    """(2, NUM_OUTPUT_BINS + 1) int64, scratch: finished outputs from a bin on, and twice their tokens."""
+    return carray(pointer(f.beyond_address), (2, NUM_OUTPUT_BINS + 1), np.int64)

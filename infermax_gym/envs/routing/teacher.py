@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from infermax_gym.cluster import Router
 from infermax_gym.cluster.kernel.run import choose_next
-from infermax_gym.cluster.router import KNOBS
+from infermax_gym.cluster.router import KNOBS, Score
 from infermax_gym.envs.routing.episode import RoutingRun
 
 
@@ -25,6 +25,8 @@ class RouterTeacher:
 
     def action(self, run: RoutingRun) -> int:
         """The replica for the next request in an episode under way."""
+        if self.router.score == Score.AHEAD:
+            run.fleet.state.look_ahead(run.fleet.fleet.kinds[0])
         record = run.fleet.state.record.copy()
         for name in KNOBS:
             record[name] = getattr(self.router, name)
