@@ -11,6 +11,7 @@ import numpy as np
 from infermax_gym.cluster import Fleet, Router, Score
 from infermax_gym.streams import stream
 from infermax_gym.workload.workload import Workload
+from tests.cluster.reference_ahead import choose_ahead
 from tests.cluster.reference_migration import Migrations
 from tests.cluster.reference_replica import Replica
 from tests.reference.engine import _requests
@@ -72,7 +73,7 @@ class ReferenceFleet:
             self.advance(min(number * staleness_s, at_s))
             self.seen = [replica.signals.copy() for replica in self.replicas]
             self.last_snapshot = number
-        if self.migrations:
+        if self.migrations or self.router.score == Score.AHEAD:
             self.advance(at_s)
 
     def advance(self, until_s: float) -> None:
@@ -93,6 +94,9 @@ class ReferenceFleet:
             line = sorted(candidates, key=lambda i: (i - self.last_chosen - 1) % len(self.replicas))
             rules = {Score.NORMALISED: self.normalised, Score.E2: self.e2, Score.DEFICIT: self.deficit}
             return rules[self.router.score](line, request)
+        if self.router.score == Score.AHEAD:
+            line = sorted(candidates, key=lambda i: (i - self.last_chosen - 1) % len(self.replicas))
+            return choose_ahead(self.router, self.replicas, line, [seen.prefill_tokens for seen in self.seen], request)
         if self.router.num_choices == 0:
             count = len(self.replicas)
             candidates.sort(key=lambda i: (i - self.last_chosen - 1) % count)  # whoever is next in line wins ties

@@ -84,10 +84,11 @@ class Replica:
         """What happens at a boundary."""
         self.signals = self.read_signals()
         goes_on = self.has_work and self.iterate()
+        assert goes_on or not self.has_work or self.num_seats > self.run.engine.B, "nobody can run"
         self.next_boundary_s = self.run.engine.clock_s if goes_on else math.inf
 
     def iterate(self) -> bool:
-        """One iteration; False if nobody can run, as memory is set aside for a request that moves here."""
+        """One iteration; False if nobody can run."""
         run, engine = self.run, self.run.engine
         before = len(run.books.schedule)
         while len(run.books.schedule) == before:
@@ -101,8 +102,9 @@ class Replica:
                 run.iterate(decision)
             elif decision.preempted or decision.num_resumed:
                 run.note_empty(decision)
+            elif run.to_come:
+                engine.clock_s = max(engine.clock_s, run.to_come[0].arrival_s)
             else:
-                assert not run.to_come and self.num_seats > engine.B
                 return False
         return True
 

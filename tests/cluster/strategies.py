@@ -63,5 +63,9 @@ def routers(draw: Any) -> Router:
             window_s=draw(st.sampled_from([1e-3, 0.5, 180.0])),
             quantum_tokens=draw(st.sampled_from([1, 20, 150, 16_384])),
         )
+    if draw(st.booleans()):
+        row = ROUTERS[draw(st.sampled_from(["block", "block-predicted"]))]
+        guess, horizon_s = draw(st.sampled_from([1, 5, 200])), draw(st.sampled_from([1e-3, 0.05, 60.0]))
+        return replace(row, first_guess_tokens=guess, horizon_s=horizon_s)
     weights = [draw(st.sampled_from([0.0, 0.0, 1.0, -1.0, 0.25, 3.0])) for _ in SIGNALS]
     return Router("any", weights=tuple(weights), num_choices=draw(st.sampled_from([0, 0, 1, 2, 3, 16])))

@@ -38,8 +38,7 @@ def resume(engine: Engine, decision: Decision) -> None:
         if channel_is_busy(engine, decision):
             return
         free = engine.free + engine.found(head)[1]
-        room = free - engine.blocks(head.resident + 1) >= engine.watermark_blocks
-        if engine.running and not room:
+        if free - engine.blocks(head.resident + 1) < (engine.watermark_blocks if engine.running else 0):
             return
         engine.queue.remove(head)
         engine.join(head, engine.blocks(head.resident))

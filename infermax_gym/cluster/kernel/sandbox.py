@@ -18,6 +18,7 @@ from infermax_gym.engine.kernel.fair import link_arrival
 from infermax_gym.engine.kernel.group import FAR, blocks_held, emitted, resident
 from infermax_gym.engine.kernel.memory import (
     histogram_of,
+    holds_of,
     outputs_of,
     phases_of,
     pointer,
@@ -91,6 +92,8 @@ def _take(f: Any, s: Any, t: Any, r: int) -> None:
     q.fresh = 0
     q.batch_slot = -1
     q.number = r
+    if s.queue_order == QueueOrder.FIFO and q.key >= 0.0:  # its place; who was put in front has a negative one
+        q.key = float(k)
     q.output = _estimate(f, s, q, q.generated)
 
 
@@ -155,7 +158,7 @@ def _line_up(s: Any, t: Any) -> None:
     for position in range(s.num_running):
         target[position] = _find(t, source[position])
     leaves = 1
-    while leaves < t.num_requests + 1:
+    while leaves < t.num_requests + (s.num_requests - s.next_arrival) + 1:  # those to join, and the next request
         leaves *= 2
     t.num_leaves = leaves
     if t.queue_order == QueueOrder.FAIR:
@@ -173,6 +176,19 @@ def _line_up(s: Any, t: Any) -> None:
             push(t, k)
 
 
+@inlined
+def _withheld_blocks(s: Any) -> Any:
+    """Blocks of finished requests that a replica with a prefix cache keeps until nothing runs."""
+    holds = holds_of(s)
+    req = requests(s)
+    blocks = 0
+    r = s.first_withheld
+    while r >= 0:
+        blocks += req[r].held
+        r = holds[r].next
+    return blocks
+
+
 @compiled
 def copy_alive(f: Any, i: int, arrival: Any) -> Any:
     """Copy replica i, with the next request sent there; returns its place in the copy, the record of i's kind."""
@@ -180,6 +196,8 @@ def copy_alive(f: Any, i: int, arrival: Any) -> Any:
     s = cores_of(f)[i]
     t = sandboxes_of(f)[kind]
     _copy_scalars(f, i, kind)
+    if s.prefix_caching:
+        t.withheld_blocks = _withheld_blocks(s)
     t.prefix_caching = 0
     t.num_requests = 0
     t.next_arrival = 0

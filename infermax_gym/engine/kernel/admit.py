@@ -43,7 +43,7 @@ def resume_swapped(s: Any) -> None:
         if not q.on_host or (s.num_running > 0 and guarded(s)) or _channel_busy(s):
             return
         spare = s.free_blocks + find_for(s, r)[1] - blocks_for(s, q.computed + 1)
-        if s.num_running > 0 and spare < s.watermark_blocks:
+        if spare < (s.watermark_blocks if s.num_running > 0 else 0):
             return
         bring_in(s, r, blocks_for(s, q.computed))
 
