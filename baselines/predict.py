@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from infermax_gym.cluster import Router
 from infermax_gym.engine import Information, Policy
 from infermax_gym.engine.policy import Prediction
 from infermax_gym.streams import stream
@@ -13,6 +14,11 @@ from infermax_gym.workload import Workload
 NUM_CLASSES = 10
 CLASS_TOKENS = 51.2
 """Length classes of TRAIL's classifier: ten of equal width up to 512 tokens; the last takes whatever is longer."""
+
+
+def router_predictions(router: Router, workload: Workload, seed: int = 0) -> NDArray[np.float64] | None:
+    """What a router is told, as a policy of its information would be: (n,) float64 tokens, or None."""
+    return predictions(router.predictor, workload, seed)
 
 
 def predictions(policy: Policy, workload: Workload, seed: int = 0) -> NDArray[np.float64] | None:

@@ -138,7 +138,8 @@ BLOCK_PREDICTED = replace(
     BLOCK,
     name="block-predicted",
     information=Information.PREDICTED,
-    source="Block (2508.03611), with a prediction of each output length, as the paper has it",
+    prediction_sigma=0.5,
+    source="Block (2508.03611), with a prediction of each output length, as in the paper; ours are noisy, sigma 0.5",
     note="Block, told how long outputs will be.",
 )
 

@@ -25,17 +25,20 @@ RATE_PER_REPLICA = 3.5
 def measure(num_replicas: int, num_requests: int, router: str, staleness_s: float) -> dict[str, float]:
     """One run in this process."""
     from baselines.policies import POLICIES
+    from baselines.predict import router_predictions
     from baselines.routers import ROUTERS
     from infermax_gym.cluster import Fleet, simulate_fleet
     from infermax_gym.engine import EngineConfig
     from infermax_gym.workload import make_workload
 
-    policy, config = POLICIES["vllm-v1"], EngineConfig()
-    simulate_fleet(make_workload("azure-conv", 50, seed=0), Fleet.uniform(2, config, policy), ROUTERS[router])
+    policy, config, row = POLICIES["vllm-v1"], EngineConfig(), ROUTERS[router]
+    first = make_workload("azure-conv", 50, seed=0)
+    simulate_fleet(first, Fleet.uniform(2, config, policy), row, predicted=router_predictions(row, first))
     workload = make_workload("azure-conv", num_requests, seed=0).with_rate(RATE_PER_REPLICA * num_replicas)
     fleet = Fleet.uniform(num_replicas, config, policy, staleness_s=staleness_s)
+    told = router_predictions(row, workload)
     wall_s, core_s = time.perf_counter(), time.process_time()
-    result = simulate_fleet(workload, fleet, ROUTERS[router])
+    result = simulate_fleet(workload, fleet, row, predicted=told)
     wall_s, core_s = time.perf_counter() - wall_s, time.process_time() - core_s
     assert (result.pooled.status == 0).all()
     return {

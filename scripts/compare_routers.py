@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baselines.policies import POLICIES
+from baselines.predict import router_predictions
 from baselines.routers import ROUTERS
 from infermax_gym.cluster import Fleet, simulate_fleet, summarize_fleet
 from infermax_gym.engine import EngineConfig
@@ -72,7 +73,9 @@ def figures(router: str, setting: Setting) -> dict[str, NDArray[np.float64]]:
             staleness_s=setting.staleness_s,
             counts_routed=setting.counts_routed,
         )
-        s = summarize_fleet(simulate_fleet(workload, fleet, ROUTERS[router], seed=seed))
+        row = ROUTERS[router]
+        told = router_predictions(row, workload, seed)
+        s = summarize_fleet(simulate_fleet(workload, fleet, row, seed=seed, predicted=told))
         hits = s["prefix_hit_rate"] or 0.0
         rows.append((s["ttft_s"]["mean"], s["ttft_s"]["p99"], s["latency_s"]["mean"], s["num_preemptions"], hits))
     names = ("ttft", "ttft_p99", "latency", "preemptions", "hits")

@@ -18,7 +18,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from infermax_gym.engine import Information
+from infermax_gym.engine import Information, Policy
 
 SIGNALS = (
     "num_waiting",
@@ -76,6 +76,7 @@ class Router:
         first_guess_tokens: of AHEAD: output length that requests are taken to have before any has finished.
         quantum_tokens: of DEFICIT: credit that a tenant gets at each replica once it has used it up everywhere.
         information: what it knows about output lengths.
+        prediction_sigma: error of the predicted lengths, as of a `Policy`.
         source: paper or code the row follows.
         note: one line, good and bad at.
 
@@ -97,6 +98,7 @@ class Router:
     horizon_s: float = 60.0
     first_guess_tokens: int = 256
     information: Information = Information.NONE
+    prediction_sigma: float = 0.0
     source: str = ""
     note: str = ""
 
@@ -138,6 +140,11 @@ class Router:
     def uses_predictions(self) -> bool:
         """Whether it asks for predicted output lengths."""
         return self.information in (Information.PREDICTED, Information.ORACLE)
+
+    @property
+    def predictor(self) -> Policy:
+        """A policy that is told the same, for who predicts lengths for policies."""
+        return Policy(self.name, information=self.information, prediction_sigma=self.prediction_sigma)
 
 
 KNOBS = (

@@ -102,14 +102,18 @@ class FleetContender:
 
     @property
     def information(self) -> Information:
-        """The most that one of its replicas knows about output lengths."""
-        return max(policy.information for policy in self.policies)
+        """The most that its router or one of its replicas knows about output lengths."""
+        known = [policy.information for policy in self.policies]
+        return max(*known, self.router.information) if isinstance(self.router, Router) else max(known)
 
     def predicted(self, predict: Predict, workload: Workload, seed: int) -> Predicted | None:
-        """What its replicas are told about output lengths."""
-        if not self.parts:
+        """What its router and its replicas are told about output lengths."""
+        asks = isinstance(self.router, Router) and self.router.uses_predictions
+        if not self.parts and not asks:
             return predict(self.policy, workload, seed)
         told = {policy.name: predict(policy, workload, seed) for policy in self.policies}
+        if isinstance(self.router, Router) and asks:
+            told[self.router.name] = predict(self.router.predictor, workload, seed)
         return {name: lengths for name, lengths in told.items() if lengths is not None}
 
     def fleet(self, config: EngineConfig) -> Fleet:

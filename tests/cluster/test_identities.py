@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baselines.policies import POLICIES
-from baselines.predict import predictions as predict
+from baselines.predict import router_predictions
 from baselines.routers import ROUTERS
 from infermax_gym.cluster import Arrival, Fleet, Replica, Router, Score, signal_weights, simulate_fleet
 from infermax_gym.cluster.simulate import FleetRun
@@ -38,7 +39,7 @@ def rows(workload: Workload, chosen: np.ndarray) -> Workload:
 @pytest.mark.parametrize("policy", ["vllm-v1", "srpt-oracle", "hrrn", "vllm-v0-swap"])
 def test_one_replica_is_no_router(policy: str, router: Router) -> None:
     workload = conversation(300, 4.0)
-    predicted = predict(POLICIES[policy], workload)
+    predicted = workload.num_output_tokens.astype(float)
     alone = simulate(workload, CONFIG, POLICIES[policy], predicted=predicted)
     for staleness_s in (0.0, 0.7):
         fleet = Fleet.uniform(1, CONFIG, POLICIES[policy], staleness_s=staleness_s)
@@ -68,7 +69,8 @@ def mixed_fleet(staleness_s: float = 0.0) -> Fleet:
 @pytest.mark.parametrize("router", ROUTERS.values(), ids=ROUTERS.keys())
 def test_replicas_do_what_they_would_do_alone(router: Router) -> None:
     workload, fleet = conversation(1_000, 25.0), mixed_fleet(0.05)
-    result = simulate_fleet(workload, fleet, router, seed=3)
+    told = router_predictions(router, workload)
+    result = simulate_fleet(workload, fleet, router, seed=3, predicted=told)
     assert (result.pooled.status == 0).all()
     assert result.num_requests_of.sum() == len(workload)
     for i, replica in enumerate(fleet.replicas):
@@ -171,7 +173,11 @@ def chosen(router: Router, signals: np.ndarray, prompt: int = 50, **more: np.nda
 
 @pytest.mark.parametrize(
     "router",
-    [r for r in ROUTERS.values() if (r.needs_signals or r.uses_prefixes) and not r.num_choices],
+    [
+        r
+        for r in ROUTERS.values()
+        if (r.needs_signals or r.uses_prefixes) and not r.num_choices and r.score != Score.AHEAD  # sees engines
+    ],
     ids=lambda router: router.name,
 )
 def test_choices_follow_a_renaming_of_replicas(router: Router) -> None:
@@ -231,7 +237,8 @@ def test_what_fits_nowhere_is_rejected_and_what_fits_somewhere_is_served() -> No
     small, large = (Replica(replace(CONFIG, num_kv_tokens=size), POLICIES["vllm-v1"]) for size in (1_600, 6_400))
     workload = Workload(np.arange(8.0), [2_000, 100, 9_000, 100, 2_000, 100, 100, 3_000], np.full(8, 20))
     for router in (*ROUTERS.values(), ToTheLast()):
-        result = simulate_fleet(workload, Fleet((small, small, large, small)), router)
+        told = workload.num_output_tokens.astype(float)
+        result = simulate_fleet(workload, Fleet((small, small, large, small)), router, predicted=told)
         assert result.pooled.status.tolist() == [0, 0, 1, 0, 0, 0, 0, 0]
         assert result.replica_of[[0, 2, 4, 7]].tolist() == [2, -1, 2, 2]
         assert result.num_requests_of.sum() == 7
@@ -292,6 +299,16 @@ def test_bad_settings_say_so() -> None:
         Router("x", num_choices=17)
     with pytest.raises(ValueError, match="weights"):
         Router("x", score=Score.WEIGHTED, weights=(1.0,))
+    with pytest.raises(ValueError, match="AHEAD looks at all replicas"):
+        Router("x", score=Score.AHEAD, num_choices=2)
+    with pytest.raises(ValueError, match="horizon_s"):
+        Router("x", score=Score.AHEAD, horizon_s=0.0)
+    with pytest.raises(ValueError, match="first_guess_tokens"):
+        Router("x", score=Score.AHEAD, first_guess_tokens=0)
+    with pytest.raises(ValueError, match="has no use for predicted lengths"):
+        replace(ROUTERS["sal"], information=ROUTERS["block-predicted"].information)
+    with pytest.raises(ValueError, match="'block-predicted' needs `predicted`"):
+        simulate_fleet(conversation(5, 1.0), Fleet.uniform(2, CONFIG), ROUTERS["block-predicted"])
     with pytest.raises(ValueError, match="needs `predicted`"):
         simulate_fleet(conversation(5, 1.0), Fleet.uniform(2, CONFIG, POLICIES["sjf-oracle"]), ROUTERS["random"])
 
@@ -315,3 +332,34 @@ def test_predictions_by_policy_name() -> None:
     same_result(by_name.pooled, for_all.pooled)
     alone = simulate(rows(workload, np.arange(0, 200, 2)), CONFIG, policy, predicted=truth[::2])
     np.testing.assert_array_equal(by_name.pooled.finish_s[::2], alone.finish_s)
+
+
+def test_the_copy_of_a_replica_does_what_the_replica_will_do() -> None:
+    """With true lengths, a router that looks ahead at the last request knows when it finishes."""
+    workload, fleet = conversation(300, 30.0), mixed_fleet()
+    told = workload.num_output_tokens.astype(float)
+    block = replace(ROUTERS["block-predicted"], horizon_s=1e6)
+    went = simulate_fleet(workload, fleet, block, predicted=told)
+    others = []
+    for i in range(fleet.num_replicas):
+        run = FleetRun(workload, fleet, block, told)
+        run.route(np.zeros((299, 0)), predicted=told)
+        run.state.lay_out(np.zeros((1, 0)), told)
+        run.show(np.zeros(fleet.num_replicas, bool))
+        run.send(i)
+        run.finish()
+        others.append(float(run.result().pooled.finish_s[-1]))
+    assert went.pooled.finish_s[-1] == min(others)
+    assert went.replica_of[-1] == int(np.argmin(others))
+    assert went.pooled.num_preemptions > 0
+
+
+def test_looking_ahead_survives_copies() -> None:
+    workload, fleet = conversation(300, 20.0), mixed_fleet()
+    run = FleetRun(workload, fleet, ROUTERS["block"])
+    run.route(np.zeros((150, 0)))
+    twin = pickle.loads(pickle.dumps(run))
+    for each in (run, twin):
+        each.route(np.zeros((150, 0)))
+        each.finish()
+    np.testing.assert_array_equal(run.result().pooled.finish_s, twin.result().pooled.finish_s)

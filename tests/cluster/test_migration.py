@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from baselines.policies import POLICIES
+from baselines.predict import router_predictions
 from baselines.routers import ROUTERS
 from infermax_gym.cluster import (
     DisaggregatedFleet,
@@ -39,8 +40,9 @@ def conversation(num_requests: int, rate_per_s: float) -> Workload:
 def test_pairs_that_never_meet_change_nothing(router: Router) -> None:
     workload, still = conversation(400, 16.0), Fleet.uniform(4, CONFIG, POLICIES["vllm-v1"], staleness_s=0.3)
     never = replace(still, migration=Migration(period_s=1e9))
-    expected = simulate_fleet(workload, still, router, seed=2)
-    result = simulate_fleet(workload, never, router, seed=2)
+    told = router_predictions(router, workload)
+    expected = simulate_fleet(workload, still, router, seed=2, predicted=told)
+    result = simulate_fleet(workload, never, router, seed=2, predicted=told)
     np.testing.assert_array_equal(result.replica_of, expected.replica_of)
     for name in ("first_scheduled_s", "first_token_s", "finish_s", "num_preemptions_of", "status"):
         np.testing.assert_array_equal(getattr(result.pooled, name), getattr(expected.pooled, name), err_msg=name)
