@@ -47,7 +47,7 @@ _MOST_COST = 0.5
 _TYPICAL_COST = 0.02
 _PER_WINDOW = 40
 _ATTEMPTS = 2
-_GOOD_ENOUGH = -0.02
+_GOOD_ENOUGH = 0.01
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ SCHOOLS: dict[str, School] = {
             features=LOAD_FEATURES,
             generations=(60, 40),
             population=14,
-            num_windows=16,
+            num_windows=12,
             windows_at_once=4,
         ),
     ),
@@ -96,10 +96,10 @@ SCHOOLS: dict[str, School] = {
             features=(*LOAD_FEATURES, "late_share"),
             hinge=1.0,
             stride=1,
-            generations=(60, 40),
+            generations=(40, 20),
             population=14,
-            num_windows=16,
-            windows_at_once=4,
+            num_windows=8,
+            windows_at_once=2,
         ),
     ),
 }
