@@ -138,8 +138,8 @@ def starts_of(plan: Breed, group: str, rivals: Rivals) -> list[Vector]:
     return found
 
 
-def breed_specialist(plan: Breed, group: str, rivals: Rivals, seed: int) -> tuple[Controller, float]:
-    """One specialist and its mean excess over the rival on its training windows.
+def breed_specialist(plan: Breed, group: str, rivals: Rivals, seed: int, attempt: int = 0) -> tuple[Controller, float]:
+    """One specialist and its mean excess over the rival on its training windows, the same ones at every attempt.
 
     The constants are searched from the best start with and from the best without pushing out; from the better of
     both, all weights.
@@ -159,7 +159,7 @@ def breed_specialist(plan: Breed, group: str, rivals: Rivals, seed: int) -> tupl
         found = minimise(
             nursery.loss,
             start,
-            seed=seed,
+            seed=seed + 10 * attempt,
             spread=0.15,
             population=plan.population,
             generations=first,
@@ -171,7 +171,7 @@ def breed_specialist(plan: Breed, group: str, rivals: Rivals, seed: int) -> tupl
     found = minimise(
         nursery.loss,
         whole,
-        seed=seed + 1,
+        seed=seed + 10 * attempt + 1,
         spread=np.full(len(whole), 0.06),
         population=plan.population,
         generations=second,
@@ -325,7 +325,7 @@ def attend(
             weights = np.array(record["weights"]).reshape(NUM_KNOBS, NUM_FEATURES)
             found[group] = _told_as(plan, weights)
         while attempts == 0 or (attempts < _ATTEMPTS and losses[group] > _GOOD_ENOUGH):
-            other, loss = breed_specialist(plan, group, rivals, seed + 10 * attempts)
+            other, loss = breed_specialist(plan, group, rivals, seed, attempts)
             attempts += 1
             report(f"{group}: {loss:+.4f}")
             if loss < losses.get(group, np.inf):
