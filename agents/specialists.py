@@ -83,7 +83,7 @@ SCHOOLS: dict[str, School] = {
         replace(
             BREEDS["informed"],
             features=LOAD_FEATURES,
-            generations=(60, 40),
+            generations=(40, 20),
             population=14,
             num_windows=12,
             windows_at_once=4,
