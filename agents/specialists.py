@@ -236,7 +236,7 @@ def _seen(plan: Breed, player: Controller, window: Window, rng: np.random.Genera
     told = None if plan.sigma is None else window.predicted(plan.sigma)
     settings = player.settings(window.workload, window.engine, predicted=told)
     places = rng.permutation(len(settings))[:_PER_WINDOW]
-    return [settings[i].features for i in places]
+    return [settings[i].features.copy() for i in places]
 
 
 def learn_gate(some: Sequence[Lessons], seed: int, num_steps: int = 1_500) -> Gate:
