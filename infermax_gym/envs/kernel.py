@@ -65,6 +65,22 @@ def can_run(s: Any, v: Any, level: int) -> Any:
 
 
 @compiled
+def can_preempt(s: Any, v: Any, position: int) -> Any:
+    """Whether PREEMPT of a running request is legal: it has run since it was admitted, or nothing else could be done.
+
+    Admissions that share cached prefixes may leave no block for anybody's next token: then they are taken back.
+    """
+    req = requests(s)
+    run = running(s)
+    if not req[run[position]].touched & ADMITTED:
+        return True
+    for i in range(s.num_running):
+        if not req[run[i]].touched & ADMITTED:
+            return False
+    return not can_run(s, v, v.num_levels - 1)
+
+
+@compiled
 def show(s: Any, v: Any) -> None:
     """Refresh what the agent sees and what RUN would need."""
     v.demand = decode_demand(s)
@@ -75,8 +91,6 @@ def show(s: Any, v: Any) -> None:
 @compiled
 def fill_mask(s: Any, v: Any, mask: Any) -> None:
     """(num_actions,) int8: 1 where the action is legal now. Never all zero while the agent is to decide."""
-    req = requests(s)
-    run = running(s)
     slots = slots_of(v)
     num_levels = v.num_levels
     waits = v.num_waiting_slots
@@ -90,7 +104,7 @@ def fill_mask(s: Any, v: Any, mask: Any) -> None:
         mask[num_levels + i] = slots[i] >= 0 and can_admit(s, slots[i])
     for i in range(v.num_running_slots):
         position = slots[waits + i]
-        mask[num_levels + waits + i] = position >= 0 and not req[run[position]].touched & ADMITTED
+        mask[num_levels + waits + i] = position >= 0 and can_preempt(s, v, position)
 
 
 @inlined
@@ -228,13 +242,11 @@ def start(s: Any, v: Any) -> None:
 @inlined
 def _fallback(s: Any, v: Any) -> Any:
     """The action taken in place of an illegal one: RUN at full budget, else a victim, else an admission."""
-    req = requests(s)
-    run = running(s)
     slots = slots_of(v)
     if can_run(s, v, v.num_levels - 1):
         return v.num_levels - 1
     for i in range(v.num_running_shown):
-        if not req[run[slots[v.num_waiting_slots + i]]].touched & ADMITTED:
+        if can_preempt(s, v, slots[v.num_waiting_slots + i]):
             return v.num_levels + v.num_waiting_slots + i
     for i in range(v.num_waiting_shown):
         if can_admit(s, slots[i]):
@@ -256,7 +268,7 @@ def _is_legal(s: Any, v: Any, action: int) -> Any:
     if action >= v.num_running_slots:
         return False
     position = slots[v.num_waiting_slots + action]
-    return position >= 0 and not requests(s)[running(s)[position]].touched & ADMITTED
+    return position >= 0 and can_preempt(s, v, position)
 
 
 @compiled

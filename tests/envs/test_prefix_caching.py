@@ -42,4 +42,5 @@ def test_random_actions(workload: Workload, config: EnvConfig, seed: int) -> Non
         if lane["status"] != RUNNING_ON:
             break
         fill_mask(state, lane, mask)
+        assert mask.any(), "the agent is asked and may do nothing"
         act(state, lane, int(rng.choice(np.flatnonzero(mask))))

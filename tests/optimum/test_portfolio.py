@@ -70,12 +70,13 @@ def test_limits_that_no_schedule_was_found_for_are_unknown() -> None:
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "instance.json"
-    path.write_text(json.dumps(HEADLINE.to_dict()))
+    hard = Instance.of([(3 + i, 60 - i) for i in range(9)], kv_tokens=150)
+    path.write_text(json.dumps(hard.to_dict()))
     assert main(["optimal", str(path), "--time-limit", "0.5", "--workers", "2", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["status"] == "feasible" and 0.0 < answer["gap"] < 1.0
     granted = sum(tokens for batch in answer["schedule"] for _, tokens in batch)
-    assert granted >= 5 * 17
+    assert granted >= sum(3 + i + 60 - i - 1 for i in range(9))
     path.write_text('{"requests": []}')
     assert main(["optimal", str(path)]) == 2
     assert "non-empty list" in capsys.readouterr().err
