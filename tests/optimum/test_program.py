@@ -19,7 +19,7 @@ from tests.optimum.brute import optimum
 from tests.optimum.draw import small, tiny
 
 MORE = int(os.environ.get("INFERMAX_MORE_OPTIMA", "0"))
-"""So many more random instances; hundreds were run while this was built."""
+"""So many more random instances, some of which take minutes."""
 
 
 @pytest.mark.parametrize("seed", range(20 + MORE))
