@@ -1,4 +1,4 @@
-"""Breeding controllers over many cells at once: `python -m agents.breed NAME` makes `zoo/NAME.safetensors` again.
+"""Breeding one linear controller over many cells at once: `python -m agents.breed NAME`; specialists too are bred so.
 
 A candidate plays the training windows of its cells. In each cell its loss is the logarithm of what it reaches over what
 the family of rules reaches there when tuned for that very cell (`agents.rivals`), so that every cell counts alike; what
@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -314,7 +315,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("name", choices=list(BREEDS))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--generations", type=int, nargs=2, help="of the constant weights alone, then of all")
-    parser.add_argument("--out", default=str(ZOO), metavar="DIR")
+    parser.add_argument(
+        "--out", metavar="DIR", help="default: runs/bred; the zoo for knobs, which is shipped from here"
+    )
     parser.add_argument("--start", metavar="PATH", help="a controller to begin at, with all weights at once")
     options = parser.parse_args(arguments)
     plan = BREEDS[options.name]
@@ -336,7 +339,9 @@ def main(arguments: list[str] | None = None) -> int:
         training["command"] = f"{command} --start {options.name}"
         training["began_at"] = begun.card.get("training")
     agent = Agent(options.name, controller=controller, card={"note": plan.note, "training": training})
-    save_agent(f"{options.out}/{options.name}.safetensors", agent)
+    folder = Path(options.out or (ZOO if options.name == "knobs" else "runs/bred"))
+    folder.mkdir(parents=True, exist_ok=True)
+    save_agent(folder / f"{options.name}.safetensors", agent)
     return 0
 
 
