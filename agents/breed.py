@@ -28,6 +28,9 @@ from agents.rivals import SIGMA, Rivals, load_rivals
 from agents.storage import ZOO, load_agent, save_agent
 from infermax_gym.engine import SimulationResult, simulate
 
+Report = Callable[[str], None]
+"""Gets a line now and then."""
+
 CENTRE = 0.4
 """What features are counted from in the search, so that a context weight does not shift the knob everywhere."""
 
@@ -229,6 +232,43 @@ class Nursery:
         matrix = controller.weights[np.ix_(self.rows, self.columns)]
         return np.concatenate((controller.weights[self.rows, 0] + CENTRE * matrix.sum(1), matrix.ravel()))
 
+    def search_constants(
+        self, start: Vector, seed: int, spread: float = 0.2, report: Report | None = None
+    ) -> SearchResult:
+        """Search the weights of the constants alone."""
+        return self._search(start, seed, spread, self.breed.generations[0], 1.0, report)
+
+    def search_all(self, whole: Vector, seed: int, report: Report | None = None) -> SearchResult:
+        """Search all weights, from some of all or from those of the constants."""
+        missing = len(self.rows) * (1 + len(self.columns)) - len(whole)
+        start = np.concatenate((whole, np.zeros(missing)))
+        return self._search(start, seed, np.full(len(start), 0.06), self.breed.generations[1], 2.0, report)
+
+    def _search(
+        self,
+        start: Vector,
+        seed: int,
+        spread: float | Vector,
+        generations: int,
+        bound: float,
+        report: Report | None,
+    ) -> SearchResult:
+        def progress(number: int, loss: float, elapsed_s: float) -> None:
+            self.turn = number
+            if report is not None and number % 10 == 0:
+                report(f"generation {number}  best so far {loss:+.4f}  {elapsed_s:.0f} s")
+
+        return minimise(
+            self.loss,
+            start,
+            seed=seed,
+            spread=spread,
+            population=self.breed.population,
+            generations=generations,
+            bound=bound,
+            progress=progress,
+        )
+
     def loss(self, vector: Vector) -> float:
         """Mean excess over the cells whose turn it is, in each on the windows whose turn it is."""
         plan = self.breed
@@ -259,7 +299,7 @@ def breed(
     *,
     seed: int = 0,
     start: Controller | None = None,
-    report: Callable[[str], None] = print,
+    report: Report = print,
 ) -> tuple[Controller, SearchResult]:
     """Search a controller: the constants first, then every weight.
 
@@ -271,39 +311,13 @@ def breed(
         report: gets a line now and then.
     """
     nursery = Nursery(plan, courses(plan, rivals, seed))
-
-    def progress(number: int, loss: float, elapsed_s: float) -> None:
-        nursery.turn = number
-        if number % 10 == 0:
-            report(f"generation {number}  best so far {loss:+.4f}  {elapsed_s:.0f} s")
-
-    first, second = plan.generations
     if start is None:
-        constants = minimise(
-            nursery.loss,
-            nursery.start(rivals),
-            seed=seed,
-            spread=0.2,
-            population=plan.population,
-            generations=first,
-            progress=progress,
-        )
-        report(f"constants: {nursery.whole_loss(constants.mean):+.4f} on all windows")
-        whole = np.concatenate((constants.mean, np.zeros(len(plan.knobs) * len(plan.features))))
+        whole = nursery.search_constants(nursery.start(rivals), seed, report=report).mean
+        report(f"constants: {nursery.whole_loss(whole):+.4f} on all windows")
     else:
         whole = nursery.vector(start)
         report(f"start: {nursery.whole_loss(whole):+.4f} on all windows")
-    spread = np.full(len(whole), 0.06)
-    found = minimise(
-        nursery.loss,
-        whole,
-        seed=seed + 1,
-        spread=spread,
-        population=plan.population,
-        generations=second,
-        bound=2.0,
-        progress=progress,
-    )
+    found = nursery.search_all(whole, seed + 1, report)
     loss = nursery.whole_loss(found.mean)
     report(f"all weights: {loss:+.4f} on all windows")
     return nursery.controller(found.mean), replace(found, best=found.mean, loss=loss)

@@ -11,6 +11,7 @@ import numpy as np
 
 from agents.agent import Agent
 from agents.cells import TRAIN, TrainingCell, windows
+from infermax_gym.engine import Policy
 from infermax_gym.envs.config import EnvConfig
 from infermax_gym.evaluation import Player
 
@@ -21,7 +22,7 @@ SHORTEST_FIRST = np.array([0.0, 0.5, 0.0, 0.0, 0.0, -0.26, 0.5, 1.0, -0.5, 0.0, 
 """Knobs of spf-headroom, in the order of `KNOB_NAMES`: evolution begins at the best rule known and tunes it."""
 
 SHADOW = "sarathi"
-"""The row that serves every training episode of ppo beside the learner: first come, first served."""
+"""The row that serves every training episode of ppo beside the learner, by default: first come, first served."""
 
 VALIDATION_SEED = 1_000_003
 """Of the windows on which the best network is chosen; training and test windows have other seeds."""
@@ -46,7 +47,8 @@ class Recipe:
         num_steps: decisions of a lane between two updates (ppo).
         every: rollouts (ppo) or thousands of decisions (alternatives) between two evaluations.
         patience: stop after so many evaluations without a better policy (ppo, alternatives); None: never.
-        shadow: ppo learns relative to what `SHADOW` does with the same requests, see `agents.shadow`.
+        shadow: row of the table that serves the same requests beside ppo, which is paid relative to it, or None; see
+            `agents.shadow`.
     """
 
     algo: str
@@ -63,7 +65,7 @@ class Recipe:
     num_steps: int = 256
     every: int = 10
     patience: int | None = None
-    shadow: bool = True
+    shadow: str | None = SHADOW
 
     @property
     def logs(self) -> str | None:
@@ -94,11 +96,8 @@ def environment(cell: TrainingCell, teacher: str) -> EnvConfig:
 
     A trace is used up to its middle: the test windows are cut from the rest.
     """
-    from baselines.policies import POLICIES
     from infermax_gym.workload import PRESETS, load_workload
 
-    if teacher not in POLICIES:
-        raise ValueError(f"unknown policy {teacher!r}; `infermax list policies` shows all")
     source: Any = cell.workload
     if source not in PRESETS:
         whole = load_workload(source)
@@ -112,8 +111,16 @@ def environment(cell: TrainingCell, teacher: str) -> EnvConfig:
         costs=(cell.cost,),
         max_num_batched_tokens=cell.max_num_batched_tokens,
         level_shares=(1.0,),
-        base=POLICIES[teacher],
+        base=_row(teacher),
     )
+
+
+def _row(name: str) -> Policy:
+    from baselines.policies import POLICIES
+
+    if name not in POLICIES:
+        raise ValueError(f"unknown policy {name!r}; `infermax list policies` shows all")
+    return POLICIES[name]
 
 
 def _evolve(recipe: Recipe, report: Report) -> Agent:
@@ -163,7 +170,6 @@ def _ppo(recipe: Recipe, report: Report) -> Agent:
     from agents.ppo import PpoSettings, make_ppo
     from agents.training import Progress, load_checkpoint, train_ppo
     from agents.vec_env import InferMaxVecEnv
-    from baselines.policies import POLICIES
 
     _one_thread()
     settings = PpoSettings(num_lanes=recipe.num_lanes, num_steps=recipe.num_steps)
@@ -173,7 +179,7 @@ def _ppo(recipe: Recipe, report: Report) -> Agent:
         clone = _clone(replace(recipe, steps=None), report)
         network = clone.network
         settings = replace(settings, learning_rate=3e-4, entropy=0.0)
-    shadow = POLICIES[SHADOW] if recipe.shadow else None
+    shadow = None if recipe.shadow is None else _row(recipe.shadow)
     lanes = InferMaxVecEnv(settings.num_lanes, config, seed=recipe.seed, shadow=shadow)
     model = make_ppo(lanes, settings, seed=recipe.seed, network=network, tensorboard=recipe.logs)
     checkpoint = None if recipe.folder is None else recipe.folder / "checkpoint.pickle"

@@ -78,12 +78,14 @@ class Rivals:
     overall: dict[str, list[float]] = field(default_factory=dict)
     per_cell: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
+    def rows_everywhere(self) -> dict[str, Policy]:
+        """The rows tuned for all cells at once, by name."""
+        names = {"global": "mean", "global-blend": "blend"}
+        return {name: row_of(np.array(self.overall[k]), name, predicted_sigma=None) for name, k in names.items()}
+
     def rows_of(self, cell: str) -> dict[str, Policy]:
         """The tuned rows of a cell by name."""
-        rows = {
-            "global": row_of(np.array(self.overall["mean"]), "global", predicted_sigma=None),
-            "global-blend": row_of(np.array(self.overall["blend"]), "global-blend", predicted_sigma=None),
-        }
+        rows = self.rows_everywhere()
         for name, by_cell in self.per_cell.items():
             if cell in by_cell:
                 sigma = _sigma(name)

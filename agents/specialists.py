@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.agent import Agent
-from agents.breed import BREEDS, Breed, Course, Nursery, courses, excess
+from agents.agent import Agent, AgentError
+from agents.breed import BREEDS, Breed, Course, Nursery, Report, courses, excess
 from agents.cells import Window
 from agents.controller import Controller, Gate, weights_from_action
 from agents.controller_kernel import CONTROLLER_KNOBS, NUM_FEATURES, NUM_KNOBS
-from agents.evolution import Vector, minimise
+from agents.evolution import Vector
 from agents.grid import GRID, LOADS, MEMORIES, MODELS, TRAFFICS
 from agents.objectives import Objective
 from agents.rivals import Rivals, load_rivals
@@ -35,7 +35,6 @@ from agents.storage import ZOO, save_agent, write_bytes
 from infermax_gym.streams import stream
 
 Array = NDArray[np.float64]
-Report = Callable[[str], None]
 
 LOAD_FEATURES = ("backlog", "long_wait", "free_blocks", "decode_context", "arrivals_share", "preemption_rate")
 """What a specialist looks at: how loaded the engine is. What traffic and engine it has, it need not ask."""
@@ -127,7 +126,11 @@ def starts_of(plan: Breed, group: str, rivals: Rivals) -> list[Vector]:
     key = {"goodput": "goodput", "informed": "informed"}.get(plan.rival, "mean")
     actions = [np.array(rivals.overall["mean"]), np.array(rivals.overall["blend"])]
     for name in filter(in_group(group), GRID):
-        actions += [np.array(rivals.per_cell[k][name]) for k in {key, "mean"} if name in rivals.per_cell.get(k, {})]
+        actions += [
+            np.array(rivals.per_cell[k][name])
+            for k in dict.fromkeys((key, "mean"))
+            if name in rivals.per_cell.get(k, {})
+        ]
     rows = [CONTROLLER_KNOBS.index(name) for name in plan.knobs]
     found = []
     for action in actions:
@@ -149,38 +152,17 @@ def breed_specialist(plan: Breed, group: str, rivals: Rivals, seed: int, attempt
     own = replace(plan, cells=in_group(group))
     nursery = Nursery(own, courses(own, rivals, seed))
 
-    def turn(number: int, loss: float, elapsed_s: float) -> None:
-        nursery.turn = number
-
-    first, second = plan.generations
     place = plan.knobs.index("push_out") if "push_out" in plan.knobs else None
     ranked = sorted(starts_of(plan, group, rivals), key=nursery.whole_loss)
     chosen = ranked[:1] if place is None else _one_of_each(ranked, place)
+    search_seed = seed + 10 * attempt
     constants = []
     for start in chosen:
-        found = minimise(
-            nursery.loss,
-            start,
-            seed=seed + 10 * attempt,
-            spread=0.15,
-            population=plan.population,
-            generations=first,
-            progress=turn,
-        )
+        found = nursery.search_constants(start, search_seed, spread=0.15)
         constants += [found.mean, found.best, start]
     best = min(constants, key=nursery.whole_loss)
-    whole = np.concatenate((best, np.zeros(len(plan.knobs) * len(plan.features))))
-    found = minimise(
-        nursery.loss,
-        whole,
-        seed=seed + 10 * attempt + 1,
-        spread=np.full(len(whole), 0.06),
-        population=plan.population,
-        generations=second,
-        bound=2.0,
-        progress=turn,
-    )
-    best = min((found.mean, found.best, whole), key=nursery.whole_loss)
+    found = nursery.search_all(best, search_seed + 1)
+    best = min((found.mean, found.best, best), key=nursery.whole_loss)
     return nursery.controller(best), nursery.whole_loss(best)
 
 
@@ -324,15 +306,21 @@ def attend(
 
     One that is hardly better than its rival is bred again with other seeds, `_ATTEMPTS` times in all, and the best is
     kept. What a folder holds already is taken from there.
+
+    Raises:
+        AgentError: the folder holds specialists of another seed, school or number of generations.
     """
     found: dict[str, Controller] = {}
     losses: dict[str, float] = {}
     for group in groups_of(plan):
         file = None if folder is None else folder / f"{group}.json"
         attempts = 0
+        bred = {"seed": seed, "generations": list(plan.generations), "note": plan.note}
         if file is not None and file.exists():
             record = json.loads(file.read_text())
-            attempts, losses[group] = record.get("attempts", 1), record["loss"]
+            if any(record.get(name) != value for name, value in bred.items()):
+                raise AgentError(f"{file}: was bred with another seed, generations or school; take another folder")
+            attempts, losses[group] = record["attempts"], record["loss"]
             weights = np.array(record["weights"]).reshape(NUM_KNOBS, NUM_FEATURES)
             found[group] = _told_as(plan, weights)
         while attempts == 0 or (attempts < _ATTEMPTS and losses[group] > _GOOD_ENOUGH):
@@ -343,7 +331,7 @@ def attend(
                 found[group], losses[group] = other, loss
             if file is not None:
                 weights = found[group].weights
-                record = {"loss": losses[group], "attempts": attempts, "weights": weights.ravel().tolist()}
+                record = {"loss": losses[group], "attempts": attempts, "weights": weights.ravel().tolist(), **bred}
                 write_bytes(file, json.dumps(record).encode())
     return found, losses
 
@@ -377,7 +365,11 @@ def main(arguments: list[str] | None = None) -> int:
     def report(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
-    found, losses = attend(plan, rivals, options.seed, options.folder, report)
+    try:
+        found, losses = attend(plan, rivals, options.seed, options.folder, report)
+    except AgentError as error:
+        report(f"specialists: error: {error}")
+        return 2
     some = replace(plan, num_windows=min(plan.num_windows, _GATE_WINDOWS))
     controller, reached = teach(some, found, rivals, options.seed, report)
     first, second = plan.generations

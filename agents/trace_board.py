@@ -34,7 +34,7 @@ def cut(trace: Workload, engine: EngineConfig, num_requests: int, time_scale: fl
 def contenders(rivals: Rivals) -> dict[str, Contender]:
     """Whoever knows no output lengths: rows as people run them, the family tuned once, shipped agents."""
     rows = {name: POLICIES[name] for name in DEFAULTS}
-    overall = {name: row for name, row in rivals.rows_of("conv-tight-moderate-7b").items() if name.startswith("global")}
+    overall = rivals.rows_everywhere()
     agents = {f"agent:{n}": a for n, a in shipped_agents().items() if a.information == Information.NONE}
     return {**rows, **overall, **agents}
 

@@ -91,15 +91,13 @@ class InferMaxVecEnv(VecEnv):
         self._returns[:] = 0.0
         self._lengths[:] = 0
         self._begun_s[:] = time.perf_counter()
-        return self._shown(self._begin_shadows(range(self.num_envs), observation))
+        self._begin_shadows(range(self.num_envs))
+        return self._shown(observation)
 
     def set_state(self, states: Sequence[State]) -> VecEnvObs:
         """Go on from the states of `lanes.get_state()`; returns the observation there."""
         observation = self.lanes.set_state(states)
-        self._begin_shadows(range(self.num_envs), observation)
-        if self.shadow is not None:
-            clock_s = self.lanes.clock_s
-            self._shadow_s = np.array([s.request_seconds(t) for s, t in zip(self._shadows, clock_s, strict=True)])
+        self._begin_shadows(range(self.num_envs))
         return self._shown(observation)
 
     def step_async(self, actions: NDArray[Any]) -> None:
@@ -121,18 +119,16 @@ class InferMaxVecEnv(VecEnv):
         ended = np.flatnonzero(dones).tolist()
         for i in ended:
             infos[i] = self._end(i, info, bool(truncated[i]))
-        if ended:
-            self._begin_shadows(ended, observation)
+        self._begin_shadows(ended)
         return self._shown(observation), rewards.astype(np.float32), dones, infos
 
-    def _begin_shadows(self, lanes: Iterable[int], observation: VecEnvObs) -> VecEnvObs:
-        """The shadows of lanes whose episodes have just begun; returns the observation as it came."""
+    def _begin_shadows(self, lanes: Iterable[int]) -> None:
+        """The shadows of lanes whose episodes are new here."""
         if self.shadow is not None:
             self._shadows = self._shadows or [None] * self.num_envs  # type: ignore[list-item]
             for i in lanes:
                 self._shadows[i] = Shadow.of(self.lanes.runs[i].episode, self.shadow)
                 self._shadow_s[i] = self._shadows[i].request_seconds(float(self.lanes.clock_s[i]))
-        return observation
 
     def _shadow_rewards(self, clock_s: NDArray[np.float64], terminated: NDArray[np.bool_]) -> NDArray[np.float64]:
         """(n,) request-seconds of the shadows since the last step; all that are left where an episode is over."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agents import AgentError
 from agents.breed import Course, excess
 from agents.cells import TRAIN, TrainingCell, windows
 from agents.controller import Controller, weights_from_action
@@ -132,6 +133,8 @@ def test_interrupted_schools_go_on(tmp_path: Path) -> None:
     for group in first:
         np.testing.assert_array_equal(first[group].weights, again[group].weights)
     assert same == losses
+    with pytest.raises(AgentError, match="another folder"):
+        attend(plan, rivals, 1, tmp_path, said.append)
 
 
 def test_schools_know_what_they_may() -> None:
