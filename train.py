@@ -29,7 +29,7 @@ from rich.progress import Progress, TimeElapsedColumn
 from agents import Agent, AgentError, save_agent
 from agents.cells import TEST, TrainingCell, windows
 from agents.play import RandomPlayer
-from agents.recipes import ALGORITHMS, SHADOW, Recipe, Row, train, train_player
+from agents.recipes import ALGORITHMS, Recipe, Row, train, train_player
 from agents.storage import write_bytes
 from baselines.policies import POLICIES
 from baselines.predict import predictions
@@ -51,10 +51,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--out", type=Path, default=Path("runs/latest"), metavar="DIR")
     add("--resume", action="store_true", help="go on from DIR's checkpoint (ppo)")
     add("--warm-start", action="store_true", help="ppo begins with a clone of --teacher")
-    add(
-        "--shadow", default=SHADOW, metavar="ROW", help="ppo is paid relative to this row on the same requests, or none"
-    )
-    add("--teacher", default="spf-headroom", help="row that bc imitates")
+    add("--plain-rewards", action="store_true", help="ppo is not told what leaving the engine to --teacher would gain")
+    add("--teacher", default="spf-headroom", help="row that bc imitates and that ppo is measured by")
     add("--kv-tokens", type=int, default=20_000)
     add("--time-scale", type=float, default=1.4, help="factor on arrival times; below 1 raises the load")
     add("--cost", default="llama2-7b-a100")
@@ -114,7 +112,7 @@ def run(options: argparse.Namespace, screen: Console) -> None:
     recipe = Recipe(
         options.algo, cell, options.seed, minutes, options.steps, options.teacher, options.warm_start,
         folder=options.out, resume=options.resume, num_lanes=options.lanes, num_steps=options.rollout,
-        every=options.every, patience=options.patience, shadow=None if options.shadow == "none" else options.shadow,
+        every=options.every, patience=options.patience, takeover=not options.plain_rewards,
     )  # fmt: skip
     config = {"schema": 1, **recipe.card()["training"], "cell": asdict(cell)}
     write_bytes(options.out / "config.json", json.dumps(config, indent=1).encode())

@@ -22,7 +22,7 @@ from agents.cells import TEST, TRAIN, TrainingCell, Window, windows
 from agents.networks import NEVER, ScorerNetwork
 from agents.play import play, play_network
 from agents.ppo import PpoSettings, make_ppo, network_of
-from agents.recipes import SHADOW, VALIDATION_SEED, Recipe, environment, train
+from agents.recipes import VALIDATION_SEED, Recipe, environment, train
 from agents.scoreboard_text import table
 from agents.training import train_ppo
 from agents.vec_env import InferMaxVecEnv
@@ -76,7 +76,6 @@ class Variant:
     Attributes:
         what: for the table.
         settings: of PPO.
-        shadow: whether rewards are relative to a shadow's.
         masks: whether the learner is told what is legal; the environment replaces illegal actions.
         factored: whether greedy play takes the kind first; else the likeliest single action.
         warm_start: whether it begins as a clone of the teacher.
@@ -85,7 +84,6 @@ class Variant:
 
     what: str
     settings: PpoSettings = field(default_factory=PpoSettings)
-    shadow: bool = True
     masks: bool = True
     factored: bool = True
     warm_start: bool = False
@@ -95,8 +93,8 @@ class Variant:
 VARIANTS = (
     Variant("PPO from scratch"),
     Variant("begun as a clone of spf-headroom", PpoSettings(learning_rate=3e-4, entropy=0.0), warm_start=True),
-    Variant("without a shadow", shadow=False),
-    Variant("a constant discount per decision (0.99)", PpoSettings(tau_s=None)),
+    Variant("without a takeover", PpoSettings(horizon_s=None)),
+    Variant("without a takeover, a constant discount per decision (0.99)", PpoSettings(tau_s=None)),
     Variant("without the factored choice in play", factored=False),
     Variant("without masks for the learner", masks=False),
     Variant("without seeing what admission leaves free", change=blind_to("spare_blocks", "admission_blocks")),
@@ -115,7 +113,7 @@ class Unmasked(InferMaxVecEnv):
 def trained(variant: Variant, config: EnvConfig, num_decisions: int, seed: int) -> ScorerNetwork:
     """The best network of a variant, chosen on validation windows."""
     lanes = (InferMaxVecEnv if variant.masks else Unmasked)(
-        variant.settings.num_lanes, config, seed=seed, shadow=POLICIES[SHADOW] if variant.shadow else None
+        variant.settings.num_lanes, config, seed=seed, takeover=variant.settings.takeover()
     )
     clone = None
     if variant.warm_start:

@@ -8,11 +8,10 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
-from torch import Tensor, nn
+from torch import Tensor
 
-from agents.networks import ScorerNetwork, mlp
+from agents.networks import ScorerNetwork
 from infermax_gym.envs.config import EnvConfig
-from infermax_gym.envs.layout import ENGINE_FEATURES
 
 Masks = Any  # arrays or tensors, (B, A)
 
@@ -42,9 +41,6 @@ class MaskedChoice:
 class ScorerPolicy(MaskableActorCriticPolicy):  # type: ignore[misc]
     """Actor and critic of one `ScorerNetwork` on flat observations.
 
-    Whatever an observation holds beyond the network's (`agents.shadow.SHADOW_FEATURES`) goes to the critic alone: what
-    it adds to the value is no part of the network, nor of a trained policy.
-
     Args:
         observation_space: Box (N,).
         action_space: Discrete (A,).
@@ -70,16 +66,6 @@ class ScorerPolicy(MaskableActorCriticPolicy):  # type: ignore[misc]
 
     def _build(self, lr_schedule: Any) -> None:
         self.network = ScorerNetwork(self.config.layout, self.config.level_shares, self.width)
-        size = self.network.observation_size
-        num_more = int(np.prod(self.observation_space.shape or ())) - size
-        self.aside = None
-        if num_more:
-            self.aside = mlp(num_more + len(ENGINE_FEATURES), self.width, self.width, 1)
-            last = self.aside[-1]
-            assert isinstance(last, nn.Linear)
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
-            self.behind = nn.Parameter(-torch.ones(1))  # being behind the shadow lasts about a horizon
         self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
@@ -93,7 +79,7 @@ class ScorerPolicy(MaskableActorCriticPolicy):  # type: ignore[misc]
             legal = torch.from_numpy(action_masks.reshape(len(obs), -1).astype(bool))
         else:
             legal = action_masks.reshape(len(obs), -1) != 0
-        return MaskedChoice(self.network, self.network.log_probs(obs[:, : self.network.observation_size], legal))
+        return MaskedChoice(self.network, self.network.log_probs(obs, legal))
 
     def forward(  # type: ignore[override]
         self, obs: Tensor, deterministic: bool = False, action_masks: Masks = None
@@ -112,10 +98,4 @@ class ScorerPolicy(MaskableActorCriticPolicy):  # type: ignore[misc]
 
     def predict_values(self, obs: Any) -> Tensor:
         """(B, 1) values."""
-        size = self.network.observation_size
-        value = self.network.values(obs[:, :size])
-        if self.aside is not None:
-            more = obs[:, size:]
-            context = torch.cat((more, obs[:, : len(ENGINE_FEATURES)]), -1)
-            value = value + self.behind * more[:, 0] + self.aside(context).squeeze(-1)
-        return value.unsqueeze(-1)
+        return self.network.values(obs).unsqueeze(-1)

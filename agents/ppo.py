@@ -15,6 +15,7 @@ from agents.cells import Window
 from agents.networks import ScorerNetwork
 from agents.play import play_network
 from agents.policies_sb3 import ScorerPolicy
+from agents.takeover import Takeover
 from agents.vec_env import InferMaxVecEnv
 from infermax_gym.envs.config import EnvConfig
 from infermax_gym.streams import stream
@@ -35,6 +36,7 @@ class PpoSettings:
         target_kl: ends an update early.
         tau_s: horizon of the discount in simulated seconds; None: constant `gamma` per decision (for comparison).
         lambda_tau_s: see `TimeDiscountBuffer`.
+        horizon_s: how far the row of the environment serves copies of it, see `agents.takeover`; None: plain rewards.
         gamma: per decision, used only where tau_s is None.
         requests_scale: rewards are divided by this many requests times tau, so that values are about one.
         width: units of a hidden layer.
@@ -48,16 +50,21 @@ class PpoSettings:
     entropy: float = 1e-3
     clip: float = 0.2
     target_kl: float | None = 0.03
-    tau_s: float | None = 20.0
-    lambda_tau_s: float = 20.0
+    tau_s: float | None = 60.0
+    lambda_tau_s: float = 5.0
+    horizon_s: float | None = 90.0
     gamma: float = 0.99
-    requests_scale: float = 20.0
+    requests_scale: float = 4.0
     width: int = 32
 
     @property
     def reward_scale(self) -> float:
         """Factor on rewards."""
-        return 1.0 / (self.requests_scale * (self.tau_s or 20.0))
+        return 1.0 / (self.requests_scale * (self.tau_s or 60.0))
+
+    def takeover(self) -> Takeover | None:
+        """What shapes the rewards, for the lanes to train in."""
+        return None if self.tau_s is None or self.horizon_s is None else Takeover(self.tau_s, self.horizon_s)
 
 
 class TimedPPO(MaskablePPO):  # type: ignore[misc]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,9 +21,6 @@ Report = Callable[[Row], None]
 SHORTEST_FIRST = np.array([0.0, 0.5, 0.0, 0.0, 0.0, -0.26, 0.5, 1.0, -0.5, 0.0, 0.0])
 """Knobs of spf-headroom, in the order of `KNOB_NAMES`: evolution begins at the best rule known and tunes it."""
 
-SHADOW = "sarathi"
-"""The row that serves every training episode of ppo beside the learner, by default: first come, first served."""
-
 VALIDATION_SEED = 1_000_003
 """Of the windows on which the best network is chosen; training and test windows have other seeds."""
 
@@ -38,7 +35,7 @@ class Recipe:
         seed: of everything random.
         minutes: stop after so much time, if given ...
         steps: ... or after so many generations (es), demonstrations (bc), decisions (ppo) or rounds (search).
-        teacher: row of the table that bc imitates.
+        teacher: row of the table that bc imitates; in ppo it says what leaving the engine to a row would be worth.
         warm_start: ppo begins with a clone of the teacher.
         num_windows: training windows (es) and validation windows (ppo).
         folder: for checkpoints, models and logs, or None.
@@ -47,8 +44,7 @@ class Recipe:
         num_steps: decisions of a lane between two updates (ppo).
         every: rollouts (ppo) or thousands of decisions (alternatives) between two evaluations.
         patience: stop after so many evaluations without a better policy (ppo, alternatives); None: never.
-        shadow: row of the table that serves the same requests beside ppo, which is paid relative to it, or None; see
-            `agents.shadow`.
+        takeover: ppo's rewards are shaped by what the teacher would do from there on; see `agents.takeover`.
     """
 
     algo: str
@@ -65,7 +61,7 @@ class Recipe:
     num_steps: int = 256
     every: int = 10
     patience: int | None = None
-    shadow: str | None = SHADOW
+    takeover: bool = True
 
     @property
     def logs(self) -> str | None:
@@ -91,7 +87,7 @@ def train(recipe: Recipe, report: Report) -> Agent:
     return ALGORITHMS[recipe.algo](recipe, report)
 
 
-def environment(cell: TrainingCell, teacher: str) -> EnvConfig:
+def environment(cell: TrainingCell, teacher: str, decide: Literal["change", "event"] = "event") -> EnvConfig:
     """The environment in which a network learns a cell: its load and memory, give or take, often with a backlog.
 
     A trace is used up to its middle: the test windows are cut from the rest.
@@ -111,6 +107,7 @@ def environment(cell: TrainingCell, teacher: str) -> EnvConfig:
         costs=(cell.cost,),
         max_num_batched_tokens=cell.max_num_batched_tokens,
         level_shares=(1.0,),
+        decide=decide,
         base=_row(teacher),
     )
 
@@ -173,14 +170,16 @@ def _ppo(recipe: Recipe, report: Report) -> Agent:
 
     _one_thread()
     settings = PpoSettings(num_lanes=recipe.num_lanes, num_steps=recipe.num_steps)
-    config = environment(recipe.cell, recipe.teacher)
+    if not recipe.takeover:
+        settings = replace(settings, horizon_s=None)
+    config = environment(recipe.cell, recipe.teacher, "event" if recipe.warm_start else "change")
+    config = config.changed(num_requests=min(config.num_requests, 400))
     network = None
     if recipe.warm_start and not recipe.resume:
         clone = _clone(replace(recipe, steps=None), report)
         network = clone.network
         settings = replace(settings, learning_rate=3e-4, entropy=0.0)
-    shadow = None if recipe.shadow is None else _row(recipe.shadow)
-    lanes = InferMaxVecEnv(settings.num_lanes, config, seed=recipe.seed, shadow=shadow)
+    lanes = InferMaxVecEnv(settings.num_lanes, config, seed=recipe.seed, takeover=settings.takeover())
     model = make_ppo(lanes, settings, seed=recipe.seed, network=network, tensorboard=recipe.logs)
     checkpoint = None if recipe.folder is None else recipe.folder / "checkpoint.pickle"
     progress = None

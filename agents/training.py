@@ -24,6 +24,8 @@ from agents.storage import write_bytes
 from agents.vec_env import InferMaxVecEnv
 from infermax_gym.envs.config import EnvConfig
 
+_MEMORY = 8.0  # the larger, the fewer of the last updates an average remembers
+
 Report = Callable[["Progress"], None]
 
 
@@ -36,6 +38,7 @@ class Progress:
         elapsed_s: time spent, also before a resumption.
         best_loss: mean ln(latency) on the validation windows of the best network so far.
         best: that network's weights.
+        average: weights averaged over the updates, see `_average`.
         since_best: evaluations since then.
         curve: (decisions, elapsed seconds, mean latency in seconds, geometric mean of them in seconds).
     """
@@ -44,6 +47,7 @@ class Progress:
     elapsed_s: float = 0.0
     best_loss: float = float("inf")
     best: dict[str, torch.Tensor] = field(default_factory=dict)
+    average: dict[str, torch.Tensor] = field(default_factory=dict)
     since_best: int = 0
     curve: list[tuple[int, float, float, float]] = field(default_factory=list)
 
@@ -95,6 +99,8 @@ class EvaluateAndStop(BaseCallback):
         return self.minutes is None or self.progress.elapsed_s < 60.0 * self.minutes
 
     def _on_rollout_start(self) -> None:
+        if not self._fresh:
+            self._average()
         if not self._fresh and self.progress.num_updates % self.every == 0:
             self.evaluate()
             if self.checkpoint is not None:
@@ -112,9 +118,21 @@ class EvaluateAndStop(BaseCallback):
         assert isinstance(self.model, TimedPPO)
         return self.model
 
+    def _average(self) -> None:
+        """Take the present weights into the average, which mostly remembers the last eighth of the updates.
+
+        Gradients are noisy and the optimum is flat: averaged weights are better than the last ones (polynomial-decay
+        averaging; Shamir & Zhang, "Stochastic Gradient Descent for Non-smooth Optimization", 2013).
+        """
+        average = self.progress.average
+        share = (_MEMORY + 1.0) / (self.progress.num_updates + 1.0 + _MEMORY)
+        for name, now in network_of(self._timed).state_dict().items():
+            average[name] = torch.lerp(average[name], now, share) if name in average else now.clone()
+
     def evaluate(self) -> None:
-        """Measure the network on the validation windows and keep it if it is the best so far."""
-        network = network_of(self._timed)
+        """Measure the averaged network on the validation windows and keep it if it is the best so far."""
+        network = copy.deepcopy(network_of(self._timed))
+        network.load_state_dict(self.progress.average)
         latencies = mean_latency_s(network, self.config, self.windows)
         loss = float(np.mean(np.log(latencies)))
         progress = self.progress

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -14,8 +14,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-from agents.shadow import SHADOW_FEATURES, Shadow
-from infermax_gym.engine import Policy
+from agents.takeover import Takeover
 from infermax_gym.envs.config import EnvConfig
 from infermax_gym.envs.env import State
 from infermax_gym.envs.rewards import LATENCY
@@ -36,9 +35,8 @@ class InferMaxVecEnv(VecEnv):
         flat: observe one vector per lane (for "MlpPolicy"); else the Dict (for "MultiInputPolicy").
         metrics: put the full metrics of finished episodes into their infos (about half a millisecond each).
         seed: of lane 0; lane i gets seed + i. None: fresh randomness, or what `seed()` sets before `reset()`.
-        shadow: a row that serves every episode beside the agent. Rewards become how many request-seconds fewer the
-            agent has than the row, and observations end with `agents.shadow.SHADOW_FEATURES`, for the critic alone.
-            Needs flat observations and the reward `latency`.
+        takeover: rewards become what an action gains over leaving it to the environment's row, see `agents.takeover`;
+            returns are reported as they are without. Needs the reward `latency`, and episodes that nothing cuts short.
         **settings: settings of `EnvConfig` to change.
 
     Example:
@@ -59,19 +57,17 @@ class InferMaxVecEnv(VecEnv):
         flat: bool = True,
         metrics: bool = False,
         seed: int | None = None,
-        shadow: Policy | None = None,
+        takeover: Takeover | None = None,
         **settings: Any,
     ) -> None:
         self.lanes = InferMaxVectorEnv(num_envs, config, flat=flat, metrics=metrics, **settings)
         space: gym.Space[Any] = self.lanes.single_observation_space
-        if shadow is not None:
-            if not flat or self.lanes.config.reward != LATENCY:
-                raise ValueError("a shadow needs flat observations and the reward 'latency'")
-            space = gym.spaces.Box(-np.inf, np.inf, (space.shape[0] + len(SHADOW_FEATURES),), np.float32)  # type: ignore[index]
+        if takeover is not None:
+            drawn = self.lanes.config
+            if drawn.reward != LATENCY or drawn.max_decisions is not None or drawn.time_limit_s < np.inf:
+                raise ValueError("a takeover needs the reward 'latency', and no time_limit_s or max_decisions")
         super().__init__(num_envs, space, self.lanes.single_action_space)
-        self.shadow = shadow
-        self._shadows: list[Shadow] = []
-        self._shadow_s = np.zeros(num_envs)  # request-seconds of the shadows so far
+        self.takeover = takeover
         if seed is not None:
             self.seed(seed)
         self.dt_s = np.zeros(num_envs)
@@ -84,6 +80,7 @@ class InferMaxVecEnv(VecEnv):
     def reset(self) -> VecEnvObs:
         """Begin an episode in every lane, with the seeds and options set for it."""
         seeds = None if all(seed is None for seed in self._seeds) else self._seeds
+        observation: VecEnvObs
         observation, _ = self.lanes.reset(seed=seeds, options=self._options if any(self._options) else None)
         self._reset_seeds()
         self._reset_options()
@@ -91,14 +88,16 @@ class InferMaxVecEnv(VecEnv):
         self._returns[:] = 0.0
         self._lengths[:] = 0
         self._begun_s[:] = time.perf_counter()
-        self._begin_shadows(range(self.num_envs))
-        return self._shown(observation)
+        if self.takeover is not None:
+            self.takeover.begin(self.lanes.runs)
+        return observation
 
     def set_state(self, states: Sequence[State]) -> VecEnvObs:
         """Go on from the states of `lanes.get_state()`; returns the observation there."""
-        observation = self.lanes.set_state(states)
-        self._begin_shadows(range(self.num_envs))
-        return self._shown(observation)
+        observation: VecEnvObs = self.lanes.set_state(states)
+        if self.takeover is not None:
+            self.takeover.begin(self.lanes.runs)
+        return observation
 
     def step_async(self, actions: NDArray[Any]) -> None:
         """Note the actions of the next `step_wait`."""
@@ -108,8 +107,6 @@ class InferMaxVecEnv(VecEnv):
         """One action in every lane."""
         observation, rewards, terminated, truncated, info = self.lanes.step(self._actions)
         self.dt_s = info["dt_s"]
-        if self.shadow is not None:
-            rewards = rewards + self._shadow_rewards(info["clock_s"], terminated)
         self._returns += rewards
         self._lengths += 1
         for lane, dt_s in zip(self._infos, self.dt_s.tolist(), strict=True):
@@ -119,39 +116,16 @@ class InferMaxVecEnv(VecEnv):
         ended = np.flatnonzero(dones).tolist()
         for i in ended:
             infos[i] = self._end(i, info, bool(truncated[i]))
-        self._begin_shadows(ended)
-        return self._shown(observation), rewards.astype(np.float32), dones, infos
-
-    def _begin_shadows(self, lanes: Iterable[int]) -> None:
-        """The shadows of lanes whose episodes are new here."""
-        if self.shadow is not None:
-            self._shadows = self._shadows or [None] * self.num_envs  # type: ignore[list-item]
-            for i in lanes:
-                self._shadows[i] = Shadow.of(self.lanes.runs[i].episode, self.shadow)
-                self._shadow_s[i] = self._shadows[i].request_seconds(float(self.lanes.clock_s[i]))
-
-    def _shadow_rewards(self, clock_s: NDArray[np.float64], terminated: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """(n,) request-seconds of the shadows since the last step; all that are left where an episode is over."""
-        until_s = np.where(terminated, np.inf, clock_s)
-        now = np.array([s.request_seconds(t) for s, t in zip(self._shadows, until_s, strict=True)])
-        since, self._shadow_s = now - self._shadow_s, now
-        return since
-
-    def _shown(self, observation: VecEnvObs) -> VecEnvObs:
-        """The observation, with the features of the shadows behind it."""
-        if self.shadow is None:
-            return observation
-        assert isinstance(observation, np.ndarray)
-        clock_s, own = self.lanes.clock_s.tolist(), self.lanes.num_in_system.tolist()
-        features = [self._shadows[i].features(clock_s[i], own[i]) for i in range(self.num_envs)]
-        return np.concatenate((observation, np.array(features, np.float32)), axis=1)
+        if self.takeover is not None:
+            rewards = self.takeover.shaped(rewards, self.dt_s, dones, self.lanes.runs)
+        return observation, rewards.astype(np.float32), dones, infos
 
     def _end(self, i: int, info: dict[str, Any], truncated: bool) -> dict[str, Any]:
         now_s = time.perf_counter()
         last = {
             "dt_s": float(self.dt_s[i]),
             "TimeLimit.truncated": truncated,
-            "terminal_observation": self._last_shown(i, info),
+            "terminal_observation": info["final_obs"][i],
             "episode": {
                 "r": round(float(self._returns[i]), 6),
                 "l": int(self._lengths[i]),
@@ -164,14 +138,6 @@ class InferMaxVecEnv(VecEnv):
         self._lengths[i] = 0
         self._begun_s[i] = now_s
         return last
-
-    def _last_shown(self, i: int, info: dict[str, Any]) -> Any:
-        """What lane i saw at the end of its episode; nobody is in the system any more unless it was cut short."""
-        last = info["final_obs"][i]
-        if self.shadow is None:
-            return last
-        features = self._shadows[i].features(float(info["clock_s"][i]), int(info["num_in_system"][i]))
-        return np.concatenate((last, np.array(features, np.float32)))
 
     def action_masks(self) -> NDArray[np.bool_]:
         """(n, A) bool, where actions are legal."""

@@ -20,9 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from infermax_gym.engine.kernel.check import all_in_order
+from infermax_gym.engine.kernel.check import BROKEN, all_in_order, run_checked
 from infermax_gym.engine.kernel.group import disband
 from infermax_gym.engine.kernel.prefix import settle
+from infermax_gym.engine.kernel.run import LIMIT, run
 from infermax_gym.engine.state import FINISHED, FUTURE, REJECTED, RUNNING, WAITING, Engine
 
 
@@ -42,18 +43,54 @@ class InvariantChecker:
         disband(engine.now)
         self.granted = self._accounted_for()
 
+    @property
+    def most_stalled(self) -> int:
+        """Iterations in a row without an output token that invariant 9 allows."""
+        core = self.engine.record[0]
+        return 128 + 4 * int(core["num_blocks"] * core["block_size"])
+
+    def run(self, until_s: float = np.inf) -> int:
+        """Run the engine on as `kernel.run.run` does, without fast-forward, and check after every iteration.
+
+        Returns what `run` returns: DONE, LOG_FULL, STUCK, or LIMIT at the first iteration end at or after `until_s`.
+
+        Raises:
+            InvariantError: as below.
+        """
+        core = self.engine.record
+        if not core["prefix_caching"][0]:
+            granted = np.array([self.granted])
+            code = int(run_checked(self.engine.now, granted, self.most_stalled, until_s))
+            self.granted = int(granted[0])
+            if code == BROKEN:
+                self._budgets()
+                self.now()
+                raise InvariantError("an invariant does not hold")
+            self.last_clock_s = float(core["clock_s"][0])
+            return code
+        while True:
+            num_before = int(core["num_iterations"][0])
+            code = int(run(self.engine.now, 1, until_s, False))
+            if core["num_iterations"][0] > num_before:
+                self.after_iteration()
+            if code != LIMIT or core["clock_s"][0] >= until_s:
+                return code
+
     def after_iteration(self) -> None:
         """Check everything after an iteration.
 
         Raises:
             InvariantError: names the number of the invariant and the figures.
         """
-        core = self.engine.record[0]
-        self.granted += int(core["num_tokens"])
-        self._require(core["num_tokens"] <= core["token_budget"], 6, f"{core['num_tokens']} tokens in an iteration")
-        stalled, limit = int(core["stalled_iterations"]), 128 + 4 * int(core["num_blocks"] * core["block_size"])
-        self._require(stalled <= limit, 9, f"{stalled} iterations without an output token, {limit} at most")
+        self.granted += int(self.engine.record["num_tokens"][0])
+        self._budgets()
         self.now()
+
+    def _budgets(self) -> None:
+        core = self.engine.record[0]
+        self._require(core["num_tokens"] <= core["token_budget"], 6, f"{core['num_tokens']} tokens in an iteration")
+        stalled, limit = int(core["stalled_iterations"]), self.most_stalled
+        self._require(stalled <= limit, 9, f"{stalled} iterations without an output token, {limit} at most")
 
     def now(self) -> None:
         """Check everything that must hold between iterations.

@@ -12,7 +12,7 @@ from infermax_gym.engine.config import EngineConfig
 from infermax_gym.engine.invariants import InvariantChecker
 from infermax_gym.engine.kernel.advance import advance, arrive, has_room
 from infermax_gym.engine.kernel.group import disband
-from infermax_gym.engine.kernel.run import DONE, LIMIT, LOG_FULL, jump_to_next_arrival, run
+from infermax_gym.engine.kernel.run import DONE, LOG_FULL, jump_to_next_arrival, run
 from infermax_gym.engine.policy import NO_LIMIT, Information, Policy
 from infermax_gym.engine.result import Iteration, SimulationResult, statuses
 from infermax_gym.engine.scheduler import Scheduler, SchedulerError, carry_out, view_of
@@ -112,15 +112,12 @@ def simulate(
 def _run_row(engine: Engine, recorder: Recorder, fast_forward: bool, debug: bool) -> None:
     checker = InvariantChecker(engine) if debug else None
     while True:
-        num_before = int(engine.record["num_iterations"][0])
-        code = run(engine.now, 1 if checker else NO_LIMIT, np.inf, fast_forward and not debug)
-        if checker and engine.record["num_iterations"][0] > num_before:
-            checker.after_iteration()
+        code = checker.run() if checker else run(engine.now, NO_LIMIT, np.inf, fast_forward)
         if code == DONE:
             break
         if code == LOG_FULL:
             recorder.empty(engine)
-        elif code != LIMIT:
+        else:
             raise SchedulerError(f"nothing can run at {engine.record['clock_s'][0]:.6g} s though requests wait")
     if checker:
         checker.now()

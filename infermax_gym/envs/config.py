@@ -47,7 +47,9 @@ class EnvConfig:
         num_waiting_slots: waiting requests the agent sees.
         num_running_slots: running requests the agent sees.
         level_shares: chunk budgets of RUN as shares of the token budget, ascending; the last must be 1.
-        decide: "event" asks only when there is something to decide, "iteration" before every iteration.
+        decide: when the agent is asked: "iteration" before every iteration, "event" only when there is something to
+            decide, "change" likewise, but of admissions that a RUN has held back not before a request has arrived,
+            finished or ended its prefill.
         information: what observations say of output lengths: "none", "noisy" (O exp(sigma Z - sigma^2 / 2) with
             sigma `prediction_sigma`) or "oracle".
         prediction_sigma: see `information`.
@@ -76,7 +78,7 @@ class EnvConfig:
     num_waiting_slots: int = 16
     num_running_slots: int = 16
     level_shares: tuple[float, ...] = (0.0, 0.25, 0.5, 1.0)
-    decide: Literal["event", "iteration"] = "event"
+    decide: Literal["change", "event", "iteration"] = "event"
     information: Literal["none", "noisy", "oracle"] = "none"
     prediction_sigma: float = 0.6
     reward: Reward | str = LATENCY
@@ -138,7 +140,8 @@ def _check(config: EnvConfig) -> None:
     shares = config.level_shares
     ascending = all(a < b for a, b in pairwise(shares))
     require(bool(shares) and ascending and shares[0] >= 0.0 and shares[-1] == 1.0, "level_shares must ascend to 1")
-    require(config.decide in ("event", "iteration"), f"decide must be 'event' or 'iteration', got {config.decide!r}")
+    moments = ("change", "event", "iteration")
+    require(config.decide in moments, f"decide must be 'change', 'event' or 'iteration', got {config.decide!r}")
     infos = ("none", "noisy", "oracle")
     require(config.information in infos, f"information must be one of {', '.join(infos)}, got {config.information!r}")
     require(config.prediction_sigma >= 0.0, "prediction_sigma must not be negative")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -47,6 +47,29 @@ class Streams:
         self.seed = seed
         self.workload = stream(seed, "workload")
         self.predictor = stream(seed, "predictor")
+
+
+def streams_of_lanes(old: Sequence[Streams], seed: int | Sequence[int | None] | None, num_lanes: int) -> list[Streams]:
+    """The streams of a vector environment's lanes at a reset.
+
+    Args:
+        old: those of the episodes before, empty at the first reset.
+        seed: lane i gets seed + i, or the i-th of a sequence; a lane without a seed goes on with its old streams, or
+            begins with fresh ones.
+        num_lanes: how many.
+
+    Raises:
+        ValueError: a sequence of another length.
+    """
+    if isinstance(seed, int | np.integer):
+        seeds: list[int | None] = [int(seed) + i for i in range(num_lanes)]
+    else:
+        seeds = [None] * num_lanes if seed is None else list(seed)
+    if len(seeds) != num_lanes:
+        raise ValueError(f"need one seed for each of {num_lanes} lanes, got {len(seeds)}")
+    fresh: list[int] = np.random.SeedSequence().generate_state(num_lanes, np.uint64).tolist()
+    others = old or [Streams(value // 2) for value in fresh]
+    return [other if one is None else Streams(one) for one, other in zip(seeds, others, strict=True)]
 
 
 def draw(value: Range, rng: np.random.Generator) -> float:
@@ -175,6 +198,7 @@ def begin_run(config: EnvConfig, episode: Episode, *, record_schedule: bool = Fa
     record["num_waiting_slots"] = config.num_waiting_slots
     record["num_running_slots"] = config.num_running_slots
     record["every_iteration"] = config.decide == "iteration"
+    record["on_change"] = config.decide == "change"
     record["by_victim_key"] = int(config.base.victim)
     record["time_limit_s"] = config.time_limit_s
     levels = np.array(config.levels, np.int64)

@@ -179,6 +179,13 @@ def _new_turn(s: Any, v: Any) -> None:
     v.num_preempted = 0
 
 
+@inlined
+def _has_changed(s: Any, v: Any) -> Any:
+    """Whether a request has arrived, finished or ended its prefill since the last RUN, which holds admissions back."""
+    come_or_gone = s.next_arrival != v.seen_arrivals or s.num_finished != v.seen_finishes
+    return come_or_gone or s.num_running_prefills != v.seen_prefills
+
+
 @compiled
 def _something_to_decide(s: Any, v: Any) -> Any:
     """Whether the agent has a choice that matters: memory is short, somebody can join, or nothing else can run."""
@@ -189,7 +196,7 @@ def _something_to_decide(s: Any, v: Any) -> Any:
         spare = s.free_blocks - v.demand
         if budget == 0 or (s.reserve == Reserve.CHUNK and spare < blocks_for(s, budget) + s.num_running_prefills):
             return True
-    if s.num_waiting == 0 or s.num_running >= s.num_seats:
+    if s.num_waiting == 0 or s.num_running >= s.num_seats or (v.on_change and not _has_changed(s, v)):
         return False
     slots = slots_of(v)
     for i in range(v.num_waiting_shown):
@@ -236,6 +243,7 @@ def start(s: Any, v: Any) -> None:
     """Bring a fresh engine to its first decision."""
     v.status = RUNNING_ON
     v.level = v.num_levels - 1
+    v.seen_finishes = -1  # nothing has been held back yet
     go_on(s, v)
 
 
@@ -283,6 +291,9 @@ def act(s: Any, v: Any, action: int) -> None:
         action = _fallback(s, v)
     if action < v.num_levels:
         v.level = action
+        v.seen_arrivals = s.next_arrival
+        v.seen_finishes = s.num_finished
+        v.seen_prefills = s.num_running_prefills
         _iterate(s, v, action)
         go_on(s, v)
         return

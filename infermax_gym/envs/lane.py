@@ -30,11 +30,15 @@ LANE = np.dtype(
         ("num_waiting_slots", "i8"),
         ("num_running_slots", "i8"),
         ("every_iteration", "i8"),  # ask before every iteration
+        ("on_change", "i8"),  # ask of admissions only after an arrival, a finish or the end of a prefill
         ("by_victim_key", "i8"),  # running slots show the largest victim keys, not the fewest processed tokens
         ("time_limit_s", "f8"),
         # the agent's turn
         ("status", "i8"),
         ("level", "i8"),  # of the last RUN
+        ("seen_arrivals", "i8"),  # requests that had arrived at the last RUN
+        ("seen_finishes", "i8"),  # requests that had finished at the last RUN
+        ("seen_prefills", "i8"),  # running prefills at the last RUN
         ("num_waiting_shown", "i8"),
         ("num_running_shown", "i8"),
         ("num_touched", "i8"),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from infermax_gym.engine.state import CORE
 from infermax_gym.envs.config import EnvConfig
 from infermax_gym.envs.env import RENDER_FPS, State, copy_streams, episode_metrics
-from infermax_gym.envs.episode import Run, Streams, begin_run, draw_episode
+from infermax_gym.envs.episode import Run, Streams, begin_run, draw_episode, streams_of_lanes
 from infermax_gym.envs.kernel import go_on, start
 from infermax_gym.envs.lane import LANE, PAUSED, TERMINATED, TRUNCATED
 from infermax_gym.envs.layout import ActionLayout
@@ -95,22 +95,9 @@ class InferMaxVectorEnv(VectorEnv[Any, Any, Any]):
             seed: lane i gets seed + i, or the i-th of a sequence; without one the streams go on.
             options: pins any of `infermax_gym.envs.episode.OPTIONS`, for all lanes or one mapping per lane.
         """
-        seeds: Sequence[int | None]
-        if isinstance(seed, int | np.integer):
-            seeds = [int(seed) + i for i in range(self.num_envs)]
-        elif seed is None:
-            entropy = int(np.random.SeedSequence().entropy or 0) % 2**62  # type: ignore[arg-type]
-            seeds = [None] * self.num_envs if self._streams else [entropy + i for i in range(self.num_envs)]
-        else:
-            seeds = list(seed)
-        if len(seeds) != self.num_envs:
-            raise ValueError(f"need one seed for each of {self.num_envs} lanes, got {len(seeds)}")
-        if not self._streams:
-            self._streams = [Streams(0 if s is None else s) for s in seeds]
-            self.runs = [None] * self.num_envs  # type: ignore[list-item]
-        for i, lane_seed in enumerate(seeds):
-            if lane_seed is not None:
-                self._streams[i] = Streams(lane_seed)
+        self._streams = streams_of_lanes(self._streams, seed, self.num_envs)
+        self.runs = self.runs or [None] * self.num_envs  # type: ignore[list-item]
+        for i in range(self.num_envs):
             self._begin(i, options[i] if isinstance(options, Sequence) else options)
         return self._observation(), self._info()
 

@@ -35,9 +35,9 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def model(settings: PpoSettings = SMALL, seed: int = 3, shadow: str | None = None) -> TimedPPO:
-    row = None if shadow is None else POLICIES[shadow]
-    return make_ppo(InferMaxVecEnv(settings.num_lanes, CONFIG, seed=seed, shadow=row), settings, seed=seed)
+def model(settings: PpoSettings = SMALL, seed: int = 3) -> TimedPPO:
+    lanes = InferMaxVecEnv(settings.num_lanes, CONFIG, seed=seed, takeover=settings.takeover())
+    return make_ppo(lanes, settings, seed=seed)
 
 
 def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
@@ -45,19 +45,20 @@ def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
     return all(torch.equal(weight, theirs[name]) for name, weight in a.state_dict().items())
 
 
-@pytest.mark.parametrize("shadow", [None, "sarathi"])
-def test_interrupted_and_resumed_is_uninterrupted(tmp_path: Path, shadow: str | None) -> None:
-    whole = model(shadow=shadow)
+@pytest.mark.parametrize("horizon_s", [None, 30.0])
+def test_interrupted_and_resumed_is_uninterrupted(tmp_path: Path, horizon_s: float | None) -> None:
+    settings = replace(SMALL, horizon_s=horizon_s)
+    whole = model(settings)
     _, progress = train_ppo(whole, CONFIG, WINDOWS, num_decisions=6 * 256, every=2)
     path = tmp_path / "checkpoint"
-    broken = model(shadow=shadow)
+    broken = model(settings)
 
     def interrupt(progress: object) -> None:
         if broken.num_timesteps >= 5 * 256:
             raise KeyboardInterrupt
 
     _ = train_ppo(broken, CONFIG, WINDOWS, num_decisions=6 * 256, every=2, checkpoint=path, report=interrupt)
-    resumed = model(seed=3, shadow=shadow)
+    resumed = model(settings)
     np.random.seed(0)  # noqa: NPY002 - whatever state the new process has
     before = load_checkpoint(path, resumed)
     assert before.num_updates == 4

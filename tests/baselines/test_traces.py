@@ -1,8 +1,8 @@
 """Every scheduler on every real trace, with all invariants checked after every iteration.
 
-INFERMAX_TRACE_REQUESTS=300 takes so many requests of each trace (the default takes a few, for the sake of time):
+INFERMAX_TRACE_REQUESTS=1000 takes so many requests of each trace (the default takes a few, for the sake of time):
 
-    INFERMAX_TRACE_REQUESTS=300 pytest -q tests/baselines/test_traces.py
+    INFERMAX_TRACE_REQUESTS=1000 pytest -q tests/baselines/test_traces.py
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from baselines.policies import POLICIES
 from baselines.predict import predictions
 from baselines.prefix_aware import PREFIX_AWARE
 from infermax_gym.engine import EngineConfig, InvariantChecker, SimulationResult, simulate
-from infermax_gym.engine.kernel.run import DONE, LOG_FULL, run
+from infermax_gym.engine.kernel.run import LOG_FULL
 from infermax_gym.engine.simulate import Recorder
 from infermax_gym.engine.state import Engine
 from infermax_gym.workload import Workload, load_workload
 from tests.shared import SHARED, needs_shared
 
 FEW = {
-    "azure2023_conv_head.csv": 16,
-    "azure2023_code_head.csv": 40,
-    "mooncake_conversation_head.jsonl": 6,
-    "arxiv_summarization_head.csv": 4,
+    "azure2023_conv_head.csv": 60,
+    "azure2023_code_head.csv": 100,
+    "mooncake_conversation_head.jsonl": 20,
+    "arxiv_summarization_head.csv": 20,
 }
 """Traces, and how many of their requests are few: answers of hundreds of tokens make many iterations."""
 
@@ -89,17 +89,13 @@ def test_rows_with_a_prefix_cache(name: str) -> None:
 
 
 def run_checked(engine: Engine, until_s: float, recorder: Recorder) -> int:
-    """What `baselines.session.run_engine` does, an iteration at a time and checked."""
+    """What `baselines.session.run_engine` does, checked after every iteration."""
     checker = InvariantChecker(engine)
     while True:
-        before = int(engine.record["num_iterations"][0])
-        code = int(run(engine.now, 1, until_s, False))
-        if engine.record["num_iterations"][0] > before:
-            checker.after_iteration()
-        if code == DONE or engine.record["clock_s"][0] >= until_s:
+        code = checker.run(until_s)
+        if code != LOG_FULL:
             return code
-        if code == LOG_FULL:
-            recorder.empty(engine)
+        recorder.empty(engine)
 
 
 @needs_shared

@@ -38,7 +38,7 @@ KNOWN = f"known: {', '.join(COSTS)}"
         ({"level_shares": (0.5, 0.5, 1.0)}, "environment: level_shares must ascend to 1"),
         ({"level_shares": (-0.5, 1.0)}, "environment: level_shares must ascend to 1"),
         ({"level_shares": (0.0, 0.5)}, "environment: level_shares must ascend to 1"),
-        ({"decide": "never"}, "environment: decide must be 'event' or 'iteration', got 'never'"),
+        ({"decide": "never"}, "environment: decide must be 'change', 'event' or 'iteration', got 'never'"),
         ({"information": "all"}, "environment: information must be one of none, noisy, oracle, got 'all'"),
         ({"prediction_sigma": -0.1}, "environment: prediction_sigma must not be negative"),
         ({"time_limit_s": 0.0}, "environment: time_limit_s must be positive"),

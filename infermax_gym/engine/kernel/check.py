@@ -1,6 +1,6 @@
-"""The invariants of `infermax_gym.engine.invariants` that hold between iterations, all at once: do they hold?
+"""The invariants of `infermax_gym.engine.invariants`, all at once: do they hold, now or after every iteration?
 
-Compiled, so that debug runs of whole traces are bearable. It only says yes or no; the checker in Python then finds out
+Compiled, so that whole traces can be run and checked. It only says yes or no; the checker in Python then finds out
 what is wrong. Prefix caches are left to that one.
 """
 
@@ -11,8 +11,36 @@ from typing import Any
 import numpy as np
 
 from infermax_gym.compile import compiled
+from infermax_gym.engine.kernel.group import disband
 from infermax_gym.engine.kernel.memory import requests, running
+from infermax_gym.engine.kernel.run import LIMIT, run
 from infermax_gym.engine.state import FINISHED, FUTURE, REJECTED, RUNNING, WAITING
+
+BROKEN = -1  # an invariant does not hold
+
+
+@compiled
+def run_checked(s: Any, granted: Any, most_stalled: int, until_s: float) -> Any:
+    """`run` without fast-forward, the invariants checked after every iteration; what it returns, or BROKEN.
+
+    Args:
+        s: the engine, without a prefix cache.
+        granted: (1,) int64 tokens granted so far, kept up to date.
+        most_stalled: iterations in a row without an output token that invariant 9 allows.
+        until_s: as in `run`.
+    """
+    while True:
+        num_before = s.num_iterations
+        last_clock_s = s.clock_s
+        code = run(s, 1, until_s, False)
+        if s.num_iterations > num_before:
+            granted[0] += s.num_tokens
+            disband(s)
+            kept = s.num_tokens <= s.token_budget and s.stalled_iterations <= most_stalled
+            if not kept or not all_in_order(s, granted[0], last_clock_s):
+                return BROKEN
+        if code != LIMIT or s.clock_s >= until_s:
+            return code
 
 
 @compiled

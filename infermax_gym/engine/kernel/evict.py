@@ -107,6 +107,20 @@ def release_withheld(s: Any) -> None:
 
 
 @inlined
+def free_blocks_of(s: Any, r: int) -> None:
+    """Free what request r holds, who has left the running list, and what was withheld, if nobody runs any more."""
+    q = requests(s)[r]
+    if s.prefix_caching:
+        publish(s, r, q.computed // s.block_size)
+        release(s, r)
+    else:
+        s.free_blocks += q.held
+        q.held = 0
+    if s.num_running == 0:
+        release_withheld(s)
+
+
+@inlined
 def _swaps(s: Any, num_tokens: int) -> Any:
     """Whether a victim's KV moves to the host."""
     if s.preempt_mode == PreemptMode.CHEAPER:
@@ -127,14 +141,7 @@ def preempt(s: Any, position: int) -> None:
     if q.batch_slot >= 0:
         _refund(s, r)
     leave(s, position)
-    if s.prefix_caching:
-        publish(s, r, q.computed // s.block_size)
-        release(s, r)
-    else:
-        s.free_blocks += q.held
-        q.held = 0
-    if s.num_running == 0:
-        release_withheld(s)
+    free_blocks_of(s, r)
     if 0 < q.computed <= s.host_free_tokens and _swaps(s, q.computed):
         s.host_free_tokens -= q.computed
         s.swapped_tokens += q.computed

@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 from infermax_gym.compile import compiled
-from infermax_gym.engine.kernel.evict import join, leave, release_withheld
+from infermax_gym.engine.kernel.evict import free_blocks_of, join, leave
 from infermax_gym.engine.kernel.fair import link_arrival
 from infermax_gym.engine.kernel.group import leave_group
 from infermax_gym.engine.kernel.levels import start_level
 from infermax_gym.engine.kernel.memory import holds_of, requests, running
-from infermax_gym.engine.kernel.prefix import give_back_blocks, publish, release
+from infermax_gym.engine.kernel.prefix import give_back_blocks, publish
 from infermax_gym.engine.policy import QueueOrder
 from infermax_gym.engine.state import LANDING, MOVED
 
@@ -46,14 +46,7 @@ def detach(s: Any, r: int) -> None:
     while run[position] != r:
         position += 1
     leave(s, position)
-    if s.prefix_caching:
-        publish(s, r, q.computed // s.block_size)
-        release(s, r)
-    else:
-        s.free_blocks += q.held
-        q.held = 0
-    if s.num_running == 0:
-        release_withheld(s)
+    free_blocks_of(s, r)
     q.place = MOVED
     s.num_moved += 1
 

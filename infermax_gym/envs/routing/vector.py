@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from infermax_gym.cluster.state import FLEET
 from infermax_gym.envs.env import RENDER_FPS, copy_streams
-from infermax_gym.envs.episode import Streams
+from infermax_gym.envs.episode import Streams, streams_of_lanes
 from infermax_gym.envs.lane import PAUSED, TERMINATED, TRUNCATED
 from infermax_gym.envs.rewards import Reward
 from infermax_gym.envs.routing.config import RouterEnvConfig
@@ -98,19 +98,9 @@ class InferMaxRouterVectorEnv(VectorEnv[Any, Any, Any]):
         options: Mapping[str, Any] | Sequence[Mapping[str, Any] | None] | None = None,
     ) -> tuple[Any, dict[str, Any]]:
         """Begin new episodes in all lanes; `options` as in the scalar environment, for all or one for each."""
-        if isinstance(seed, int):
-            seeds: Sequence[int | None] = [seed + i for i in range(self.num_envs)]
-        else:
-            seeds = [None] * self.num_envs if seed is None else seed
-        if len(seeds) != self.num_envs:
-            raise ValueError(f"need one seed for each of {self.num_envs} lanes, got {len(seeds)}")
-        if not self._streams:
-            fresh = np.random.SeedSequence().generate_state(self.num_envs).tolist()
-            self._streams = [Streams(other if s is None else s) for s, other in zip(seeds, fresh, strict=True)]
-            self.runs = [None] * self.num_envs  # type: ignore[list-item]
-        for i, lane_seed in enumerate(seeds):
-            if lane_seed is not None:
-                self._streams[i] = Streams(lane_seed)
+        self._streams = streams_of_lanes(self._streams, seed, self.num_envs)
+        self.runs = self.runs or [None] * self.num_envs  # type: ignore[list-item]
+        for i in range(self.num_envs):
             self._begin(i, options[i] if isinstance(options, Sequence) else options)
         return self._observation(), self._info()
 
