@@ -6,7 +6,7 @@
 3. The clock never goes back.
 4. A running request's blocks hold its tokens; a waiting one holds no block.
 5. Tokens appear in order: generated <= output, computed <= known tokens, first token before finish.
-6. An iteration keeps its budgets: tokens <= budget, running <= seats.
+6. An iteration keeps its budgets: tokens <= budget, running <= seats, or no more than before where seats were taken away.
 7. Granted tokens = tokens computed so far + recomputed - found in the prefix cache.
 8. A decode has exactly one known token that is not computed.
 9. There is progress: the iterations in a row without an output token are bounded (docs/engine.md, progress guard).
@@ -40,6 +40,7 @@ class InvariantChecker:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.last_clock_s = -np.inf
+        self.last_running = int(engine.record["num_running"][0])
         disband(engine.now)
         self.granted = self._accounted_for()
 
@@ -66,7 +67,7 @@ class InvariantChecker:
                 self._budgets()
                 self.now()
                 raise InvariantError("an invariant does not hold")
-            self.last_clock_s = float(core["clock_s"][0])
+            self._remember()
             return code
         while True:
             num_before = int(core["num_iterations"][0])
@@ -100,13 +101,20 @@ class InvariantChecker:
         """
         disband(self.engine.now)
         core, req = self.engine.record[0], self.engine.requests
-        if not core["prefix_caching"] and all_in_order(self.engine.now, self.granted, self.last_clock_s):
-            self.last_clock_s = float(core["clock_s"])
+        if not core["prefix_caching"] and all_in_order(
+            self.engine.now, self.granted, self.last_clock_s, self.last_running
+        ):
+            self._remember()
             return
         self._conservation(core, req)
         self._requests(core, req)
         self._require(core["clock_s"] >= self.last_clock_s, 3, f"clock {core['clock_s']} after {self.last_clock_s}")
+        self._remember()
+
+    def _remember(self) -> None:
+        core = self.engine.record[0]
         self.last_clock_s = float(core["clock_s"])
+        self.last_running = int(core["num_running"])
 
     def _conservation(self, core: Any, req: Any) -> None:
         counts = np.bincount(req["place"], minlength=5)
@@ -128,7 +136,8 @@ class InvariantChecker:
             held = req["held"].sum()
         blocks = core["free_blocks"] + held + core["withheld_blocks"]
         self._require(blocks == core["num_blocks"] and core["free_blocks"] >= 0, 2, f"{blocks} of {core['num_blocks']}")
-        self._require(core["num_running"] <= core["num_seats"], 6, f"{core['num_running']} requests running")
+        seats = max(core["num_seats"], self.last_running)
+        self._require(core["num_running"] <= seats, 6, f"{core['num_running']} requests running")
 
     def _requests(self, core: Any, req: Any) -> None:
         known = req["prompt"] + req["generated"]

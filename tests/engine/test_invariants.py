@@ -98,15 +98,25 @@ def test_damage_between_iterations(number: int, what: str, damage: Callable[[Eng
     checker.now()
     if what == "computed beyond what is known":
         one(engine, WAITING)["computed"] = one(engine, WAITING)["prompt"]
+    if what == "more running than seats":
+        checker.last_running = 0  # they have joined since
     damage(engine)
     with pytest.raises(InvariantError, match=f"^invariant {number} broken at .* s: "):
         checker.now()
 
 
+def test_seats_may_be_taken_away() -> None:
+    """Whoever steers an engine may lower its cap: nobody has to go, but nobody may join."""
+    engine, checker = running_engine()
+    checker.now()
+    change("num_seats", -6)(engine)
+    checker.now()
+
+
 def test_the_quick_look_is_enough_where_all_is_well() -> None:
     engine, checker = running_engine()
-    assert all_in_order(engine.now, checker.granted, checker.last_clock_s)
-    assert not all_in_order(engine.now, checker.granted + 1, checker.last_clock_s)
+    assert all_in_order(engine.now, checker.granted, checker.last_clock_s, 0)
+    assert not all_in_order(engine.now, checker.granted + 1, checker.last_clock_s, 0)
 
 
 def test_an_iteration_above_its_budget() -> None:

@@ -32,25 +32,27 @@ def run_checked(s: Any, granted: Any, most_stalled: int, until_s: float) -> Any:
     while True:
         num_before = s.num_iterations
         last_clock_s = s.clock_s
+        last_running = s.num_running
         code = run(s, 1, until_s, False)
         if s.num_iterations > num_before:
             granted[0] += s.num_tokens
             disband(s)
             kept = s.num_tokens <= s.token_budget and s.stalled_iterations <= most_stalled
-            if not kept or not all_in_order(s, granted[0], last_clock_s):
+            if not kept or not all_in_order(s, granted[0], last_clock_s, last_running):
                 return BROKEN
         if code != LIMIT or s.clock_s >= until_s:
             return code
 
 
 @compiled
-def all_in_order(s: Any, granted: int, last_clock_s: float) -> Any:
+def all_in_order(s: Any, granted: int, last_clock_s: float, last_running: int) -> Any:
     """Whether invariants 1 to 8 hold.
 
     Args:
         s: the engine, its group disbanded, without a prefix cache.
         granted: tokens granted so far, as invariant 7 counts them.
         last_clock_s: the clock when it was checked last.
+        last_running: how many were running then.
     """
     req = requests(s)
     counts = np.zeros(5, np.int64)
@@ -91,7 +93,7 @@ def all_in_order(s: Any, granted: int, last_clock_s: float) -> Any:
         and _each_runs_once(s)
         and s.free_blocks + held + s.withheld_blocks == s.num_blocks
         and s.free_blocks >= 0
-        and s.num_running <= s.num_seats
+        and s.num_running <= max(s.num_seats, last_running)
         and s.clock_s >= last_clock_s
         and granted == computed + s.num_recomputed - s.num_cached
     )
