@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -87,7 +87,7 @@ def train(recipe: Recipe, report: Report) -> Agent:
     return ALGORITHMS[recipe.algo](recipe, report)
 
 
-def environment(cell: TrainingCell, teacher: str, decide: Literal["change", "event"] = "event") -> EnvConfig:
+def environment(cell: TrainingCell, teacher: str) -> EnvConfig:
     """The environment in which a network learns a cell: its load and memory, give or take, often with a backlog.
 
     A trace is used up to its middle: the test windows are cut from the rest.
@@ -107,7 +107,6 @@ def environment(cell: TrainingCell, teacher: str, decide: Literal["change", "eve
         costs=(cell.cost,),
         max_num_batched_tokens=cell.max_num_batched_tokens,
         level_shares=(1.0,),
-        decide=decide,
         base=_row(teacher),
     )
 
@@ -172,8 +171,10 @@ def _ppo(recipe: Recipe, report: Report) -> Agent:
     settings = PpoSettings(num_lanes=recipe.num_lanes, num_steps=recipe.num_steps)
     if not recipe.takeover:
         settings = replace(settings, horizon_s=None)
-    config = environment(recipe.cell, recipe.teacher, "event" if recipe.warm_start else "change")
+    config = environment(recipe.cell, recipe.teacher)
     config = config.changed(num_requests=min(config.num_requests, 400))
+    if not recipe.warm_start:
+        config = config.changed(decide="change", admit_within_budget=True)
     network = None
     if recipe.warm_start and not recipe.resume:
         clone = _clone(replace(recipe, steps=None), report)

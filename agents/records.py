@@ -21,6 +21,7 @@ INTERFACE = (
     "num_running_slots",
     "level_shares",
     "decide",
+    "admit_within_budget",
     "information",
     "prediction_sigma",
     "block_size",

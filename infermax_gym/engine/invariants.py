@@ -6,7 +6,7 @@
 3. The clock never goes back.
 4. A running request's blocks hold its tokens; a waiting one holds no block.
 5. Tokens appear in order: generated <= output, computed <= known tokens, first token before finish.
-6. An iteration keeps its budgets: tokens <= budget, running <= seats, or no more than before where seats were taken away.
+6. An iteration keeps its budgets: tokens <= budget, running <= seats (if seats were taken: as many as before).
 7. Granted tokens = tokens computed so far + recomputed - found in the prefix cache.
 8. A decode has exactly one known token that is not computed.
 9. There is progress: the iterations in a row without an output token are bounded (docs/engine.md, progress guard).

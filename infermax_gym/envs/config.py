@@ -50,6 +50,8 @@ class EnvConfig:
         decide: when the agent is asked: "iteration" before every iteration, "event" only when there is something to
             decide, "change" likewise, but of admissions that a RUN has held back not before a request has arrived,
             finished or ended its prefill.
+        admit_within_budget: ADMIT is legal only while running requests leave tokens of the next iteration's budget to a
+            newcomer, as in the engines in use; else newcomers may queue up inside, holding memory.
         information: what observations say of output lengths: "none", "noisy" (O exp(sigma Z - sigma^2 / 2) with
             sigma `prediction_sigma`) or "oracle".
         prediction_sigma: see `information`.
@@ -79,6 +81,7 @@ class EnvConfig:
     num_running_slots: int = 16
     level_shares: tuple[float, ...] = (0.0, 0.25, 0.5, 1.0)
     decide: Literal["change", "event", "iteration"] = "event"
+    admit_within_budget: bool = False
     information: Literal["none", "noisy", "oracle"] = "none"
     prediction_sigma: float = 0.6
     reward: Reward | str = LATENCY

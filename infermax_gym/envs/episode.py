@@ -199,6 +199,7 @@ def begin_run(config: EnvConfig, episode: Episode, *, record_schedule: bool = Fa
     record["num_running_slots"] = config.num_running_slots
     record["every_iteration"] = config.decide == "iteration"
     record["on_change"] = config.decide == "change"
+    record["within_budget"] = config.admit_within_budget
     record["by_victim_key"] = int(config.base.victim)
     record["time_limit_s"] = config.time_limit_s
     levels = np.array(config.levels, np.int64)

@@ -40,10 +40,28 @@ def admission_blocks(s: Any, r: int) -> Any:
 
 
 @inlined
-def can_admit(s: Any, r: int) -> Any:
-    """Whether ADMIT of r is legal: a seat, its blocks, and not admitted before in this turn."""
+def can_admit(s: Any, v: Any, r: int) -> Any:
+    """Whether ADMIT of r is legal: a seat, its blocks, tokens if they count, and not admitted before in this turn."""
     admitted = requests(s)[r].touched & ADMITTED
-    return s.num_running < s.num_seats and not admitted and admission_blocks(s, r) <= s.free_blocks
+    tokens = not v.within_budget or v.spare_tokens > 0
+    return s.num_running < s.num_seats and not admitted and tokens and admission_blocks(s, r) <= s.free_blocks
+
+
+@compiled
+def _spare_tokens(s: Any) -> Any:
+    """What the next iteration's decodes and prefills, cut as they are, leave of the token budget."""
+    req = requests(s)
+    run = running(s)
+    left = s.token_budget - (s.num_running - s.num_running_prefills)
+    prefills = s.num_running_prefills
+    i = s.num_running - 1
+    while prefills > 0 and i >= 0:  # the newest stand behind
+        q = req[run[i]]
+        if q.in_prefill:
+            left -= min(q.prompt + q.generated - q.computed, s.max_chunk)
+            prefills -= 1
+        i -= 1
+    return left
 
 
 @compiled
@@ -83,9 +101,16 @@ def can_preempt(s: Any, v: Any, position: int) -> Any:
 @compiled
 def show(s: Any, v: Any) -> None:
     """Refresh what the agent sees and what RUN would need."""
-    v.demand = decode_demand(s)
+    _foresee(s, v)
     show_waiting(s, v)
     show_running(s, v)
+
+
+@inlined
+def _foresee(s: Any, v: Any) -> None:
+    v.demand = decode_demand(s)
+    if v.within_budget:
+        v.spare_tokens = _spare_tokens(s)
 
 
 @compiled
@@ -101,7 +126,7 @@ def fill_mask(s: Any, v: Any, mask: Any) -> None:
     for level in range(num_levels):
         mask[level] = can_run(s, v, level)
     for i in range(waits):
-        mask[num_levels + i] = slots[i] >= 0 and can_admit(s, slots[i])
+        mask[num_levels + i] = slots[i] >= 0 and can_admit(s, v, slots[i])
     for i in range(v.num_running_slots):
         position = slots[waits + i]
         mask[num_levels + waits + i] = position >= 0 and can_preempt(s, v, position)
@@ -181,9 +206,13 @@ def _new_turn(s: Any, v: Any) -> None:
 
 @inlined
 def _has_changed(s: Any, v: Any) -> Any:
-    """Whether a request has arrived, finished or ended its prefill since the last RUN, which holds admissions back."""
+    """Whether a request has arrived, finished or ended its prefill since the last RUN, which holds admissions back.
+
+    Where tokens count for admission, also whether there are some now and were none then.
+    """
     come_or_gone = s.next_arrival != v.seen_arrivals or s.num_finished != v.seen_finishes
-    return come_or_gone or s.num_running_prefills != v.seen_prefills
+    spare = v.within_budget and v.spare_tokens > 0 and not v.seen_spare
+    return come_or_gone or s.num_running_prefills != v.seen_prefills or spare
 
 
 @compiled
@@ -200,7 +229,7 @@ def _something_to_decide(s: Any, v: Any) -> Any:
         return False
     slots = slots_of(v)
     for i in range(v.num_waiting_shown):
-        if can_admit(s, slots[i]):
+        if can_admit(s, v, slots[i]):
             return True
     return False
 
@@ -226,7 +255,7 @@ def go_on(s: Any, v: Any) -> None:
             jump_to_next_arrival(s)
             continue
         order_running(s)
-        v.demand = decode_demand(s)
+        _foresee(s, v)
         show_waiting(s, v)
         if _something_to_decide(s, v):
             v.status = RUNNING_ON
@@ -257,7 +286,7 @@ def _fallback(s: Any, v: Any) -> Any:
         if can_preempt(s, v, slots[v.num_waiting_slots + i]):
             return v.num_levels + v.num_waiting_slots + i
     for i in range(v.num_waiting_shown):
-        if can_admit(s, slots[i]):
+        if can_admit(s, v, slots[i]):
             return v.num_levels + i
     return 0
 
@@ -271,7 +300,7 @@ def _is_legal(s: Any, v: Any, action: int) -> Any:
         return can_run(s, v, action)
     action -= v.num_levels
     if action < v.num_waiting_slots:
-        return slots[action] >= 0 and can_admit(s, slots[action])
+        return slots[action] >= 0 and can_admit(s, v, slots[action])
     action -= v.num_waiting_slots
     if action >= v.num_running_slots:
         return False
@@ -294,6 +323,7 @@ def act(s: Any, v: Any, action: int) -> None:
         v.seen_arrivals = s.next_arrival
         v.seen_finishes = s.num_finished
         v.seen_prefills = s.num_running_prefills
+        v.seen_spare = v.spare_tokens > 0
         _iterate(s, v, action)
         go_on(s, v)
         return

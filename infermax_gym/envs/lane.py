@@ -31,6 +31,7 @@ LANE = np.dtype(
         ("num_running_slots", "i8"),
         ("every_iteration", "i8"),  # ask before every iteration
         ("on_change", "i8"),  # ask of admissions only after an arrival, a finish or the end of a prefill
+        ("within_budget", "i8"),  # somebody joins only while the next iteration has tokens left
         ("by_victim_key", "i8"),  # running slots show the largest victim keys, not the fewest processed tokens
         ("time_limit_s", "f8"),
         # the agent's turn
@@ -39,12 +40,14 @@ LANE = np.dtype(
         ("seen_arrivals", "i8"),  # requests that had arrived at the last RUN
         ("seen_finishes", "i8"),  # requests that had finished at the last RUN
         ("seen_prefills", "i8"),  # running prefills at the last RUN
+        ("seen_spare", "i8"),  # whether tokens were spare at the last RUN
         ("num_waiting_shown", "i8"),
         ("num_running_shown", "i8"),
         ("num_touched", "i8"),
         ("num_admitted", "i8"),  # since the last iteration
         ("num_preempted", "i8"),
         ("demand", "i8"),  # blocks for the next token of every decode
+        ("spare_tokens", "i8"),  # of the token budget, once every running request has taken what it can
         # totals of the episode
         ("num_decisions", "i8"),
         ("num_illegal", "i8"),

@@ -224,7 +224,6 @@ class InferMaxVectorEnv(VectorEnv[Any, Any, Any]):
         return {
             "dt_s": b.happened[:, 0].copy(),
             "clock_s": self._engines["clock_s"].copy(),
-            "num_in_system": self.num_in_system,
             "action_mask": b.mask,
             "happened": b.happened,
         }
