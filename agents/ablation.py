@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,8 @@ from torch import Tensor
 from agents.cells import TEST, TRAIN, TrainingCell, Window, windows
 from agents.networks import NEVER, ScorerNetwork
 from agents.play import play, play_network
-from agents.ppo import PpoSettings, make_ppo, network_of
-from agents.recipes import VALIDATION_SEED, Recipe, environment, train
+from agents.ppo import PLAIN, PpoSettings, make_ppo, network_of
+from agents.recipes import VALIDATION_SEED, Recipe, environment, learner, train
 from agents.scoreboard_text import table
 from agents.training import train_ppo
 from agents.vec_env import InferMaxVecEnv
@@ -78,6 +78,7 @@ class Variant:
         settings: of PPO.
         masks: whether the learner is told what is legal; the environment replaces illegal actions.
         factored: whether greedy play takes the kind first; else the likeliest single action.
+        long_turns: whether it learns in the environment of `agents.recipes.learner`.
         warm_start: whether it begins as a clone of the teacher.
         change: of the fresh network.
     """
@@ -86,15 +87,19 @@ class Variant:
     settings: PpoSettings = field(default_factory=PpoSettings)
     masks: bool = True
     factored: bool = True
+    long_turns: bool = True
     warm_start: bool = False
     change: Change | None = None
 
 
+CLONED = PpoSettings(learning_rate=3e-4, entropy=0.0)
+
 VARIANTS = (
     Variant("PPO from scratch"),
-    Variant("begun as a clone of spf-headroom", PpoSettings(learning_rate=3e-4, entropy=0.0), warm_start=True),
-    Variant("without a takeover", PpoSettings(horizon_s=None)),
-    Variant("without a takeover, a constant discount per decision (0.99)", PpoSettings(tau_s=None)),
+    Variant("begun as a clone of spf-headroom", CLONED, warm_start=True, long_turns=False),
+    Variant("without a takeover", PLAIN),
+    Variant("without a takeover, a constant discount per decision (0.99)", replace(PLAIN, tau_s=None)),
+    Variant("asked at every iteration, and short episodes", long_turns=False),
     Variant("without the factored choice in play", factored=False),
     Variant("without masks for the learner", masks=False),
     Variant("without seeing what admission leaves free", change=blind_to("spare_blocks", "admission_blocks")),
@@ -113,7 +118,7 @@ class Unmasked(InferMaxVecEnv):
 def trained(variant: Variant, config: EnvConfig, num_decisions: int, seed: int) -> ScorerNetwork:
     """The best network of a variant, chosen on validation windows."""
     lanes = (InferMaxVecEnv if variant.masks else Unmasked)(
-        variant.settings.num_lanes, config, seed=seed, takeover=variant.settings.takeover()
+        variant.settings.num_lanes, config, seed=seed, takeover=variant.settings.shaping()
     )
     clone = None
     if variant.warm_start:
@@ -143,10 +148,11 @@ def latency_s(network: ScorerNetwork, config: EnvConfig, window: Window, factore
 def ablation(variants: Sequence[Variant], num_decisions: int, seeds: Sequence[int], num_windows: int) -> str:
     """The table: mean latency over held-out windows, for every seed and over them."""
     torch.set_num_threads(1)
-    config = environment(CELL, TEACHER)
+    plain = environment(CELL, TEACHER)
     held = windows(CELL, num_windows, split=TEST)
     rows = []
     for variant in variants:
+        config = learner(plain, CELL) if variant.long_turns else plain
         means = []
         for seed in seeds:
             network = trained(variant, config, num_decisions, seed)

@@ -36,9 +36,10 @@ class PpoSettings:
         target_kl: ends an update early.
         tau_s: horizon of the discount in simulated seconds; None: constant `gamma` per decision (for comparison).
         lambda_tau_s: see `TimeDiscountBuffer`.
-        horizon_s: how far the row of the environment serves copies of it, see `agents.takeover`; None: plain rewards.
+        takeover: rewards are what an action gains over leaving the rest of the episode to the environment's row, see
+            `agents.takeover`; so clean that a long horizon and a short trace are best. Else plain rewards.
         gamma: per decision, used only where tau_s is None.
-        requests_scale: rewards are divided by this many requests times tau, so that values are about one.
+        value_s: rewards are divided by so many request-seconds, so that values are about one.
         width: units of a hidden layer.
     """
 
@@ -50,21 +51,20 @@ class PpoSettings:
     entropy: float = 1e-3
     clip: float = 0.2
     target_kl: float | None = 0.03
-    tau_s: float | None = 60.0
-    lambda_tau_s: float = 5.0
-    horizon_s: float | None = 90.0
+    tau_s: float | None = 500.0
+    lambda_tau_s: float = 1.0
+    takeover: bool = True
     gamma: float = 0.99
-    requests_scale: float = 4.0
+    value_s: float = 150.0
     width: int = 32
 
-    @property
-    def reward_scale(self) -> float:
-        """Factor on rewards."""
-        return 1.0 / (self.requests_scale * (self.tau_s or 60.0))
+    def shaping(self) -> Takeover | None:
+        """What shapes the rewards of the lanes to train in."""
+        return Takeover(self.tau_s) if self.takeover and self.tau_s is not None else None
 
-    def takeover(self) -> Takeover | None:
-        """What shapes the rewards, for the lanes to train in."""
-        return None if self.tau_s is None or self.horizon_s is None else Takeover(self.tau_s, self.horizon_s)
+
+PLAIN = PpoSettings(tau_s=20.0, lambda_tau_s=5.0, takeover=False, value_s=400.0)
+"""Without a takeover the noise of the traffic allows no longer a horizon."""
 
 
 class TimedPPO(MaskablePPO):  # type: ignore[misc]
@@ -165,7 +165,7 @@ def make_ppo(
         seed=seed_of_torch,
         device="cpu",
     )
-    model.reward_scale = settings.reward_scale
+    model.reward_scale = 1.0 / settings.value_s
     if network is not None:
         network_of(model).load_state_dict(network.state_dict())
     return model

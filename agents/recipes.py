@@ -21,6 +21,9 @@ Report = Callable[[Row], None]
 SHORTEST_FIRST = np.array([0.0, 0.5, 0.0, 0.0, 0.0, -0.26, 0.5, 1.0, -0.5, 0.0, 0.0])
 """Knobs of spf-headroom, in the order of `KNOB_NAMES`: evolution begins at the best rule known and tunes it."""
 
+LONG_EPISODE = 800
+"""Requests of an episode of ppo, where the cell's windows have as many."""
+
 VALIDATION_SEED = 1_000_003
 """Of the windows on which the best network is chosen; training and test windows have other seeds."""
 
@@ -111,6 +114,16 @@ def environment(cell: TrainingCell, teacher: str) -> EnvConfig:
     )
 
 
+def learner(config: EnvConfig, cell: TrainingCell) -> EnvConfig:
+    """`environment` as PPO learns in it from scratch.
+
+    Holding back lasts, nobody joins beyond the token budget, and episodes are long: in short ones it pays to hold back,
+    since nobody comes after them.
+    """
+    length = min(cell.num_requests, LONG_EPISODE)
+    return config.changed(decide="change", admit_within_budget=True, num_requests=length)
+
+
 def _row(name: str) -> Policy:
     from baselines.policies import POLICIES
 
@@ -163,24 +176,22 @@ def _clone(recipe: Recipe, report: Report) -> Agent:
 
 
 def _ppo(recipe: Recipe, report: Report) -> Agent:
-    from agents.ppo import PpoSettings, make_ppo
+    from agents.ppo import PLAIN, PpoSettings, make_ppo
     from agents.training import Progress, load_checkpoint, train_ppo
     from agents.vec_env import InferMaxVecEnv
 
     _one_thread()
-    settings = PpoSettings(num_lanes=recipe.num_lanes, num_steps=recipe.num_steps)
-    if not recipe.takeover:
-        settings = replace(settings, horizon_s=None)
+    settings = PpoSettings() if recipe.takeover else PLAIN
+    settings = replace(settings, num_lanes=recipe.num_lanes, num_steps=recipe.num_steps)
     config = environment(recipe.cell, recipe.teacher)
-    config = config.changed(num_requests=min(config.num_requests, 400))
     if not recipe.warm_start:
-        config = config.changed(decide="change", admit_within_budget=True)
+        config = learner(config, recipe.cell)
     network = None
     if recipe.warm_start and not recipe.resume:
         clone = _clone(replace(recipe, steps=None), report)
         network = clone.network
         settings = replace(settings, learning_rate=3e-4, entropy=0.0)
-    lanes = InferMaxVecEnv(settings.num_lanes, config, seed=recipe.seed, takeover=settings.takeover())
+    lanes = InferMaxVecEnv(settings.num_lanes, config, seed=recipe.seed, takeover=settings.shaping())
     model = make_ppo(lanes, settings, seed=recipe.seed, network=network, tensorboard=recipe.logs)
     checkpoint = None if recipe.folder is None else recipe.folder / "checkpoint.pickle"
     progress = None

@@ -65,10 +65,11 @@ class Takeover:
 
     Args:
         tau_s: horizon of the discount in simulated seconds, the learner's own.
-        horizon_s: how far the row serves the copies; what comes later counts nothing.
+        horizon_s: how far the row serves the copies, by default to the end of the episode. What comes later counts
+            nothing, and is left to the critic: cut at less than twice tau_s, that is most of what it has to predict.
     """
 
-    def __init__(self, tau_s: float, horizon_s: float) -> None:
+    def __init__(self, tau_s: float, horizon_s: float = math.inf) -> None:
         self.tau_s = tau_s
         self.horizon_s = horizon_s
         self._records = np.zeros(0, CORE)

@@ -13,7 +13,7 @@ import torch
 from agents.breed import BREEDS, Breed, Course, Nursery
 from agents.cells import TRAIN, TrainingCell, windows
 from agents.evolution import minimise
-from agents.ppo import PpoSettings, make_ppo
+from agents.ppo import PLAIN, PpoSettings, make_ppo
 from agents.training import train_ppo
 from agents.vec_env import InferMaxVecEnv
 from baselines.policies import POLICIES
@@ -31,7 +31,7 @@ CONFIG = EnvConfig(
     decide="iteration",
 )
 WINDOWS = windows(TrainingCell(num_requests=50, num_kv_tokens=10_000, time_scale=0.5), 3, split=TRAIN, seed=5)
-TIMED = PpoSettings(num_lanes=16, num_steps=128, batch_size=512, epochs=4)
+TIMED = replace(PLAIN, num_lanes=16, num_steps=128, lambda_tau_s=20.0)
 BY_DECISION = replace(TIMED, tau_s=None, gamma=0.8)
 
 

@@ -36,7 +36,7 @@ def one_thread() -> None:
 
 
 def model(settings: PpoSettings = SMALL, seed: int = 3) -> TimedPPO:
-    lanes = InferMaxVecEnv(settings.num_lanes, CONFIG, seed=seed, takeover=settings.takeover())
+    lanes = InferMaxVecEnv(settings.num_lanes, CONFIG, seed=seed, takeover=settings.shaping())
     return make_ppo(lanes, settings, seed=seed)
 
 
@@ -45,9 +45,9 @@ def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
     return all(torch.equal(weight, theirs[name]) for name, weight in a.state_dict().items())
 
 
-@pytest.mark.parametrize("horizon_s", [None, 30.0])
-def test_interrupted_and_resumed_is_uninterrupted(tmp_path: Path, horizon_s: float | None) -> None:
-    settings = replace(SMALL, horizon_s=horizon_s)
+@pytest.mark.parametrize("takeover", [False, True])
+def test_interrupted_and_resumed_is_uninterrupted(tmp_path: Path, takeover: bool) -> None:
+    settings = replace(SMALL, takeover=takeover)
     whole = model(settings)
     _, progress = train_ppo(whole, CONFIG, WINDOWS, num_decisions=6 * 256, every=2)
     path = tmp_path / "checkpoint"
