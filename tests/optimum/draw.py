@@ -27,10 +27,15 @@ def tiny(seed: int, limits: bool = True) -> tuple[Instance, str, str]:
     return instance, rng.choice(OBJECTIVES), rng.choice(VARIANTS)
 
 
-def small(seed: int) -> tuple[Instance, str, str]:
-    """An instance beyond brute force, of 2 to 4 requests that arrive together, and what to solve."""
+def small(seed: int, longest: tuple[int, int] = (8, 7)) -> tuple[Instance, str, str]:
+    """An instance beyond brute force, of 2 or 3 requests that arrive together, and what to solve.
+
+    Args:
+        seed: of everything.
+        longest: prompt and output tokens of a request at the most.
+    """
     rng = random.Random(seed)
-    lengths = [(rng.randint(1, 8), rng.randint(1, 7)) for _ in range(rng.choice([2, 3, 3]))]
+    lengths = [(rng.randint(1, longest[0]), rng.randint(1, longest[1])) for _ in range(rng.choice([2, 3, 3]))]
     peaks = [i + o - 1 for i, o in lengths]
     kv_tokens = max(max(peaks), round(rng.uniform(0.3, 0.9) * sum(peaks)))
     cost = rng.choice(["llama2-7b-a100", "llama3-70b-a100x4"])
