@@ -1,6 +1,7 @@
 """Learning depends on what docs/agents.md says it depends on: each test fails where that is switched off.
 
-Seen by hand: with `tau_s=None` in `TIMED` the first test fails, with masks of ones for the learner the second one does.
+Seen by hand: with `tau_s=None` in `TIMED` the first test fails, with `takeover=None` for both learners the second, with
+masks of ones for the learner the third one does.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
 from agents.breed import BREEDS, Breed, Course, Nursery
@@ -51,6 +53,23 @@ def test_discounting_by_decision_learns_to_stall() -> None:
     timed, _ = trained(TIMED, 6)
     by_decision, _ = trained(BY_DECISION, 6)
     assert timed < 0.75 * by_decision
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_takeovers_show_what_actions_are_worth(seed: int) -> None:
+    """A few updates are enough with them; plain rewards drown in the noise of the traffic."""
+    torch.set_num_threads(1)
+    config = CONFIG.changed(decide="change", admit_within_budget=True, num_requests=60, backlog=(10, 30))
+    curves = []
+    for settings in (PpoSettings(), PLAIN):
+        small = replace(settings, num_lanes=16, num_steps=128)
+        lanes = InferMaxVecEnv(16, config, seed=seed, takeover=small.shaping())
+        model = make_ppo(lanes, small, seed=seed)
+        _, progress = train_ppo(model, config, WINDOWS, num_decisions=16 * 128 * 4, every=2)
+        curves.append([row[3] for row in progress.curve])
+    shaped, plain = curves
+    assert shaped[-1] < 0.95 * shaped[0]
+    assert shaped[-1] < 0.95 * plain[-1]
 
 
 def test_masks_keep_learning_to_what_is_legal() -> None:
