@@ -99,7 +99,7 @@ VARIANTS = (
     Variant("begun as a clone of spf-headroom", CLONED, warm_start=True, long_turns=False),
     Variant("without a takeover", PLAIN),
     Variant("without a takeover, a constant discount per decision (0.99)", replace(PLAIN, tau_s=None)),
-    Variant("asked at every iteration, and short episodes", long_turns=False),
+    Variant("asked whenever somebody could join, and episodes of 600 requests", long_turns=False),
     Variant("without the factored choice in play", factored=False),
     Variant("without masks for the learner", masks=False),
     Variant("without seeing what admission leaves free", change=blind_to("spare_blocks", "admission_blocks")),

@@ -37,7 +37,7 @@ class PpoSettings:
         tau_s: horizon of the discount in simulated seconds; None: constant `gamma` per decision (for comparison).
         lambda_tau_s: see `TimeDiscountBuffer`.
         takeover: rewards are what an action gains over leaving the rest of the episode to the environment's row, see
-            `agents.takeover`; so clean that a long horizon and a short trace are best. Else plain rewards.
+            `agents.takeover`; so clean that a long horizon and a short trace are best. Needs `tau_s`; else plain.
         gamma: per decision, used only where tau_s is None.
         value_s: rewards are divided by so many request-seconds, so that values are about one.
         width: units of a hidden layer.

@@ -1,13 +1,13 @@
 """What a state is worth if a row takes over: the potential by which rewards tell at once what an action was worth.
 
 Returns differ far more with the traffic than with the decisions, and what a decision does shows many decisions later.
-So at every decision the environment's own row (`EnvConfig.base`) serves a copy of the engine for some time, on the same
-requests. Minus the discounted request-seconds of that run is a potential Phi: rewards become r + D Phi(s') - Phi(s), D
-the discount of the step, which is what the action gains over leaving it to the row. Shaping by a potential changes no
-policy's rank (Ng, Harada & Russell, "Policy Invariance under Reward Transformations", 1999). This one is the value of a
-base policy, as rollout methods measure it (Bertsekas, "Rollout, Policy Iteration, and Distributed Reinforcement
-Learning", 2020); the critic has to know only what the learner does otherwise later. Only the trainer sees the future of
-the requests.
+So at every decision the environment's own row (`EnvConfig.base`) serves a copy of the engine to the end of the episode,
+on the same requests. Minus the discounted request-seconds of that run is a potential Phi: rewards become
+r + D Phi(s') - Phi(s), D the discount of the step, which is what the action gains over leaving it to the row. Shaping
+by a potential changes no policy's rank (Ng, Harada & Russell, "Policy Invariance under Reward Transformations", 1999).
+This one is the value of a base policy, as rollout methods measure it (Bertsekas, "Rollout, Policy Iteration, and
+Distributed Reinforcement Learning", 2020); the critic has to know only what the learner does otherwise later. Only the
+trainer sees the future of the requests.
 """
 
 from __future__ import annotations
@@ -22,56 +22,46 @@ from numpy.typing import NDArray
 from infermax_gym.compile import compiled
 from infermax_gym.engine.kernel.memory import preempted_of, requests
 from infermax_gym.engine.kernel.run import LOG_FULL, run
-from infermax_gym.engine.state import CORE, LOG_ARRAYS, REJECTED, Engine
+from infermax_gym.engine.state import CORE, LOG_ARRAYS, NUM_SCALARS, REJECTED, Engine
 from infermax_gym.envs.episode import Run
 
 _NOT_COPIED = (*LOG_ARRAYS, "theta", "term_end", "preempted", "batch", "keys", "ids")  # fixed, or of one iteration
-_SCALARS = CORE.fields["list_size"][1] // 8  # type: ignore[index]  # sizes and addresses come after them
 
 Array = NDArray[np.float64]
 
 
 @compiled
-def request_seconds_ahead(s: Any, tau_s: float, horizon_s: float) -> Any:
-    """Run an engine on for `horizon_s`: the integral of its number of requests, discounted by exp(-t / tau_s)."""
+def request_seconds_ahead(s: Any, tau_s: float) -> Any:
+    """Run an engine to its end: the integral of its number of requests, discounted by exp(-t / tau_s)."""
     start_s = s.clock_s
-    until_s = start_s + horizon_s
     s.num_gaps = 0
     preempted_of(s)[0] = 0
-    while run(s, 2**62, until_s, True) == LOG_FULL:
+    while run(s, 2**62, math.inf, True) == LOG_FULL:
         s.num_gaps = 0
     req = requests(s)
-    at_the_end = math.exp(-horizon_s / tau_s)
     total = 0.0
     for r in range(s.num_requests):
         q = req[r]
-        if q.arrival_s >= until_s:
-            break
-        if q.place == REJECTED or q.finish_s <= start_s:
-            continue
-        gone = math.exp(-(q.finish_s - start_s) / tau_s) if q.finish_s > start_s else at_the_end
-        total += math.exp(-max(q.arrival_s - start_s, 0.0) / tau_s) - gone
+        if q.place != REJECTED and q.finish_s > start_s:
+            total += math.exp(-max(q.arrival_s - start_s, 0.0) / tau_s) - math.exp(-(q.finish_s - start_s) / tau_s)
     return tau_s * total
 
 
 @compiled
-def _all_ahead(twins: Any, tau_s: float, horizon_s: float, out: Any) -> None:
+def _all_ahead(twins: Any, tau_s: float, out: Any) -> None:
     for i in range(twins.size):
-        out[i] = request_seconds_ahead(twins[i], tau_s, horizon_s)
+        out[i] = request_seconds_ahead(twins[i], tau_s)
 
 
 class Takeover:
-    """The potentials of some lanes, and the rewards that they shape.
+    """The potentials of some lanes, and the rewards that they shape; every environment needs one of its own.
 
     Args:
         tau_s: horizon of the discount in simulated seconds, the learner's own.
-        horizon_s: how far the row serves the copies, by default to the end of the episode. What comes later counts
-            nothing, and is left to the critic: cut at less than twice tau_s, that is most of what it has to predict.
     """
 
-    def __init__(self, tau_s: float, horizon_s: float = math.inf) -> None:
+    def __init__(self, tau_s: float) -> None:
         self.tau_s = tau_s
-        self.horizon_s = horizon_s
         self._records = np.zeros(0, CORE)
         self._twins: list[Engine] = []
         self._potentials = np.zeros(0)
@@ -95,12 +85,12 @@ class Takeover:
         """(n,) minus the discounted request-seconds from each lane's state on, were its row to serve it."""
         scalars = self._records.view(np.int64).reshape(len(runs), -1)
         for i, (one, twin) in enumerate(zip(runs, self._twins, strict=True)):
-            scalars[i, :_SCALARS] = one.engine.record.view(np.int64)[:_SCALARS]
+            scalars[i, :NUM_SCALARS] = one.engine.record.view(np.int64)[:NUM_SCALARS]
             for name, array in one.engine.arrays.items():
                 if name not in _NOT_COPIED:
                     twin.arrays[name][...] = array
         out = np.empty(len(runs))
-        _all_ahead(self._records, self.tau_s, self.horizon_s, out)
+        _all_ahead(self._records, self.tau_s, out)
         return -out
 
     def shaped(self, rewards: Array, dt_s: Array, ended: NDArray[np.bool_], runs: Sequence[Run]) -> Array:

@@ -38,7 +38,8 @@ class Progress:
         elapsed_s: time spent, also before a resumption.
         best_loss: mean ln(latency) on the validation windows of the best network so far.
         best: that network's weights.
-        average: weights averaged over the updates, see `_average`.
+        average: weights averaged over the updates, see `_average` ...
+        num_averaged: ... and so many of them, those of the beginning included.
         since_best: evaluations since then.
         curve: (decisions, elapsed seconds, mean latency in seconds, geometric mean of them in seconds).
     """
@@ -48,6 +49,7 @@ class Progress:
     best_loss: float = float("inf")
     best: dict[str, torch.Tensor] = field(default_factory=dict)
     average: dict[str, torch.Tensor] = field(default_factory=dict)
+    num_averaged: int = 0
     since_best: int = 0
     curve: list[tuple[int, float, float, float]] = field(default_factory=list)
 
@@ -99,8 +101,7 @@ class EvaluateAndStop(BaseCallback):
         return self.minutes is None or self.progress.elapsed_s < 60.0 * self.minutes
 
     def _on_rollout_start(self) -> None:
-        if not self._fresh:
-            self._average()
+        self._average()
         if not self._fresh and self.progress.num_updates % self.every == 0:
             self.evaluate()
             if self.checkpoint is not None:
@@ -111,6 +112,7 @@ class EvaluateAndStop(BaseCallback):
         self.progress.num_updates += 1
 
     def _on_training_end(self) -> None:
+        self._average()
         self.evaluate()
 
     @property
@@ -124,6 +126,9 @@ class EvaluateAndStop(BaseCallback):
         Gradients are noisy and the optimum is flat: averaged weights are better than the last ones (polynomial-decay
         averaging; Shamir & Zhang, "Stochastic Gradient Descent for Non-smooth Optimization", 2013).
         """
+        if self.progress.num_averaged > self.progress.num_updates:
+            return  # nothing was learned since
+        self.progress.num_averaged = self.progress.num_updates + 1
         average = self.progress.average
         share = (_MEMORY + 1.0) / (self.progress.num_updates + 1.0 + _MEMORY)
         for name, now in network_of(self._timed).state_dict().items():

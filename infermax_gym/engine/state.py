@@ -265,6 +265,9 @@ CORE = np.dtype(
     align=True,
 )
 
+NUM_SCALARS = CORE.fields["list_size"][1] // 8  # type: ignore[index]
+"""Leading words of a CORE that say where an engine stands; sizes and addresses come after them."""
+
 NUM_BUCKETS = 64
 NUM_OUTPUT_BINS = 1024
 _LOG_ITERATIONS = 1 << 15

@@ -272,7 +272,6 @@ def start(s: Any, v: Any) -> None:
     """Bring a fresh engine to its first decision."""
     v.status = RUNNING_ON
     v.level = v.num_levels - 1
-    v.seen_finishes = -1  # nothing has been held back yet
     go_on(s, v)
 
 

@@ -172,11 +172,6 @@ class InferMaxVectorEnv(VectorEnv[Any, Any, Any]):
         """(n,) simulated seconds since the beginning of each lane's episode."""
         return np.asarray(self._engines["clock_s"])
 
-    @property
-    def num_in_system(self) -> NDArray[np.int64]:
-        """(n,) requests that have arrived and are not finished, in each lane."""
-        return np.asarray(self._engines["num_waiting"] + self._engines["num_running"])
-
     def action_masks(self) -> NDArray[np.bool_]:
         """(n, A) bool, where actions are legal."""
         return self._buffers.mask.astype(bool)

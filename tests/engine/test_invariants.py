@@ -105,6 +105,14 @@ def test_damage_between_iterations(number: int, what: str, damage: Callable[[Eng
         checker.now()
 
 
+def test_running_on_finds_damage() -> None:
+    """The compiled loop says that something is wrong, and the checker in Python what."""
+    engine, checker = running_engine()
+    change("free_blocks", 1)(engine)
+    with pytest.raises(InvariantError, match=r"^invariant 2 broken at .* s: "):
+        checker.run()
+
+
 def test_seats_may_be_taken_away() -> None:
     """Whoever steers an engine may lower its cap: nobody has to go, but nobody may join."""
     engine, checker = running_engine()

@@ -47,8 +47,22 @@ def test_asked_only_after_a_change(seed: int) -> None:
     assert num_decisions("change", seed) < num_decisions("event", seed)
 
 
-def test_nobody_is_held_back_before_the_first_decision() -> None:
-    env = InferMaxEnv(CONFIG, flat=True, decide="change")
-    for seed in range(5):
-        env.reset(seed=seed)
-        assert env.run.engine.record["num_running"][0] == 0 and env.action_masks().any()
+def test_within_the_budget_nobody_joins_who_would_get_no_token() -> None:
+    """ADMIT is legal exactly where it is without the setting and running requests leave tokens of the budget."""
+    env = InferMaxEnv(CONFIG, flat=True, admit_within_budget=True, max_num_batched_tokens=256)
+    rng = np.random.default_rng(3)
+    env.reset(seed=3)
+    full = 0
+    for _ in range(600):
+        run = env.run.engine
+        core, req = run.record[0], run.requests[run.arrays["run"][: run.record["num_running"][0]]]
+        prefills = req[req["in_prefill"] == 1]
+        lacking = int((prefills["prompt"] + prefills["generated"] - prefills["computed"]).sum())
+        spare = int(core["token_budget"]) - (len(req) - len(prefills)) - lacking
+        admits = env.action_masks()[env.layout.encode(Kind.ADMIT, 0) : env.layout.encode(Kind.PREEMPT, 0)]
+        full += spare <= 0
+        assert spare > 0 or not admits.any()
+        _, _, terminated, truncated, _ = env.step(random_legal(env.action_masks(), env.layout, rng))
+        if terminated or truncated:
+            env.reset()
+    assert full > 50

@@ -31,17 +31,16 @@ from infermax_gym.engine.kernel.memory import (
 )
 from infermax_gym.engine.kernel.queue import push, reset
 from infermax_gym.engine.policy import QueueOrder
-from infermax_gym.engine.state import CORE, FUTURE, NUM_OUTPUT_BINS, WAITING
+from infermax_gym.engine.state import CORE, FUTURE, NUM_OUTPUT_BINS, NUM_SCALARS, WAITING
 
 _CORE_BYTES = CORE.itemsize
-_SCALARS = CORE.fields["list_size"][1] // 8  # type: ignore[index]  # sizes and addresses come after them
 
 
 @inlined
 def _copy_scalars(f: Any, i: int, kind: int) -> None:
-    source = carray(pointer(f.cores_address + i * _CORE_BYTES), (_SCALARS,), np.int64)
-    target = carray(pointer(f.sandboxes_address + kind * _CORE_BYTES), (_SCALARS,), np.int64)
-    for k in range(_SCALARS):
+    source = carray(pointer(f.cores_address + i * _CORE_BYTES), (NUM_SCALARS,), np.int64)
+    target = carray(pointer(f.sandboxes_address + kind * _CORE_BYTES), (NUM_SCALARS,), np.int64)
+    for k in range(NUM_SCALARS):
         target[k] = source[k]
 
 
