@@ -11,7 +11,7 @@ import numpy as np
 
 from agents.agent import Agent
 from agents.cells import TRAIN, TrainingCell, windows
-from infermax_gym.engine import Policy
+from infermax_gym.engine import Information, Policy
 from infermax_gym.envs.config import EnvConfig
 from infermax_gym.evaluation import Player
 
@@ -129,6 +129,8 @@ def _row(name: str) -> Policy:
 
     if name not in POLICIES:
         raise ValueError(f"unknown policy {name!r}; `infermax list policies` shows all")
+    if POLICIES[name].information in (Information.PREDICTED, Information.ORACLE):
+        raise ValueError(f"policy {name!r} needs output lengths, which are not told here; choose one that knows none")
     return POLICIES[name]
 
 

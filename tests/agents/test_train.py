@@ -52,6 +52,7 @@ def test_bench_and_simulate_take_it(folder: Path, tmp_path: Path, capsys: pytest
         (["--workload", "no-such-workload"], "no workload is called"),
         (["--algo", "ppo", "--resume", "--steps", "1"], "nothing to resume"),
         (["--algo", "bc", "--teacher", "nobody", "--steps", "1"], "unknown policy 'nobody'"),
+        (["--algo", "ppo", "--teacher", "sjf-oracle", "--steps", "1"], "'sjf-oracle' needs output lengths"),
     ],
 )
 def test_errors(arguments: list[str], hint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,7 @@ from infermax_gym.cost import COSTS
 from infermax_gym.engine import EngineConfig, simulate, summarize
 from infermax_gym.envs.config import EnvConfig
 from infermax_gym.envs.env import InferMaxEnv
+from infermax_gym.envs.episode import streams_of_lanes
 from infermax_gym.envs.layout import Kind
 from infermax_gym.envs.teacher import RowTeacher
 from infermax_gym.envs.vector import InferMaxVectorEnv
@@ -346,3 +347,14 @@ def test_same_bytes_in_every_process() -> None:
     first = run()
     assert first == run()
     assert len(first) == len(hashlib.sha256().hexdigest())
+
+
+def test_streams_of_lanes() -> None:
+    """Lane i gets seed + i, whatever kind of integer; lanes without a seed go on, or get seeds of their own."""
+    assert [one.seed for one in streams_of_lanes([], np.int64(7), 3)] == [7, 8, 9]
+    mixed = streams_of_lanes([], [5, None, None], 3)
+    assert mixed[0].seed == 5 and mixed[1].seed != mixed[2].seed
+    again = streams_of_lanes(mixed, [None, 6, None], 3)
+    assert again[0] is mixed[0] and again[1].seed == 6 and again[2] is mixed[2]
+    with pytest.raises(ValueError, match="need one seed for each of 3 lanes, got 2"):
+        streams_of_lanes([], [1, 2], 3)
