@@ -102,7 +102,7 @@ VARIANTS = (
     Variant("asked whenever somebody could join, and episodes of 600 requests", long_turns=False),
     Variant("without the factored choice in play", factored=False),
     Variant("without masks for the learner", masks=False),
-    Variant("without seeing what admission leaves free", change=blind_to("spare_blocks", "admission_blocks")),
+    Variant("without seeing what admission leaves free", change=blind_to("spare_blocks", "admission_blocks", "runway")),
     Variant("without voluntary preemption", change=only_forced_preemption),
 )
 

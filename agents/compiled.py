@@ -19,7 +19,7 @@ from infermax_gym.envs.layout import ENGINE_FEATURES, RUNNING_FEATURES, WAITING_
 from infermax_gym.envs.observe import observe
 
 if TYPE_CHECKING:
-    from agents.networks import ScorerNetwork, SlotScorer
+    from agents.networks import Scaled, ScorerNetwork, SlotScorer
 
 _G, _FW, _FR = len(ENGINE_FEATURES), len(WAITING_FEATURES), len(RUNNING_FEATURES)
 
@@ -56,31 +56,34 @@ class Weights(NamedTuple):
 
 
 def weights_of(network: ScorerNetwork) -> Weights:
-    """The weights of a network, laid out for the compiled choice."""
+    """The weights of a network, laid out for the compiled choice; gains of features become part of them."""
     context: Any = network.context[0]
     first, second = context[0], context[2]
     kind_1, kind_2 = network.kind[0], network.kind[2]
     return Weights(
-        *_linear(first),
+        *_linear(first, network.engine),
         *_linear(second),
         _scorer(network.run),
-        _scorer(network.admit),
-        _scorer(network.preempt),
+        _scorer(network.admit, network.waiting),
+        _scorer(network.preempt, network.running),
         *_linear(kind_1),
         *_linear(kind_2),
         network.levels.numpy().reshape(-1).astype(np.float32),  # type: ignore[operator]
     )
 
 
-def _linear(layer: Any) -> tuple[Array, Array]:
+def _linear(layer: Any, inputs: Scaled | None = None) -> tuple[Array, Array]:
+    """(inputs, outputs) weights and biases of a layer behind scaled inputs."""
     weight = np.ascontiguousarray(layer.weight.detach().numpy().T.astype(np.float32))
+    if inputs is not None:
+        weight *= inputs.gain.numpy()[:, None]
     bias = np.zeros(weight.shape[1], np.float32) if layer.bias is None else layer.bias.detach().numpy().copy()
     return weight, bias
 
 
-def _scorer(scorer: SlotScorer) -> Scorer:
+def _scorer(scorer: SlotScorer, inputs: Scaled | None = None) -> Scorer:
     context, _ = _linear(scorer.context)
-    return Scorer(*_linear(scorer.slot), context, *_linear(scorer.hidden), *_linear(scorer.score))
+    return Scorer(*_linear(scorer.slot, inputs), context, *_linear(scorer.hidden), *_linear(scorer.score))
 
 
 @inlined

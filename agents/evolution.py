@@ -37,6 +37,7 @@ class SearchResult:
         best: (n,) the best vector that a generation held, by its own loss.
         loss: its loss.
         mean: (n,) the centre of the last generation: smoother, often better on new windows.
+        checked: (n,) of the start and the centres of all generations, the one with the lowest `check`; else the mean.
         history: (generations, 2) float64, evaluations so far and best loss so far.
         num_evaluations: vectors scored.
     """
@@ -44,6 +45,7 @@ class SearchResult:
     best: Vector
     loss: float
     mean: Vector
+    checked: Vector
     history: NDArray[np.float64]
     num_evaluations: int
 
@@ -58,6 +60,7 @@ def minimise(
     minutes: float | None = None,
     generations: int | None = None,
     bound: float = 1.0,
+    check: Callable[[Vector], float] | None = None,
     progress: Progress | None = None,
 ) -> SearchResult:
     """Search a vector in [-bound, bound] that minimises a loss.
@@ -71,6 +74,7 @@ def minimise(
         minutes: stop after so much time ...
         generations: ... or after so many generations; one of the two is needed. Only the latter is reproducible.
         bound: largest absolute value of a number.
+        check: a loss on other data, for the choice of `SearchResult.checked`; the search itself never sees it.
         progress: called after every generation. KeyboardInterrupt ends the search with what it has.
 
     Raises:
@@ -81,6 +85,7 @@ def minimise(
     search = _strategy(start, spread, population, seed, bound)
     began = time.monotonic()
     best, best_loss = np.array(start, np.float64), loss(start)
+    checked, checked_loss = best, np.inf if check is None else check(best)
     history: list[tuple[int, float]] = [(1, best_loss)]
     generation = evaluations = 0
     with ThreadPoolExecutor(2) as pool:  # the engine releases the interpreter lock
@@ -96,13 +101,23 @@ def minimise(
                 i = int(np.argmin(losses))
                 if losses[i] < best_loss:
                     best, best_loss = candidates[i], losses[i]
+                if check is not None:
+                    centre = _centre(search, bound)
+                    centre_loss = check(centre)
+                    if centre_loss < checked_loss:
+                        checked, checked_loss = centre, centre_loss
                 history.append((evaluations, best_loss))
                 if progress:
                     progress(generation, best_loss, time.monotonic() - began)
         except KeyboardInterrupt:
             pass
-    mean = np.clip(np.asarray(search.mean, np.float64), -bound, bound)
-    return SearchResult(best, best_loss, mean, np.array(history, np.float64), evaluations)
+    mean = _centre(search, bound)
+    found = mean if check is None else checked
+    return SearchResult(best, best_loss, mean, found, np.array(history, np.float64), evaluations)
+
+
+def _centre(search: Any, bound: float) -> Vector:
+    return np.clip(np.asarray(search.mean, np.float64), -bound, bound)
 
 
 _MOST_COVARIANCES = 60
@@ -137,9 +152,9 @@ class EvolutionResult:
     """Where a search of knobs ended.
 
     Attributes:
-        policy: the best row found.
+        policy: the row found.
         action: (11,) its knobs in [-1, 1], in the order of `KNOB_NAMES`; (12,) with the class weight.
-        loss: its mean loss over the training windows.
+        loss: the lowest mean loss over the training windows.
         history: (generations, 2) float64, evaluations so far and best loss so far.
         num_evaluations: policies scored, each on every window.
     """
@@ -209,9 +224,13 @@ def evolve(
     spread: float = 0.4,
     population: int = 16,
     name: str = "evolved",
+    validation: Sequence[Window] = (),
     progress: Progress | None = None,
 ) -> EvolutionResult:
     """Search the knobs that minimise the mean loss over training windows.
+
+    Without validation windows the result is the candidate that is best on the training windows. With them it is the
+    start or the centre of a generation, whichever is best on them: a search that runs long fits its training windows.
 
     Args:
         windows: training windows; every candidate is scored on all of them (common random numbers).
@@ -224,6 +243,7 @@ def evolve(
         spread: initial step size in knob units.
         population: candidates of a generation.
         name: of the row found.
+        validation: windows to choose by, see above.
         progress: called after every generation. KeyboardInterrupt ends the search with what it has.
 
     Raises:
@@ -236,6 +256,9 @@ def evolve(
     def loss(candidate: Vector) -> float:
         return row_loss(row_of(candidate, name, predicted_sigma=predicted_sigma), windows, goal)
 
+    def check(candidate: Vector) -> float:
+        return row_loss(row_of(candidate, name, predicted_sigma=predicted_sigma), validation, goal)
+
     found = minimise(
         loss,
         start,
@@ -244,7 +267,9 @@ def evolve(
         population=population,
         minutes=minutes,
         generations=generations,
+        check=check if validation else None,
         progress=progress,
     )
-    row = row_of(found.best, name, predicted_sigma=predicted_sigma)
-    return EvolutionResult(row, found.best, found.loss, found.history, found.num_evaluations)
+    action = found.checked if validation else found.best
+    row = row_of(action, name, predicted_sigma=predicted_sigma)
+    return EvolutionResult(row, action, found.loss, found.history, found.num_evaluations)

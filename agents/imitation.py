@@ -185,6 +185,7 @@ def imitate(
     torch.manual_seed(int(stream(seed, "policy").integers(2**31)))
     network = ScorerNetwork(config.layout, config.level_shares, width)
     data = demonstrate(teacher, config, num_decisions, seed=seed)
+    network.adapt(torch.from_numpy(data.observations))
     clone(network, data, epochs=epochs, seed=seed, report=report)
     for k in range(1, rounds):
         more = demonstrate(teacher, config, num_decisions, seed=seed + k, student=network)

@@ -12,6 +12,7 @@ from sb3_contrib import MaskablePPO
 
 from agents.buffers import TimeDiscountBuffer
 from agents.cells import Window
+from agents.imitation import demonstrate
 from agents.networks import ScorerNetwork
 from agents.play import play_network
 from agents.policies_sb3 import ScorerPolicy
@@ -65,6 +66,9 @@ class PpoSettings:
 
 PLAIN = PpoSettings(tau_s=20.0, lambda_tau_s=5.0, takeover=False, value_s=400.0)
 """Without a takeover the noise of the traffic allows no longer a horizon."""
+
+
+_LOOKED_AT = 8_000
 
 
 class TimedPPO(MaskablePPO):  # type: ignore[misc]
@@ -143,7 +147,7 @@ def make_ppo(
         env: the lanes, flat observations.
         settings: how to train.
         seed: of weights, exploration and batches.
-        network: warm start: its weights are copied.
+        network: warm start: its weights are copied. A fresh network's gains are fitted to typical observations.
         tensorboard: folder of logs, or None.
     """
     seed_of_torch = int(stream(seed, "policy").integers(2**31))
@@ -166,9 +170,17 @@ def make_ppo(
         device="cpu",
     )
     model.reward_scale = 1.0 / settings.value_s
-    if network is not None:
+    if network is None:
+        network_of(model).adapt(typical_observations(env.lanes.config, seed))
+    else:
         network_of(model).load_state_dict(network.state_dict())
     return model
+
+
+def typical_observations(config: EnvConfig, seed: int) -> torch.Tensor:
+    """(B, N) float32, what the environment's own row comes across; episodes as in the lanes with the same seed."""
+    asked = config.changed(decide="event", admit_within_budget=False)  # wherever the row may want to decide
+    return torch.from_numpy(demonstrate(config.base, asked, _LOOKED_AT, seed=seed).observations)
 
 
 def network_of(model: TimedPPO) -> ScorerNetwork:

@@ -40,7 +40,7 @@ class Recipe:
         steps: ... or after so many generations (es), demonstrations (bc), decisions (ppo) or rounds (search).
         teacher: row of the table that bc imitates; in ppo it says what leaving the engine to a row would be worth.
         warm_start: ppo begins with a clone of the teacher.
-        num_windows: training windows (es) and validation windows (ppo).
+        num_windows: training windows (es), and as many validation windows (es, ppo, search, alternatives).
         folder: for checkpoints, models and logs, or None.
         resume: go on from the checkpoint in it (ppo).
         num_lanes: environments side by side (ppo).
@@ -145,6 +145,7 @@ def _evolve(recipe: Recipe, report: Report) -> Agent:
         name="evolved",
         start=SHORTEST_FIRST,
         spread=0.2,
+        validation=windows(recipe.cell, recipe.num_windows, split=TRAIN, seed=VALIDATION_SEED),
         progress=lambda number, loss, elapsed_s: report({"step": number, "elapsed_s": elapsed_s, "loss": loss}),
     )
     card = recipe.card(num_evaluations=result.num_evaluations, loss=result.loss)

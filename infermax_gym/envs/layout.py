@@ -35,6 +35,7 @@ WAITING_FEATURES = (
     "preemptions",  # squashed at 1
     "on_host",  # 1 if its KV is in host memory
     "touched",  # 1 if it was preempted since the last iteration
+    "runway",  # iterations until memory is full if it is admitted and all decode, squashed at 50; negative likewise
 )
 RUNNING_FEATURES = (
     "present",

@@ -64,6 +64,8 @@ def _observe_waiting(s: Any, v: Any, out: Any) -> None:
         out[at + 8] = squash(q.preemptions, 1.0)
         out[at + 9] = q.on_host
         out[at + 10] = 1.0 if q.touched else 0.0
+        runway = (s.free_blocks - blocks) * s.block_size / (s.num_running + 1.0)
+        out[at + 11] = runway / (abs(runway) + 50.0)
     out[first + v.num_waiting_shown * NUM_WAITING : first + v.num_waiting_slots * NUM_WAITING] = 0.0
 
 
