@@ -60,7 +60,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--requests", type=int, default=1500, help="requests of a window")
     add("--lanes", type=int, default=32, help="environments side by side (ppo)")
     add("--rollout", type=int, default=256, help="decisions of a lane between two updates (ppo)")
-    add("--every", type=int, default=10, help="rollouts (ppo) or thousands of decisions between two evaluations")
+    add("--every", type=int, default=2, help="rollouts (ppo), or times 5,000 decisions, between two evaluations")
     add("--patience", type=int, help="stop after so many evaluations without a better policy")
     add("--windows", type=int, default=6, help="held-out windows of the comparison")
     return parser.parse_args(arguments)

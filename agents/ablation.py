@@ -69,6 +69,12 @@ def only_forced_preemption(network: ScorerNetwork) -> None:
     last.weight.register_hook(lambda gradient: gradient * keep[:, None])  # type: ignore[no-untyped-call]
 
 
+def unscaled(network: ScorerNetwork) -> None:
+    """Features as the environment has them."""
+    for scaled in (network.engine, network.waiting, network.running):
+        scaled.gain.fill_(1.0)
+
+
 @dataclass(frozen=True)
 class Variant:
     """PPO with a part taken away.
@@ -97,12 +103,14 @@ CLONED = PpoSettings(learning_rate=3e-4, entropy=0.0)
 VARIANTS = (
     Variant("PPO from scratch"),
     Variant("begun as a clone of spf-headroom", CLONED, warm_start=True, long_turns=False),
+    Variant("looking 500 s beyond a decision's gain, with a critic", PpoSettings(ahead_s=500.0, lambda_tau_s=1.0)),
     Variant("without a takeover", PLAIN),
     Variant("without a takeover, a constant discount per decision (0.99)", replace(PLAIN, tau_s=None)),
     Variant("asked whenever somebody could join, and episodes of 600 requests", long_turns=False),
     Variant("without the factored choice in play", factored=False),
     Variant("without masks for the learner", masks=False),
     Variant("without seeing what admission leaves free", change=blind_to("spare_blocks", "admission_blocks", "runway")),
+    Variant("without gains of features", change=unscaled),
     Variant("without voluntary preemption", change=only_forced_preemption),
 )
 

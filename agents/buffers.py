@@ -8,6 +8,10 @@ The lambda of generalised advantage estimation (Schulman et al., 2016) counts ti
 exp(-dt / lambda_tau). So an admission has exactly the advantage that the turn has from there on, plus what the critic
 changes its mind by, however many decisions the turn is made of; and the estimate does not depend on how finely the
 environment cuts time into decisions (the critic replaces what lies much further than lambda_tau ahead).
+
+Rewards may hold all that follows already, as gains over a takeover do (`agents.takeover`). Then nothing that follows
+is to count once more (`tau_s` 0), and the critic is a mere baseline. Such gains have heavy tails, since two runs that
+differ once drift apart by chance; so they are squashed beyond twice their deviation.
 """
 
 from __future__ import annotations
@@ -19,6 +23,8 @@ from numpy.typing import NDArray
 from sb3_contrib.common.maskable.buffers import MaskableRolloutBuffer
 
 Array = NDArray[np.float32]
+
+_DEVIATIONS = 2.0
 
 
 def advantages_in_time(
@@ -56,12 +62,19 @@ def advantages_in_time(
     return advantages
 
 
+def squashed(gains: Array) -> Array:
+    """Gains within plus and minus twice their deviation: nearly as they are if small, never beyond."""
+    limit = max(_DEVIATIONS * float(gains.std()), 1e-12)
+    return np.asarray(limit * np.tanh(gains / limit), gains.dtype)
+
+
 class TimeDiscountBuffer(MaskableRolloutBuffer):  # type: ignore[misc]
     """MaskablePPO's rollout buffer, discounting in time.
 
     Args:
         *arguments: of the base class.
-        tau_s: horizon in simulated seconds; None falls back to the constant `gamma` and `gae_lambda` per decision.
+        tau_s: horizon in simulated seconds; 0: rewards hold what follows already; None falls back to the constant
+            `gamma` and `gae_lambda` per decision.
         lambda_tau_s: how far observed rewards are trusted over the critic, in simulated seconds.
         **settings: of the base class.
     """
@@ -83,7 +96,9 @@ class TimeDiscountBuffer(MaskableRolloutBuffer):  # type: ignore[misc]
 
     def discount(self, dt_s: Any) -> Any:
         """What the future counts after decisions of dt_s seconds."""
-        return np.full_like(dt_s, self.gamma) if self.tau_s is None else np.exp(-dt_s / self.tau_s)
+        if self.tau_s is None:
+            return np.full_like(dt_s, self.gamma)
+        return np.exp(-dt_s / self.tau_s) if self.tau_s > 0.0 else np.zeros_like(dt_s)
 
     def compute_returns_and_advantage(self, last_values: Any, dones: NDArray[np.bool_]) -> None:
         """Fill `advantages` and `returns`; arguments as in the base class."""
@@ -93,7 +108,8 @@ class TimeDiscountBuffer(MaskableRolloutBuffer):  # type: ignore[misc]
             traces = np.exp(-self.dt_s / self.lambda_tau_s)
         ends = np.concatenate((self.episode_starts[1:] > 0.5, np.asarray(dones, bool)[None]))
         last = last_values.clone().cpu().numpy().flatten()
+        rewards = squashed(self.rewards) if self.tau_s == 0.0 else self.rewards
         self.advantages = advantages_in_time(
-            self.rewards, self.values, last, ends, self.discount(self.dt_s).astype(np.float32), traces
+            rewards, self.values, last, ends, self.discount(self.dt_s).astype(np.float32), traces
         )
         self.returns = self.advantages + self.values

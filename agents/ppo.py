@@ -38,7 +38,10 @@ class PpoSettings:
         tau_s: horizon of the discount in simulated seconds; None: constant `gamma` per decision (for comparison).
         lambda_tau_s: see `TimeDiscountBuffer`.
         takeover: rewards are what an action gains over leaving the rest of the episode to the environment's row, see
-            `agents.takeover`; so clean that a long horizon and a short trace are best. Needs `tau_s`; else plain.
+            `agents.takeover`; `tau_s` may then be as long as an episode. Needs `tau_s`; else plain.
+        ahead_s: with a takeover: how far beyond a decision's own gain the learner looks, in simulated seconds. 0: not
+            at all, so that an update is a step of policy improvement over the row, with little noise (Cheng,
+            Kolobov & Swaminathan, "Heuristic-Guided Reinforcement Learning", 2021, has the whole range).
         gamma: per decision, used only where tau_s is None.
         value_s: rewards are divided by so many request-seconds, so that values are about one.
         width: units of a hidden layer.
@@ -52,9 +55,10 @@ class PpoSettings:
     entropy: float = 1e-3
     clip: float = 0.2
     target_kl: float | None = 0.03
-    tau_s: float | None = 500.0
-    lambda_tau_s: float = 1.0
+    tau_s: float | None = 5_000.0
+    lambda_tau_s: float = 5.0
     takeover: bool = True
+    ahead_s: float = 0.0
     gamma: float = 0.99
     value_s: float = 150.0
     width: int = 32
@@ -63,8 +67,12 @@ class PpoSettings:
         """What shapes the rewards of the lanes to train in."""
         return Takeover(self.tau_s) if self.takeover and self.tau_s is not None else None
 
+    def horizon_s(self) -> float | None:
+        """Of the rollout buffer: how far beyond a decision's own reward the learner looks."""
+        return self.tau_s if self.shaping() is None else self.ahead_s
 
-PLAIN = PpoSettings(tau_s=20.0, lambda_tau_s=5.0, takeover=False, value_s=400.0)
+
+PLAIN = PpoSettings(tau_s=20.0, takeover=False, value_s=400.0)
 """Without a takeover the noise of the traffic allows no longer a horizon."""
 
 
@@ -163,7 +171,7 @@ def make_ppo(
         ent_coef=settings.entropy,
         target_kl=settings.target_kl,
         rollout_buffer_class=TimeDiscountBuffer,
-        rollout_buffer_kwargs={"tau_s": settings.tau_s, "lambda_tau_s": settings.lambda_tau_s},
+        rollout_buffer_kwargs={"tau_s": settings.horizon_s(), "lambda_tau_s": settings.lambda_tau_s},
         policy_kwargs={"config": env.lanes.config, "width": settings.width},
         tensorboard_log=tensorboard,
         seed=seed_of_torch,

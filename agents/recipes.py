@@ -40,12 +40,12 @@ class Recipe:
         steps: ... or after so many generations (es), demonstrations (bc), decisions (ppo) or rounds (search).
         teacher: row of the table that bc imitates; in ppo it says what leaving the engine to a row would be worth.
         warm_start: ppo begins with a clone of the teacher.
-        num_windows: training windows (es), and as many validation windows (es, ppo, search, alternatives).
+        num_windows: training windows (es), and as many validation windows (es, search, alternatives), or twice (ppo).
         folder: for checkpoints, models and logs, or None.
         resume: go on from the checkpoint in it (ppo).
         num_lanes: environments side by side (ppo).
         num_steps: decisions of a lane between two updates (ppo).
-        every: rollouts (ppo) or thousands of decisions (alternatives) between two evaluations.
+        every: rollouts (ppo), or times 5,000 decisions (alternatives), between two evaluations.
         patience: stop after so many evaluations without a better policy (ppo, alternatives); None: never.
         takeover: ppo's rewards are shaped by what the teacher would do from there on; see `agents.takeover`.
     """
@@ -62,7 +62,7 @@ class Recipe:
     resume: bool = False
     num_lanes: int = 32
     num_steps: int = 256
-    every: int = 10
+    every: int = 2
     patience: int | None = None
     takeover: bool = True
 
@@ -208,7 +208,7 @@ def _ppo(recipe: Recipe, report: Report) -> Agent:
     best, progress = train_ppo(
         model,
         config,
-        windows(recipe.cell, recipe.num_windows, split=TRAIN, seed=VALIDATION_SEED),
+        windows(recipe.cell, 2 * recipe.num_windows, split=TRAIN, seed=VALIDATION_SEED),
         num_decisions=recipe.steps,
         minutes=recipe.minutes,
         every=recipe.every,
@@ -274,7 +274,7 @@ def train_player(recipe: Recipe, report: Report) -> Player:
         seed=recipe.seed,
         num_decisions=recipe.steps,
         minutes=recipe.minutes,
-        every=1_000 * recipe.every,
+        every=5_000 * recipe.every,
         patience=recipe.patience,
         tensorboard=recipe.logs,
         report=report,

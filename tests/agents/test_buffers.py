@@ -8,7 +8,7 @@ import torch
 from gymnasium import spaces
 from sb3_contrib.common.maskable.buffers import MaskableRolloutBuffer
 
-from agents.buffers import TimeDiscountBuffer, advantages_in_time
+from agents.buffers import TimeDiscountBuffer, advantages_in_time, squashed
 
 
 def column(*values: float) -> np.ndarray:
@@ -94,3 +94,23 @@ def test_without_tau_it_is_the_usual_buffer() -> None:
 def test_with_tau_it_is_not() -> None:
     ours, theirs = filled(TimeDiscountBuffer, tau_s=20.0), filled(MaskableRolloutBuffer)
     assert not np.allclose(ours.advantages, theirs.advantages, atol=1e-2)
+
+
+def test_gains_are_all_there_is() -> None:
+    """With a horizon of zero nothing that follows counts, not even after decisions that take no time."""
+    buffer = filled(TimeDiscountBuffer, tau_s=0.0)
+    np.testing.assert_allclose(buffer.returns, squashed(buffer.rewards), atol=1e-6)
+    np.testing.assert_allclose(buffer.advantages, squashed(buffer.rewards) - buffer.values, atol=1e-6)
+    assert (buffer.discount(np.zeros(3)) == 0.0).all()
+
+
+def test_squashing_tames_the_tails_only() -> None:
+    gains = np.zeros(1_000, np.float32)
+    gains[:10] = np.linspace(-1.0, 1.0, 10)
+    gains[10] = -400.0
+    limit = 2.0 * gains.std()
+    found = squashed(gains)
+    np.testing.assert_allclose(found[:10], gains[:10], rtol=1e-2)
+    assert found[10] == pytest.approx(-limit, rel=1e-3)
+    np.testing.assert_allclose(squashed(7.0 * gains), 7.0 * found, rtol=1e-5)
+    assert (squashed(np.zeros(5, np.float32)) == 0.0).all()

@@ -52,10 +52,25 @@ def test_clone_agrees_more_and_more(shown: Demonstrations) -> None:
     assert seen[-1] < 0.5 * seen[0]
 
 
+def test_gains_let_a_clone_see_more() -> None:
+    """The same network, data and seed: a third of what is left of the loss, at least, is for want of gains."""
+    shown = demonstrate(TEACHER, CONFIG, 6_000, seed=0)
+    left = {}
+    for adapted in (True, False):
+        torch.manual_seed(0)
+        network = ScorerNetwork(CONFIG.layout, CONFIG.level_shares)
+        if adapted:
+            network.adapt(torch.from_numpy(shown.observations))
+        losses: list[float] = []
+        clone(network, shown, epochs=15, seed=0, report=lambda epoch, loss, share, to=losses: to.append(loss))
+        left[adapted] = losses[-1]
+    assert left[True] < 0.67 * left[False], left
+
+
 def test_clone_serves_nearly_as_well() -> None:
     network = imitate(TEACHER, CONFIG, num_decisions=4_000, rounds=2, epochs=20, seed=1)
     workload, engine = make_workload("azure-conv", 400, seed=99, time_scale=1.0), EngineConfig(num_kv_tokens=20_000)
     ours = np.mean(play_network(network, CONFIG, workload, engine).latency_s)
     row, fcfs = (np.mean(simulate(workload, engine, POLICIES[name]).latency_s) for name in (TEACHER.name, "sarathi"))
-    assert ours < 1.15 * row
+    assert ours < 1.06 * row
     assert ours < fcfs

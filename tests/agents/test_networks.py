@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from agents.networks import ScorerNetwork
+from agents.networks import MOST_GAIN, PRESENT, ScorerNetwork
 from agents.play import RandomPlayer, greedy_decider, play, play_network
+from agents.ppo import typical_observations
 from baselines.policies import POLICIES
 from infermax_gym.engine import EngineConfig
 from infermax_gym.envs.config import EnvConfig
@@ -76,12 +77,40 @@ def test_same_weights_for_other_windows(network: ScorerNetwork) -> None:
     observation, legal = inputs(network)
     engine, waiting, running = network.parts(observation)
     padded = torch.cat(
-        (engine, waiting.flatten(1), torch.zeros(7, 4 * 11), running.flatten(1), torch.zeros(7, 2 * 11)), -1
+        (
+            engine,
+            waiting.flatten(1),
+            torch.zeros(7, 4 * waiting.shape[-1]),
+            running.flatten(1),
+            torch.zeros(7, 2 * running.shape[-1]),
+        ),
+        -1,
     )
     none = torch.zeros(7, 4, dtype=torch.bool)
     legal_padded = torch.cat((legal[:, :7], none, legal[:, 7:], none[:, :2]), -1)
     before, after = network.log_probs(observation, legal), larger.log_probs(padded, legal_padded)
     assert torch.allclose(before[legal], after[legal_padded], atol=1e-5)
+
+
+def test_gains_make_features_vary_alike(network: ScorerNetwork) -> None:
+    observation, _ = inputs(network, 2_000)
+    engine, waiting, running = network.parts(observation)
+    engine[:, 0] = 0.5 + 0.5 * engine[:, 0]
+    engine[:, 1] = 0.25  # never varies
+    engine[:, 2] *= 0.01  # hardly varies
+    waiting[..., PRESENT] = 1.0
+    waiting[:, 3:] = 0.0  # empty slots are no observation
+    network.adapt(torch.cat((engine, waiting.flatten(1), running.flatten(1)), -1))
+    assert float((engine[:, 0] * network.engine.gain[0]).std()) == pytest.approx(1.0, rel=1e-5)
+    assert network.engine.gain[1] == 1.0 and network.waiting.gain[PRESENT] == 1.0
+    assert network.engine.gain[2] == MOST_GAIN
+    shown = waiting[:, :3, 1:].flatten(0, 1)
+    assert torch.allclose((shown * network.waiting.gain[1:]).std(0), torch.ones(shown.shape[-1]), atol=1e-4)
+
+
+def test_nothing_typical_leaves_gains_alone(network: ScorerNetwork) -> None:
+    network.adapt(torch.zeros(1, network.observation_size))
+    assert (network.engine.gain == 1.0).all() and (network.running.gain == 1.0).all()
 
 
 def test_greedy_chooses_the_kind_first(network: ScorerNetwork) -> None:
@@ -91,9 +120,13 @@ def test_greedy_chooses_the_kind_first(network: ScorerNetwork) -> None:
     assert LAYOUT.decode(int(network.greedy(p.log()))) == (Kind.ADMIT, 2)
 
 
-def test_compiled_play_is_torch_play() -> None:
+@pytest.mark.parametrize("adapted", [False, True])
+def test_compiled_play_is_torch_play(adapted: bool) -> None:
     torch.manual_seed(3)
     network = ScorerNetwork(CONFIG.layout, CONFIG.level_shares)
+    if adapted:
+        network.adapt(typical_observations(CONFIG, seed=0))
+        assert float(network.waiting.gain.max()) > 3.0
     workload = make_workload("azure-conv", 60, seed=5, rate=4.0)
     slow = play(greedy_decider(network), CONFIG, [Episode(workload, ENGINE, None)])[0]
     fast = play_network(network, CONFIG, workload, ENGINE)

@@ -81,6 +81,7 @@ def check_features(observation: dict[str, Any], req: Any, core: Any, waiting: An
         tokens = float(q["prompt"] + q["generated"])
         assert row[known] == np.float32(tokens / (tokens + 1000.0))
         assert row[generated] == np.float32(q["generated"] / (q["generated"] + 100.0))
+        check_runway(row, core)
     held, phase = RUNNING_FEATURES.index("held_blocks"), RUNNING_FEATURES.index("is_prefill")
     age = RUNNING_FEATURES.index("age")
     for slot, request in enumerate(running):
@@ -90,6 +91,14 @@ def check_features(observation: dict[str, Any], req: Any, core: Any, waiting: An
         assert row[phase] == q["in_prefill"]
         waited_s = float(core["clock_s"] - q["arrival_s"])
         assert row[age] == pytest.approx(waited_s / (waited_s + 10.0), rel=1e-5, abs=1e-7)
+
+
+def check_runway(row: Any, core: Any) -> None:
+    """Free tokens after the admission, shared among all who then run."""
+    spare_tokens = row[WAITING_FEATURES.index("spare_blocks")] * core["num_blocks"] * core["block_size"]
+    iterations = float(spare_tokens) / (float(core["num_running"]) + 1.0)
+    runway = row[WAITING_FEATURES.index("runway")]
+    assert runway == pytest.approx(iterations / (abs(iterations) + 50.0), rel=1e-4, abs=1e-6)
 
 
 def check_mask(env: InferMaxEnv, mask: Any) -> None:

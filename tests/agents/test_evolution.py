@@ -1,0 +1,69 @@
+"""The search over vectors, and what validation windows choose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from agents.cells import TRAIN, TrainingCell, windows
+from agents.evolution import Vector, evolve, minimise, row_loss, row_of
+from agents.objectives import Objective
+from agents.recipes import SHORTEST_FIRST
+
+CELL = TrainingCell("azure-conv", 60, 1.0, 8_000)
+START = np.full(3, 0.5)
+
+
+def bowl(centre: float) -> Callable[[Vector], float]:
+    return lambda vector: float(((vector - centre) ** 2).sum())
+
+
+def test_finds_the_bottom() -> None:
+    found = minimise(bowl(-0.3), START, seed=0, spread=0.3, population=8, generations=60)
+    np.testing.assert_allclose(found.mean, -0.3, atol=1e-3)
+    np.testing.assert_array_equal(found.checked, found.mean)
+    assert found.num_evaluations == 8 * 60
+
+
+def test_check_chooses_the_start_where_nothing_else_is_better() -> None:
+    found = minimise(bowl(-0.3), START, seed=0, spread=0.3, population=8, generations=20, check=bowl(0.5))
+    np.testing.assert_array_equal(found.checked, START)
+    assert found.loss < 0.1
+
+
+def test_check_stops_a_search_on_its_way() -> None:
+    """What is checked lies between the start and where the search goes, so the best centre is one on the way."""
+    search = {"seed": 0, "spread": 0.1, "population": 8, "generations": 40}
+    found = minimise(bowl(-0.9), START, check=bowl(0.0), **search)
+    plain = minimise(bowl(-0.9), START, **search)
+    np.testing.assert_array_equal(found.best, plain.best)  # the search itself never sees it
+    check = bowl(0.0)
+    assert check(found.checked) < 0.3 * check(START)
+    assert check(found.checked) < 0.3 * check(found.mean)
+
+
+def test_says_how_long_is_missing() -> None:
+    with pytest.raises(ValueError, match="say how long to search"):
+        minimise(bowl(0.0), START, seed=0, spread=0.1, population=4)
+
+
+def test_validation_windows_choose() -> None:
+    """With another sort of windows for validation, the result is at least as good on them as the start."""
+    training = windows(CELL, 1, split=TRAIN, seed=0)
+    validation = windows(TrainingCell("reasoning", 40, 0.6, 8_000), 2, split=TRAIN, seed=1)
+    settings = {"seed": 0, "generations": 4, "population": 8, "start": SHORTEST_FIRST}
+    chosen = evolve(training, validation=validation, **settings)
+    plain = evolve(training, **settings)
+
+    def loss(action: Vector) -> float:
+        return row_loss(row_of(action, "row", predicted_sigma=None), validation, Objective())
+
+    assert loss(chosen.action) <= min(loss(SHORTEST_FIRST), loss(plain.action))
+    assert chosen.loss == plain.loss
+
+
+def test_needs_windows() -> None:
+    with pytest.raises(ValueError, match="at least one training window"):
+        evolve([], generations=1)
