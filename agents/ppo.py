@@ -72,8 +72,8 @@ class PpoSettings:
         return self.tau_s if self.shaping() is None else self.ahead_s
 
 
-PLAIN = PpoSettings(tau_s=20.0, takeover=False, value_s=400.0)
-"""Without a takeover the noise of the traffic allows no longer a horizon."""
+PLAIN = PpoSettings(tau_s=20.0, takeover=False, value_s=400.0, learning_rate=3e-4)
+"""Without a takeover the noise of the traffic allows no longer a horizon and no larger steps."""
 
 
 _LOOKED_AT = 8_000
