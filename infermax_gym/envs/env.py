@@ -63,11 +63,11 @@ class InferMaxEnv(gym.Env[Any, np.int64]):
         at chunk budget 0, or nothing can run.
 
     Observation: Dict, all float32 in [-1, 1] on a fixed scale; feature names in `infermax_gym.envs.layout`.
-        waiting: (W, 11) the smallest queue keys first, then the oldest; zeros in empty slots.
+        waiting: (W, 12) the smallest queue keys first, then the oldest; zeros in empty slots.
         running: (R, 11) the end of the running list, last first, then the best victims.
         engine: (20,) the engine as a whole.
         action_mask: (A,) int8, 1 where the action is legal. Never all zero.
-        With `flat=True`: Box (20 + 11 W + 11 R,) of the same, without the mask, which `action_masks()` gives.
+        With `flat=True`: Box (20 + 12 W + 11 R,) of the same, without the mask, which `action_masks()` gives.
 
     Reward: a `Reward`; by default minus request-seconds in the system, whose sum over an episode is minus the total
         latency in seconds. Every step's info has `dt_s`, the simulated seconds it took: discount by
