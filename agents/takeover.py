@@ -6,8 +6,9 @@ on the same requests. Minus the discounted request-seconds of that run is a pote
 r + D Phi(s') - Phi(s), D the discount of the step, which is what the action gains over leaving it to the row. Shaping
 by a potential changes no policy's rank (Ng, Harada & Russell, "Policy Invariance under Reward Transformations", 1999).
 This one is the value of a base policy, as rollout methods measure it (Bertsekas, "Rollout, Policy Iteration, and
-Distributed Reinforcement Learning", 2020); the critic has to know only what the learner does otherwise later. Only the
-trainer sees the future of the requests.
+Distributed Reinforcement Learning", 2020). A learner that looks no further than such a reward improves on the row; one
+that looks further has a critic, which has to know only what the learner does otherwise later (`PpoSettings.ahead_s`).
+Only the trainer sees the future of the requests.
 """
 
 from __future__ import annotations
