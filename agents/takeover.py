@@ -58,7 +58,7 @@ class Takeover:
     """The potentials of some lanes, and the rewards that they shape; every environment needs one of its own.
 
     Args:
-        tau_s: horizon of the discount in simulated seconds, the learner's own.
+        tau_s: horizon of the discount in simulated seconds; a learner that looks further should not look beyond it.
     """
 
     def __init__(self, tau_s: float) -> None:
