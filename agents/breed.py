@@ -238,11 +238,28 @@ class Nursery:
         """Search the weights of the constants alone."""
         return self._search(start, seed, spread, self.breed.generations[0], 1.0, report)
 
-    def search_all(self, whole: Vector, seed: int, report: Report | None = None) -> SearchResult:
-        """Search all weights, from some of all or from those of the constants."""
+    def search_all(
+        self,
+        whole: Vector,
+        seed: int,
+        report: Report | None = None,
+        *,
+        generations: int | None = None,
+        **checks: Any,
+    ) -> SearchResult:
+        """Search all weights, from some of all or from those of the constants.
+
+        Args:
+            whole: where to begin.
+            seed: of the search.
+            report: gets a line now and then.
+            generations: by default as many as the breed says.
+            **checks: of `minimise`.
+        """
         missing = len(self.rows) * (1 + len(self.columns)) - len(whole)
         start = np.concatenate((whole, np.zeros(missing)))
-        return self._search(start, seed, np.full(len(start), 0.06), self.breed.generations[1], 2.0, report)
+        count = self.breed.generations[1] if generations is None else generations
+        return self._search(start, seed, np.full(len(start), 0.06), count, 2.0, report, **checks)
 
     def _search(
         self,
@@ -252,6 +269,7 @@ class Nursery:
         generations: int,
         bound: float,
         report: Report | None,
+        **checks: Any,
     ) -> SearchResult:
         def progress(number: int, loss: float, elapsed_s: float) -> None:
             self.turn = number
@@ -267,6 +285,7 @@ class Nursery:
             generations=generations,
             bound=bound,
             progress=progress,
+            **checks,
         )
 
     def loss(self, vector: Vector) -> float:

@@ -61,6 +61,8 @@ def minimise(
     generations: int | None = None,
     bound: float = 1.0,
     check: Callable[[Vector], float] | None = None,
+    check_every: int = 1,
+    patience: int | None = None,
     progress: Progress | None = None,
 ) -> SearchResult:
     """Search a vector in [-bound, bound] that minimises a loss.
@@ -75,6 +77,8 @@ def minimise(
         generations: ... or after so many generations; one of the two is needed. Only the latter is reproducible.
         bound: largest absolute value of a number.
         check: a loss on other data, for the choice of `SearchResult.checked`; the search itself never sees it.
+        check_every: generations between two checks of the centre.
+        patience: stop after so many checks in a row without a better one.
         progress: called after every generation. KeyboardInterrupt ends the search with what it has.
 
     Raises:
@@ -85,13 +89,15 @@ def minimise(
     search = _strategy(start, spread, population, seed, bound)
     began = time.monotonic()
     best, best_loss = np.array(start, np.float64), loss(start)
-    checked, checked_loss = best, np.inf if check is None else check(best)
+    checked, checked_loss, in_vain = best, np.inf if check is None else check(best), 0
     history: list[tuple[int, float]] = [(1, best_loss)]
     generation = evaluations = 0
     with ThreadPoolExecutor(2) as pool:  # the engine releases the interpreter lock
         try:
             while generations is None or generation < generations:
                 if minutes is not None and time.monotonic() - began > 60.0 * minutes:
+                    break
+                if patience is not None and in_vain >= patience:
                     break
                 candidates = [np.clip(c, -bound, bound) for c in search.ask()]
                 losses = list(pool.map(loss, candidates))
@@ -101,11 +107,12 @@ def minimise(
                 i = int(np.argmin(losses))
                 if losses[i] < best_loss:
                     best, best_loss = candidates[i], losses[i]
-                if check is not None:
+                if check is not None and generation % check_every == 0:
                     centre = _centre(search, bound)
                     centre_loss = check(centre)
+                    in_vain += 1
                     if centre_loss < checked_loss:
-                        checked, checked_loss = centre, centre_loss
+                        checked, checked_loss, in_vain = centre, centre_loss, 0
                 history.append((evaluations, best_loss))
                 if progress:
                     progress(generation, best_loss, time.monotonic() - began)

@@ -9,49 +9,162 @@ This one is the value of a base policy, as rollout methods measure it (Bertsekas
 Distributed Reinforcement Learning", 2020). A learner that looks no further than such a reward improves on the row; one
 that looks further has a critic, which has to know only what the learner does otherwise later (`PpoSettings.ahead_s`).
 Only the trainer sees the future of the requests.
+
+Most actions are what the row would do itself. Then the row's run from the next state is the rest of its run from the
+last one, and need not be simulated again: a follower, which the row leads on from the last state, is found where the
+row leads to from the next one. Bits are the same either way.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+from numba import carray
 from numpy.typing import NDArray
 
-from infermax_gym.compile import compiled
-from infermax_gym.engine.kernel.memory import preempted_of, requests
+from infermax_gym.compile import compiled, inlined
+from infermax_gym.engine.kernel.group import blocks_held, emitted, resident
+from infermax_gym.engine.kernel.memory import pointer, preempted_of, requests, running
 from infermax_gym.engine.kernel.run import LOG_FULL, run
-from infermax_gym.engine.state import CORE, LOG_ARRAYS, NUM_SCALARS, REJECTED, Engine
+from infermax_gym.engine.state import ARRAYS, CORE, LOG_ARRAYS, NUM_SCALARS, REJECTED, RUNNING, WAITING, Engine
 from infermax_gym.envs.episode import Run
 
 _NOT_COPIED = (*LOG_ARRAYS, "theta", "term_end", "preempted", "batch", "keys", "ids")  # fixed, or of one iteration
+_ADDRESSES = CORE.fields[f"{ARRAYS[0]}_address"][1] // 8  # type: ignore[index]
+_NUM_THREADS = 2
 
 Array = NDArray[np.float64]
 
 
 @compiled
-def request_seconds_ahead(s: Any, tau_s: float) -> Any:
-    """Run an engine to its end: the integral of its number of requests, discounted by exp(-t / tau_s)."""
-    start_s = s.clock_s
-    s.num_gaps = 0
-    preempted_of(s)[0] = 0
-    while run(s, 2**62, math.inf, True) == LOG_FULL:
+def _lead(s: Any, num_iterations: int) -> None:
+    """The row serves so many iterations, or to the end."""
+    last = s.num_iterations + num_iterations
+    code = LOG_FULL
+    while code == LOG_FULL:
         s.num_gaps = 0
-    req = requests(s)
-    total = 0.0
-    for r in range(s.num_requests):
-        q = req[r]
-        if q.place != REJECTED and q.finish_s > start_s:
-            total += math.exp(-max(q.arrival_s - start_s, 0.0) / tau_s) - math.exp(-(q.finish_s - start_s) / tau_s)
-    return tau_s * total
+        preempted_of(s)[0] = 0
+        code = run(s, last - s.num_iterations, math.inf, True)
 
 
 @compiled
-def _all_ahead(twins: Any, tau_s: float, out: Any) -> None:
-    for i in range(twins.size):
-        out[i] = request_seconds_ahead(twins[i], tau_s)
+def _lead_to_end(s: Any, finish_s: Any) -> None:
+    """The row serves all; when every request finishes goes into `finish_s`, -inf for those that are rejected."""
+    _lead(s, 2**62)
+    req = requests(s)
+    for r in range(s.num_requests):
+        finish_s[r] = -math.inf if req[r].place == REJECTED else req[r].finish_s
+
+
+@compiled
+def _request_seconds(s: Any, finish_s: Any, now_s: float, tau_s: float) -> Any:
+    """The integral of the number of requests from `now_s` on, discounted by exp(-t / tau_s), if all finish as told."""
+    req = requests(s)
+    total = 0.0
+    for r in range(s.num_requests):
+        if finish_s[r] > now_s:
+            ahead_s = req[r].arrival_s - now_s
+            begins = math.exp(-ahead_s / tau_s) if ahead_s > 0.0 else 1.0
+            total += begins - math.exp(-(finish_s[r] - now_s) / tau_s)
+    return tau_s * total
+
+
+@inlined
+def _request_as_in(a: Any, b: Any, r: int) -> Any:
+    p, q = requests(a)[r], requests(b)[r]
+    if p.place != q.place:
+        return False
+    if p.place == WAITING:
+        return p.key == q.key and p.computed == q.computed and p.generated == q.generated and p.on_host == q.on_host
+    if p.place != RUNNING:
+        return True
+    counts = resident(a, p) == resident(b, q) and emitted(a, p) == emitted(b, q)
+    return counts and blocks_held(a, p) == blocks_held(b, q) and p.in_prefill == q.in_prefill
+
+
+@compiled
+def _same(a: Any, b: Any) -> Any:
+    """Whether two engines of the same row and requests stand at the same point."""
+    counts = (
+        a.clock_s == b.clock_s
+        and a.num_iterations == b.num_iterations
+        and a.next_arrival == b.next_arrival
+        and a.num_waiting == b.num_waiting
+        and a.num_running == b.num_running
+        and a.num_finished == b.num_finished
+        and a.num_preemptions == b.num_preemptions
+        and a.free_blocks == b.free_blocks
+        and a.withheld_blocks == b.withheld_blocks
+        and a.host_free_tokens == b.host_free_tokens
+        and a.swaps_done_s == b.swaps_done_s
+        and a.front_key == b.front_key
+        and a.last_prefill_s == b.last_prefill_s
+        and a.decodes_since_admission == b.decodes_since_admission
+        and a.stalled_iterations == b.stalled_iterations
+        and a.busy_s == b.busy_s
+    )
+    if not counts:
+        return False
+    for i in range(a.num_running):
+        if running(a)[i] != running(b)[i]:
+            return False
+    for r in range(a.next_arrival):
+        if not _request_as_in(a, b, r):
+            return False
+    return True
+
+
+@compiled
+def _copy(source: Any, target: Any, num_words: Any) -> None:
+    """Where an engine stands, from one to another of the same size, as int64 words."""
+    target[:NUM_SCALARS] = source[:NUM_SCALARS]
+    for k in range(num_words.size):
+        n = num_words[k]
+        here = carray(pointer(source[_ADDRESSES + k]), (n,), np.int64)
+        there = carray(pointer(target[_ADDRESSES + k]), (n,), np.int64)
+        there[:] = here
+
+
+@compiled
+def _measure(
+    live: Any, twins: Any, words: Any, follower: Any, num_words: Any, finish_s: Any, tau_s: float, out: Any
+) -> Any:
+    """Potentials of some lanes into `out`, and how many runs to the end it took.
+
+    Args:
+        live: (n, words of a CORE) int64, the lanes.
+        twins: (n, 2) CORE: the follower, and one to spare.
+        words: (n, 2, words of a CORE) int64: the same.
+        follower: (n,) int64, which of the two follows; -1: neither yet.
+        num_words: (n, arrays) int64, of each array what is to be copied.
+        finish_s: (n, requests) float64, when the row finishes each, from where the follower began.
+        tau_s: horizon of the discount.
+        out: (n,) float64.
+    """
+    count = 0
+    for i in range(out.size):
+        old = follower[i]
+        new = 0 if old < 0 else 1 - old
+        _copy(live[i], words[i, new], num_words[i])
+        now_s = twins[i, new].clock_s
+        _lead(twins[i, new], 1)
+        known = False
+        if old >= 0:
+            missing = twins[i, new].num_iterations - twins[i, old].num_iterations
+            if missing > 0:
+                _lead(twins[i, old], missing)
+            known = _same(twins[i, old], twins[i, new])
+        if not known:
+            count += 1
+            _copy(words[i, new], words[i, 1 - new], num_words[i])
+            _lead_to_end(twins[i, 1 - new], finish_s[i])
+        follower[i] = new
+        out[i] = -_request_seconds(twins[i, new], finish_s[i], now_s, tau_s)
+    return count
 
 
 class Takeover:
@@ -59,40 +172,61 @@ class Takeover:
 
     Args:
         tau_s: horizon of the discount in simulated seconds; a learner that looks further should not look beyond it.
+
+    Attributes:
+        num_runs: how often the row served an episode to its end so far, to see what following saves.
     """
 
     def __init__(self, tau_s: float) -> None:
         self.tau_s = tau_s
-        self._records = np.zeros(0, CORE)
-        self._twins: list[Engine] = []
+        self.num_runs = 0
+        self._pool = ThreadPoolExecutor(_NUM_THREADS)
+        self._twins: list[tuple[Engine, Engine]] = []
         self._potentials = np.zeros(0)
+        self.begin([])
 
     def begin(self, runs: Sequence[Run]) -> None:
         """All lanes are where they are for reasons of their own: no step led there."""
-        self._records = np.zeros(len(runs), CORE)
-        self._twins = [None] * len(runs)  # type: ignore[list-item]
-        self._renew(range(len(runs)), runs)
+        n = len(runs)
+        self._records = np.zeros((n, 2), CORE)
+        self._words = self._records.view(np.int64).reshape(n, 2, CORE.itemsize // 8)
+        self._live = np.zeros((n, CORE.itemsize // 8), np.int64)
+        self._follower = np.full(n, -1, np.int64)
+        self._num_words = np.zeros((n, len(ARRAYS)), np.int64)
+        self._finish_s = np.zeros((n, max((len(one.engine.requests) for one in runs), default=0)))
+        self._twins = [None] * n  # type: ignore[list-item]
+        self._renew(range(n), runs)
         self._potentials = self.potentials(runs)
 
     def _renew(self, lanes: Iterable[int], runs: Sequence[Run]) -> None:
         """Twins of the engines of some lanes, whose episodes are new."""
         for i in lanes:
-            twin = runs[i].engine.copy()
-            self._records[i] = twin.record[0]
-            twin.record = self._records[i : i + 1]
-            self._twins[i] = twin
+            engine = runs[i].engine
+            self._twins[i] = (engine.copy(), engine.copy())
+            for k, twin in enumerate(self._twins[i]):
+                self._records[i, k] = twin.record[0]
+                twin.record = self._records[i, k : k + 1]
+            self._num_words[i] = [0 if name in _NOT_COPIED else engine.arrays[name].nbytes // 8 for name in ARRAYS]
+            self._follower[i] = -1
+            if len(engine.requests) > self._finish_s.shape[1]:
+                wider = len(engine.requests) - self._finish_s.shape[1]
+                self._finish_s = np.pad(self._finish_s, ((0, 0), (0, wider)))
 
     def potentials(self, runs: Sequence[Run]) -> Array:
         """(n,) minus the discounted request-seconds from each lane's state on, were its row to serve it."""
-        scalars = self._records.view(np.int64).reshape(len(runs), -1)
-        for i, (one, twin) in enumerate(zip(runs, self._twins, strict=True)):
-            scalars[i, :NUM_SCALARS] = one.engine.record.view(np.int64)[:NUM_SCALARS]
-            for name, array in one.engine.arrays.items():
-                if name not in _NOT_COPIED:
-                    twin.arrays[name][...] = array
-        out = np.empty(len(runs))
-        _all_ahead(self._records, self.tau_s, out)
-        return -out
+        n = len(runs)
+        for live, one in zip(self._live, runs, strict=True):
+            live[:] = one.engine.record.view(np.int64)
+        out = np.empty(n)
+
+        def measure(part: slice) -> int:
+            follower, num_words, finish_s = self._follower[part], self._num_words[part], self._finish_s[part]
+            twins, words = self._records[part], self._words[part]
+            return int(_measure(self._live[part], twins, words, follower, num_words, finish_s, self.tau_s, out[part]))
+
+        each = max(1, -(-n // _NUM_THREADS))
+        self.num_runs += sum(self._pool.map(measure, [slice(k, k + each) for k in range(0, n, each)]))
+        return out
 
     def shaped(self, rewards: Array, dt_s: Array, ended: NDArray[np.bool_], runs: Sequence[Run]) -> Array:
         """(n,) rewards of a step relative to the row.

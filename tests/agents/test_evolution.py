@@ -44,6 +44,19 @@ def test_check_stops_a_search_on_its_way() -> None:
     assert check(found.checked) < 0.3 * check(found.mean)
 
 
+def test_search_ends_where_checks_are_in_vain() -> None:
+    """Every step leads away from what is checked: after two checks, four generations apart, it is over."""
+    found = minimise(
+        bowl(-0.9), START, seed=0, spread=0.1, population=8, generations=60, check=bowl(0.9), check_every=4, patience=2
+    )
+    assert found.num_evaluations == 8 * 2 * 4
+    np.testing.assert_array_equal(found.checked, START)
+    better = minimise(
+        bowl(-0.9), START, seed=0, spread=0.1, population=8, generations=16, check=bowl(-0.9), check_every=4, patience=2
+    )
+    assert better.num_evaluations == 8 * 16
+
+
 def test_says_how_long_is_missing() -> None:
     with pytest.raises(ValueError, match="say how long to search"):
         minimise(bowl(0.0), START, seed=0, spread=0.1, population=4)
