@@ -26,7 +26,7 @@ from infermax_gym.engine.kernel.prefix import freed_by
 from infermax_gym.engine.kernel.queue import head, push, reset
 from infermax_gym.engine.kernel.run import LIMIT, jump_to_next_arrival, run
 from infermax_gym.engine.policy import NO_LIMIT
-from infermax_gym.engine.state import FINISHED, RUNNING, WAITING
+from infermax_gym.engine.records import FINISHED, RUNNING, WAITING
 from infermax_gym.envs.knobs import KNOB_NAMES
 from infermax_gym.envs.layout import ENGINE_FEATURES
 from infermax_gym.envs.observe import observe_engine, squash

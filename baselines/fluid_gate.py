@@ -20,7 +20,7 @@ import numpy as np
 from baselines.rows.engines import SARATHI
 from baselines.session import Session, adopt
 from infermax_gym.engine import EngineConfig, Information, Policy, SimulationResult
-from infermax_gym.engine.state import FINISHED
+from infermax_gym.engine.records import FINISHED
 from infermax_gym.workload import Workload
 
 

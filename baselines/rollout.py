@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from baselines.session import FIXED_KEYS, Session, adopt, run_engine
 from infermax_gym.engine import EngineConfig, Information, Policy, SimulationResult
 from infermax_gym.engine.kernel.group import disband
+from infermax_gym.engine.records import FINISHED, LOG_ARRAYS, RUNNING, WAITING
 from infermax_gym.engine.simulate import Recorder
-from infermax_gym.engine.state import FINISHED, LOG_ARRAYS, RUNNING, WAITING, Engine
+from infermax_gym.engine.state import Engine
 from infermax_gym.streams import stream
 from infermax_gym.workload import Workload
 

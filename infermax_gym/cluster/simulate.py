@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from infermax_gym.cluster.allocate import allocate_fleet
 from infermax_gym.cluster.fleet import Fleet
 from infermax_gym.cluster.kernel.events import NO_SLOT
 from infermax_gym.cluster.kernel.run import finish, route, send, show
 from infermax_gym.cluster.result import FleetResult
 from infermax_gym.cluster.router import Arrival, PythonRouter, Router
-from infermax_gym.cluster.state import ARRIVALS_AT_ONCE, FleetState, allocate_fleet
+from infermax_gym.cluster.state import ARRIVALS_AT_ONCE, FleetState
 from infermax_gym.engine import Information, SchedulerError, SimulationResult
 from infermax_gym.engine.kernel.group import disband
 from infermax_gym.engine.kernel.run import DONE, LOG_FULL

@@ -14,7 +14,8 @@ from infermax_gym.engine import EngineConfig, InvariantChecker, InvariantError
 from infermax_gym.engine.kernel.check import all_in_order
 from infermax_gym.engine.kernel.group import disband
 from infermax_gym.engine.kernel.run import run
-from infermax_gym.engine.state import FINISHED, RUNNING, WAITING, Engine, allocate
+from infermax_gym.engine.records import FINISHED, RUNNING, WAITING
+from infermax_gym.engine.state import Engine, allocate
 from infermax_gym.workload import Workload
 
 CONFIG = EngineConfig(num_kv_tokens=96, block_size=4, max_num_batched_tokens=16)

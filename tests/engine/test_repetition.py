@@ -20,7 +20,8 @@ from infermax_gym.engine import EngineConfig, Policy, simulate
 from infermax_gym.engine.kernel.group import disband
 from infermax_gym.engine.kernel.run import DONE, LIMIT, run
 from infermax_gym.engine.policy import NO_LIMIT, PhaseOrder, Reserve, RunOrder
-from infermax_gym.engine.state import LOG_ARRAYS, Engine, allocate
+from infermax_gym.engine.records import LOG_ARRAYS
+from infermax_gym.engine.state import Engine, allocate
 from infermax_gym.workload import Workload, load_workload, make_workload
 from tests.engine.same import PER_REQUEST, same_result
 from tests.engine.strategies import configs, examples, policies, predictions, workloads

@@ -32,7 +32,7 @@ from infermax_gym.engine.kernel.prefix import publish_shared, release, withhold
 from infermax_gym.engine.kernel.queue import push
 from infermax_gym.engine.kernel.seconds import seconds
 from infermax_gym.engine.policy import QueueOrder
-from infermax_gym.engine.state import FINISHED, LANDING, REJECTED, WAITING
+from infermax_gym.engine.records import FINISHED, LANDING, REJECTED, WAITING
 
 
 @inlined
