@@ -178,17 +178,24 @@ def courses(breed: Breed, rivals: Rivals, seed: int = 0) -> list[Course]:
     return made
 
 
+def behind(results: Sequence[SimulationResult], rivals: Sequence[SimulationResult], plan: Breed) -> float:
+    """How much worse than a rival in the leading figure, on the average of the windows of a cell, in logarithms."""
+    leading = Objective() if plan.objective.mean_latency else plan.objective
+    return float(np.mean([leading.loss(a) - leading.loss(b) for a, b in zip(results, rivals, strict=True)]))
+
+
 def excess(results: Sequence[SimulationResult], rivals: Sequence[SimulationResult], plan: Breed) -> float:
     """How much worse than a rival on the windows of a cell, in logarithms.
 
     What the leading figure loses on the average of the windows counts `1 + hinge` times: on a single window chance
     would decide, and avoiding chance is not the aim.
     """
-    objective = plan.objective
-    leading = Objective() if objective.mean_latency else objective
-    both = list(zip(results, rivals, strict=True))
-    behind = float(np.mean([leading.loss(ours) - leading.loss(theirs) for ours, theirs in both]))
-    return float(np.mean([objective.loss(a) - objective.loss(b) for a, b in both])) + plan.hinge * max(0.0, behind)
+    whole = [plan.objective.loss(a) - plan.objective.loss(b) for a, b in zip(results, rivals, strict=True)]
+    return float(np.mean(whole)) + plan.hinge * max(0.0, behind(results, rivals, plan))
+
+
+Measure = Callable[[Sequence[SimulationResult], Sequence[SimulationResult], Breed], float]
+"""Of results and a rival's on the same windows."""
 
 
 class Nursery:
@@ -300,16 +307,23 @@ class Nursery:
         """Mean excess over all cells, in each over all windows."""
         return self._loss(vector, slice(None), list(range(self.breed.num_windows)))
 
+    def worst(self, vector: Vector) -> float:
+        """How far behind its rival in the leading figure, in the cell where it is furthest behind, over all windows."""
+        return max(self._each(behind, vector, slice(None), range(self.breed.num_windows)))
+
     def _loss(self, vector: Vector, which: slice, numbers: Sequence[int]) -> float:
+        return float(np.mean(self._each(excess, vector, which, numbers)))
+
+    def _each(self, measure: Measure, vector: Vector, which: slice, numbers: Sequence[int]) -> list[float]:
         controller = self.controller(vector)
-        losses = []
+        measured = []
         for course, told in zip(self.schooling[which], self.told[which], strict=True):
             chosen = sorted({n % len(course.windows) for n in numbers})
             results = [
                 controller.play(course.windows[i].workload, course.windows[i].engine, predicted=told[i]) for i in chosen
             ]
-            losses.append(excess(results, [course.rival[i] for i in chosen], self.breed))
-        return float(np.mean(losses))
+            measured.append(measure(results, [course.rival[i] for i in chosen], self.breed))
+        return measured
 
 
 def breed(

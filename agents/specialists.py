@@ -2,16 +2,18 @@
 
 One linear controller cannot be right everywhere: what is best for long contexts on a small model is wrong for rollouts
 on a large one. So each kind of traffic, memory and model gets a specialist of its own, bred on its loads only: first
-the constants, from settings of the family, then all weights, from whatever specialist is best there. What comes out is
-chosen on windows that no search has seen. `agents.gate` then learns which of them is to be in charge.
+the constants, from settings of the family, then all weights, from whatever specialist is best there; who is still
+behind its rival in a cell is bred on. What comes out is chosen on windows that no search has seen. `agents.gate` then
+learns which of them is to be in charge.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -37,6 +39,13 @@ LOAD_FEATURES = ("backlog", "long_wait", "free_blocks", "decode_context", "arriv
 _GATE_WINDOWS = 8
 _PATIENCE = 12
 """Checks in vain after which a search ends."""
+
+_TOO_FAR_BEHIND = 0.01
+_STRICTNESS = 4.0
+"""So many times more counts what is lost to the rival, for a specialist that is still behind it somewhere."""
+
+STAGES = ("constants", "weights", "mended")
+"""What is done one after the other, each for all specialists."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +189,18 @@ class Classroom:
         better = min(tried, key=self.choosing.whole_loss)
         return self._best_of([self._search(better, 3, whole), better, first])
 
+    def mend(self, pupil: Pupil) -> Pupil:
+        """Search on where it is too far behind its rival in one of its cells: there, what it loses counts for more."""
+        vector = self.training.vector(pupil.controller)
+        if self.choosing.worst(vector) <= _TOO_FAR_BEHIND:
+            return pupil
+        strict = copy.copy(self)
+        plan = replace(self.plan, hinge=_STRICTNESS * self.plan.hinge)
+        strict.training = Nursery(plan, self.training.schooling)
+        strict.choosing = Nursery(replace(plan, num_windows=self.choosing.breed.num_windows), self.choosing.schooling)
+        found = strict._search(vector, 4, plan.generations[1])
+        return Pupil(self.training.controller(found), self.choosing.whole_loss(found))
+
     def _search(self, start: Vector, number: int, generations: int) -> Vector:
         return self.training.search_all(
             start,
@@ -204,7 +225,7 @@ def _one_of_each(ranked: Sequence[Vector], place: int) -> list[Vector]:
 def attend(
     plan: Breed, rivals: Rivals, seed: int, folder: Path | None, report: Report
 ) -> tuple[dict[str, Controller], dict[str, float]]:
-    """All specialists and their losses: first each on its own, then each from the best of all.
+    """All specialists and their losses: first each on its own, then each from the best of all, then what is behind.
 
     What a folder holds already is taken from there.
 
@@ -212,19 +233,25 @@ def attend(
         AgentError: the folder holds specialists of another seed, school or number of generations.
     """
     pupils: dict[str, Pupil] = {}
-    for stage in ("constants", "weights"):
+    for stage in STAGES:
         for group in groups_of(plan):
             file = None if folder is None else folder / f"{group}-{stage}.json"
             pupil = None if file is None else _read(file, plan, seed)
             if pupil is None:
-                room = Classroom(plan, group, rivals, seed)
-                everybody = [one.controller for one in pupils.values()]
-                pupil = room.begin() if stage == "constants" else room.go_on(everybody)
+                pupil = _attended(Classroom(plan, group, rivals, seed), stage, pupils)
                 report(f"{group}, {stage}: {pupil.loss:+.4f}")
                 if file is not None:
                     _write(file, pupil, plan, seed)
             pupils[group] = pupil
     return {name: one.controller for name, one in pupils.items()}, {name: one.loss for name, one in pupils.items()}
+
+
+def _attended(room: Classroom, stage: str, pupils: Mapping[str, Pupil]) -> Pupil:
+    if stage == "constants":
+        return room.begin()
+    if stage == "weights":
+        return room.go_on([one.controller for one in pupils.values()])
+    return room.mend(pupils[room.group])
 
 
 def _bred(plan: Breed, seed: int) -> dict[str, Any]:

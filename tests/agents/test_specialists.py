@@ -13,7 +13,7 @@ from agents.controller import Controller
 from agents.controller_kernel import CONTROLLER_FEATURES, CONTROLLER_KNOBS
 from agents.grid import GRID, has_slos
 from agents.rivals import load_rivals
-from agents.specialists import SCHOOLS, Classroom, attend, groups_of, in_group, starts_of
+from agents.specialists import SCHOOLS, Classroom, Pupil, attend, groups_of, in_group, starts_of
 
 PLAN = SCHOOLS["generalist"].breed
 TINY = replace(PLAN, generations=(2, 1), population=4, num_windows=2, windows_at_once=1, cells=lambda name: True)
@@ -45,10 +45,11 @@ def test_interrupted_schools_go_on(tmp_path: Path) -> None:
     plan = replace(TINY, cells=lambda name: name.startswith("conv-tight"))
     said: list[str] = []
     first, losses = attend(plan, rivals, 0, tmp_path, said.append)
-    assert set(first) == {"conv-tight-7b", "conv-tight-70b"} and len(said) == 4
+    assert set(first) == {"conv-tight-7b", "conv-tight-70b"} and len(said) == 6
     (tmp_path / "conv-tight-70b-weights.json").unlink()
+    (tmp_path / "conv-tight-70b-mended.json").unlink()
     again, same = attend(plan, rivals, 0, tmp_path, said.append)
-    assert [line.split(":")[0] for line in said[4:]] == ["conv-tight-70b, weights"]
+    assert [line.split(":")[0] for line in said[6:]] == ["conv-tight-70b, weights", "conv-tight-70b, mended"]
     for group in first:
         np.testing.assert_array_equal(first[group].weights, again[group].weights)
     assert same == losses
@@ -67,6 +68,21 @@ def test_a_specialist_takes_over_what_another_has_found() -> None:
     own, other = (room.training.controller(vectors[i]) for i in (worst, best))
     assert room.go_on([own]).loss <= losses[worst]
     assert room.go_on([own, other]).loss <= losses[best]
+
+
+def test_who_is_behind_is_mended_and_who_is_not_stays() -> None:
+    """First come, first served is far behind shortest first; what is bred from it is less so."""
+    rivals = load_rivals()
+    room = Classroom(replace(TINY, generations=(2, 12), population=8), "conv-tight-7b", rivals, 0)
+    first = np.zeros(len(STARTS_OF_CHAT[0]))
+    first[PLAN.knobs.index("aging")], first[PLAN.knobs.index("prefill_share")] = 1.0, 1.0
+    slow = Pupil(room.training.controller(first), room.choosing.whole_loss(first))
+    behind = room.choosing.worst(room.training.vector(slow.controller))
+    mended = room.mend(slow)
+    assert behind > 0.1
+    assert room.choosing.worst(room.training.vector(mended.controller)) < behind - 0.02
+    room.choosing.worst = lambda vector: 0.0  # type: ignore[method-assign]
+    assert room.mend(slow) is slow
 
 
 def test_schools_know_what_they_may() -> None:
