@@ -104,7 +104,7 @@ def _same(a: Any, b: Any) -> Any:
         and a.swaps_done_s == b.swaps_done_s
         and a.front_key == b.front_key
         and a.last_prefill_s == b.last_prefill_s
-        and a.decodes_since_admission == b.decodes_since_admission
+        and (a.min_decodes_between_prefills == 0 or a.decodes_since_admission == b.decodes_since_admission)
         and a.stalled_iterations == b.stalled_iterations
         and a.busy_s == b.busy_s
     )
@@ -198,6 +198,10 @@ class Takeover:
         self._twins = [None] * n  # type: ignore[list-item]
         self._renew(range(n), runs)
         self._potentials = self.potentials(runs)
+
+    def forget(self) -> None:
+        """Take nothing as known: the next potentials are all simulated. They are the same."""
+        self._follower[:] = -1
 
     def _renew(self, lanes: Iterable[int], runs: Sequence[Run]) -> None:
         """Twins of the engines of some lanes, whose episodes are new."""

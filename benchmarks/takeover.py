@@ -1,0 +1,82 @@
+"""What PPO's rewards cost: decisions per second on `train.py`'s default cell, with and without a takeover.
+
+    python benchmarks/takeover.py
+
+Two players: the shipped network `conv-ppo`, sampling its actions, which mostly does what the row would do, and a fresh
+one, which does not. "simulated anew": as if nothing were known at the next state; "followed" is how training does
+it (`agents.takeover`). Wall-clock time, since a takeover uses two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from agents import load_agent
+from agents.cells import TrainingCell
+from agents.networks import ScorerNetwork
+from agents.ppo import PpoSettings
+from agents.recipes import environment, learner
+from agents.storage import ZOO
+from agents.takeover import Takeover
+from agents.vec_env import InferMaxVecEnv
+from infermax_gym.envs.config import EnvConfig
+
+CELL = TrainingCell(time_scale=1.4)
+TAKEOVERS = ("none", "simulated anew", "followed")
+_WARM_UP = 30
+
+
+def play(network: ScorerNetwork, config: EnvConfig, takeover: str, num_steps: int, seed: int) -> tuple[float, float]:
+    """Decisions per second, and of how many of them the row's run to the end was simulated."""
+    settings = PpoSettings()
+    shaping = None if takeover == "none" else settings.shaping()
+    env = InferMaxVecEnv(settings.num_lanes, config, seed=seed, takeover=shaping)
+    observation = env.reset()
+    torch.manual_seed(seed)
+    before = 0
+    for step in range(_WARM_UP + num_steps):
+        if step == _WARM_UP:
+            before = 0 if shaping is None else shaping.num_runs
+            began = time.perf_counter()
+        with torch.no_grad():
+            masks = torch.from_numpy(env.action_masks())
+            log_probs = network.log_probs(torch.from_numpy(np.asarray(observation)), masks)
+            actions = torch.distributions.Categorical(logits=log_probs).sample().numpy()
+        if takeover == "simulated anew":
+            assert isinstance(shaping, Takeover)
+            shaping.forget()
+        observation, _, _, _ = env.step(actions)
+    decisions = num_steps * settings.num_lanes
+    runs = 0 if shaping is None else shaping.num_runs - before
+    return decisions / (time.perf_counter() - began), runs / decisions
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=250, help="decisions of each of the 32 lanes")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    config = learner(environment(CELL, "spf-headroom"), CELL)
+    trained = load_agent(ZOO / "conv-ppo.safetensors").network
+    assert trained is not None
+    torch.manual_seed(0)
+    fresh = ScorerNetwork(config.layout, config.level_shares)
+    table = Table(title="Decisions per second with a takeover", title_justify="left")
+    for name in ("player", "takeover", "decisions per s", "simulated to the end"):
+        table.add_column(name, justify="left" if name in ("player", "takeover") else "right")
+    for name, network in (("conv-ppo", trained), ("fresh network", fresh)):
+        for takeover in TAKEOVERS:
+            rate, share = play(network, config, takeover, options.steps, seed=0)
+            table.add_row(name, takeover, f"{rate:,.0f}", "" if takeover == "none" else f"{share:.0%}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
