@@ -2,9 +2,9 @@
 
 One linear controller cannot be right everywhere: what is best for long contexts on a small model is wrong for rollouts
 on a large one. So each kind of traffic, memory and model gets a specialist of its own, bred on its loads only: first
-the constants, from settings of the family, then all weights, from whatever specialist is best there; who is still
-behind its rival in a cell is bred on. What comes out is chosen on windows that no search has seen. `agents.gate` then
-learns which of them is to be in charge.
+the constants, from settings of the family, then all weights, from whatever specialist is best there; who is then
+behind another or behind its rival is bred on. What comes out is chosen on windows that no search has seen.
+`agents.gate` then learns which of them is to be in charge.
 """
 
 from __future__ import annotations
@@ -189,8 +189,14 @@ class Classroom:
         better = min(tried, key=self.choosing.whole_loss)
         return self._best_of([self._search(better, 3, whole), better, first])
 
-    def mend(self, pupil: Pupil) -> Pupil:
-        """Search on where it is too far behind its rival in one of its cells: there, what it loses counts for more."""
+    def mend(self, pupil: Pupil, everybody: Sequence[Controller]) -> Pupil:
+        """Catch up: with a specialist of another group that has become better here, and with the rival.
+
+        Who is too far behind the rival in one of its cells is bred on, and what it loses there counts for more.
+        """
+        vectors = [self.training.vector(controller) for controller in everybody]
+        if min(map(self.choosing.whole_loss, vectors)) < pupil.loss:
+            pupil = self.go_on(everybody)
         vector = self.training.vector(pupil.controller)
         if self.choosing.worst(vector) <= _TOO_FAR_BEHIND:
             return pupil
@@ -225,7 +231,7 @@ def _one_of_each(ranked: Sequence[Vector], place: int) -> list[Vector]:
 def attend(
     plan: Breed, rivals: Rivals, seed: int, folder: Path | None, report: Report
 ) -> tuple[dict[str, Controller], dict[str, float]]:
-    """All specialists and their losses: first each on its own, then each from the best of all, then what is behind.
+    """All specialists and their losses: first each on its own, then each from the best of all, then who is behind.
 
     What a folder holds already is taken from there.
 
@@ -249,9 +255,8 @@ def attend(
 def _attended(room: Classroom, stage: str, pupils: Mapping[str, Pupil]) -> Pupil:
     if stage == "constants":
         return room.begin()
-    if stage == "weights":
-        return room.go_on([one.controller for one in pupils.values()])
-    return room.mend(pupils[room.group])
+    everybody = [one.controller for one in pupils.values()]
+    return room.go_on(everybody) if stage == "weights" else room.mend(pupils[room.group], everybody)
 
 
 def _bred(plan: Breed, seed: int) -> dict[str, Any]:

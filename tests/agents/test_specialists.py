@@ -78,11 +78,13 @@ def test_who_is_behind_is_mended_and_who_is_not_stays() -> None:
     first[PLAN.knobs.index("aging")], first[PLAN.knobs.index("prefill_share")] = 1.0, 1.0
     slow = Pupil(room.training.controller(first), room.choosing.whole_loss(first))
     behind = room.choosing.worst(room.training.vector(slow.controller))
-    mended = room.mend(slow)
+    mended = room.mend(slow, [slow.controller])
     assert behind > 0.1
     assert room.choosing.worst(room.training.vector(mended.controller)) < behind - 0.02
     room.choosing.worst = lambda vector: 0.0  # type: ignore[method-assign]
-    assert room.mend(slow) is slow
+    assert room.mend(slow, [slow.controller]) is slow
+    best = min(STARTS_OF_CHAT, key=room.choosing.whole_loss)
+    assert room.mend(slow, [room.training.controller(best)]).loss <= room.choosing.whole_loss(best)  # overtaken
 
 
 def test_schools_know_what_they_may() -> None:
