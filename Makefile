@@ -1,6 +1,6 @@
 # make venv     everything into .venv, with the pinned versions of constraints.txt
 # make demo     compare schedulers on a production trace (a minute, once installed)
-# make test     ruff, mypy and pytest
+# make test     ruff, mypy and pytest, on two cores
 # make lint | type | format | bench | clean
 
 SYSTEM_PYTHON ?= python3
@@ -37,7 +37,7 @@ demo: $(CORE)
 	$(VENV)/bin/infermax bench $(DEMO) --policies $(DEMO_POLICIES)
 
 test: lint type
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n 2 --dist loadfile
 
 lint: $(DEV)
 	$(VENV)/bin/ruff check .
