@@ -182,7 +182,7 @@ HEADER_FAULTS = [
     (HEADERS["azure"] + "\n\r\n", ": holds a header but no requests"),
     (HEADERS["burstgpt"] + "1,G,5,0\n2,G,5,0\n", ": holds no request that was served; all 2 rows have a count of 0"),
     (HEADERS["vidur"].encode() + b"1,\x00,3\n", ": is a binary file; expected CSV or JSONL text"),
-    (gzip.compress(b"arrival_s"), ": is compressed with gzip; decompress it first"),
+    (gzip.compress(b"arrival_s", mtime=0), ": is compressed with gzip; decompress it first"),
     (b"PAR1\x15\x04", ": is a Parquet file; convert it to CSV first"),
     (HEADERS["vidur"].encode("utf-16"), ": is text in UTF-16; save it as UTF-8"),
 ]
