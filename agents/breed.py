@@ -26,17 +26,13 @@ from agents.grid import GRID, MEMORIES, MODELS, grid_cell, has_slos
 from agents.objectives import Objective
 from agents.rivals import SIGMA, Rivals, load_rivals
 from agents.storage import ZOO, load_agent, save_agent
-from baselines.policies import POLICIES
-from infermax_gym.engine import Policy, SimulationResult, simulate
+from infermax_gym.engine import SimulationResult, simulate
 
 Report = Callable[[str], None]
 """Gets a line now and then."""
 
 CENTRE = 0.4
 """What features are counted from in the search, so that a context weight does not shift the knob everywhere."""
-
-_BACKLOG = 4_000
-"""Requests of a window that is long enough for a backlog of hundreds."""
 
 CONTEXT = (
     "decode_context",
@@ -175,17 +171,11 @@ def courses(breed: Breed, rivals: Rivals, seed: int = 0) -> list[Course]:
         for model, memory in product(MODELS, MEMORIES):
             name = f"conv-{memory}-overloaded-{model}"
             if breed.cells(name):
-                cell = replace(grid_cell("conv", memory, "overloaded", model), num_requests=_BACKLOG)
-                held = windows(cell, min(2, breed.num_windows), split=TRAIN, seed=seed + 7)
-                tuned = rivals.rows_of(name)  # for short windows: on long ones others may be better
-                others = (tuned["per-cell"], tuned["global"], POLICIES["spf-headroom"])
-                made.append(Course(held, [_best_of(others, window) for window in held]))
+                cell = replace(grid_cell("conv", memory, "overloaded", model), num_requests=2500)
+                held = windows(cell, 1, split=TRAIN, seed=seed + 7)
+                row = rivals.rows_of(name)["per-cell"]
+                made.append(Course(held, [simulate(w.workload, w.engine, row) for w in held]))
     return made
-
-
-def _best_of(rows: Sequence[Policy], window: Window) -> SimulationResult:
-    results = [simulate(window.workload, window.engine, row) for row in rows]
-    return min(results, key=Objective().loss)
 
 
 def behind(results: Sequence[SimulationResult], rivals: Sequence[SimulationResult], plan: Breed) -> float:

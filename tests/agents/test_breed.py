@@ -31,19 +31,6 @@ def test_a_loss_beyond_the_rival_counts_on_the_average_of_windows() -> None:
     assert behind([b], [a], plan) == pytest.approx(worse)
 
 
-def test_long_backlogs_have_the_best_of_several_rivals() -> None:
-    """What is tuned on short windows of a cell may be far from the best on long ones."""
-    plan = replace(PLAN, cells=in_group("conv-wide-7b"))
-    rivals = load_rivals()
-    *cells, backlog = courses(plan, rivals)
-    assert len(cells) == 3 and len(backlog.windows[0].workload) > 4 * len(cells[0].windows[0].workload)
-    tuned = rivals.rows_of("conv-wide-overloaded-7b")
-    window = backlog.windows[0]
-    rows = (tuned["per-cell"], tuned["global"], POLICIES["spf-headroom"])
-    means_s = [simulate(window.workload, window.engine, row).latency_s.mean() for row in rows]
-    assert backlog.rival[0].latency_s.mean() == min(means_s)
-
-
 def test_worst_is_the_cell_furthest_behind() -> None:
     plan = replace(PLAN, cells=in_group("code-tight-7b"))
     nursery = Nursery(plan, courses(plan, load_rivals()))

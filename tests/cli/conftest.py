@@ -25,8 +25,9 @@ Command = Callable[..., Outcome]
 
 
 @pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs `infermax` with arguments, each turned into text."""
+def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Runs `infermax` with arguments, each turned into text, as into a pipe, whatever terminal this is."""
+    monkeypatch.delenv("COLUMNS", raising=False)
 
     def run(*arguments: object) -> Outcome:
         code = main([str(argument) for argument in arguments])
