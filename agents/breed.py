@@ -107,7 +107,7 @@ BREEDS: dict[str, Breed] = {
         "told classes and noisy lengths, which it weighs against what requests have generated already",
         Objective(),
         "informed",
-        lambda name: name.startswith(("mixed", "reasoning")),
+        lambda name: name.startswith(("mixed", "reasoning", "rollouts")),
         knobs=tuple(k for k in CONTROLLER_KNOBS if k != "late"),
         classes=True,
         sigma=SIGMA,

@@ -77,7 +77,7 @@ SCHOOLS: dict[str, School] = {
         ),
     ),
     "informed": School(
-        "specialists that are told classes and noisy lengths, behind one gate; for mixed and reasoning traffic",
+        "specialists that are told classes and noisy lengths, behind one gate; for mixed, reasoning and rollouts",
         replace(
             BREEDS["informed"],
             features=LOAD_FEATURES,
