@@ -89,9 +89,13 @@ def _request_as_in(a: Any, b: Any, r: int) -> Any:
 
 @compiled
 def _same(a: Any, b: Any) -> Any:
-    """Whether two engines of the same row and requests stand at the same point."""
+    """Whether two engines of the same row and requests stand at the same point.
+
+    Never with a prefix cache, whose contents are not compared.
+    """
     counts = (
-        a.clock_s == b.clock_s
+        a.prefix_caching == 0
+        and a.clock_s == b.clock_s
         and a.num_iterations == b.num_iterations
         and a.next_arrival == b.next_arrival
         and a.num_waiting == b.num_waiting
