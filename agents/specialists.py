@@ -10,7 +10,6 @@ behind another or behind its rival is bred on. What comes out is chosen on windo
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -183,11 +182,12 @@ class Classroom:
         What one of them has found by luck the others thus learn from it.
         """
         vectors = [self.training.vector(controller) for controller in everybody]
-        first, *others = sorted(vectors, key=self.choosing.whole_loss)[:2]
+        starts = sorted(vectors, key=self.choosing.whole_loss)[:2]
         whole = self.plan.generations[1]
-        tried = [self._search(vector, 1 + i, -(-whole // 4)) for i, vector in enumerate((first, *others))]
+        rooms = (self.training, self.choosing)
+        tried = [_search(*rooms, start, self.seed + 1 + i, -(-whole // 4)) for i, start in enumerate(starts)]
         better = min(tried, key=self.choosing.whole_loss)
-        return self._best_of([self._search(better, 3, whole), better, first])
+        return self._best_of([_search(*rooms, better, self.seed + 3, whole), better, starts[0]])
 
     def mend(self, pupil: Pupil, everybody: Sequence[Controller]) -> Pupil:
         """Catch up: with a specialist of another group that has become better here, and with the rival.
@@ -200,27 +200,26 @@ class Classroom:
         vector = self.training.vector(pupil.controller)
         if self.choosing.worst(vector) <= _TOO_FAR_BEHIND:
             return pupil
-        strict = copy.copy(self)
-        plan = replace(self.plan, hinge=_STRICTNESS * self.plan.hinge)
-        strict.training = Nursery(plan, self.training.schooling)
-        strict.choosing = Nursery(replace(plan, num_windows=self.choosing.breed.num_windows), self.choosing.schooling)
-        found = strict._search(vector, 4, plan.generations[1])
+        rooms = (_stricter(self.training), _stricter(self.choosing))
+        found = _search(*rooms, vector, self.seed + 4, self.plan.generations[1])
         return Pupil(self.training.controller(found), self.choosing.whole_loss(found))
-
-    def _search(self, start: Vector, number: int, generations: int) -> Vector:
-        return self.training.search_all(
-            start,
-            self.seed + number,
-            generations=generations,
-            check=self.choosing.whole_loss,
-            check_every=3,
-            patience=_PATIENCE,
-        ).checked
 
     def _best_of(self, vectors: Sequence[Vector]) -> Pupil:
         losses = [self.choosing.whole_loss(vector) for vector in vectors]
         best = int(np.argmin(losses))
         return Pupil(self.training.controller(vectors[best]), losses[best])
+
+
+def _stricter(nursery: Nursery) -> Nursery:
+    """The same windows, where what is lost to the rival counts for more."""
+    return Nursery(replace(nursery.breed, hinge=_STRICTNESS * nursery.breed.hinge), nursery.schooling)
+
+
+def _search(training: Nursery, choosing: Nursery, start: Vector, seed: int, generations: int) -> Vector:
+    """All weights, searched on some windows; of what the search comes across, what is best on the others."""
+    return training.search_all(
+        start, seed, generations=generations, check=choosing.whole_loss, check_every=3, patience=_PATIENCE
+    ).checked
 
 
 def _one_of_each(ranked: Sequence[Vector], place: int) -> list[Vector]:

@@ -36,6 +36,30 @@ from infermax_gym.envs.episode import Run
 
 _NOT_COPIED = (*LOG_ARRAYS, "theta", "term_end", "preempted", "batch", "keys", "ids")  # fixed, or of one iteration
 _ADDRESSES = CORE.fields[f"{ARRAYS[0]}_address"][1] // 8  # type: ignore[index]
+_COMPARED = np.array(
+    [
+        CORE.fields[name][1] // 8  # type: ignore[index]
+        for name in (
+            "clock_s",
+            "num_iterations",
+            "next_arrival",
+            "num_waiting",
+            "num_running",
+            "num_finished",
+            "num_preemptions",
+            "free_blocks",
+            "withheld_blocks",
+            "host_free_tokens",
+            "swaps_done_s",
+            "front_key",
+            "last_prefill_s",
+            "stalled_iterations",
+            "busy_s",
+        )
+    ]
+)
+"""Words of a CORE that tell two engines apart which began at the same point; requests are compared one by one."""
+
 _NUM_THREADS = 2
 
 Array = NDArray[np.float64]
@@ -88,31 +112,17 @@ def _request_as_in(a: Any, b: Any, r: int) -> Any:
 
 
 @compiled
-def _same(a: Any, b: Any) -> Any:
-    """Whether two engines of the same row and requests stand at the same point.
+def _same(a: Any, b: Any, words_a: Any, words_b: Any) -> Any:
+    """Whether two engines of the same row and requests, given as records and as words, stand at the same point.
 
     Never with a prefix cache, whose contents are not compared.
     """
-    counts = (
-        a.prefix_caching == 0
-        and a.clock_s == b.clock_s
-        and a.num_iterations == b.num_iterations
-        and a.next_arrival == b.next_arrival
-        and a.num_waiting == b.num_waiting
-        and a.num_running == b.num_running
-        and a.num_finished == b.num_finished
-        and a.num_preemptions == b.num_preemptions
-        and a.free_blocks == b.free_blocks
-        and a.withheld_blocks == b.withheld_blocks
-        and a.host_free_tokens == b.host_free_tokens
-        and a.swaps_done_s == b.swaps_done_s
-        and a.front_key == b.front_key
-        and a.last_prefill_s == b.last_prefill_s
-        and (a.min_decodes_between_prefills == 0 or a.decodes_since_admission == b.decodes_since_admission)
-        and a.stalled_iterations == b.stalled_iterations
-        and a.busy_s == b.busy_s
-    )
-    if not counts:
+    if a.prefix_caching:
+        return False
+    for k in range(_COMPARED.size):
+        if words_a[_COMPARED[k]] != words_b[_COMPARED[k]]:
+            return False
+    if a.min_decodes_between_prefills > 0 and a.decodes_since_admission != b.decodes_since_admission:
         return False
     for i in range(a.num_running):
         if running(a)[i] != running(b)[i]:
@@ -162,7 +172,7 @@ def _measure(
             missing = twins[i, new].num_iterations - twins[i, old].num_iterations
             if missing > 0:
                 _lead(twins[i, old], missing)
-            known = _same(twins[i, old], twins[i, new])
+            known = _same(twins[i, old], twins[i, new], words[i, old], words[i, new])
         if not known:
             count += 1
             _copy(words[i, new], words[i, 1 - new], num_words[i])

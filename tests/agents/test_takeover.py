@@ -110,6 +110,11 @@ def test_following_the_row_costs_little() -> None:
         for i in np.flatnonzero(dones):
             teachers[i].reset()
     assert env.takeover.num_runs - before < 0.5 * 200 * 3
+    before, known = env.takeover.num_runs, env.takeover.potentials(env.lanes.runs)
+    assert env.takeover.num_runs == before
+    env.takeover.forget()
+    np.testing.assert_array_equal(env.takeover.potentials(env.lanes.runs), known)
+    assert env.takeover.num_runs == before + 3
 
 
 @pytest.mark.parametrize("decide", ["change", "event"])
