@@ -214,7 +214,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--harder", metavar="CELLS", help="cells to tune harder, as a test; nothing is written")
     options = parser.parse_args(arguments)
     if options.harder is not None:
-        for name in options.harder.split(","):
+        names = options.harder.split(",")
+        unknown = [name for name in names if name not in GRID]
+        if unknown:
+            parser.error(f"unknown cell {unknown[0]!r}; cells have names such as {next(iter(GRID))!r}")
+        for name in names:
             on_held, on_training = harder(name)
             print(f"{name}: {on_held:.3f} on held-out windows, {on_training:.3f} on training windows", flush=True)
         return

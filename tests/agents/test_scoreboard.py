@@ -8,7 +8,7 @@ import pytest
 from agents.cells import TEST, TRAIN, windows
 from agents.evolution import row_loss
 from agents.grid import GRID, has_slos
-from agents.rivals import MEAN, STARTS, load_rivals, tune_cell
+from agents.rivals import MEAN, STARTS, harder, load_rivals, main, tune_cell
 from agents.scoreboard import FIGURES, NUM_WINDOWS, Board, measure, ratio, shipped_agents
 from agents.scoreboard_text import page
 
@@ -29,6 +29,14 @@ def test_windows_of_the_splits_differ() -> None:
     cell = GRID["mixed-tight-saturated-7b"]
     lengths = [w.workload.num_output_tokens.tolist() for s in (TRAIN, TEST) for w in windows(cell, 3, split=s)]
     assert len({tuple(some) for some in lengths}) == 6
+
+
+def test_tuning_harder_is_never_worse_on_its_own_windows(capsys: pytest.CaptureFixture[str]) -> None:
+    on_held, on_training = harder("code-tight-moderate-7b", num_windows=1, generations=4)
+    assert on_training <= 1.0 and on_held > 0.0
+    with pytest.raises(SystemExit):
+        main(["--harder", "code-tight-moderate-7b,nonsense"])
+    assert "unknown cell 'nonsense'; cells have names such as" in capsys.readouterr().err
 
 
 def test_rivals_are_complete() -> None:
