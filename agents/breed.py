@@ -22,7 +22,7 @@ from agents.cells import TRAIN, TrainingCell, Window, windows
 from agents.controller import Controller, weights_from_action
 from agents.controller_kernel import CONTROLLER_FEATURES, CONTROLLER_KNOBS, NUM_FEATURES, NUM_KNOBS
 from agents.evolution import SearchResult, Vector, minimise
-from agents.grid import GRID, MEMORIES, MODELS, grid_cell, has_slos
+from agents.grid import GRID, MEMORIES, MODELS, has_slos
 from agents.objectives import Objective
 from agents.rivals import SIGMA, Rivals, load_rivals
 from agents.storage import ZOO, load_agent, save_agent
@@ -155,27 +155,29 @@ class Course:
 
 def courses(breed: Breed, rivals: Rivals, seed: int = 0) -> list[Course]:
     """The training windows of a breed, with its rival's results."""
-    made = []
-    names = [name for name in GRID if breed.cells(name)]
-    cells: list[tuple[str, TrainingCell]] = [(name, GRID[name]) for name in names]
-    for name, cell in cells:
-        held = windows(cell, breed.num_windows, split=TRAIN, seed=seed)
-        label = "per-cell" if breed.rival == "mean" else f"per-cell-{breed.rival}"
-        rows = rivals.rows_of(name)
-        row = rows.get(label) or rows[breed.rival]
-        sigma = row.prediction_sigma
-        results = [simulate(w.workload, w.engine, row, predicted=w.predicted(sigma) if sigma else None) for w in held]
-        made.append(Course(held, results))
+    made = [
+        course_of(breed, rivals, name, cell, breed.num_windows, seed)
+        for name, cell in GRID.items()
+        if breed.cells(name)
+    ]
     # Long backlogs: what a window of a few hundred requests never shows.
     if breed.rival == "mean":
         for model, memory in product(MODELS, MEMORIES):
             name = f"conv-{memory}-overloaded-{model}"
             if breed.cells(name):
-                cell = replace(grid_cell("conv", memory, "overloaded", model), num_requests=2500)
-                held = windows(cell, 1, split=TRAIN, seed=seed + 7)
-                row = rivals.rows_of(name)["per-cell"]
-                made.append(Course(held, [simulate(w.workload, w.engine, row) for w in held]))
+                made.append(course_of(breed, rivals, name, replace(GRID[name], num_requests=2500), 1, seed + 7))
     return made
+
+
+def course_of(breed: Breed, rivals: Rivals, name: str, cell: TrainingCell, num_windows: int, seed: int) -> Course:
+    """Windows of a cell, and what the rival of a cell of the grid, by name, reaches there."""
+    held = windows(cell, num_windows, split=TRAIN, seed=seed)
+    label = "per-cell" if breed.rival == "mean" else f"per-cell-{breed.rival}"
+    rows = rivals.rows_of(name)
+    row = rows.get(label) or rows[breed.rival]
+    sigma = row.prediction_sigma
+    results = [simulate(w.workload, w.engine, row, predicted=w.predicted(sigma) if sigma else None) for w in held]
+    return Course(held, results)
 
 
 def behind(results: Sequence[SimulationResult], rivals: Sequence[SimulationResult], plan: Breed) -> float:

@@ -30,7 +30,7 @@ from agents.grid import GRID, LOADS, MEMORIES, MODELS, TRAFFICS
 from agents.objectives import Objective
 from agents.recipes import VALIDATION_SEED
 from agents.rivals import Rivals, load_rivals
-from agents.storage import ZOO, save_agent, write_bytes
+from agents.storage import ZOO, load_agent, save_agent, write_bytes
 
 LOAD_FEATURES = ("backlog", "long_wait", "free_blocks", "decode_context", "arrivals_share", "preemption_rate")
 """What a specialist looks at: how loaded the engine is. What traffic and engine it has, it need not ask."""
@@ -54,10 +54,12 @@ class School:
     Attributes:
         note: what it is, one line.
         breed: how a specialist is bred: objective, rival, knobs, features, what it is told.
+        guests: gated controllers of the zoo whose specialists, too, may be where a search of all weights begins.
     """
 
     note: str
     breed: Breed
+    guests: tuple[str, ...] = ()
 
 
 SCHOOLS: dict[str, School] = {
@@ -85,6 +87,7 @@ SCHOOLS: dict[str, School] = {
             num_windows=32,
             windows_at_once=8,
         ),
+        guests=("generalist",),
     ),
     "goodput": School(
         "specialists for requests within their limits on first token and time per token, behind one gate",
@@ -98,6 +101,7 @@ SCHOOLS: dict[str, School] = {
             num_windows=32,
             windows_at_once=8,
         ),
+        guests=("generalist",),
     ),
 }
 
@@ -227,8 +231,19 @@ def _one_of_each(ranked: Sequence[Vector], place: int) -> list[Vector]:
     return [next(start for start in ranked if (start[place] > 0.0) == side) for side in (False, True)]
 
 
+def guests_of(school: School) -> list[Controller]:
+    """The specialists of the zoo that a school learns from, one controller each."""
+    gated = [load_agent(ZOO / f"{name}.safetensors").controller for name in school.guests]
+    return [replace(one, weights=weights, gate=None) for one in gated if one is not None for weights in one.weights]
+
+
 def attend(
-    plan: Breed, rivals: Rivals, seed: int, folder: Path | None, report: Report
+    plan: Breed,
+    rivals: Rivals,
+    seed: int,
+    folder: Path | None,
+    report: Report,
+    guests: Sequence[Controller] = (),
 ) -> tuple[dict[str, Controller], dict[str, float]]:
     """All specialists and their losses: first each on its own, then each from the best of all, then who is behind.
 
@@ -243,7 +258,7 @@ def attend(
             file = None if folder is None else folder / f"{group}-{stage}.json"
             pupil = None if file is None else _read(file, plan, seed)
             if pupil is None:
-                pupil = _attended(Classroom(plan, group, rivals, seed), stage, pupils)
+                pupil = _attended(Classroom(plan, group, rivals, seed), stage, pupils, guests)
                 report(f"{group}, {stage}: {pupil.loss:+.4f}")
                 if file is not None:
                     _write(file, pupil, plan, seed)
@@ -251,11 +266,11 @@ def attend(
     return {name: one.controller for name, one in pupils.items()}, {name: one.loss for name, one in pupils.items()}
 
 
-def _attended(room: Classroom, stage: str, pupils: Mapping[str, Pupil]) -> Pupil:
+def _attended(room: Classroom, stage: str, pupils: Mapping[str, Pupil], guests: Sequence[Controller]) -> Pupil:
     if stage == "constants":
         return room.begin()
     everybody = [one.controller for one in pupils.values()]
-    return room.go_on(everybody) if stage == "weights" else room.mend(pupils[room.group], everybody)
+    return room.go_on([*everybody, *guests]) if stage == "weights" else room.mend(pupils[room.group], everybody)
 
 
 def _bred(plan: Breed, seed: int) -> dict[str, Any]:
@@ -306,7 +321,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(line, file=sys.stderr, flush=True)
 
     try:
-        found, losses = attend(plan, rivals, options.seed, options.folder, report)
+        found, losses = attend(plan, rivals, options.seed, options.folder, report, guests_of(school))
     except AgentError as error:
         report(f"specialists: error: {error}")
         return 2
