@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.progress import Progress, TimeElapsedColumn
 
 from agents import Agent, AgentError, save_agent
-from agents.cells import TEST, TrainingCell, windows
+from agents.cells import DEFAULT_CELL, TEST, TrainingCell, windows
 from agents.play import RandomPlayer
 from agents.recipes import ALGORITHMS, Recipe, Row, train, train_player
 from agents.storage import write_bytes
@@ -42,8 +42,8 @@ RIVALS = ("sarathi", "vllm-v1", "vllm-v0", "srf", "shortest-prompt-first", "leas
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="Train a scheduling policy and compare it with the usual ones.")
-    add = parser.add_argument
-    add("--workload", default="azure-conv", help="a preset, or a trace file (first half: training; second: test)")
+    add, usual = parser.add_argument, DEFAULT_CELL
+    add("--workload", default=usual.workload, help="a preset, or a trace file (first half: training; second: test)")
     add("--algo", choices=[*ALGORITHMS, "sac", "ppo-knobs", "dqn"], default="es")
     add("--minutes", type=float, help="training time (default 4, unless --steps)")
     add("--steps", type=int, help="generations (es), demonstrations (bc), decisions (ppo) or rounds (search)")
@@ -53,11 +53,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--warm-start", action="store_true", help="ppo begins with a clone of --teacher")
     add("--plain-rewards", action="store_true", help="ppo is not told what leaving the engine to --teacher would gain")
     add("--teacher", default="spf-headroom", help="row that bc imitates and that ppo is measured by")
-    add("--kv-tokens", type=int, default=20_000)
-    add("--time-scale", type=float, default=1.4, help="factor on arrival times; below 1 raises the load")
-    add("--cost", default="llama2-7b-a100")
-    add("--max-num-batched-tokens", type=int, default=512)
-    add("--requests", type=int, default=1500, help="requests of a window")
+    add("--kv-tokens", type=int, default=usual.num_kv_tokens)
+    add("--time-scale", type=float, default=usual.time_scale, help="factor on arrival times; below 1 raises the load")
+    add("--cost", default=usual.cost)
+    add("--max-num-batched-tokens", type=int, default=usual.max_num_batched_tokens)
+    add("--requests", type=int, default=usual.num_requests, help="requests of a window")
     add("--lanes", type=int, default=32, help="environments side by side (ppo)")
     add("--rollout", type=int, default=256, help="decisions of a lane between two updates (ppo)")
     add("--every", type=int, default=2, help="rollouts (ppo), or times 5,000 decisions, between two evaluations")

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from agents.cells import TEST, TRAIN, TrainingCell, Window, windows
+from agents.cells import DEFAULT_CELL, TEST, TRAIN, Window, windows
 from agents.networks import NEVER, ScorerNetwork
 from agents.play import play, play_network
 from agents.ppo import PLAIN, PpoSettings, make_ppo, network_of
@@ -32,9 +32,7 @@ from infermax_gym.envs.config import EnvConfig
 from infermax_gym.envs.episode import Episode
 from infermax_gym.envs.layout import WAITING_FEATURES, Kind
 
-CELL = TrainingCell(time_scale=1.4)
-"""The default cell of `train.py`."""
-
+CELL = DEFAULT_CELL
 TEACHER = "spf-headroom"
 _NEVER_BIAS = -1e4
 
@@ -103,7 +101,8 @@ CLONED = PpoSettings(learning_rate=3e-4, entropy=0.0)
 VARIANTS = (
     Variant("PPO from scratch"),
     Variant("begun as a clone of spf-headroom", CLONED, warm_start=True, long_turns=False),
-    Variant("looking 500 s beyond a decision's gain, with a critic", PpoSettings(ahead_s=500.0, lambda_tau_s=1.0)),
+    Variant("looking no further than a decision's own gain", PpoSettings(ahead_s=0.0)),
+    Variant("looking 500 s ahead", PpoSettings(ahead_s=500.0)),
     Variant("without a takeover", PLAIN),
     Variant("without a takeover, a constant discount per decision (0.99)", replace(PLAIN, tau_s=None)),
     Variant("asked whenever somebody could join, and episodes of 600 requests", long_turns=False),

@@ -55,6 +55,14 @@ class TrainingCell:
         )
 
 
+DEFAULT_CELL = TrainingCell(num_kv_tokens=100_000, time_scale=1.3)
+"""What `train.py` trains on unless told otherwise: chat, saturated, with memory for so many requests that tokens cost.
+
+With tight memory one rule, shortest prompt first with some memory kept free, leaves nothing to learn; here the question
+how many requests to serve at once does, since every decode reads its context (docs/results.md has both).
+"""
+
+
 @dataclass(frozen=True, eq=False)
 class Window:
     """Requests and the replica that serves them.

@@ -40,7 +40,8 @@ class PpoSettings:
         takeover: rewards are what an action gains over leaving the rest of the episode to the environment's row, see
             `agents.takeover`; `tau_s` may then be as long as an episode. Needs `tau_s`; else plain.
         ahead_s: with a takeover: how far beyond a decision's own gain the learner looks, in simulated seconds. 0: not
-            at all, so that an update is a step of policy improvement over the row, with little noise (Cheng,
+            at all, so that an update is a step of policy improvement over the row, with little noise; 10 s see what
+            decisions gain together, which one alone, with the row in charge again after it, does not (Cheng,
             Kolobov & Swaminathan, "Heuristic-Guided Reinforcement Learning", 2021, has the whole range).
         gamma: per decision, used only where tau_s is None.
         value_s: rewards are divided by so many request-seconds, so that values are about one.
@@ -51,14 +52,14 @@ class PpoSettings:
     num_steps: int = 256
     batch_size: int = 512
     epochs: int = 4
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 7.5e-4
     entropy: float = 1e-3
     clip: float = 0.2
     target_kl: float | None = 0.03
     tau_s: float | None = 5_000.0
     lambda_tau_s: float = 5.0
     takeover: bool = True
-    ahead_s: float = 0.0
+    ahead_s: float = 10.0
     gamma: float = 0.99
     value_s: float = 150.0
     width: int = 32

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from agents import load_agent
-from agents.cells import TrainingCell
+from agents.cells import DEFAULT_CELL
 from agents.networks import ScorerNetwork
 from agents.ppo import PpoSettings
 from agents.recipes import environment, learner
@@ -27,7 +27,6 @@ from agents.takeover import Takeover
 from agents.vec_env import InferMaxVecEnv
 from infermax_gym.envs.config import EnvConfig
 
-CELL = TrainingCell(time_scale=1.4)
 TAKEOVERS = ("none", "simulated anew", "followed")
 _WARM_UP = 30
 
@@ -63,7 +62,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=250, help="decisions of each of the 32 lanes")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    config = learner(environment(CELL, "spf-headroom"), CELL)
+    config = learner(environment(DEFAULT_CELL, "spf-headroom"), DEFAULT_CELL)
     trained = load_agent(ZOO / "conv-ppo.safetensors").network
     assert trained is not None
     torch.manual_seed(0)

@@ -8,7 +8,7 @@ import pytest
 from agents.cells import TEST, TRAIN, windows
 from agents.evolution import row_loss
 from agents.grid import GRID, has_slos
-from agents.rivals import MEAN, STARTS, harder, load_rivals, main, tune_cell
+from agents.rivals import MEAN, STARTS, harder, load_rivals, main, tail, tune_cell
 from agents.scoreboard import FIGURES, NUM_WINDOWS, Board, measure, ratio, shipped_agents
 from agents.scoreboard_text import page
 
@@ -37,6 +37,11 @@ def test_tuning_harder_is_never_worse_on_its_own_windows(capsys: pytest.CaptureF
     with pytest.raises(SystemExit):
         main(["--harder", "code-tight-moderate-7b,nonsense"])
     assert "unknown cell 'nonsense'; cells have names such as" in capsys.readouterr().err
+
+
+def test_tuned_for_the_tail_alone_the_tail_is_shorter_and_the_mean_is_not() -> None:
+    p99, mean = tail("conv-tight-saturated-7b", num_windows=4)
+    assert p99 < 0.9 and mean > 1.0
 
 
 def test_rivals_are_complete() -> None:

@@ -13,7 +13,7 @@ from agents.controller import Controller
 from agents.controller_kernel import CONTROLLER_FEATURES, CONTROLLER_KNOBS
 from agents.grid import GRID, has_slos
 from agents.rivals import load_rivals
-from agents.specialists import SCHOOLS, Classroom, Pupil, attend, groups_of, in_group, starts_of
+from agents.specialists import SCHOOLS, Classroom, Pupil, attend, groups_of, guests_of, in_group, starts_of
 
 PLAN = SCHOOLS["generalist"].breed
 TINY = replace(PLAN, generations=(2, 1), population=4, num_windows=2, windows_at_once=1, cells=lambda name: True)
@@ -68,6 +68,33 @@ def test_a_specialist_takes_over_what_another_has_found() -> None:
     own, other = (room.training.controller(vectors[i]) for i in (worst, best))
     assert room.go_on([own]).loss <= losses[worst]
     assert room.go_on([own, other]).loss <= losses[best]
+
+
+@pytest.mark.parametrize("name", ["informed", "goodput"])
+def test_guests_are_what_a_school_could_have_bred_itself(name: str) -> None:
+    """They set only its knobs by its features, so that nothing is lost where a search begins at one of them."""
+    school = SCHOOLS[name]
+    guests = guests_of(school)
+    assert len(guests) == len(groups_of(PLAN)) and all(guest.gate is None for guest in guests)
+    knobs = [CONTROLLER_KNOBS.index(knob) for knob in school.breed.knobs]
+    features = [0, *(CONTROLLER_FEATURES.index(feature) for feature in school.breed.features)]
+    for guest in guests:
+        rest = guest.weights.copy()
+        rest[np.ix_(knobs, features)] = 0.0
+        assert not rest.any()
+    assert guests_of(SCHOOLS["generalist"]) == []
+
+
+def test_a_school_learns_from_its_guests() -> None:
+    rivals = load_rivals()
+    plan = replace(TINY, cells=lambda name: name.startswith("mixed-tight") and name.endswith("7b"))
+    room = Classroom(plan, "mixed-tight-7b", rivals, 0)
+    guest = guests_of(SCHOOLS["informed"])[groups_of(PLAN).index("mixed-tight-7b")]
+    reached = room.choosing.whole_loss(room.training.vector(guest))
+    _, alone = attend(plan, rivals, 0, None, lambda line: None)
+    _, helped = attend(plan, rivals, 0, None, lambda line: None, [guest])
+    assert alone["mixed-tight-7b"] > reached, "what it finds alone is as good: no test"
+    assert helped["mixed-tight-7b"] <= reached
 
 
 def test_who_is_behind_is_mended_and_who_is_not_stays() -> None:
