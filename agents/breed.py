@@ -147,10 +147,11 @@ BREEDS: dict[str, Breed] = {
 
 @dataclass(frozen=True, eq=False)
 class Course:
-    """A cell to train on: its windows, and what the rival reaches on each."""
+    """A cell to train on: its windows, what the rival reaches on each, and its name in the grid."""
 
     windows: Sequence[Window]
     rival: Sequence[SimulationResult]
+    cell: str
 
 
 def courses(breed: Breed, rivals: Rivals, seed: int = 0) -> list[Course]:
@@ -177,7 +178,7 @@ def course_of(breed: Breed, rivals: Rivals, name: str, cell: TrainingCell, num_w
     row = rows.get(label) or rows[breed.rival]
     sigma = row.prediction_sigma
     results = [simulate(w.workload, w.engine, row, predicted=w.predicted(sigma) if sigma else None) for w in held]
-    return Course(held, results)
+    return Course(held, results, name)
 
 
 def behind(results: Sequence[SimulationResult], rivals: Sequence[SimulationResult], plan: Breed) -> float:

@@ -15,11 +15,11 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.breed import Breed, Course, Report, course_of, courses, excess
+from agents.breed import Breed, Course, Report, courses, excess
 from agents.cells import Window
 from agents.controller import Controller, Gate
 from agents.controller_kernel import NUM_FEATURES
-from agents.grid import GRID
+from agents.grid import group_of
 from agents.rivals import Rivals
 from infermax_gym.streams import stream
 
@@ -33,15 +33,11 @@ _TYPICAL_COST = 0.02
 _PER_WINDOW = 40
 _ROUNDS = 5
 
-_VARIANTS = 2
-"""So many situations near each cell ..."""
+_AT_HOME = 0.02
+"""What a specialist's cost is lowered by in its own cells: of those that do about as well, it is to be in charge.
 
-_WINDOWS_OF_A_VARIANT = 2
-_HOW_FAR = 0.25
-"""... with memory and arrival times larger or smaller by up to this, in logarithms ..."""
-
-_LONGER = 2.5
-"""... and so many times as many requests."""
+Which of them is a little better there, often by chance, says nothing about traffic that is much like those cells.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,29 +53,6 @@ class Lessons:
     features: Array
     costs: Array
     weights: Array
-
-
-def between(plan: Breed, rivals: Rivals, seed: int, rng: np.random.Generator) -> list[Course]:
-    """Longer windows than those of the cells, with more or less memory and load.
-
-    In use nothing is ever just like a cell; a gate that has only seen cells takes what lies between them, or a backlog
-    that has grown for longer, for another cell than the nearest.
-    """
-    made = []
-    for name, cell in GRID.items():
-        if not plan.cells(name):
-            continue
-        for k in range(_VARIANTS):
-            memory, pace = np.exp(rng.uniform(-_HOW_FAR, _HOW_FAR, 2))
-            length = 1 if cell.workload == "rollouts" else _LONGER
-            varied = replace(
-                cell,
-                num_requests=round(cell.num_requests * length),
-                num_kv_tokens=round(cell.num_kv_tokens * memory),
-                time_scale=cell.time_scale * pace,
-            )
-            made.append(course_of(plan, rivals, name, varied, _WINDOWS_OF_A_VARIANT, seed + 11 + k))
-    return made
 
 
 def costs_of(plan: Breed, schooling: Sequence[Course], specialists: Sequence[Controller]) -> Array:
@@ -177,10 +150,12 @@ def teach(
         The controller of the best round, and its mean excess in every course.
     """
     rng = stream(seed, "exploration")
-    schooling = courses(plan, rivals, seed) + between(plan, rivals, seed, rng)
+    schooling = courses(plan, rivals, seed)
     controllers = list(specialists.values())
     costs = costs_of(plan, schooling, controllers)
     report(f"the right specialist everywhere: {costs.min(axis=1).mean():+.4f}")
+    home = np.array([[group_of(course.cell) == name for name in specialists] for course in schooling])
+    costs = costs - _AT_HOME * home
     some = [lessons(plan, schooling, [controllers[i] for i in costs.argmin(axis=1)], costs, rng)]
     best: tuple[Controller, Array] | None = None
     for attempt in range(_ROUNDS):

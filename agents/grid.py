@@ -78,6 +78,12 @@ GRID: dict[str, TrainingCell] = {"-".join(key): grid_cell(*key) for key in produ
 """All 72 cells by name, such as "conv-tight-saturated-7b"."""
 
 
+def group_of(name: str) -> str:
+    """Traffic, memory and model of a cell, which its three loads have in common: "conv-tight-7b"."""
+    traffic, memory, _, model = name.split("-")
+    return f"{traffic}-{memory}-{model}"
+
+
 def has_slos(name: str) -> bool:
     """Whether requests of a cell have SLOs."""
     return not name.startswith("rollouts")

@@ -26,7 +26,7 @@ from agents.controller import Controller, weights_from_action
 from agents.controller_kernel import CONTROLLER_KNOBS, NUM_FEATURES, NUM_KNOBS
 from agents.evolution import Vector
 from agents.gate import teach
-from agents.grid import GRID, LOADS, MEMORIES, MODELS, TRAFFICS
+from agents.grid import GRID, group_of
 from agents.objectives import Objective
 from agents.recipes import VALIDATION_SEED
 from agents.rivals import Rivals, load_rivals
@@ -108,14 +108,12 @@ SCHOOLS: dict[str, School] = {
 
 def groups_of(plan: Breed) -> list[str]:
     """Names of the specialists, such as "conv-tight-7b": the kinds of cells that a breed plays."""
-    kinds = product(TRAFFICS, MEMORIES, MODELS)
-    return ["-".join(k) for k in kinds if plan.cells("-".join((k[0], k[1], next(iter(LOADS)), k[2])))]
+    return list(dict.fromkeys(group_of(name) for name in GRID if plan.cells(name)))
 
 
 def in_group(group: str) -> Callable[[str], bool]:
     """Whether a cell, by name, belongs to a group."""
-    traffic, memory, model = group.split("-")
-    return lambda name: name.startswith(f"{traffic}-{memory}-") and name.endswith(f"-{model}")
+    return lambda name: group_of(name) == group
 
 
 def starts_of(plan: Breed, group: str, rivals: Rivals) -> list[Vector]:

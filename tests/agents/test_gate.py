@@ -7,13 +7,15 @@ from dataclasses import replace
 import numpy as np
 
 from agents.breed import Course
-from agents.cells import TRAIN, TrainingCell, windows
+from agents.cells import TEST, TRAIN, TrainingCell, windows
 from agents.controller import Controller, weights_from_action
 from agents.controller_kernel import CONTROLLER_FEATURES, NUM_FEATURES, pick
 from agents.evolution import FCFS
-from agents.gate import Lessons, costs_of, gated, learn_gate, lessons
+from agents.gate import Lessons, costs_of, gated, learn_gate, lessons, teach
+from agents.grid import GRID
 from agents.objectives import Objective
 from agents.recipes import SHORTEST_FIRST
+from agents.rivals import load_rivals
 from agents.specialists import SCHOOLS
 from baselines.policies import POLICIES
 from infermax_gym.engine import simulate
@@ -23,7 +25,7 @@ PLAN = SCHOOLS["generalist"].breed
 
 def course(cell: TrainingCell, count: int = 2) -> Course:
     held = windows(cell, count, split=TRAIN)
-    return Course(held, [simulate(w.workload, w.engine, POLICIES["sarathi"]) for w in held])
+    return Course(held, [simulate(w.workload, w.engine, POLICIES["sarathi"]) for w in held], "")
 
 
 CHAT = course(TrainingCell("azure-conv", 120, 0.9, 9_000))
@@ -72,3 +74,17 @@ def test_gated_controller_is_as_good_as_the_right_specialist() -> None:
     reached = costs_of(plan, schooling, [both])[:, 0]
     assert reached.mean() < costs.mean(axis=0).min(), "one specialist alone does as well"
     assert (reached < costs.min(axis=1) + 0.1).all()
+
+
+def test_of_equals_the_one_at_home_is_in_charge() -> None:
+    """Two specialists that do the same: who is in charge costs nothing, so it says where the gate takes itself to be."""
+    names = [f"{traffic}-tight-saturated-7b" for traffic in ("conv", "code")]
+    plan = replace(PLAN, cells=lambda name: name in names, num_windows=2)
+    same = Controller(weights_from_action(SHORTEST_FIRST))
+    both, _ = teach(plan, {"conv-tight-7b": same, "code-tight-7b": same}, load_rivals(), 0, lambda line: None)
+    assert both.gate is not None
+    for place, name in enumerate(names):
+        held = windows(GRID[name], 1, split=TEST)[0]
+        settings = both.settings(held.workload, held.engine)
+        chosen = [pick(both.gate.inner, both.gate.outer, setting.features) for setting in settings]
+        assert np.mean(np.array(chosen) == place) > 0.8

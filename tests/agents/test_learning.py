@@ -81,7 +81,7 @@ def small_breed() -> Nursery:
     plan = Breed("tiny", BREEDS["knobs"].objective, "mean", num_windows=1, stride=1)
     held = windows(TrainingCell("reasoning", 40, 0.6, 20_000), 1, split=TRAIN)
     rival = [simulate(w.workload, w.engine, POLICIES["sarathi"]) for w in held]
-    return Nursery(plan, [Course(held, rival)])
+    return Nursery(plan, [Course(held, rival, "")])
 
 
 def test_breeding_improves_and_repeats_itself() -> None:
