@@ -77,7 +77,7 @@ def test_gated_controller_is_as_good_as_the_right_specialist() -> None:
 
 
 def test_of_equals_the_one_at_home_is_in_charge() -> None:
-    """Two specialists that do the same: who is in charge costs nothing, so it says where the gate takes itself to be."""
+    """Two specialists that do the same: who is in charge costs nothing and says where the gate takes itself to be."""
     names = [f"{traffic}-tight-saturated-7b" for traffic in ("conv", "code")]
     plan = replace(PLAN, cells=lambda name: name in names, num_windows=2)
     same = Controller(weights_from_action(SHORTEST_FIRST))
