@@ -106,7 +106,9 @@ def play(contender: Contender, window: Window) -> SimulationResult:
         if row.information in (Information.PREDICTED, Information.ORACLE):
             predicted = window.predicted(row.prediction_sigma)
         return simulate(window.workload, window.engine, row, predicted=predicted)
-    assert isinstance(contender, Agent) and contender.controller is not None
+    assert isinstance(contender, Agent)
+    if contender.controller is None:
+        return contender.play(window.workload, window.engine)
     controller = contender.controller
     predicted = None if controller.sigma is None else window.predicted(controller.sigma)
     return controller.play(window.workload, window.engine, predicted=predicted)

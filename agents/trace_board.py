@@ -18,10 +18,14 @@ from agents.cells import Window
 from agents.rivals import DEFAULTS, Rivals, load_rivals
 from agents.scoreboard import FIGURES, Board, Contender, figures_of, play, ratio, shipped_agents
 from agents.scoreboard_text import label, short, table
+from agents.storage import load_agent
 from baselines.policies import POLICIES
 from infermax_gym.cost import COSTS
 from infermax_gym.engine import EngineConfig, Information
 from infermax_gym.workload import Workload, WorkloadError, load_workload
+
+NETWORKS = ("conv-ppo",)
+"""Networks of the zoo: each was trained for one cell, so the scoreboard of all cells leaves them out."""
 
 
 def cut(trace: Workload, engine: EngineConfig, num_requests: int, time_scale: float) -> list[Window]:
@@ -35,7 +39,8 @@ def contenders(rivals: Rivals) -> dict[str, Contender]:
     """Whoever knows no output lengths: rows as people run them, the family tuned once, shipped agents."""
     rows = {name: POLICIES[name] for name in DEFAULTS}
     overall = rivals.rows_everywhere()
-    agents = {f"agent:{n}": a for n, a in shipped_agents().items() if a.information == Information.NONE}
+    shipped = {**shipped_agents(), **{name: load_agent(name) for name in NETWORKS}}
+    agents = {f"agent:{n}": a for n, a in shipped.items() if a.information == Information.NONE}
     return {**rows, **overall, **agents}
 
 

@@ -30,9 +30,10 @@ def test_nobody_who_knows_lengths_plays() -> None:
     assert set(DEFAULTS) | {"global", "global-blend", "agent:generalist"} <= set(players)
     assert all(player.information.name in ("NONE", "BOUND") for player in players.values())
     held = cut(load_workload("azure-conv", num_requests=60), ENGINE, 30, 1.0)
-    few = {name: players[name] for name in ("sarathi", "global", "agent:generalist")}
+    few = {name: players[name] for name in ("sarathi", "global", "agent:generalist", "agent:conv-ppo")}
     board = measure(held, few)
     assert "| sarathi | " in page(board) and "**generalist** (agent)" in page(board)
+    assert "**conv-ppo** (agent)" in page(board)
     assert board.figures["trace"]["sarathi"].shape == (2, 4)
 
 
