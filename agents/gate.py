@@ -33,12 +33,6 @@ _TYPICAL_COST = 0.02
 _PER_WINDOW = 40
 _ROUNDS = 5
 
-_AT_HOME = 0.02
-"""What a specialist's cost is lowered by in its own cells: of those that do about as well, it is to be in charge.
-
-Which of them is a little better there, often by chance, says nothing about traffic that is much like those cells.
-"""
-
 
 @dataclass(frozen=True, eq=False)
 class Lessons:
@@ -142,9 +136,23 @@ def gated(plan: Breed, specialists: Sequence[Controller], gate: Gate) -> Control
 
 
 def teach(
-    plan: Breed, specialists: Mapping[str, Controller], rivals: Rivals, seed: int, report: Report
+    plan: Breed,
+    specialists: Mapping[str, Controller],
+    rivals: Rivals,
+    seed: int,
+    report: Report,
+    at_home: float = 0.0,
 ) -> tuple[Controller, Array]:
     """The gate: learned on what the right specialists see, then also on what the gated controller itself sees.
+
+    Args:
+        plan: how the specialists were bred, which says what the cells are and what counts there.
+        specialists: by the group of cells that each is at home in.
+        rivals: what costs are measured against.
+        seed: of windows and weights.
+        report: gets a line now and then.
+        at_home: what a specialist's cost is lowered by in its own cells. Which of those that do about as well is a
+            little better there, often by chance, says nothing about traffic that is much like those cells.
 
     Returns:
         The controller of the best round, and its mean excess in every course.
@@ -155,7 +163,7 @@ def teach(
     costs = costs_of(plan, schooling, controllers)
     report(f"the right specialist everywhere: {costs.min(axis=1).mean():+.4f}")
     home = np.array([[group_of(course.cell) == name for name in specialists] for course in schooling])
-    costs = costs - _AT_HOME * home
+    costs = costs - at_home * home
     some = [lessons(plan, schooling, [controllers[i] for i in costs.argmin(axis=1)], costs, rng)]
     best: tuple[Controller, Array] | None = None
     for attempt in range(_ROUNDS):

@@ -55,11 +55,13 @@ class School:
         note: what it is, one line.
         breed: how a specialist is bred: objective, rival, knobs, features, what it is told.
         guests: gated controllers of the zoo whose specialists, too, may be where a search of all weights begins.
+        at_home: see `agents.gate.teach`; for whoever is to play traffic that is none of its cells.
     """
 
     note: str
     breed: Breed
     guests: tuple[str, ...] = ()
+    at_home: float = 0.0
 
 
 SCHOOLS: dict[str, School] = {
@@ -76,6 +78,7 @@ SCHOOLS: dict[str, School] = {
             num_windows=32,
             windows_at_once=8,
         ),
+        at_home=0.02,
     ),
     "informed": School(
         "specialists that are told classes and noisy lengths, behind one gate; for mixed, reasoning and rollouts",
@@ -324,7 +327,7 @@ def main(arguments: list[str] | None = None) -> int:
         report(f"specialists: error: {error}")
         return 2
     some = replace(plan, num_windows=min(plan.num_windows, _GATE_WINDOWS))
-    controller, reached = teach(some, found, rivals, options.seed, report)
+    controller, reached = teach(some, found, rivals, options.seed, report, school.at_home)
     first, second = plan.generations
     training: dict[str, Any] = {
         "algo": "cma-es, then a gate by gradients",

@@ -81,7 +81,8 @@ def test_of_equals_the_one_at_home_is_in_charge() -> None:
     names = [f"{traffic}-tight-saturated-7b" for traffic in ("conv", "code")]
     plan = replace(PLAN, cells=lambda name: name in names, num_windows=2)
     same = Controller(weights_from_action(SHORTEST_FIRST))
-    both, _ = teach(plan, {"conv-tight-7b": same, "code-tight-7b": same}, load_rivals(), 0, lambda line: None)
+    specialists = {"conv-tight-7b": same, "code-tight-7b": same}
+    both, _ = teach(plan, specialists, load_rivals(), 0, lambda line: None, at_home=0.02)
     assert both.gate is not None
     for place, name in enumerate(names):
         held = windows(GRID[name], 1, split=TEST)[0]
