@@ -1,12 +1,11 @@
 """The pictures of docs/behaviour.md: `python -m scripts.behaviour`.
 
-One held-out window under a rule and under the generalist: how many requests run and wait, how full memory is, whom
+One held-out window under rules and under something learned: how many requests run and wait, how full memory is, whom
 preemptions hit, and which knobs the generalist sets as the load changes.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,16 @@ from infermax_gym.engine import Policy, SimulationResult
 from infermax_gym.evaluation import serve
 
 FOLDER = Path(__file__).parent.parent / "docs" / "pictures"
-CELLS = ("reasoning-tight-overloaded-7b", "conv-tight-overloaded-7b", "mooncake-wide-overloaded-7b")
-COLOURS = {"sarathi": "#b8860b", "spf-headroom": "#4878a8", "generalist": "#c0392b"}
+CELLS = {
+    "reasoning-tight-overloaded-7b": "generalist",
+    "conv-tight-overloaded-7b": "generalist",
+    "mooncake-wide-overloaded-7b": "generalist",
+    "conv-wide-saturated-7b": "conv-ppo",
+}
+"""Which of the zoo is drawn beside the rules in which cell."""
+
+RULES = {"sarathi": "#b8860b", "spf-headroom": "#4878a8"}
+LEARNED = "#c0392b"
 
 
 def story(result: SimulationResult) -> dict[str, Any]:
@@ -62,7 +69,7 @@ def draw_cell(cell: str, window: Window, contenders: dict[str, Policy | Agent]) 
     axes = figure.subplots(2, 3)
     for name, contender in contenders.items():
         result = serve(contender, window.workload, window.engine, record_schedule=True)
-        told, colour = story(result), COLOURS[name]
+        told, colour = story(result), RULES.get(name, LEARNED)
         axes[0, 0].plot(told["s"], told["running"], color=colour, lw=1, label=name)
         axes[0, 1].plot(told["s"], told["waiting"], color=colour, lw=1)
         axes[0, 2].plot(told["s"], 100.0 * told["tokens"] / window.engine.num_kv_tokens, color=colour, lw=0.8)
@@ -127,12 +134,10 @@ def mean_setting(agent: Agent, cell: str, knob: str) -> float:
 def main() -> None:
     """Draw everything."""
     FOLDER.mkdir(exist_ok=True)
-    generalist = load_agent("generalist")
-    contenders = {"sarathi": POLICIES["sarathi"], "spf-headroom": POLICIES["spf-headroom"], "generalist": generalist}
-    for cell in CELLS:
-        window = windows(replace(GRID[cell]), 1, split=TEST)[0]
-        draw_cell(cell, window, contenders)
-    draw_knobs(generalist)
+    for cell, learned in CELLS.items():
+        contenders = {**{name: POLICIES[name] for name in RULES}, learned: load_agent(learned)}
+        draw_cell(cell, windows(GRID[cell], 1, split=TEST)[0], contenders)
+    draw_knobs(load_agent("generalist"))
 
 
 if __name__ == "__main__":
