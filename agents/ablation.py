@@ -1,6 +1,6 @@
 """What PPO's parts are worth: each is taken away in turn, and the network is trained anew.
 
-    python -m agents.ablation --decisions 250000 --seeds 2
+    python -m agents.ablation --decisions 800000 --seeds 2
 
 prints the table of docs/results.md: mean latency on held-out windows of `train.py`'s default cell.
 """
@@ -175,7 +175,7 @@ def ablation(variants: Sequence[Variant], num_decisions: int, seeds: Sequence[in
 def main(arguments: list[str] | None = None) -> int:
     """Train everything and print the table."""
     parser = argparse.ArgumentParser(description="What PPO's parts are worth.")
-    parser.add_argument("--decisions", type=int, default=250_000)
+    parser.add_argument("--decisions", type=int, default=800_000)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--windows", type=int, default=6)
     parser.add_argument("--only", default="", metavar="TEXT", help="only variants whose description contains this")
