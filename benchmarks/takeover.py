@@ -2,8 +2,8 @@
 
     python benchmarks/takeover.py
 
-Two players: the shipped network `conv-ppo`, sampling its actions, which mostly does what the row would do, and a fresh
-one, which does not. "simulated anew": as if nothing were known at the next state; "followed" is how training does
+Two players, sampling their actions: the shipped network `conv-ppo`, which half the time does what the row would do, and
+a fresh one. "simulated anew": as if nothing were known at the next state; "followed" is how training does
 it (`agents.takeover`). Wall-clock time, since a takeover uses two cores.
 """
 
