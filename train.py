@@ -53,6 +53,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--warm-start", action="store_true", help="ppo begins with a clone of --teacher")
     add("--plain-rewards", action="store_true", help="ppo is not told what leaving the engine to --teacher would gain")
     add("--teacher", default="spf-headroom", help="row that bc imitates and that ppo is measured by")
+    add("--ahead-s", type=float, help="how far ppo looks beyond a decision's own gain, in simulated seconds")
+    add("--learning-rate", type=float, help="of ppo, at the beginning")
     add("--kv-tokens", type=int, default=usual.num_kv_tokens)
     add("--time-scale", type=float, default=usual.time_scale, help="factor on arrival times; below 1 raises the load")
     add("--cost", default=usual.cost)
@@ -64,6 +66,27 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--patience", type=int, help="stop after so many evaluations without a better policy")
     add("--windows", type=int, default=6, help="held-out windows of the comparison")
     return parser.parse_args(arguments)
+
+
+MAY_CHANGE = ("minutes", "steps", "every", "patience")
+"""What a run may be given anew where it is resumed."""
+
+
+def check_resumed(file: Path, config: dict[str, Any]) -> None:
+    """See that a run goes on as it began: its checkpoint holds engines of its own cell.
+
+    Raises:
+        AgentError: it began otherwise.
+    """
+    if not file.exists():
+        return  # the missing checkpoint says more
+    before = json.loads(file.read_text())
+    for name in (name for name in config if name not in MAY_CHANGE and before.get(name) != config[name]):
+        was, now = before.get(name), config[name]
+        if isinstance(was, dict) and isinstance(now, dict):
+            parts = ((f"{name}: {k}", was.get(k), now[k]) for k in now if was.get(k) != now[k])
+            name, was, now = next(parts, (name, was, now))
+        raise AgentError(f"{file.parent}: was begun with {name} {was}, not {now}; resume it with what it began with")
 
 
 def compare(name: str, learned: Contender, cell: TrainingCell, num_windows: int) -> dict[str, Any]:
@@ -113,8 +136,11 @@ def run(options: argparse.Namespace, screen: Console) -> None:
         options.algo, cell, options.seed, minutes, options.steps, options.teacher, options.warm_start,
         folder=options.out, resume=options.resume, num_lanes=options.lanes, num_steps=options.rollout,
         every=options.every, patience=options.patience, takeover=not options.plain_rewards,
+        ahead_s=options.ahead_s, learning_rate=options.learning_rate,
     )  # fmt: skip
     config = {"schema": 1, **recipe.card()["training"], "cell": asdict(cell)}
+    if options.resume:
+        check_resumed(options.out / "config.json", config)
     write_bytes(options.out / "config.json", json.dumps(config, indent=1).encode())
     rows: list[Row] = []
     columns = (*Progress.get_default_columns()[:3], TimeElapsedColumn())

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from agents.cells import TRAIN, TrainingCell, windows
 from infermax_gym.engine import Information, Policy
 from infermax_gym.envs.config import EnvConfig
 from infermax_gym.evaluation import Player
+
+if TYPE_CHECKING:
+    from agents.ppo import PpoSettings
 
 Row = dict[str, float]
 Report = Callable[[Row], None]
@@ -48,6 +52,8 @@ class Recipe:
         every: rollouts (ppo), or times 5,000 decisions (alternatives), between two evaluations.
         patience: stop after so many evaluations without a better policy (ppo, alternatives); None: never.
         takeover: ppo's rewards are shaped by what the teacher would do from there on; see `agents.takeover`.
+        ahead_s: ppo, with a takeover; see `PpoSettings`. None: as it is there.
+        learning_rate: ppo; None: as `PpoSettings` has it, smaller after a warm start or without a takeover.
     """
 
     algo: str
@@ -65,6 +71,8 @@ class Recipe:
     every: int = 2
     patience: int | None = None
     takeover: bool = True
+    ahead_s: float | None = None
+    learning_rate: float | None = None
 
     @property
     def logs(self) -> str | None:
@@ -178,22 +186,44 @@ def _clone(recipe: Recipe, report: Report) -> Agent:
     return Agent("clone", network=network, config=config, card={**card, "note": note})
 
 
+def ppo_settings(recipe: Recipe) -> PpoSettings:
+    """What a recipe means for PPO: the same when it begins and when it is resumed.
+
+    Raises:
+        ValueError: it looks ahead without a takeover, or a number is out of range.
+    """
+    from agents.ppo import PLAIN, PpoSettings
+
+    settings = PpoSettings() if recipe.takeover else PLAIN
+    settings = replace(settings, num_lanes=recipe.num_lanes, num_steps=recipe.num_steps)
+    if recipe.warm_start:
+        settings = replace(settings, learning_rate=3e-4, entropy=0.0)
+    if recipe.ahead_s is not None:
+        if not recipe.takeover:
+            raise ValueError("ahead_s looks beyond what a takeover tells; it means nothing with plain rewards")
+        if not 0.0 <= recipe.ahead_s < math.inf:
+            raise ValueError(f"ahead_s must be 0 or more seconds, got {recipe.ahead_s}")
+        settings = replace(settings, ahead_s=recipe.ahead_s)
+    if recipe.learning_rate is not None:
+        if not 0.0 < recipe.learning_rate < math.inf:
+            raise ValueError(f"learning_rate must be positive, got {recipe.learning_rate}")
+        settings = replace(settings, learning_rate=recipe.learning_rate)
+    return settings
+
+
 def _ppo(recipe: Recipe, report: Report) -> Agent:
-    from agents.ppo import PLAIN, PpoSettings, make_ppo
+    from agents.ppo import make_ppo
     from agents.training import Progress, load_checkpoint, train_ppo
     from agents.vec_env import InferMaxVecEnv
 
+    settings = ppo_settings(recipe)
     _one_thread()
-    settings = PpoSettings() if recipe.takeover else PLAIN
-    settings = replace(settings, num_lanes=recipe.num_lanes, num_steps=recipe.num_steps)
     config = environment(recipe.cell, recipe.teacher)
     if not recipe.warm_start:
         config = learner(config, recipe.cell)
     network = None
     if recipe.warm_start and not recipe.resume:
-        clone = _clone(replace(recipe, steps=None), report)
-        network = clone.network
-        settings = replace(settings, learning_rate=3e-4, entropy=0.0)
+        network = _clone(replace(recipe, steps=None), report).network
     lanes = InferMaxVecEnv(settings.num_lanes, config, seed=recipe.seed, takeover=settings.shaping())
     model = make_ppo(lanes, settings, seed=recipe.seed, network=network, tensorboard=recipe.logs)
     checkpoint = None if recipe.folder is None else recipe.folder / "checkpoint.pickle"

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import train
 from agents import load_agent
+from agents.cells import DEFAULT_CELL
+from agents.ppo import PpoSettings
+from agents.recipes import Recipe, ppo_settings
 from infermax_gym.cli import main
 
 SHORT = ["--requests", "60", "--windows", "2", "--kv-tokens", "8000"]
@@ -53,9 +57,33 @@ def test_bench_and_simulate_take_it(folder: Path, tmp_path: Path, capsys: pytest
         (["--algo", "ppo", "--resume", "--steps", "1"], "nothing to resume"),
         (["--algo", "bc", "--teacher", "nobody", "--steps", "1"], "unknown policy 'nobody'"),
         (["--algo", "ppo", "--teacher", "sjf-oracle", "--steps", "1"], "'sjf-oracle' needs output lengths"),
+        (["--algo", "ppo", "--plain-rewards", "--ahead-s", "5", "--steps", "1"], "means nothing with plain rewards"),
+        (["--algo", "ppo", "--ahead-s", "-1", "--steps", "1"], "ahead_s must be 0 or more seconds, got -1.0"),
+        (["--algo", "ppo", "--learning-rate", "nan", "--steps", "1"], "learning_rate must be positive, got nan"),
     ],
 )
 def test_errors(arguments: list[str], hint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train.main([*arguments, "--out", str(tmp_path), *SHORT]) == 2
     error = capsys.readouterr().err.splitlines()
     assert len(error) == 1 and hint in error[0]
+
+
+def test_ppo_is_resumed_as_it_began(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A checkpoint holds engines of its own cell, and settings are those of the beginning, warm start or not."""
+    short = ["--lanes", "4", "--rollout", "32", "--every", "1", *SHORT]
+    ppo = ["--algo", "ppo", "--steps", "128", "--out", str(tmp_path), *short]
+    assert train.main(ppo) == 0
+    capsys.readouterr()
+    changed = {
+        "cell: num_kv_tokens 8000, not 9000": ["--kv-tokens", "9000"],
+        "ahead_s None, not 0.0": ["--ahead-s", "0"],
+    }
+    for hint, other in changed.items():
+        assert train.main([*ppo, "--resume", *other]) == 2
+        error = capsys.readouterr().err.splitlines()
+        assert len(error) == 1 and hint in error[0] and "resume it with what it began with" in error[0]
+    assert train.main([*ppo, "--resume", "--steps", "256", "--patience", "9"]) == 0
+    begun = Recipe("ppo", DEFAULT_CELL, warm_start=True, ahead_s=3.0)
+    assert ppo_settings(begun) == ppo_settings(replace(begun, resume=True))
+    assert ppo_settings(begun).learning_rate < PpoSettings().learning_rate and ppo_settings(begun).ahead_s == 3.0
+    assert ppo_settings(replace(begun, learning_rate=0.5)).learning_rate == 0.5
