@@ -169,7 +169,7 @@ class Controller:
         account = self._account(engine)
         told = np.zeros(len(workload)) if predicted is None or self.sigma is None else predicted
         groups = self._groups(workload)
-        counted = np.zeros(len(workload), np.int8)
+        counted, lost = np.zeros(len(workload), np.int8), np.zeros(len(workload), np.int8)
         lengths = np.zeros((int(groups.max(initial=0)) + 1, 3))
         log = np.zeros((most_settings, 1 + NUM_KNOBS + NUM_FEATURES))
         weights = self.weights.reshape(-1, NUM_KNOBS, NUM_FEATURES)
@@ -177,7 +177,9 @@ class Controller:
         record, lane = run.engine.record, run.lane.record
         code = LOG_FULL
         while code == LOG_FULL:
-            code = control(record, lane, account, weights, gate.inner, gate.outer, groups, told, counted, lengths, log)
+            code = control(
+                record, lane, account, weights, gate.inner, gate.outer, groups, told, counted, lost, lengths, log
+            )
             run.recorder.empty(run.engine)
         if code != DONE:
             raise SchedulerError(f"nothing can run at {record['clock_s'][0]:.6g} s though requests wait")

@@ -3,7 +3,8 @@
 Between two settings the engine's own loop runs, so a controlled engine is as fast as a row of the table. At each
 setting, in this order: look (features), pick (which specialist is in charge), choose (one weight per knob and feature),
 believe (what lengths the waiting and running requests will have), give the queue its keys anew, and push out running
-requests that rank far behind the head of the queue.
+requests that rank far behind the head of the queue. Where it gives up requests that are bound to be late, it looks for
+them before every iteration.
 """
 
 from __future__ import annotations
@@ -13,17 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from agents.controller_moves import BEHIND, give_up, push_out, rekey_from
 from infermax_gym.compile import compiled, inlined
 from infermax_gym.cost.kernel import batch_seconds
-from infermax_gym.engine.kernel.admit import bring_in
 from infermax_gym.engine.kernel.advance import arrive
-from infermax_gym.engine.kernel.evict import guarded, preempt
-from infermax_gym.engine.kernel.fit import fits, reserved_blocks
 from infermax_gym.engine.kernel.group import decode_demand, emitted
-from infermax_gym.engine.kernel.keys import queue_score, set_queue_key
-from infermax_gym.engine.kernel.memory import requests, running, sort_ids, sort_keys, term_ends_of, theta_of
-from infermax_gym.engine.kernel.prefix import freed_by
-from infermax_gym.engine.kernel.queue import head, push, reset
+from infermax_gym.engine.kernel.memory import requests, term_ends_of, theta_of
 from infermax_gym.engine.kernel.run import LIMIT, jump_to_next_arrival, run
 from infermax_gym.engine.policy import NO_LIMIT
 from infermax_gym.engine.records import FINISHED, RUNNING, WAITING
@@ -36,7 +32,7 @@ EXTRA_KNOBS = (
     "log_remaining",  # queue key: ln(1 + believed remaining)
     "memory_time",  # queue key: believed KV tokens x iterations still needed, per million
     "overdue",  # queue key: minus the square of the seconds waited, per 30 s (positive: nobody waits for ever)
-    "late",  # queue key: 10 for a request whose TTFT limit has passed without a first token
+    "late",  # above 0: who cannot meet its TTFT limit, were its prefill twice the knob as long as alone, is given up
     "class_ttft",  # queue key: the class's TTFT limit, per 2 s
     "victim_remaining",  # victim key: believed remaining tokens, per 100
     "victim_index",  # victim key: the queue key's nonlinear part (the six above but the class)
@@ -78,6 +74,8 @@ ACCOUNT = np.dtype(
         ("finish_rate", "f8"),
         ("last_s", "f8"),
         ("next_s", "f8"),
+        ("pushes", "i8"),  # whether running requests may be pushed out
+        ("pace", "f8"),  # prefills are expected to take so many times as long as alone; 0: nobody is given up
         ("num_settings", "i8"),
     ],
     align=True,
@@ -246,7 +244,7 @@ def set_knobs(s: Any, c: Any, a: Any) -> None:
 
 
 @inlined
-def _believe(s: Any, c: Any, a: Any, q: Any, told: float, mean: float, variance: float) -> None:
+def _believe(s: Any, c: Any, a: Any, q: Any, lost: int, told: float, mean: float, variance: float) -> None:
     """What is left of a request as believed, and the nonlinear part of its key."""
     if c.sigma > 0.0 and told > 0.0:
         precision = 1.0 / variance + 1.0 / c.sigma**2
@@ -259,11 +257,11 @@ def _believe(s: Any, c: Any, a: Any, q: Any, told: float, mean: float, variance:
     index = a[11] * math.log(1.0 + generated) + a[12] * math.log(1.0 + rest) + a[13] * rest * (known + 0.5 * rest) / 1e6
     if q.place != RUNNING:
         index -= a[14] * (max(s.clock_s - q.arrival_s, 0.0) / 30.0) ** 2
-    q.priority = index + (10.0 * a[15] if _is_late(s, q) else 0.0)
+    q.priority = index + (BEHIND if lost and a[15] > 0.0 else 0.0)
 
 
 @compiled
-def believe(s: Any, c: Any, a: Any, groups: Any, told: Any, lengths: Any) -> None:
+def believe(s: Any, c: Any, a: Any, groups: Any, told: Any, lost: Any, lengths: Any) -> None:
     """Beliefs about every request that waits, runs, or will arrive before the next setting."""
     req = requests(s)
     mean, variance = _overall(c, lengths)
@@ -274,55 +272,7 @@ def believe(s: Any, c: Any, a: Any, groups: Any, told: Any, lengths: Any) -> Non
             break
         if r >= s.next_arrival or q.place == WAITING or q.place == RUNNING:
             own, spread = _group(c, lengths, groups[r], mean, variance)
-            _believe(s, c, a, q, told[r], own, spread)
-
-
-@compiled
-def rekey_from(s: Any, first: int) -> None:
-    """Give every waiting request, none of them before `first`, its key anew."""
-    req = requests(s)
-    reset(s)
-    s.num_waiting = 0
-    s.waiting_tokens = 0
-    for r in range(first, s.next_arrival):
-        if req[r].place == WAITING:
-            set_queue_key(s, r)
-            push(s, r)
-
-
-@compiled
-def push_out(s: Any, margin: float) -> None:
-    """While the head of the queue does not fit: preempt running requests that rank `margin` behind it; it joins."""
-    req = requests(s)
-    run_list = running(s)
-    keys = sort_keys(s)
-    ids = sort_ids(s)
-    while s.num_waiting > 0 and s.num_running > 0 and not guarded(s):
-        r = head(s)
-        blocks = reserved_blocks(s, r, req[r].prompt + req[r].generated)
-        if req[r].on_host or (s.num_running < s.num_seats and fits(s, r, blocks, 0, 0)):
-            return
-        for i in range(s.num_running):
-            keys[i] = queue_score(s, run_list[i])
-        limit = req[r].key + margin
-        freed = left = 0
-        while s.num_running - left >= s.num_seats or not fits(s, r, blocks, freed, left):
-            worst = -1
-            for i in range(s.num_running):
-                if keys[i] > limit and (worst < 0 or keys[i] >= keys[worst]):
-                    worst = i
-            if worst < 0:
-                return
-            keys[worst] = -np.inf
-            ids[left] = run_list[worst]
-            freed += freed_by(s, run_list[worst])
-            left += 1
-        for k in range(left):
-            position = 0
-            while run_list[position] != ids[k]:
-                position += 1
-            preempt(s, position)
-        bring_in(s, r, blocks)
+            _believe(s, c, a, q, lost[r], told[r], own, spread)
 
 
 @compiled
@@ -336,6 +286,7 @@ def set_engine(
     groups: Any,
     told: Any,
     counted: Any,
+    lost: Any,
     lengths: Any,
     log: Any,
 ) -> None:
@@ -347,16 +298,29 @@ def set_engine(
     choose(weights[specialist], features, knobs)
     set_knobs(s, c, knobs)
     if c.believes:
-        believe(s, c, knobs, groups, told, lengths)
+        believe(s, c, knobs, groups, told, lost, lengths)
+        c.pace = max(2.0 * knobs[15], 0.0)
     rekey_from(s, c.first_alive)
     if c.num_settings < log.shape[0]:
         log[c.num_settings, 0] = specialist
         log[c.num_settings, 1 : 1 + NUM_KNOBS] = knobs
         log[c.num_settings, 1 + NUM_KNOBS :] = features
-    if knobs[19] > 0.0:
+    c.pushes = knobs[19] > 0.0
+    if c.pushes:
         push_out(s, 50.0 * 0.001 ** knobs[19])
     c.num_settings += 1
     c.next_s = s.clock_s + c.interval_s
+
+
+@inlined
+def _limit(s: Any, c: Any) -> Any:
+    """How far to run: to the next setting, or to where somebody may have to be given up."""
+    if c.pace <= 0.0:
+        return NO_LIMIT, c.next_s
+    if s.num_waiting > 0:
+        return 1, c.next_s
+    next_arrival_s = requests(s)[s.next_arrival].arrival_s if s.next_arrival < s.num_requests else np.inf
+    return NO_LIMIT, min(c.next_s, next_arrival_s)
 
 
 @compiled
@@ -370,6 +334,7 @@ def control(
     groups: Any,
     told: Any,
     counted: Any,
+    lost: Any,
     lengths: Any,
     log: Any,
 ) -> Any:
@@ -385,6 +350,7 @@ def control(
         groups: (n,) int64, which requests are expected to be of a kind, from 1.
         told: (n,) float64 predicted output tokens, 0 where there is no prediction.
         counted: (n,) int8, whether a finished request has been learned from.
+        lost: (n,) int8, whether a request has been given up.
         lengths: (number of groups + 1, 3) float64: count, sum and sum of squares of ln(output); row 0 is everybody.
         log: (settings, 1 + NUM_KNOBS + NUM_FEATURES) float64, gets specialist, knobs and features of the first
             settings.
@@ -397,9 +363,13 @@ def control(
         while s.num_waiting == 0 and s.num_rejected < s.num_requests:
             jump_to_next_arrival(s)
             arrive(s)
-        set_engine(s, v, c, weights, inner, outer, groups, told, counted, lengths, log)
+        set_engine(s, v, c, weights, inner, outer, groups, told, counted, lost, lengths, log)
     while True:
-        code = run(s, NO_LIMIT, c.next_s, True)
+        if c.pace > 0.0:
+            give_up(s, c.pace, c.pushes != 0, lost)
+        most, until_s = _limit(s, c)
+        code = run(s, most, until_s, True)
         if code != LIMIT:
             return code
-        set_engine(s, v, c, weights, inner, outer, groups, told, counted, lengths, log)
+        if s.clock_s >= c.next_s:
+            set_engine(s, v, c, weights, inner, outer, groups, told, counted, lost, lengths, log)

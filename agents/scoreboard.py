@@ -26,12 +26,15 @@ from agents.objectives import goodput_per_s
 from agents.rivals import CLAIRVOYANT_ROWS, DEFAULTS, Rivals, load_rivals
 from agents.storage import ZOO, load_agent, write_bytes
 from baselines.optimum.certify import certify
+from baselines.optimum.in_time import most_in_time
 from baselines.policies import POLICIES
 from infermax_gym.engine import Information, Policy, SimulationResult, simulate
 
 NUM_WINDOWS = 16
-FIGURES = ("mean", "p99", "busy", "goodput")
-"""Mean and p99 E2E latency in seconds, busy seconds (the GPU cost), requests per second within their SLOs."""
+FIGURES = ("mean", "p99", "busy", "goodput", "in_time")
+"""Mean and p99 E2E latency in seconds, busy seconds (the GPU cost); of requests within their SLOs how many per second,
+and their share.
+"""
 
 AGENTS = ("generalist", "knobs", "informed", "goodput", "conv-evolved", "reasoning-evolved", "mixed-evolved")
 BOUND = "bound"
@@ -45,7 +48,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Board:
-    """Everything measured: `figures[cell][policy]` is (windows, 4), in the order of `FIGURES`."""
+    """Everything measured: `figures[cell][policy]` is (windows, 5), in the order of `FIGURES`."""
 
     figures: Mapping[str, Mapping[str, Array]]
 
@@ -88,11 +91,14 @@ def ratio(log_ratios: Array, seed: int = 0, num_resamples: int = 2_000) -> Share
     return Share(float(np.exp(log_ratios.mean())), float(np.exp(low)), float(np.exp(high)))
 
 
-def figures_of(result: SimulationResult, slos: bool) -> tuple[float, float, float, float]:
-    """In the order of `FIGURES`; goodput is 1 where nobody has SLOs."""
+def figures_of(result: SimulationResult, slos: bool) -> tuple[float, float, float, float, float]:
+    """In the order of `FIGURES`; goodput and the share in time are 1 where nobody has SLOs."""
     latency_s = result.latency_s[result.finished]
-    goodput = goodput_per_s(result) if slos else 1.0
-    return float(latency_s.mean()), float(np.quantile(latency_s, 0.99)), result.busy_s, goodput
+    mean, p99 = float(latency_s.mean()), float(np.quantile(latency_s, 0.99))
+    if not slos:
+        return mean, p99, result.busy_s, 1.0, 1.0
+    goodput = goodput_per_s(result)
+    return mean, p99, result.busy_s, goodput, goodput * result.makespan_s / len(result.workload)
 
 
 Contender = Policy | Agent
@@ -130,10 +136,12 @@ def contenders_of(cell: str, rivals: Rivals, agents: Mapping[str, Agent]) -> dic
     return {**rows, **rivals.rows_of(cell), **{f"agent:{name}": agent for name, agent in own.items()}}
 
 
-def _bound_of(window: Window) -> tuple[float, float, float, float]:
-    """What no schedule undercuts, in the order of `FIGURES`; nothing is known of p99 and goodput."""
+def _bound_of(window: Window) -> tuple[float, float, float, float, float]:
+    """What no schedule does better, in the order of `FIGURES`; nothing is known of p99."""
     found = certify(window.workload, window.engine)
-    return found.mean_latency_s, np.nan, found.busy_s, np.nan
+    in_time = most_in_time(window.workload, window.engine)
+    goodput, share = in_time / found.makespan_s, in_time / len(window.workload)
+    return found.mean_latency_s, np.nan, found.busy_s, goodput, share
 
 
 def measure(cells: Sequence[str], rivals: Rivals, agents: Mapping[str, Agent], num_windows: int = NUM_WINDOWS) -> Board:

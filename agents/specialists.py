@@ -43,6 +43,9 @@ _TOO_FAR_BEHIND = 0.01
 _STRICTNESS = 4.0
 """So many times more counts what is lost to the rival, for a specialist that is still behind it somewhere."""
 
+_GIVES_UP = 0.65
+"""The knob `late` to begin with: prefills are expected to take 1.3 times as long as alone."""
+
 STAGES = ("constants", "weights", "mended")
 """What is done one after the other, each for all specialists."""
 
@@ -122,8 +125,9 @@ def in_group(group: str) -> Callable[[str], bool]:
 def starts_of(plan: Breed, group: str, rivals: Rivals) -> list[Vector]:
     """Constants where the search of a specialist may begin.
 
-    They are the settings of the family for all cells and for its own, each with and without pushing out, and with and
-    without a preference for those that will need little memory for a short time.
+    They are the settings of the family for all cells and for its own, each with and without pushing out, with and
+    without a preference for those that will need little memory for a short time, and, if it may, with and without
+    giving up those who are bound to be late.
     """
     key = {"goodput": "goodput", "informed": "informed"}.get(plan.rival, "mean")
     actions = [np.array(rivals.overall["mean"]), np.array(rivals.overall["blend"])]
@@ -134,12 +138,14 @@ def starts_of(plan: Breed, group: str, rivals: Rivals) -> list[Vector]:
             if name in rivals.per_cell.get(k, {})
         ]
     rows = [CONTROLLER_KNOBS.index(name) for name in plan.knobs]
+    lates = (0.0, _GIVES_UP) if "late" in plan.knobs else (0.0,)
     found = []
     for action in actions:
-        for margin, memory_time in product((-0.5, 0.5), (0.0, 0.5)):
+        for margin, memory_time, late in product((-0.5, 0.5), (0.0, 0.5), lates):
             whole = weights_from_action(action[:11])[:, 0]
             whole[CONTROLLER_KNOBS.index("push_out")] = margin
             whole[CONTROLLER_KNOBS.index("memory_time")] = memory_time
+            whole[CONTROLLER_KNOBS.index("late")] = late
             if len(action) > 11:
                 whole[CONTROLLER_KNOBS.index("class_ttft")] = action[11]
             found.append(np.asarray(whole[rows]))

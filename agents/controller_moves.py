@@ -1,0 +1,119 @@
+"""How a controller moves requests between its settings of the knobs: new keys, giving up, pushing out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from infermax_gym.compile import compiled, inlined
+from infermax_gym.cost.kernel import batch_seconds
+from infermax_gym.engine.kernel.admit import bring_in
+from infermax_gym.engine.kernel.evict import guarded, preempt
+from infermax_gym.engine.kernel.fit import fits, reserved_blocks
+from infermax_gym.engine.kernel.keys import queue_score, set_queue_key
+from infermax_gym.engine.kernel.memory import requests, running, sort_ids, sort_keys, term_ends_of, theta_of
+from infermax_gym.engine.kernel.prefix import freed_by
+from infermax_gym.engine.kernel.queue import head, push, remove, reset
+from infermax_gym.engine.records import WAITING
+
+BEHIND = 1e6
+"""Added to the queue key of those who are given up: behind all others, in the same order among themselves."""
+
+
+@compiled
+def rekey_from(s: Any, first: int) -> None:
+    """Give every waiting request, none of them before `first`, its key anew."""
+    req = requests(s)
+    reset(s)
+    s.num_waiting = 0
+    s.waiting_tokens = 0
+    for r in range(first, s.next_arrival):
+        if req[r].place == WAITING:
+            set_queue_key(s, r)
+            push(s, r)
+
+
+@inlined
+def _bound_to_be_late(s: Any, q: Any, pace: float) -> Any:
+    """Whether the first token of a request that waits or is in prefill was late, or will be at this pace."""
+    if q.slo_ttft_s <= 0.0:
+        return False
+    deadline_s = q.arrival_s + q.slo_ttft_s
+    if q.generated > 0:
+        return q.first_token_s > deadline_s
+    rest = q.prompt - q.computed
+    work = rest * rest + 2 * rest * q.computed
+    alone_s = batch_seconds(theta_of(s), term_ends_of(s), s.floor_context != 0, rest, work, 1, q.computed, 0, 0)
+    return s.clock_s + pace * alone_s > deadline_s
+
+
+@inlined
+def _head_in_time(s: Any, pace: float, lost: Any) -> Any:
+    """Whether anybody waits who may still be in time; from the head on, those who may not are put behind the others."""
+    req = requests(s)
+    while s.num_waiting > 0:
+        r = head(s)
+        if lost[r]:
+            return False
+        if not _bound_to_be_late(s, req[r], pace):
+            return True
+        remove(s, r)
+        lost[r] = 1
+        req[r].priority += BEHIND
+        set_queue_key(s, r)
+        push(s, r)
+    return False
+
+
+@compiled
+def give_up(s: Any, pace: float, pushes: bool, lost: Any) -> None:
+    """Put those behind who are bound to be late, and maybe push them out of their prefill for somebody in time."""
+    if not _head_in_time(s, pace, lost) or not pushes or guarded(s):
+        return
+    req = requests(s)
+    run_list = running(s)
+    for i in range(s.num_running - 1, -1, -1):
+        r = run_list[i]
+        q = req[r]
+        if not q.in_prefill or not (lost[r] or _bound_to_be_late(s, q, pace)):
+            continue
+        if not lost[r]:
+            lost[r] = 1
+            q.priority += BEHIND
+        preempt(s, i)
+
+
+@compiled
+def push_out(s: Any, margin: float) -> None:
+    """While the head of the queue does not fit: preempt running requests that rank `margin` behind it; it joins."""
+    req = requests(s)
+    run_list = running(s)
+    keys = sort_keys(s)
+    ids = sort_ids(s)
+    while s.num_waiting > 0 and s.num_running > 0 and not guarded(s):
+        r = head(s)
+        blocks = reserved_blocks(s, r, req[r].prompt + req[r].generated)
+        if req[r].on_host or (s.num_running < s.num_seats and fits(s, r, blocks, 0, 0)):
+            return
+        for i in range(s.num_running):
+            keys[i] = queue_score(s, run_list[i])
+        limit = req[r].key + margin
+        freed = left = 0
+        while s.num_running - left >= s.num_seats or not fits(s, r, blocks, freed, left):
+            worst = -1
+            for i in range(s.num_running):
+                if keys[i] > limit and (worst < 0 or keys[i] >= keys[worst]):
+                    worst = i
+            if worst < 0:
+                return
+            keys[worst] = -np.inf
+            ids[left] = run_list[worst]
+            freed += freed_by(s, run_list[worst])
+            left += 1
+        for k in range(left):
+            position = 0
+            while run_list[position] != ids[k]:
+                position += 1
+            preempt(s, position)
+        bring_in(s, r, blocks)
