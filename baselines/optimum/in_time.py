@@ -27,24 +27,21 @@ _BLOCK = 600
 """Requests that compete with one another."""
 
 
-def most_in_time(workload: Workload, config: EngineConfig, ttft_slo_s: float | None = None) -> int:
+def most_in_time(workload: Workload, config: EngineConfig) -> int:
     """No schedule gives more requests their first token within their TTFT limits.
 
     Args:
         workload: any number of requests; those without a TTFT limit count as in time.
         config: the replica.
-        ttft_slo_s: the limit of those who have none of their own.
 
     Raises:
         ValueError: the engine has a prefix cache, with which tokens may be had that nobody computes.
     """
     if config.prefix_caching:
         raise ValueError("bounds hold for engines that compute every token: prefix_caching must be off")
-    own_s = workload.ttft_slo_s
-    limits_s = own_s if ttft_slo_s is None else np.where(np.isfinite(own_s), own_s, ttft_slo_s)
-    limited = np.isfinite(limits_s)
+    limited = np.isfinite(workload.ttft_slo_s)
     prompts = workload.num_prompt_tokens[limited].astype(np.float64)
-    arrivals_s, limits_s = workload.arrival_s[limited], limits_s[limited]
+    arrivals_s, limits_s = workload.arrival_s[limited], workload.ttft_slo_s[limited]
     budget = config.max_num_batched_tokens
     least = float(prompts.size)
     for theta in minorants(config.cost, budget, config.num_kv_tokens):

@@ -51,7 +51,7 @@ def bound(
 
     began = time.perf_counter()
     found = certify(requests, config)
-    in_time = None if limits is None else most_in_time(requests, config, limits["ttft"])
+    in_time = None if limits is None else most_in_time(requests.with_limits(limits["ttft"], None), config)
     wall_s = time.perf_counter() - began
     value_s = found.makespan_s if objective is Objective.makespan else found.mean_latency_s
     if json:

@@ -70,6 +70,8 @@ def simulate(
     config = engine.config()
     limits = inputs.slo(slo)
     requests = inputs.load(spec, seed)
+    if limits is not None:
+        requests = requests.with_limits(limits.ttft_s, limits.tpot_s)
 
     from baselines.predict import predictions
     from infermax_gym.engine import summarize

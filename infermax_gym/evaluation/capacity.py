@@ -42,6 +42,7 @@ class Demand:
     def attained(self, contender: FleetContender, rate_per_s: float, seed: int) -> float:
         """Share of the requests within their limits at a rate, for one seed."""
         workload = self.requests(seed, contender.num_replicas).with_rate(rate_per_s)
+        workload = workload.with_limits(self.slo.ttft_s, self.slo.tpot_s)
         predicted = contender.predicted(self.predict, workload, seed)
         result = contender.serve(workload, self.config, seed=seed, predicted=predicted)
         met = meets_slo(result.pooled, self.slo)

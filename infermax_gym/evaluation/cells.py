@@ -70,7 +70,7 @@ class Cell:
     Attributes:
         workload: a recipe, such as a `WorkloadSpec`, from a seed to requests; or fixed requests.
         config: the engine.
-        slo: limits that count for goodput and attainment; None: the requests' own, if any.
+        slo: limits that count for goodput and attainment, of requests that have none of their own.
         by: also compare tenants or SLO classes, see `group_figures`.
     """
 
@@ -80,8 +80,9 @@ class Cell:
     by: By | None = None
 
     def requests(self, seed: int) -> Workload:
-        """The requests that every contender faces under this seed."""
-        return self.workload if isinstance(self.workload, Workload) else self.workload(seed)
+        """The requests that every contender faces under this seed; they are told the limits that count."""
+        drawn = self.workload if isinstance(self.workload, Workload) else self.workload(seed)
+        return drawn if self.slo is None else drawn.with_limits(self.slo.ttft_s, self.slo.tpot_s)
 
 
 @dataclass(frozen=True)

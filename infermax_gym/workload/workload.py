@@ -170,6 +170,18 @@ class Workload:
             raise WorkloadError(f"time scale must be positive and finite, got {time_scale}")
         return replace(self, arrival_s=self.arrival_s * time_scale)
 
+    def with_limits(self, ttft_slo_s: float | None, tpot_slo_s: float | None) -> Workload:
+        """The same requests, where those without a limit of their own get these; None: they stay without.
+
+        So what counts as in time is also what schedulers are told.
+        """
+
+        def filled(own_s: NDArray[np.float64], limit_s: float | None) -> NDArray[np.float64]:
+            return own_s if limit_s is None else np.where(np.isfinite(own_s), own_s, limit_s)
+
+        ttft, tpot = filled(self.ttft_slo_s, ttft_slo_s), filled(self.tpot_slo_s, tpot_slo_s)
+        return replace(self, ttft_slo_s=ttft, tpot_slo_s=tpot)
+
     def with_rate(self, rate_per_s: float) -> Workload:
         """The same requests with arrivals stretched so that their mean rate is exactly the one given.
 

@@ -85,6 +85,19 @@ def test_slo_gives_goodput(command: Command, trace: Path) -> None:
     assert row["goodput_per_s"] == pytest.approx(row["throughput_requests_per_s"])
 
 
+def test_schedulers_are_told_the_slo(command: Command, trace: Path) -> None:
+    """A policy that gives up who is bound to be late plays differently with a limit; `simulate` and `bench` agree."""
+    busy = ("--workload", "azure-code", "--first", 150, "--time-scale", 0.4, "--agent", "goodput", "--json")
+    tight, loose = (
+        json.loads(command("bench", *busy, "--policies", "vllm-v1", "--slo", f"ttft={limit}").out)["policies"]
+        for limit in (0.5, 500)
+    )
+    alone = json.loads(command("simulate", *busy, "--slo", "ttft=0.5").out)["policies"]["goodput"]
+    assert tight["vllm-v1"]["latency_s"] == loose["vllm-v1"]["latency_s"]
+    assert tight["goodput"]["latency_s"] != loose["goodput"]["latency_s"]
+    assert tight["goodput"]["latency_s"] == alone["latency_s"]
+
+
 def test_every_policy_runs(command: Command, trace: Path) -> None:
     listed = {row["name"] for row in json.loads(command("list", "policies", "--json").out)["policies"]}
     policies = bench(command, "--workload", trace, "--kv-tokens", 1000)["policies"]

@@ -45,6 +45,14 @@ def test_window_outside_the_workload(start, count):
         requests().window(start, count)
 
 
+def test_with_limits_leaves_own_limits_alone():
+    some = Workload([0.0, 1.0], [8, 8], [2, 2], ttft_slo_s=[3.0, np.inf])
+    limited = some.with_limits(1.0, None)
+    assert limited.ttft_slo_s.tolist() == [3.0, 1.0]
+    assert np.isinf(limited.tpot_slo_s).all() and some.with_limits(None, 0.2).tpot_slo_s.tolist() == [0.2, 0.2]
+    assert np.isinf(some.ttft_slo_s[1])
+
+
 def test_scaled_and_with_rate():
     assert requests().scaled(0.5).arrival_s.tolist() == [0.0, 0.5, 0.75, 2.0]
     assert requests().mean_rate_per_s == 0.75
