@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,11 @@ from agents.takeover import Takeover
 from agents.vec_env import InferMaxVecEnv
 from infermax_gym.envs.config import EnvConfig
 from infermax_gym.streams import stream
+
+
+def _require(holds: bool, name: str, what: str, got: object) -> None:
+    if not holds:
+        raise ValueError(f"{name} must be {what}, got {got}")
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,9 @@ class PpoSettings:
         gamma: per decision, used only where tau_s is None.
         value_s: rewards are divided by so many request-seconds, so that values are about one.
         width: units of a hidden layer.
+
+    Raises:
+        ValueError: a number is out of its range.
     """
 
     num_lanes: int = 32
@@ -63,6 +72,17 @@ class PpoSettings:
     gamma: float = 0.99
     value_s: float = 150.0
     width: int = 32
+
+    def __post_init__(self) -> None:
+        for name in ("num_lanes", "num_steps", "batch_size", "epochs", "width"):
+            _require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        for name in ("learning_rate", "clip", "target_kl", "tau_s", "lambda_tau_s", "value_s"):
+            value = getattr(self, name)
+            may_be_none = name in ("target_kl", "tau_s")
+            _require((value is None and may_be_none) or 0.0 < value < math.inf, name, "positive and finite", value)
+        for name in ("entropy", "ahead_s"):
+            _require(0.0 <= getattr(self, name) < math.inf, name, "0 or more and finite", getattr(self, name))
+        _require(0.0 <= self.gamma <= 1.0, "gamma", "in [0, 1]", self.gamma)
 
     def shaping(self) -> Takeover | None:
         """What shapes the rewards of the lanes to train in."""

@@ -115,7 +115,7 @@ def _gpu_cost(board: Board, cells: Sequence[str]) -> str:
     for traffic in ("reasoning", "rollouts"):
         own = [c for c in cells if c.startswith(traffic)]
         if own:
-            names = ["global", "per-cell", "per-cell-cost", *_agents(board, own), BOUND]
+            names = ["global", "per-cell", "per-cell-cost", *_agents(board, own), "clairvoyant-cost", BOUND]
             values = [short(ratio(board.log_ratios(own, n, "per-cell-cost", "busy"))) for n in names]
             header = ("traffic", *(label(n) for n in names))
             rows.append(table(header, [(traffic, *values)]))
@@ -140,7 +140,7 @@ def _goodput(board: Board, cells: Sequence[str]) -> str:
         shares = [ratio(board.log_ratios([cell], AGENT, name, "goodput")) for name in (rule, best)]
         tuned.append(shares[0].value)
         anybody.append(shares[1].value)
-        names = (default, rule, "informed-goodput", AGENT, BOUND)
+        names = (default, rule, "informed-goodput", AGENT, "clairvoyant-goodput", BOUND)
         values = [f"{board.mean(cell, n, 'goodput'):.3f}" for n in names]
         in_time = [f"{100.0 * board.mean(cell, n, 'in_time'):.1f}" for n in (best, AGENT, BOUND)]
         first = (cell, f"{values[0]} ({default})", f"{values[1]} ({rule})", *values[2:])
@@ -151,6 +151,7 @@ def _goodput(board: Board, cells: Sequence[str]) -> str:
         "best tuned rule",
         "informed for goodput",
         "**goodput** (agent)",
+        "clairvoyant for goodput",
         BOUND,
         "% in time: best rule, agent, bound",
         "agent / best tuned rule",
@@ -160,7 +161,8 @@ def _goodput(board: Board, cells: Sequence[str]) -> str:
         f"{_how_often(tuned)} the best tuned rule. {_how_often(anybody)} the best of all rules, defaults "
         f"included; each chosen on the same windows. Over all cells the agent has "
         f"{ratio(board.log_ratios(cells, AGENT, 'per-cell-goodput', 'goodput'))} of per-cell for goodput, the informed "
-        f"rule {ratio(board.log_ratios(cells, 'informed-goodput', 'per-cell-goodput', 'goodput'))}.\n"
+        f"rule {ratio(board.log_ratios(cells, 'informed-goodput', 'per-cell-goodput', 'goodput'))}, the clairvoyant "
+        f"{ratio(board.log_ratios(cells, 'clairvoyant-goodput', 'per-cell-goodput', 'goodput'))}.\n"
     )
     return f"### Goodput: requests per second that meet their limits\n\n{text}\n{table(header, rows)}"
 

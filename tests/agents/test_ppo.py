@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +27,7 @@ CONFIG = EnvConfig(
     num_waiting_slots=6,
     num_running_slots=4,
 )
+BAD = {"num_lanes": 0, "learning_rate": 0.0, "tau_s": -1.0, "ahead_s": math.inf, "entropy": -1e-3, "gamma": 1.5}
 SMALL = PpoSettings(num_lanes=4, num_steps=64, batch_size=64, epochs=2)
 WINDOWS = windows(TrainingCell(num_requests=40, num_kv_tokens=10_000), 2, split=TRAIN, seed=5)
 
@@ -82,3 +84,9 @@ def test_ten_seconds_of_training_help() -> None:
     before = np.mean(np.log(mean_latency_s(network_of(learner), CONFIG, WINDOWS)))
     _, progress = train_ppo(learner, CONFIG, WINDOWS, num_decisions=12 * 2048, every=4)
     assert progress.best_loss < before - 0.1
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_settings_out_of_range(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be"):
+        replace(SMALL, **{name: BAD[name]})  # type: ignore[arg-type]

@@ -58,8 +58,11 @@ def test_bench_and_simulate_take_it(folder: Path, tmp_path: Path, capsys: pytest
         (["--algo", "bc", "--teacher", "nobody", "--steps", "1"], "unknown policy 'nobody'"),
         (["--algo", "ppo", "--teacher", "sjf-oracle", "--steps", "1"], "'sjf-oracle' needs output lengths"),
         (["--algo", "ppo", "--plain-rewards", "--ahead-s", "5", "--steps", "1"], "means nothing with plain rewards"),
-        (["--algo", "ppo", "--ahead-s", "-1", "--steps", "1"], "ahead_s must be 0 or more seconds, got -1.0"),
-        (["--algo", "ppo", "--learning-rate", "nan", "--steps", "1"], "learning_rate must be positive, got nan"),
+        (["--algo", "ppo", "--ahead-s", "-1", "--steps", "1"], "ahead_s must be 0 or more and finite, got -1.0"),
+        (
+            ["--algo", "ppo", "--learning-rate", "nan", "--steps", "1"],
+            "learning_rate must be positive",
+        ),
     ],
 )
 def test_errors(arguments: list[str], hint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
