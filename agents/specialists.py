@@ -10,6 +10,7 @@ behind another or behind its rival is bred on. What comes out is chosen on windo
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -257,18 +258,19 @@ def attend(
     What a folder holds already is taken from there.
 
     Raises:
-        AgentError: the folder holds specialists of another seed, school or number of generations.
+        AgentError: the folder holds specialists of another seed, school or number of generations, or of other guests.
     """
     pupils: dict[str, Pupil] = {}
+    bred = _bred(plan, seed, guests)
     for stage in STAGES:
         for group in groups_of(plan):
             file = None if folder is None else folder / f"{group}-{stage}.json"
-            pupil = None if file is None else _read(file, plan, seed)
+            pupil = None if file is None else _read(file, plan, bred)
             if pupil is None:
                 pupil = _attended(Classroom(plan, group, rivals, seed), stage, pupils, guests)
                 report(f"{group}, {stage}: {pupil.loss:+.4f}")
                 if file is not None:
-                    _write(file, pupil, plan, seed)
+                    _write(file, pupil, bred)
             pupils[group] = pupil
     return {name: one.controller for name, one in pupils.items()}, {name: one.loss for name, one in pupils.items()}
 
@@ -280,21 +282,23 @@ def _attended(room: Classroom, stage: str, pupils: Mapping[str, Pupil], guests: 
     return room.go_on([*everybody, *guests]) if stage == "weights" else room.mend(pupils[room.group], everybody)
 
 
-def _bred(plan: Breed, seed: int) -> dict[str, Any]:
-    return {"seed": seed, "generations": list(plan.generations), "note": plan.note}
+def _bred(plan: Breed, seed: int, guests: Sequence[Controller]) -> dict[str, Any]:
+    """How specialists came about, so that a folder is not taken for another's."""
+    whose = hashlib.sha256(b"".join(guest.weights.tobytes() for guest in guests)).hexdigest() if guests else None
+    return {"seed": seed, "generations": list(plan.generations), "note": plan.note, "guests": whose}
 
 
-def _write(file: Path, pupil: Pupil, plan: Breed, seed: int) -> None:
-    record = {"loss": pupil.loss, "weights": pupil.controller.weights.ravel().tolist(), **_bred(plan, seed)}
+def _write(file: Path, pupil: Pupil, bred: dict[str, Any]) -> None:
+    record = {"loss": pupil.loss, "weights": pupil.controller.weights.ravel().tolist(), **bred}
     write_bytes(file, json.dumps(record).encode())
 
 
-def _read(file: Path, plan: Breed, seed: int) -> Pupil | None:
+def _read(file: Path, plan: Breed, bred: dict[str, Any]) -> Pupil | None:
     if not file.exists():
         return None
     record = json.loads(file.read_text())
-    if any(record.get(name) != value for name, value in _bred(plan, seed).items()):
-        raise AgentError(f"{file}: was bred with another seed, generations or school; take another folder")
+    if any(record.get(name) != value for name, value in bred.items()):
+        raise AgentError(f"{file}: was bred with another seed, generations, school or guests; take another folder")
     controller = Controller(
         np.array(record["weights"]).reshape(NUM_KNOBS, NUM_FEATURES),
         interval_s=plan.interval_s,

@@ -1,7 +1,7 @@
 """The pictures of docs/behaviour.md: `python -m scripts.behaviour`.
 
 One held-out window under rules and under something learned: how many requests run and wait, how full memory is, whom
-preemptions hit, and which knobs the generalist sets as the load changes.
+preemptions hit, and which knobs the generalist sets as the load changes; and who gets the first token in time.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from agents.agent import Agent
 from agents.cells import TEST, Window, windows
 from agents.controller_kernel import CONTROLLER_KNOBS
 from agents.grid import GRID
+from agents.rivals import load_rivals
 from agents.storage import load_agent
 from baselines.policies import POLICIES
 from infermax_gym.engine import Policy, SimulationResult
@@ -28,6 +29,9 @@ CELLS = {
     "conv-wide-saturated-7b": "conv-ppo",
 }
 """Which of the zoo is drawn beside the rules in which cell."""
+
+IN_TIME = "code-tight-overloaded-7b"
+"""Where it is drawn who is in time."""
 
 RULES = {"sarathi": "#b8860b", "spf-headroom": "#4878a8"}
 LEARNED = "#c0392b"
@@ -100,6 +104,38 @@ def draw_cell(cell: str, window: Window, contenders: dict[str, Policy | Agent]) 
     figure.savefig(FOLDER / f"behaviour-{cell.rsplit('-', 2)[0]}.png", dpi=110)
 
 
+def draw_in_time(cell: str, contenders: dict[str, Policy | Agent]) -> None:
+    """Who gets the first token in time, request by request, under a rule and under something learned."""
+    from matplotlib.figure import Figure
+
+    window = windows(GRID[cell], 1, split=TEST)[0]
+    workload, limit_s = window.workload, float(window.workload.ttft_slo_s[0])
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    axes = figure.subplots(1, 3)
+    for panel, (name, contender), colour in zip(
+        axes, contenders.items(), (RULES["spf-headroom"], LEARNED), strict=False
+    ):
+        result = serve(contender, workload, window.engine)
+        in_time = result.ttft_s <= limit_s
+        for some, alpha in ((in_time, 0.8), (~in_time, 0.3)):
+            panel.scatter(workload.arrival_s[some], result.ttft_s[some], s=7, color=colour, alpha=alpha, lw=0)
+        panel.set_title(f"{name}: {100.0 * in_time.mean():.0f} % in time", fontsize=10)
+        panel.set(xlabel="arrival, simulated seconds", ylabel="seconds to the first token", yscale="log")
+        panel.axhline(limit_s, color="#333333", lw=0.8)
+        share = np.linspace(0.0, 100.0, len(workload))
+        axes[2].plot(np.sort(result.ttft_s), share, color=colour, label=name)
+    axes[1].sharey(axes[0])
+    axes[2].axvline(limit_s, color="#333333", lw=0.8)
+    axes[2].set_title("first tokens within s, %", fontsize=10)
+    axes[2].set(xlabel="seconds to the first token", xscale="log")
+    axes[2].legend(fontsize=8, frameon=False, loc="lower right")
+    for panel in axes:
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.tick_params(labelsize=8)
+    figure.suptitle(f"{cell}, limit {limit_s:g} s")
+    figure.savefig(FOLDER / "behaviour-in-time.png", dpi=110)
+
+
 def draw_knobs(agent: Agent) -> None:
     """What the generalist sets in each cell: the mean of a few knobs at three loads."""
     from matplotlib.figure import Figure
@@ -138,6 +174,8 @@ def main() -> None:
         contenders = {**{name: POLICIES[name] for name in RULES}, learned: load_agent(learned)}
         draw_cell(cell, windows(GRID[cell], 1, split=TEST)[0], contenders)
     draw_knobs(load_agent("generalist"))
+    rule = load_rivals().rows_of(IN_TIME)["per-cell-goodput"]
+    draw_in_time(IN_TIME, {"rule tuned for goodput": rule, "goodput": load_agent("goodput")})
 
 
 if __name__ == "__main__":

@@ -55,6 +55,8 @@ def test_interrupted_schools_go_on(tmp_path: Path) -> None:
     assert same == losses
     with pytest.raises(AgentError, match="another folder"):
         attend(plan, rivals, 1, tmp_path, said.append)
+    with pytest.raises(AgentError, match="or guests; take another folder"):
+        attend(plan, rivals, 0, tmp_path, said.append, [first["conv-tight-7b"]])
 
 
 def test_a_specialist_takes_over_what_another_has_found() -> None:
