@@ -132,7 +132,8 @@ def _goodput(board: Board, cells: Sequence[str]) -> str:
     """Requests per second within their limits."""
     if not cells or AGENT not in board.figures[cells[0]]:
         return ""
-    rows, tuned, anybody = [], [], []
+    rows, tuned, anybody, in_time = [], [], [], []
+    full = 0
     for cell in cells:
         rule = board.best(cell, TUNED, "goodput")
         best = board.best(cell, (*DEFAULTS, *TUNED), "goodput")
@@ -142,9 +143,13 @@ def _goodput(board: Board, cells: Sequence[str]) -> str:
         anybody.append(shares[1].value)
         names = (default, rule, "informed-goodput", AGENT, "clairvoyant-goodput", BOUND)
         values = [f"{board.mean(cell, n, 'goodput'):.3f}" for n in names]
-        in_time = [f"{100.0 * board.mean(cell, n, 'in_time'):.1f}" for n in (best, AGENT, BOUND)]
+        met = [board.mean(cell, n, "in_time") for n in (best, AGENT, BOUND)]
+        in_time.append(ratio(board.log_ratios([cell], AGENT, rule, "in_time")).value)
+        full += met[0] > 1.0 / 1.05
         first = (cell, f"{values[0]} ({default})", f"{values[1]} ({rule})", *values[2:])
-        rows.append((*first, ", ".join(in_time), str(shares[0]), f"{shares[1].value:.3f} of {best}"))
+        rows.append(
+            (*first, ", ".join(f"{100.0 * x:.1f}" for x in met), str(shares[0]), f"{shares[1].value:.3f} of {best}")
+        )
     header = (
         "cell",
         "best default",
@@ -158,7 +163,9 @@ def _goodput(board: Board, cells: Sequence[str]) -> str:
         "agent / best of all rules",
     )
     text = (
-        f"{_how_often(tuned)} the best tuned rule. {_how_often(anybody)} the best of all rules, defaults "
+        f"{_how_often(tuned)} the best tuned rule. In requests in time, whatever the makespan: "
+        f"{_how_often(in_time).lower()} it. In {full} cells the best rule has so many in time that 5 % more do not "
+        f"exist. {_how_often(anybody)} the best of all rules, defaults "
         f"included; each chosen on the same windows. Over all cells the agent has "
         f"{ratio(board.log_ratios(cells, AGENT, 'per-cell-goodput', 'goodput'))} of per-cell for goodput, the informed "
         f"rule {ratio(board.log_ratios(cells, 'informed-goodput', 'per-cell-goodput', 'goodput'))}, the clairvoyant "

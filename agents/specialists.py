@@ -36,7 +36,6 @@ from agents.storage import ZOO, load_agent, save_agent, write_bytes
 LOAD_FEATURES = ("backlog", "long_wait", "free_blocks", "decode_context", "arrivals_share", "preemption_rate")
 """What a specialist looks at: how loaded the engine is. What traffic and engine it has, it need not ask."""
 
-_GATE_WINDOWS = 8
 _PATIENCE = 12
 """Checks in vain after which a search ends."""
 
@@ -60,12 +59,14 @@ class School:
         breed: how a specialist is bred: objective, rival, knobs, features, what it is told.
         guests: gated controllers of the zoo whose specialists, too, may be where a search of all weights begins.
         at_home: see `agents.gate.teach`; for whoever is to play traffic that is none of its cells.
+        gate_windows: training windows of a cell that the gate learns on. Goodput differs much from window to window.
     """
 
     note: str
     breed: Breed
     guests: tuple[str, ...] = ()
     at_home: float = 0.0
+    gate_windows: int = 8
 
 
 SCHOOLS: dict[str, School] = {
@@ -109,6 +110,8 @@ SCHOOLS: dict[str, School] = {
             windows_at_once=8,
         ),
         guests=("generalist",),
+        at_home=0.02,
+        gate_windows=16,
     ),
 }
 
@@ -336,7 +339,7 @@ def main(arguments: list[str] | None = None) -> int:
     except AgentError as error:
         report(f"specialists: error: {error}")
         return 2
-    some = replace(plan, num_windows=min(plan.num_windows, _GATE_WINDOWS))
+    some = replace(plan, num_windows=min(plan.num_windows, school.gate_windows))
     controller, reached = teach(some, found, rivals, options.seed, report, school.at_home)
     first, second = plan.generations
     training: dict[str, Any] = {
