@@ -30,7 +30,7 @@ CELLS = {
 }
 """Which of the zoo is drawn beside the rules in which cell."""
 
-IN_TIME = "code-tight-overloaded-7b"
+IN_TIME = ("code-tight-overloaded-7b", "mooncake-wide-overloaded-7b")
 """Where it is drawn who is in time."""
 
 RULES = {"sarathi": "#b8860b", "spf-headroom": "#4878a8"}
@@ -112,6 +112,7 @@ def draw_in_time(cell: str, contenders: dict[str, Policy | Agent]) -> None:
     workload, limit_s = window.workload, float(window.workload.ttft_slo_s[0])
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     axes = figure.subplots(1, 3)
+    axes[1].sharey(axes[0])
     for panel, (name, contender), colour in zip(
         axes, contenders.items(), (RULES["spf-headroom"], LEARNED), strict=False
     ):
@@ -124,7 +125,6 @@ def draw_in_time(cell: str, contenders: dict[str, Policy | Agent]) -> None:
         panel.axhline(limit_s, color="#333333", lw=0.8)
         share = np.linspace(0.0, 100.0, len(workload))
         axes[2].plot(np.sort(result.ttft_s), share, color=colour, label=name)
-    axes[1].sharey(axes[0])
     axes[2].axvline(limit_s, color="#333333", lw=0.8)
     axes[2].set_title("first tokens within s, %", fontsize=10)
     axes[2].set(xlabel="seconds to the first token", xscale="log")
@@ -133,7 +133,7 @@ def draw_in_time(cell: str, contenders: dict[str, Policy | Agent]) -> None:
         panel.spines[["top", "right"]].set_visible(False)
         panel.tick_params(labelsize=8)
     figure.suptitle(f"{cell}, limit {limit_s:g} s")
-    figure.savefig(FOLDER / "behaviour-in-time.png", dpi=110)
+    figure.savefig(FOLDER / f"behaviour-in-time-{cell.split('-')[0]}.png", dpi=110)
 
 
 def draw_knobs(agent: Agent) -> None:
@@ -174,8 +174,9 @@ def main() -> None:
         contenders = {**{name: POLICIES[name] for name in RULES}, learned: load_agent(learned)}
         draw_cell(cell, windows(GRID[cell], 1, split=TEST)[0], contenders)
     draw_knobs(load_agent("generalist"))
-    rule = load_rivals().rows_of(IN_TIME)["per-cell-goodput"]
-    draw_in_time(IN_TIME, {"rule tuned for goodput": rule, "goodput": load_agent("goodput")})
+    for cell in IN_TIME:
+        rule = load_rivals().rows_of(cell)["per-cell-goodput"]
+        draw_in_time(cell, {"rule tuned for goodput": rule, "goodput": load_agent("goodput")})
 
 
 if __name__ == "__main__":
