@@ -21,6 +21,7 @@ from infermax_gym.engine.kernel.advance import arrive
 from infermax_gym.engine.kernel.group import decode_demand, emitted
 from infermax_gym.engine.kernel.memory import requests, term_ends_of, theta_of
 from infermax_gym.engine.kernel.run import LIMIT, jump_to_next_arrival, run
+from infermax_gym.engine.kernel.serve import resume_paused
 from infermax_gym.engine.policy import NO_LIMIT
 from infermax_gym.engine.records import FINISHED, RUNNING, WAITING
 from infermax_gym.envs.knobs import KNOB_NAMES
@@ -271,6 +272,8 @@ def believe(s: Any, c: Any, a: Any, groups: Any, told: Any, lost: Any, lengths: 
         if r >= s.next_arrival and q.arrival_s > soon_s:
             break
         if r >= s.next_arrival or q.place == WAITING or q.place == RUNNING:
+            if lost[r] and emitted(s, q) > 0 and q.first_token_s <= q.arrival_s + q.slo_ttft_s:
+                lost[r] = 0  # it was faster than expected
             own, spread = _group(c, lengths, groups[r], mean, variance)
             _believe(s, c, a, q, lost[r], told[r], own, spread)
 
@@ -299,6 +302,8 @@ def set_engine(
     set_knobs(s, c, knobs)
     if c.believes:
         believe(s, c, knobs, groups, told, lost, lengths)
+        if c.pace > 0.0:
+            resume_paused(s)
         c.pace = max(2.0 * knobs[15], 0.0)
     rekey_from(s, c.first_alive)
     if c.num_settings < log.shape[0]:

@@ -66,22 +66,62 @@ def _head_in_time(s: Any, pace: float, lost: Any) -> Any:
     return False
 
 
+@inlined
+def _head_fits(s: Any, freed: int, left: int) -> Any:
+    """Whether the head of the queue has room, if so many blocks and seats are given back."""
+    r = head(s)
+    q = requests(s)[r]
+    blocks = reserved_blocks(s, r, q.prompt + q.generated)
+    return q.on_host or (s.num_running - left < s.num_seats and fits(s, r, blocks, freed, left))
+
+
 @compiled
-def give_up(s: Any, pace: float, pushes: bool, lost: Any) -> None:
-    """Put those behind who are bound to be late, and maybe push them out of their prefill for somebody in time."""
-    if not _head_in_time(s, pace, lost) or not pushes or guarded(s):
-        return
+def _make_way(s: Any, lost: Any) -> None:
+    """Push out as few prefills of those who are given up, the last first, as give the head room; none if all do not."""
     req = requests(s)
     run_list = running(s)
-    for i in range(s.num_running - 1, -1, -1):
-        r = run_list[i]
-        q = req[r]
-        if not q.in_prefill or not (lost[r] or _bound_to_be_late(s, q, pace)):
-            continue
-        if not lost[r]:
-            lost[r] = 1
-            q.priority += BEHIND
-        preempt(s, i)
+    freed = left = 0
+    first = s.num_running
+    while not _head_fits(s, freed, left):
+        first -= 1
+        while first >= 0 and not (lost[run_list[first]] and req[run_list[first]].in_prefill):
+            first -= 1
+        if first < 0:
+            return
+        freed += freed_by(s, run_list[first])
+        left += 1
+    for i in range(s.num_running - 1, first - 1, -1):
+        if lost[run_list[i]] and req[run_list[i]].in_prefill:
+            preempt(s, i)
+
+
+@compiled
+def give_up(s: Any, pace: float, pushes: bool, lost: Any) -> None:
+    """Put those behind who are bound to be late; their prefills pause while somebody in time can use the tokens.
+
+    Args:
+        s: the engine.
+        pace: prefills are expected to take so many times as long as alone.
+        pushes: whether they may also be pushed out of their prefill, where it holds the memory that the head needs.
+        lost: (n,) who is given up.
+    """
+    in_time_waits = _head_in_time(s, pace, lost)
+    in_time_runs = False
+    req = requests(s)
+    run_list = running(s)
+    for i in range(s.num_running):
+        q = req[run_list[i]]
+        if q.in_prefill:
+            if not lost[run_list[i]] and _bound_to_be_late(s, q, pace):
+                lost[run_list[i]] = 1
+                q.priority += BEHIND
+            in_time_runs = in_time_runs or not lost[run_list[i]]
+    if in_time_waits and pushes and not guarded(s):
+        _make_way(s, lost)
+    pauses = not guarded(s) and (in_time_runs or (in_time_waits and _head_fits(s, 0, 0)))
+    for i in range(s.num_running):
+        q = req[run_list[i]]
+        q.paused = pauses and q.in_prefill and lost[run_list[i]]
 
 
 @compiled

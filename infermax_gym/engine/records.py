@@ -36,6 +36,7 @@ REQUEST = np.dtype(
         ("phased", "i1"),  # counted in the group's `phases`
         ("touched", "i1"),  # by an outside agent since the last iteration: 1 admitted, 2 preempted
         ("fresh", "i1"),  # in the group, but not yet run with it
+        ("paused", "i1"),  # a running prefill that gets no tokens; no policy of the table pauses, controllers do
         ("prompt", "i8"),  # I
         ("first_scheduled_s", "f8"),
         ("first_token_s", "f8"),

@@ -153,6 +153,7 @@ def preempt(s: Any, position: int) -> None:
             holds_of(s)[r].lost = q.computed
         q.computed = 0
         q.in_prefill = 1
+    q.paused = 0
     q.preemptions += 1
     s.num_preemptions += 1
     s.changed = 1

@@ -9,6 +9,7 @@ from infermax_gym.engine.kernel.advance import advance, arrive, has_room
 from infermax_gym.engine.kernel.decide import decide
 from infermax_gym.engine.kernel.fast_forward import fast_forward, is_steady
 from infermax_gym.engine.kernel.memory import requests
+from infermax_gym.engine.kernel.serve import resume_paused
 
 # Why `run` returned.
 DONE = 0
@@ -62,5 +63,7 @@ def run(s: Any, max_iterations: int, until_s: float, use_fast_forward: bool) -> 
                 fast_forward(s, last - s.num_iterations, until_s)
         elif s.changed:
             s.stalled_iterations += 1
+        elif resume_paused(s):
+            continue
         elif not jump_to_next_arrival(s):
             return STUCK

@@ -60,6 +60,8 @@ def _serve_one(s: Any, position: int) -> Any:
     req = requests(s)
     run = running(s)
     r = run[position]
+    if req[r].paused:
+        return position + 1
     num_tokens = chunk_tokens(s, r, req[r].computed) if req[r].in_prefill else min(1, s.tokens_left)
     if num_tokens <= 0:
         return position + 1
@@ -83,6 +85,19 @@ def _serve(s: Any, decodes: bool, prefills: bool) -> None:
             position = _serve_one(s, position)
         else:
             position += 1
+
+
+@compiled
+def resume_paused(s: Any) -> Any:
+    """Let all paused prefills go on; whether there were any."""
+    req = requests(s)
+    run = running(s)
+    found = False
+    for i in range(s.num_running):
+        q = req[run[i]]
+        found = found or q.paused != 0
+        q.paused = 0
+    return found
 
 
 @compiled
