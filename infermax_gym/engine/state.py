@@ -120,7 +120,7 @@ def allocate(
     core["num_forms"], core["num_terms"] = len(theta), len(term_end)
     if num_slots is not None:
         core["num_requests"] = 0
-    core["preempted_size"] = 4 * seats + 8
+    core["preempted_size"] = _most_preempted(core, seats, record_schedule)
     arrays = {
         "req": fresh_requests(workload, predicted) if num_slots is None else np.zeros(num_slots, REQUEST),
         "tree": np.full(2 * leaves, -1, np.int32),
@@ -136,7 +136,7 @@ def allocate(
         "quantiles": np.zeros(NUM_OUTPUT_BINS, np.int64),
         "tenants": fresh_tenants(workload, policy),
         "skipped": np.zeros(policy.max_skips + 1, np.int64),
-        "preempted": np.zeros(4 * seats + 8, np.int64),
+        "preempted": np.zeros(int(core["preempted_size"][0]), np.int64),
         "theta": theta,
         "term_end": term_end,
         **_log(core, seats, record_schedule),
@@ -148,12 +148,21 @@ def allocate(
     return Engine(core, arrays)
 
 
+def _most_preempted(core: Any, seats: int, record_schedule: bool) -> int:
+    """Preemptions between two iterations that are remembered.
+
+    A recorded schedule has all of them, and each decision may preempt everybody until the progress guard steps in.
+    """
+    unseen = 4 * seats + 8
+    return min(unseen + seats * int(core["stall_limit"][0]), 1 << 20) if record_schedule else unseen
+
+
 def _log(core: Any, seats: int, record_schedule: bool) -> dict[str, NDArray[Any]]:
     spans = _LOG_ITERATIONS if record_schedule else 0
     core["gaps_size"] = _LOG_ITERATIONS + 2 * seats
     core["spans_size"] = spans
     core["members_size"] = 4 * spans + 2 * seats if record_schedule else 0
-    core["victims_size"] = spans + 8 * seats + 16 if record_schedule else 0
+    core["victims_size"] = spans + int(core["preempted_size"][0]) + 4 * seats if record_schedule else 0
     return {
         "gaps": np.zeros(int(core["gaps_size"][0])),
         "gap_counts": np.zeros(int(core["gaps_size"][0]), np.int64),

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infermax_gym.engine import EngineConfig, Policy, SimulationResult, simulate
-from infermax_gym.engine.policy import RunOrder
+from infermax_gym.engine.policy import PreemptMode, QueueOrder, Reserve, RunOrder
 from infermax_gym.workload.workload import Workload
 from tests.engine.same import same_result
 from tests.engine.strategies import configs, examples, policies, predictions, workloads
@@ -80,3 +80,29 @@ def test_a_list_follows_a_batch_that_left_nobody_out() -> None:
     assert [[r for r, _ in entry.batch] for entry in expected.schedule] == [[0, 1], *[[1, 0]] * 8]
     mean_s = expected.busy_s / expected.num_iterations
     assert mean_s < 0.02 < expected.schedule[0].end_s, "due at first, and not at the end"
+
+
+def test_a_schedule_tells_all_who_went_to_and_fro() -> None:
+    """Swapped out and back in, decision after decision without an iteration, until the progress guard steps in."""
+    workload = Workload(
+        [0.0] * 10, [1, 1, 1, 1, 1, 1, 17, 1, 3, 33], [1, 1, 1, 2, 3, 3, 2, 1, 1, 1], tpot_slo_s=[0.01] * 10
+    )
+    config = EngineConfig(
+        num_kv_tokens=96, max_num_batched_tokens=1, max_num_seqs=8, num_host_kv_tokens=40, swap_tokens_per_s=1000.0
+    )
+    policy = Policy(
+        "to and fro",
+        queue_order=QueueOrder.RESPONSE_RATIO,
+        queue_weights=(0.0, 0.0, 0.0, 1.0, *[0.0] * 9),
+        max_num_batched_tokens=20,
+        reserve=Reserve.CHUNK,
+        self_preemption_ends=True,
+        admit_after_preemption=False,
+        preempt_mode=PreemptMode.SWAP,
+        hold_iterations=1.0,
+        hold_tpot_s=0.02,
+    )
+    expected = simulate_reference(workload, config, policy)
+    told = with_victims(simulate(workload, config, policy, record_schedule=True))
+    assert told == with_victims(expected)
+    assert max(len(victims) for *_, victims in told) > 4 * 6 + 8
