@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from agents.rivals import DEFAULTS, load_rivals
+from agents.scoreboard import FIGURES
 from agents.trace_board import contenders, cut, main, measure, page
 from infermax_gym.engine import EngineConfig
 from infermax_gym.workload import load_workload, write_workload
@@ -34,7 +35,7 @@ def test_nobody_who_knows_lengths_plays() -> None:
     board = measure(held, few)
     assert "| sarathi | " in page(board) and "**generalist** (agent)" in page(board)
     assert "**conv-ppo** (agent)" in page(board)
-    assert board.figures["trace"]["sarathi"].shape == (2, 4)
+    assert board.figures["trace"]["sarathi"].shape == (2, len(FIGURES))
 
 
 def test_command_and_its_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
