@@ -10,6 +10,9 @@ Beliefs. A controller may keep account of the output lengths of finished request
 length, and of one class where it is told classes), and believe ln(output) normal in each. What a request still needs
 is then the mean of that distribution beyond what it has generated, combined with its predicted length where it is told
 one: a prediction that a request has outlived is not taken for "nearly done", as the raw remainder would be.
+
+Giving up. With the knob `late` above 0, requests that cannot have their first token within their limit any more go
+behind all others, and their prefills pause while somebody in time can use the tokens; see `agents.controller_moves`.
 """
 
 from __future__ import annotations
