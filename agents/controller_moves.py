@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from infermax_gym.compile import compiled, inlined
 from infermax_gym.cost.kernel import batch_seconds
-from infermax_gym.engine.kernel.admit import bring_in
+from infermax_gym.engine.kernel.admit import bring_in, push_out_for, seat_and_fit
 from infermax_gym.engine.kernel.evict import guarded, preempt
-from infermax_gym.engine.kernel.fit import fits, reserved_blocks
-from infermax_gym.engine.kernel.keys import queue_score, set_queue_key
-from infermax_gym.engine.kernel.memory import requests, running, sort_ids, sort_keys, term_ends_of, theta_of
+from infermax_gym.engine.kernel.fit import reserved_blocks
+from infermax_gym.engine.kernel.keys import set_queue_key
+from infermax_gym.engine.kernel.memory import requests, running, term_ends_of, theta_of
 from infermax_gym.engine.kernel.prefix import freed_by
 from infermax_gym.engine.kernel.queue import head, push, remove, reset
 from infermax_gym.engine.records import WAITING
@@ -70,9 +68,7 @@ def _head_in_time(s: Any, pace: float, lost: Any) -> Any:
 def _head_fits(s: Any, freed: int, left: int) -> Any:
     """Whether the head of the queue has room, if so many blocks and seats are given back."""
     r = head(s)
-    q = requests(s)[r]
-    blocks = reserved_blocks(s, r, q.prompt + q.generated)
-    return q.on_host or (s.num_running - left < s.num_seats and fits(s, r, blocks, freed, left))
+    return requests(s)[r].on_host or seat_and_fit(s, r, freed, left)
 
 
 @compiled
@@ -128,32 +124,8 @@ def give_up(s: Any, pace: float, pushes: bool, lost: Any) -> None:
 def push_out(s: Any, margin: float) -> None:
     """While the head of the queue does not fit: preempt running requests that rank `margin` behind it; it joins."""
     req = requests(s)
-    run_list = running(s)
-    keys = sort_keys(s)
-    ids = sort_ids(s)
-    while s.num_waiting > 0 and s.num_running > 0 and not guarded(s):
+    while s.num_waiting > 0 and s.num_running > 0 and not guarded(s) and not _head_fits(s, 0, 0):
         r = head(s)
-        blocks = reserved_blocks(s, r, req[r].prompt + req[r].generated)
-        if req[r].on_host or (s.num_running < s.num_seats and fits(s, r, blocks, 0, 0)):
+        if not push_out_for(s, r, req[r].key + margin):
             return
-        for i in range(s.num_running):
-            keys[i] = queue_score(s, run_list[i])
-        limit = req[r].key + margin
-        freed = left = 0
-        while s.num_running - left >= s.num_seats or not fits(s, r, blocks, freed, left):
-            worst = -1
-            for i in range(s.num_running):
-                if keys[i] > limit and (worst < 0 or keys[i] >= keys[worst]):
-                    worst = i
-            if worst < 0:
-                return
-            keys[worst] = -np.inf
-            ids[left] = run_list[worst]
-            freed += freed_by(s, run_list[worst])
-            left += 1
-        for k in range(left):
-            position = 0
-            while run_list[position] != ids[k]:
-                position += 1
-            preempt(s, position)
-        bring_in(s, r, blocks)
+        bring_in(s, r, reserved_blocks(s, r, req[r].prompt + req[r].generated))

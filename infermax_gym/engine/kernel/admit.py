@@ -68,7 +68,7 @@ def bring_in(s: Any, r: int, blocks: int) -> None:
 
 
 @compiled
-def _seat_and_fit(s: Any, r: int, freed: int, left: int) -> Any:
+def seat_and_fit(s: Any, r: int, freed: int, left: int) -> Any:
     """Whether r joins once `left` victims are gone and `freed` blocks with them; if any go, nothing is found held."""
     req = requests(s)
     known = req[r].prompt + req[r].generated
@@ -78,18 +78,16 @@ def _seat_and_fit(s: Any, r: int, freed: int, left: int) -> Any:
 
 
 @compiled
-def _push_out(s: Any, r: int) -> Any:
-    """Preempt as few running requests with larger keys as let r in; False (and no change) if all do not."""
-    req = requests(s)
+def push_out_for(s: Any, r: int, key: float) -> Any:
+    """Preempt as few running requests with keys larger than `key` as let r in; False (and no change) if all do not."""
     run = running(s)
     keys = sort_keys(s)
     ids = sort_ids(s)
-    key = req[r].key
     for i in range(s.num_running):
         keys[i] = -np.inf if is_pinned(s, run[i]) else queue_score(s, run[i])
     freed = 0
     left = 0
-    while not _seat_and_fit(s, r, freed, left):
+    while not seat_and_fit(s, r, freed, left):
         worst = -1
         for i in range(s.num_running):
             if keys[i] > key and (worst < 0 or keys[i] >= keys[worst]):
@@ -121,7 +119,7 @@ def displace(s: Any) -> None:
     while s.num_waiting > 0 and s.num_running > 0:
         r = head(s)
         just_left = req[r].preemptions > 0 and req[r].waiting_since_s == s.clock_s
-        if _seat_and_fit(s, r, 0, 0) or just_left or _channel_busy(s) or not _push_out(s, r):
+        if seat_and_fit(s, r, 0, 0) or just_left or _channel_busy(s) or not push_out_for(s, r, req[r].key):
             return
         bring_in(s, r, reserved_blocks(s, r, req[r].prompt + req[r].generated))
 
