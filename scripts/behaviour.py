@@ -17,6 +17,7 @@ from agents.controller_kernel import CONTROLLER_KNOBS
 from agents.grid import GRID
 from agents.rivals import load_rivals
 from agents.storage import load_agent
+from baselines.optimum.in_time import most_in_time
 from baselines.policies import POLICIES
 from infermax_gym.engine import Policy, SimulationResult
 from infermax_gym.evaluation import serve
@@ -132,7 +133,8 @@ def draw_in_time(cell: str, contenders: dict[str, Policy | Agent]) -> None:
     for panel in axes:
         panel.spines[["top", "right"]].set_visible(False)
         panel.tick_params(labelsize=8)
-    figure.suptitle(f"{cell}, limit {limit_s:g} s")
+    possible = most_in_time(workload, window.engine) / len(workload)
+    figure.suptitle(f"{cell}, limit {limit_s:g} s: no more than {100.0 * possible:.0f} % can be in time")
     figure.savefig(FOLDER / f"behaviour-in-time-{cell.split('-')[0]}.png", dpi=110)
 
 

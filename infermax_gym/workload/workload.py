@@ -174,7 +174,17 @@ class Workload:
         """The same requests, where those without a limit of their own get these; None: they stay without.
 
         So what counts as in time is also what schedulers are told.
+
+        Args:
+            ttft_slo_s: seconds to the first token.
+            tpot_slo_s: seconds per output token.
+
+        Raises:
+            WorkloadError: a limit is not positive.
         """
+        for name, limit in (("ttft_slo_s", ttft_slo_s), ("tpot_slo_s", tpot_slo_s)):
+            if limit is not None and not limit > 0.0:
+                raise WorkloadError(f"{name} must be positive, got {limit}")
 
         def filled(own_s: NDArray[np.float64], limit_s: float | None) -> NDArray[np.float64]:
             return own_s if limit_s is None else np.where(np.isfinite(own_s), own_s, limit_s)

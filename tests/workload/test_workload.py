@@ -51,6 +51,9 @@ def test_with_limits_leaves_own_limits_alone():
     assert limited.ttft_slo_s.tolist() == [3.0, 1.0]
     assert np.isinf(limited.tpot_slo_s).all() and some.with_limits(None, 0.2).tpot_slo_s.tolist() == [0.2, 0.2]
     assert np.isinf(some.ttft_slo_s[1])
+    for wrong in (0.0, -1.0, np.nan):
+        with pytest.raises(WorkloadError, match="ttft_slo_s must be positive"):
+            some.with_limits(wrong, None)
 
 
 def test_scaled_and_with_rate():
