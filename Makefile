@@ -13,7 +13,7 @@ DEV := $(VENV)/.dev-installed
 # Traffic shaped like Azure's conversation trace, for llama2-7b on one 40 GB A100.
 DEMO := --workload azure-conv --first 3000 --rate 4 --kv-tokens 40000 --slo ttft=2.0,tpot=0.1
 DEMO_POLICIES := fastertransformer,orca,trt-no-evict,lightllm,vllm-v0,vllm-v1,sarathi,srf,hrrn,spf-headroom,sjf-oracle,mc-sf-oracle
-SOURCES := pyproject.toml constraints.txt $(wildcard baselines/__init__.py agents/__init__.py)
+SOURCES := pyproject.toml constraints.txt
 
 .PHONY: venv demo test lint type format bench clean
 .DELETE_ON_ERROR:
@@ -55,4 +55,4 @@ bench: $(DEV)
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find infermax_gym baselines agents tests -name __pycache__ -prune -exec rm -rf {} +
+	find infermax_gym baselines agents experiments tests -name __pycache__ -prune -exec rm -rf {} +

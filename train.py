@@ -26,13 +26,13 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress, TimeElapsedColumn
 
-from agents import Agent, AgentError, save_agent
-from agents.cells import DEFAULT_CELL, TEST, TrainingCell, windows
-from agents.play import RandomPlayer
-from agents.recipes import ALGORITHMS, Recipe, Row, train, train_player
-from agents.storage import write_bytes
-from baselines.policies import POLICIES
-from baselines.predict import predictions
+from infermax_gym.agents import Agent, AgentError, save_agent
+from infermax_gym.agents.play import RandomPlayer
+from infermax_gym.agents.recipes import ALGORITHMS, Recipe, Row, train, train_player
+from infermax_gym.agents.scenario import DEFAULT_CELL, TEST, TrainingCell, windows
+from infermax_gym.agents.storage import write_bytes
+from infermax_gym.baselines.policies import POLICIES
+from infermax_gym.baselines.predict import predictions
 from infermax_gym.evaluation import Cell, Contender, evaluate, render_comparison
 from infermax_gym.workload import WorkloadError
 

@@ -4,7 +4,7 @@ Reading order: `networks` (what is learned), `play` (running it), `storage` (fil
 `evolution` (how it is learned). `train.py` puts them together; docs/agents.md says what came out.
 """
 
-from agents.agent import Agent, AgentError
-from agents.storage import list_agents, load_agent, save_agent
+from infermax_gym.agents.agent import Agent, AgentError
+from infermax_gym.agents.storage import list_agents, load_agent, save_agent
 
 __all__ = ["Agent", "AgentError", "list_agents", "load_agent", "save_agent"]

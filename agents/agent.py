@@ -11,8 +11,8 @@ from infermax_gym.envs.config import EnvConfig
 from infermax_gym.workload import Workload
 
 if TYPE_CHECKING:
-    from agents.controller import Controller
-    from agents.networks import ScorerNetwork
+    from infermax_gym.agents.controller import Controller
+    from infermax_gym.agents.networks import ScorerNetwork
 
 _INFORMATION = {"none": Information.NONE, "noisy": Information.PREDICTED, "oracle": Information.ORACLE}
 
@@ -79,7 +79,7 @@ class Agent:
             seed: of the run: errors of predicted lengths come from it.
             record_schedule: keep every iteration.
         """
-        from baselines.predict import predictions
+        from infermax_gym.baselines.predict import predictions
 
         if self.policy is not None:
             predicted = predictions(self.policy, workload, seed)
@@ -88,7 +88,7 @@ class Agent:
             told = Policy(self.name, information=self.information, prediction_sigma=self.controller.sigma or 0.0)
             predicted = predictions(told, workload, seed)
             return self.controller.play(workload, engine, predicted=predicted, record_schedule=record_schedule)
-        from agents.play import play_network
+        from infermax_gym.agents.play import play_network
 
         assert self.network is not None and self.config is not None
         sigma = self.config.prediction_sigma if self.information == Information.PREDICTED else 0.0

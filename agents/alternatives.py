@@ -6,7 +6,8 @@
 
 They show how an algorithm of one's own plugs in. Control intervals of the knobs are equally long, so a constant
 discount is right there; DQN discounts by decision, which is wrong for decisions of unequal length (see
-`agents.buffers`), and it learns the values of illegal actions, which the environment replaces, like those of others.
+`infermax_gym.agents.buffers`), and it learns the values of illegal actions, which the environment replaces, like those
+of others.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.monitor import Monitor
 
-from agents.agent import AgentError
-from agents.cells import Window
+from infermax_gym.agents.agent import AgentError
+from infermax_gym.agents.scenario import Window
 from infermax_gym.engine import EngineConfig, Information, SimulationResult
 from infermax_gym.engine.simulate import result_of
 from infermax_gym.envs.config import EnvConfig

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agents.agent import Agent, AgentError
+from infermax_gym.agents.agent import Agent, AgentError
 from infermax_gym.envs.config import EnvConfig
 
 
@@ -16,7 +16,7 @@ def load_archive(path: Path) -> Agent:
     """
     from sb3_contrib import MaskablePPO
 
-    from agents.policies_sb3 import ScorerPolicy
+    from infermax_gym.agents.policies_sb3 import ScorerPolicy
 
     try:
         model = MaskablePPO.load(path, device="cpu")

@@ -19,7 +19,7 @@ from infermax_gym.envs.layout import ENGINE_FEATURES, RUNNING_FEATURES, WAITING_
 from infermax_gym.envs.observe import observe
 
 if TYPE_CHECKING:
-    from agents.networks import Scaled, ScorerNetwork, SlotScorer
+    from infermax_gym.agents.networks import Scaled, ScorerNetwork, SlotScorer
 
 _G, _FW, _FR = len(ENGINE_FEATURES), len(WAITING_FEATURES), len(RUNNING_FEATURES)
 

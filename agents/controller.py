@@ -12,7 +12,8 @@ is then the mean of that distribution beyond what it has generated, combined wit
 one: a prediction that a request has outlived is not taken for "nearly done", as the raw remainder would be.
 
 Giving up. With the knob `late` above 0, requests that cannot have their first token within their limit any more go
-behind all others, and their prefills pause while somebody in time can use the tokens; see `agents.controller_moves`.
+behind all others, and their prefills pause while somebody in time can use the tokens; see
+`infermax_gym.agents.controller_moves`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.controller_kernel import ACCOUNT, CONTROLLER_FEATURES, CONTROLLER_KNOBS, NUM_FEATURES, NUM_KNOBS, control
+from infermax_gym.agents.controller_kernel import (
+    ACCOUNT,
+    CONTROLLER_FEATURES,
+    CONTROLLER_KNOBS,
+    NUM_FEATURES,
+    NUM_KNOBS,
+    control,
+)
 from infermax_gym.engine import EngineConfig, Information, Policy, SimulationResult
 from infermax_gym.engine.kernel.run import DONE, LOG_FULL
 from infermax_gym.engine.policy import QueueOrder, Victim

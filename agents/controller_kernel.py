@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.controller_moves import BEHIND, give_up, push_out, rekey_from
+from infermax_gym.agents.controller_moves import BEHIND, give_up, push_out, rekey_from
 from infermax_gym.compile import compiled, inlined
 from infermax_gym.cost.kernel import batch_seconds
 from infermax_gym.engine.kernel.advance import arrive
@@ -22,8 +22,8 @@ from infermax_gym.engine.kernel.group import decode_demand, emitted
 from infermax_gym.engine.kernel.memory import requests, term_ends_of, theta_of
 from infermax_gym.engine.kernel.run import LIMIT, jump_to_next_arrival, run
 from infermax_gym.engine.kernel.serve import resume_paused
+from infermax_gym.engine.layout import FINISHED, RUNNING, WAITING
 from infermax_gym.engine.policy import NO_LIMIT
-from infermax_gym.engine.records import FINISHED, RUNNING, WAITING
 from infermax_gym.envs.knobs import KNOB_NAMES
 from infermax_gym.envs.layout import ENGINE_FEATURES
 from infermax_gym.envs.observe import observe_engine, squash

@@ -13,7 +13,7 @@ from infermax_gym.engine.kernel.keys import set_queue_key
 from infermax_gym.engine.kernel.memory import requests, running, term_ends_of, theta_of
 from infermax_gym.engine.kernel.prefix import freed_by
 from infermax_gym.engine.kernel.queue import head, push, remove, reset
-from infermax_gym.engine.records import WAITING
+from infermax_gym.engine.layout import WAITING
 
 BEHIND = 1e6
 """Added to the queue key of those who are given up: behind all others, in the same order among themselves."""

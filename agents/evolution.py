@@ -2,7 +2,8 @@
 
 `minimise` is CMA-ES (the `cma` package; Hansen, 2016) over any vector of bounded numbers. `evolve` searches the action
 of `InferMaxKnobs-v0` (queue key, headroom, concurrency cap, prefill share, victim key): eleven numbers in [-1, 1]. The
-winner is a row of the table like any other. `agents.controller` searches small networks that set those knobs.
+winner is a row of the table like any other. `infermax_gym.agents.controller` searches small networks that set those
+knobs.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.cells import Window
-from agents.objectives import Objective
+from infermax_gym.agents.objectives import Objective
+from infermax_gym.agents.scenario import Window
 from infermax_gym.engine import Information, Policy, simulate
 from infermax_gym.engine.policy import QUEUE_FEATURES
 from infermax_gym.envs.knobs import KNOB_NAMES, policy_of
@@ -205,7 +206,7 @@ def row_of(action: Vector, name: str, *, predicted_sigma: float | None, num_seat
         row,
         information=information,
         prediction_sigma=predicted_sigma or 0.0,
-        source="ours: evolved by agents.evolution (CMA-ES over the knobs)",
+        source="ours: evolved by infermax_gym.agents.evolution (CMA-ES over the knobs)",
     )
 
 

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from agents.networks import ScorerNetwork
-from agents.play import greedy_decider
+from infermax_gym.agents.networks import ScorerNetwork
+from infermax_gym.agents.play import greedy_decider
 from infermax_gym.engine import Policy
 from infermax_gym.envs.config import EnvConfig
 from infermax_gym.envs.env import InferMaxEnv

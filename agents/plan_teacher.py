@@ -1,7 +1,8 @@
 """A plan of the optimum as a teacher: what it does, as actions of `InferMax-v0`, for imitation.
 
 The environment runs everybody who is admitted, so a plan can be played if it never holds a resident request and cuts
-a prefill only where the token budget ends: plans of `baselines.optimum.annealing` are so, those of the exact search
+a prefill only where the token budget ends: plans of `infermax_gym.baselines.optimum.annealing` are so, those of the
+    exact search
 often hold.
 """
 
@@ -11,8 +12,8 @@ from collections import deque
 
 import numpy as np
 
-from agents.imitation import Demonstrations
-from baselines.optimum.plan import Plan
+from infermax_gym.agents.imitation import Demonstrations
+from infermax_gym.baselines.optimum.plan import Plan
 from infermax_gym.envs.env import InferMaxEnv
 from infermax_gym.envs.layout import Kind
 

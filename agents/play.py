@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from agents.compiled import play_on, weights_of
-from agents.networks import ScorerNetwork
+from infermax_gym.agents.compiled import play_on, weights_of
+from infermax_gym.agents.networks import ScorerNetwork
 from infermax_gym.engine import EngineConfig, Information, SimulationResult
 from infermax_gym.engine.simulate import result_of
 from infermax_gym.envs.config import EnvConfig

@@ -10,7 +10,7 @@ from gymnasium import spaces
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from torch import Tensor
 
-from agents.networks import ScorerNetwork
+from infermax_gym.agents.networks import ScorerNetwork
 from infermax_gym.envs.config import EnvConfig
 
 Masks = Any  # arrays or tensors, (B, A)

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from sb3_contrib import MaskablePPO
 
-from agents.buffers import TimeDiscountBuffer
-from agents.cells import Window
-from agents.imitation import demonstrate
-from agents.networks import ScorerNetwork
-from agents.play import play_network
-from agents.policies_sb3 import ScorerPolicy
-from agents.takeover import Takeover
-from agents.vec_env import InferMaxVecEnv
+from infermax_gym.agents.buffers import TimeDiscountBuffer
+from infermax_gym.agents.imitation import demonstrate
+from infermax_gym.agents.networks import ScorerNetwork
+from infermax_gym.agents.play import play_network
+from infermax_gym.agents.policies_sb3 import ScorerPolicy
+from infermax_gym.agents.scenario import Window
+from infermax_gym.agents.takeover import Takeover
+from infermax_gym.agents.vec_env import InferMaxVecEnv
 from infermax_gym.envs.config import EnvConfig
 from infermax_gym.streams import stream
 
@@ -44,7 +44,7 @@ class PpoSettings:
         tau_s: horizon of the discount in simulated seconds; None: constant `gamma` per decision (for comparison).
         lambda_tau_s: see `TimeDiscountBuffer`.
         takeover: rewards are what an action gains over leaving the rest of the episode to the environment's row, see
-            `agents.takeover`; `tau_s` may then be as long as an episode. Needs `tau_s`; else plain.
+            `infermax_gym.agents.takeover`; `tau_s` may then be as long as an episode. Needs `tau_s`; else plain.
         ahead_s: with a takeover: how far beyond a decision's own gain the learner looks, in simulated seconds. 0: not
             at all, so that an update is a step of policy improvement over the row, with little noise; 10 s see what
             decisions gain together, which one alone, with the row in charge again after it, does not (Cheng,

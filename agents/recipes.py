@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from agents.agent import Agent
-from agents.cells import TRAIN, TrainingCell, windows
+from infermax_gym.agents.agent import Agent
+from infermax_gym.agents.scenario import TRAIN, TrainingCell, windows
 from infermax_gym.engine import Information, Policy
 from infermax_gym.envs.config import EnvConfig
 from infermax_gym.evaluation import Player
 
 if TYPE_CHECKING:
-    from agents.ppo import PpoSettings
+    from infermax_gym.agents.ppo import PpoSettings
 
 Row = dict[str, float]
 Report = Callable[[Row], None]
@@ -50,7 +50,8 @@ class Recipe:
         num_steps: decisions of a lane between two updates (ppo).
         every: rollouts (ppo), or times 5,000 decisions (alternatives), between two evaluations.
         patience: stop after so many evaluations without a better policy (ppo, alternatives); None: never.
-        takeover: ppo's rewards are shaped by what the teacher would do from there on; see `agents.takeover`.
+        takeover: ppo's rewards are shaped by what the teacher would do from there on; see
+            `infermax_gym.agents.takeover`.
         ahead_s: ppo, with a takeover; see `PpoSettings`. None: as it is there.
         learning_rate: ppo; None: as `PpoSettings` has it, smaller after a warm start or without a takeover.
     """
@@ -132,7 +133,7 @@ def learner(config: EnvConfig, cell: TrainingCell) -> EnvConfig:
 
 
 def _row(name: str) -> Policy:
-    from baselines.policies import POLICIES
+    from infermax_gym.baselines.policies import POLICIES
 
     if name not in POLICIES:
         raise ValueError(f"unknown policy {name!r}; `infermax list policies` shows all")
@@ -142,7 +143,7 @@ def _row(name: str) -> Policy:
 
 
 def _evolve(recipe: Recipe, report: Report) -> Agent:
-    from agents.evolution import evolve
+    from infermax_gym.agents.evolution import evolve
 
     result = evolve(
         windows(recipe.cell, recipe.num_windows, split=TRAIN, seed=recipe.seed),
@@ -167,7 +168,7 @@ def _one_thread() -> None:
 
 
 def _clone(recipe: Recipe, report: Report) -> Agent:
-    from agents.imitation import imitate
+    from infermax_gym.agents.imitation import imitate
 
     _one_thread()
     config = environment(recipe.cell, recipe.teacher)
@@ -191,7 +192,7 @@ def ppo_settings(recipe: Recipe) -> PpoSettings:
     Raises:
         ValueError: it looks ahead without a takeover, or a number is out of range.
     """
-    from agents.ppo import PLAIN, PpoSettings
+    from infermax_gym.agents.ppo import PLAIN, PpoSettings
 
     settings = PpoSettings() if recipe.takeover else PLAIN
     settings = replace(settings, num_lanes=recipe.num_lanes, num_steps=recipe.num_steps)
@@ -207,9 +208,9 @@ def ppo_settings(recipe: Recipe) -> PpoSettings:
 
 
 def _ppo(recipe: Recipe, report: Report) -> Agent:
-    from agents.ppo import make_ppo
-    from agents.training import Progress, load_checkpoint, train_ppo
-    from agents.vec_env import InferMaxVecEnv
+    from infermax_gym.agents.ppo import make_ppo
+    from infermax_gym.agents.training import Progress, load_checkpoint, train_ppo
+    from infermax_gym.agents.vec_env import InferMaxVecEnv
 
     settings = ppo_settings(recipe)
     _one_thread()
@@ -250,7 +251,7 @@ def _search(recipe: Recipe, report: Report) -> Agent:
     """Expert iteration from a clone of the teacher; `steps` counts rounds."""
     import time
 
-    from agents.search import SearchSettings, expert_iteration
+    from infermax_gym.agents.search import SearchSettings, expert_iteration
 
     _one_thread()
     began = time.monotonic()
@@ -286,7 +287,7 @@ def train_player(recipe: Recipe, report: Report) -> Player:
     Raises:
         ValueError: there is no folder, or the algorithm is unknown.
     """
-    from agents.alternatives import train_alternative
+    from infermax_gym.agents.alternatives import train_alternative
 
     if recipe.folder is None:
         raise ValueError(f"{recipe.algo} needs a folder for its model")

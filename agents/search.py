@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from agents.cells import Window
-from agents.compiled import Weights, rollout, weights_of
-from agents.networks import NEVER, ScorerNetwork
-from agents.play import play_network
+from infermax_gym.agents.compiled import Weights, rollout, weights_of
+from infermax_gym.agents.networks import NEVER, ScorerNetwork
+from infermax_gym.agents.play import play_network
+from infermax_gym.agents.scenario import Window
 from infermax_gym.envs.config import EnvConfig
 from infermax_gym.envs.env import InferMaxEnv
 from infermax_gym.envs.episode import Run
@@ -88,7 +88,7 @@ def action_costs(
     Args:
         run: an episode with a decision to take.
         actions: candidates.
-        weights: of the network that plays on (`agents.compiled.weights_of`).
+        weights: of the network that plays on (`infermax_gym.agents.compiled.weights_of`).
         config: of the environment.
         horizon_s: simulated seconds.
     """

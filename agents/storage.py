@@ -21,8 +21,8 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from agents.agent import Agent, AgentError
-from agents.records import (
+from infermax_gym.agents.agent import Agent, AgentError
+from infermax_gym.agents.serialization import (
     controller_from_json,
     controller_tensors,
     controller_to_json,
@@ -139,7 +139,7 @@ def load_agent(path: str | Path, *, trust_pickle: bool = False) -> Agent:
         raise AgentError(f"{path}: cannot be read ({error.strerror})") from None
     if data.startswith(b"PK\x03\x04"):
         if trust_pickle:
-            from agents.archive import load_archive
+            from infermax_gym.agents.archive import load_archive
 
             return load_archive(where)
         raise AgentError(
@@ -210,7 +210,7 @@ def _check_observation(stored: Any) -> None:
 def _scorer(name: str, card: dict[str, Any], tensors: Tensors) -> Agent:
     import torch
 
-    from agents.networks import ScorerNetwork
+    from infermax_gym.agents.networks import ScorerNetwork
 
     config = interface_from_json(card.get("interface"))
     width = card["network"]["width"] if isinstance(card.get("network"), dict) else None

@@ -30,7 +30,7 @@ from infermax_gym.compile import compiled, inlined
 from infermax_gym.engine.kernel.group import blocks_held, emitted, resident
 from infermax_gym.engine.kernel.memory import pointer, preempted_of, requests, running
 from infermax_gym.engine.kernel.run import LOG_FULL, run
-from infermax_gym.engine.records import ARRAYS, CORE, LOG_ARRAYS, NUM_SCALARS, REJECTED, RUNNING, WAITING
+from infermax_gym.engine.layout import ARRAYS, CORE, LOG_ARRAYS, NUM_SCALARS, REJECTED, RUNNING, WAITING
 from infermax_gym.engine.state import Engine
 from infermax_gym.envs.episode import Run
 

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
-from agents.agent import AgentError
-from agents.cells import Window
-from agents.networks import ScorerNetwork
-from agents.ppo import TimedPPO, mean_latency_s, network_of
-from agents.storage import write_bytes
-from agents.vec_env import InferMaxVecEnv
+from infermax_gym.agents.agent import AgentError
+from infermax_gym.agents.networks import ScorerNetwork
+from infermax_gym.agents.ppo import TimedPPO, mean_latency_s, network_of
+from infermax_gym.agents.scenario import Window
+from infermax_gym.agents.storage import write_bytes
+from infermax_gym.agents.vec_env import InferMaxVecEnv
 from infermax_gym.envs.config import EnvConfig
 
 _MEMORY = 8.0  # the larger, the fewer of the last updates an average remembers

@@ -14,7 +14,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-from agents.takeover import Takeover
+from infermax_gym.agents.takeover import Takeover
 from infermax_gym.envs.config import EnvConfig
 from infermax_gym.envs.env import State
 from infermax_gym.envs.rewards import LATENCY
@@ -35,12 +35,13 @@ class InferMaxVecEnv(VecEnv):
         flat: observe one vector per lane (for "MlpPolicy"); else the Dict (for "MultiInputPolicy").
         metrics: put the full metrics of finished episodes into their infos (about half a millisecond each).
         seed: of lane 0; lane i gets seed + i. None: fresh randomness, or what `seed()` sets before `reset()`.
-        takeover: rewards become what an action gains over leaving it to the environment's row, see `agents.takeover`;
-            returns are reported as they are without. Needs the reward `latency`, and episodes that nothing cuts short.
+        takeover: rewards become what an action gains over leaving it to the environment's row, see
+            `infermax_gym.agents.takeover`; returns are reported as they are without. Needs the reward `latency`, and
+            episodes that nothing cuts short.
         **settings: settings of `EnvConfig` to change.
 
     Example:
-        >>> from agents.vec_env import InferMaxVecEnv
+        >>> from infermax_gym.agents.vec_env import InferMaxVecEnv
         >>> env = InferMaxVecEnv(4, num_requests=10, seed=0)
         >>> env.reset().shape[0]
         4

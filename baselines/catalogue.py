@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from baselines.ewsjf import Ewsjf
-from baselines.fluid_gate import FluidGate
-from baselines.nested_wait import NestedWait
-from baselines.policies import POLICIES
-from baselines.prefix_aware import PREFIX_AWARE
-from baselines.proserve import SlideBatching
-from baselines.random_order import RandomOrder
-from baselines.rollout import Rollout
-from baselines.rows.infermax import SRF
-from baselines.rows.sizes import FCFS_HEADROOM, LEAST_ATTAINED_SERVICE, SPF_HEADROOM
-from baselines.sorted_f import SortedF
+from infermax_gym.baselines.ewsjf import Ewsjf
+from infermax_gym.baselines.fluid_gate import FluidGate
+from infermax_gym.baselines.nested_wait import NestedWait
+from infermax_gym.baselines.policies import POLICIES
+from infermax_gym.baselines.prefix_aware import PREFIX_AWARE
+from infermax_gym.baselines.proserve import SlideBatching
+from infermax_gym.baselines.random_order import RandomOrder
+from infermax_gym.baselines.rollout import Rollout
+from infermax_gym.baselines.sorted_f import SortedF
+from infermax_gym.baselines.table.infermax import SRF
+from infermax_gym.baselines.table.sizes import FCFS_HEADROOM, LEAST_ATTAINED_SERVICE, SPF_HEADROOM
 from infermax_gym.engine import EngineConfig, Information, Policy, SimulationResult
 from infermax_gym.workload import Workload
 

@@ -17,10 +17,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from baselines.rows.engines import SARATHI
-from baselines.session import Session, adopt
+from infermax_gym.baselines.session import Session, adopt
+from infermax_gym.baselines.table.engines import SARATHI
 from infermax_gym.engine import EngineConfig, Information, Policy, SimulationResult
-from infermax_gym.engine.records import FINISHED
+from infermax_gym.engine.layout import FINISHED
 from infermax_gym.workload import Workload
 
 

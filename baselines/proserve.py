@@ -19,8 +19,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.rows.engines import SARATHI
-from baselines.session import Session, waiting
+from infermax_gym.baselines.session import Session, waiting
+from infermax_gym.baselines.table.engines import SARATHI
 from infermax_gym.engine import EngineConfig, Information, Policy, SimulationResult
 from infermax_gym.engine.kernel.queue import rekey
 from infermax_gym.engine.policy import QueueOrder, queue_weights

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.session import FIXED_KEYS, Session, adopt, run_engine
+from infermax_gym.baselines.session import FIXED_KEYS, Session, adopt, run_engine
 from infermax_gym.engine import EngineConfig, Information, Policy, SimulationResult
 from infermax_gym.engine.kernel.group import disband
-from infermax_gym.engine.records import FINISHED, LOG_ARRAYS, RUNNING, WAITING
+from infermax_gym.engine.layout import FINISHED, LOG_ARRAYS, RUNNING, WAITING
 from infermax_gym.engine.simulate import Recorder
 from infermax_gym.engine.state import Engine
 from infermax_gym.streams import stream

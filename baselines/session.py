@@ -12,8 +12,8 @@ from infermax_gym.engine import EngineConfig, Policy, SimulationResult
 from infermax_gym.engine.kernel.group import disband
 from infermax_gym.engine.kernel.queue import rekey
 from infermax_gym.engine.kernel.run import DONE, LIMIT, LOG_FULL, run
+from infermax_gym.engine.layout import KNOBS, WAITING
 from infermax_gym.engine.policy import NO_LIMIT, QueueOrder
-from infermax_gym.engine.records import KNOBS, WAITING
 from infermax_gym.engine.scheduler import SchedulerError
 from infermax_gym.engine.simulate import Recorder, result_of
 from infermax_gym.engine.state import Engine, allocate

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.session import Session, waiting
+from infermax_gym.baselines.session import Session, waiting
 from infermax_gym.engine import EngineConfig, Information, Policy, SimulationResult
 from infermax_gym.engine.kernel.queue import rekey
 from infermax_gym.engine.policy import AdmissionCheck, LengthEstimate, QueueOrder, queue_weights

@@ -24,9 +24,9 @@ RATE_PER_REPLICA = 3.5
 
 def measure(num_replicas: int, num_requests: int, router: str, staleness_s: float) -> dict[str, float]:
     """One run in this process."""
-    from baselines.policies import POLICIES
-    from baselines.predict import router_predictions
-    from baselines.routers import ROUTERS
+    from infermax_gym.baselines.policies import POLICIES
+    from infermax_gym.baselines.predict import router_predictions
+    from infermax_gym.baselines.routers import ROUTERS
     from infermax_gym.cluster import Fleet, simulate_fleet
     from infermax_gym.engine import EngineConfig
     from infermax_gym.workload import make_workload
@@ -61,7 +61,7 @@ def measure_apart(num_replicas: int, num_requests: int, router: str, staleness_s
 
 def main() -> None:
     """Measure and print one line per run."""
-    from baselines.routers import ROUTERS
+    from infermax_gym.baselines.routers import ROUTERS
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--large", action="store_true", help="also 1,000 replicas with 5,000,000 requests")

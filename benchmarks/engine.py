@@ -26,8 +26,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from baselines.policies import POLICIES
-from baselines.predict import predictions
+from infermax_gym.baselines.policies import POLICIES
+from infermax_gym.baselines.predict import predictions
 from infermax_gym.engine import EngineConfig, Policy, simulate
 from infermax_gym.engine.kernel.run import DONE, LOG_FULL, run
 from infermax_gym.engine.policy import NO_LIMIT

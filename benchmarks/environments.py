@@ -163,7 +163,7 @@ def environment_share(steps: int) -> float:
     import torch
     from sb3_contrib import MaskablePPO
 
-    from agents.vec_env import InferMaxVecEnv
+    from infermax_gym.agents.vec_env import InferMaxVecEnv
 
     torch.set_num_threads(1)
     env = InferMaxVecEnv(16)

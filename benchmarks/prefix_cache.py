@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from baselines.policies import POLICIES
 from benchmarks.engine import PROGRESS, Figure, Say, best, pin, show
+from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.engine import EngineConfig, SimulationResult, simulate
 from infermax_gym.engine.prefix_tree import prefix_tree
 from infermax_gym.workload import Conversations, Joint, LogNormal, Poisson, Workload, load_workload, make_workload

@@ -16,7 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from baselines.policies import POLICIES
+from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.envs.env import InferMaxEnv
 from infermax_gym.envs.teacher import RowTeacher
 from infermax_gym.testing import random_legal

@@ -4,7 +4,7 @@
 
 Two players, sampling their actions: the shipped network `conv-ppo`, which half the time does what the row would do, and
 a fresh one. "simulated anew": as if nothing were known at the next state; "followed" is how training does
-it (`agents.takeover`). Wall-clock time, since a takeover uses two cores.
+it (`infermax_gym.agents.takeover`). Wall-clock time, since a takeover uses two cores.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from agents import load_agent
-from agents.cells import DEFAULT_CELL
-from agents.networks import ScorerNetwork
-from agents.ppo import PpoSettings
-from agents.recipes import environment, learner
-from agents.storage import ZOO
-from agents.takeover import Takeover
-from agents.vec_env import InferMaxVecEnv
+from infermax_gym.agents import load_agent
+from infermax_gym.agents.networks import ScorerNetwork
+from infermax_gym.agents.ppo import PpoSettings
+from infermax_gym.agents.recipes import environment, learner
+from infermax_gym.agents.scenario import DEFAULT_CELL
+from infermax_gym.agents.storage import ZOO
+from infermax_gym.agents.takeover import Takeover
+from infermax_gym.agents.vec_env import InferMaxVecEnv
 from infermax_gym.envs.config import EnvConfig
 
 TAKEOVERS = ("none", "simulated anew", "followed")

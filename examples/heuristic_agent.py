@@ -9,7 +9,7 @@ import argparse
 
 import numpy as np
 
-from baselines.policies import POLICIES
+from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.engine import simulate
 from infermax_gym.envs.env import InferMaxEnv
 from infermax_gym.envs.teacher import RowTeacher

@@ -12,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 
 import infermax_gym  # noqa: F401 - registers the environments
-from baselines.routers import ROUTERS
+from infermax_gym.baselines.routers import ROUTERS
 from infermax_gym.envs.routing.layout import REPLICA_FEATURES
 from infermax_gym.envs.routing.teacher import RouterTeacher
 

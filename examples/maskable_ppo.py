@@ -12,7 +12,7 @@ import argparse
 import torch
 from sb3_contrib import MaskablePPO
 
-from agents.vec_env import InferMaxVecEnv
+from infermax_gym.agents.vec_env import InferMaxVecEnv
 
 
 def main() -> None:

@@ -20,35 +20,34 @@ F = TypeVar("F", bound=Callable[..., Any])
 # Parts of this package that hold compiled functions, or the constants and records that they are compiled from; each
 # stands on those before it, and on none behind it.
 _COMPILED_PARTS = ("compile.py", "cost", "engine", "cluster", "envs")
+_HERE = Path(__file__).resolve().parent
+_ADDITIONS = tuple((_HERE / name).resolve() for name in ("agents", "baselines"))
+
+
+def sources_of(function: Callable[..., Any]) -> tuple[Path, ...]:
+    """Files and folders whose sources a compiled function may stand on.
+
+    A function of a compiled part of this package stands on that part and those before it; any other function stands
+    on all of them and on the top-level package, or the lone file, that it is written in. Where that is, says the file
+    of the function: module names need not follow folders (agents/ and baselines/ are imported as parts of this
+    package).
+    """
+    file = Path(function.__code__.co_filename).resolve()
+    if file.is_relative_to(_HERE):
+        part = file.relative_to(_HERE).parts[0]
+        if part in _COMPILED_PARTS:
+            return tuple(_HERE / name for name in _COMPILED_PARTS[: _COMPILED_PARTS.index(part) + 1])
+    own = next((root for root in _ADDITIONS if file.is_relative_to(root)), file)
+    while own not in _ADDITIONS and (own.parent / "__init__.py").is_file():
+        own = own.parent
+    return (*(_HERE / name for name in _COMPILED_PARTS), own)
 
 
 @cache
-def _source_stamp(root: Path, last_part: str) -> tuple[float, int]:
-    """Newest modification time and total size of the sources that a compiled function may stand on.
-
-    Args:
-        root: folder of the top-level package that the function belongs to.
-        last_part: the compiled part of this package that it belongs to; the last one if it is another's.
-    """
-    here = Path(__file__).parent
-    parts = _COMPILED_PARTS[: _COMPILED_PARTS.index(last_part) + 1]
-    roots = [here / part for part in parts] + ([] if root == here else [root])
-    sources = [path for r in roots for path in ([r] if r.suffix else r.rglob("*.py"))]
-    stats = [path.stat() for path in sources]
+def _source_stamp(roots: tuple[Path, ...]) -> tuple[float, int]:
+    """Newest modification time and total size of the sources below some files and folders."""
+    stats = [path.stat() for root in roots for path in ([root] if root.is_file() else root.rglob("*.py"))]
     return max(stat.st_mtime for stat in stats), sum(stat.st_size for stat in stats)
-
-
-def _package_root(function: Callable[..., Any]) -> Path:
-    """The folder of the top-level package that a function belongs to."""
-    depth = function.__module__.count(".")
-    file = Path(function.__code__.co_filename)
-    return file.parents[depth - 1] if depth > 0 else file
-
-
-def _part(function: Callable[..., Any]) -> str:
-    """The compiled part of this package that a function belongs to, the last one if it belongs to none."""
-    names = function.__module__.split(".")
-    return names[1] if len(names) > 2 and names[1] in _COMPILED_PARTS else _COMPILED_PARTS[-1]
 
 
 def inlined(function: F) -> F:
@@ -71,7 +70,21 @@ def compiled(function: F) -> F:
 
 def _compile(function: F, *, forceinline: bool) -> F:
     dispatcher = numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=forceinline)(function)
-    cache_file = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
-    if cache_file is not None and hasattr(cache_file, "_source_stamp"):
-        cache_file._source_stamp = _source_stamp(_package_root(function), _part(function))
+    if not numba.config.DISABLE_JIT:
+        _stamp(dispatcher._cache, function)
     return cast(F, dispatcher)
+
+
+def _stamp(disk_cache: Any, function: Callable[..., Any]) -> None:
+    """Make a function's cache on disk valid for all the sources that it stands on.
+
+    Raises:
+        RuntimeError: this numba keeps its stamps elsewhere; going on would run stale machine code after an edit.
+    """
+    cache_file = getattr(disk_cache, "_cache_file", None)
+    if cache_file is None or not hasattr(cache_file, "_source_stamp"):
+        raise RuntimeError(
+            f"numba {numba.__version__} has no _cache_file._source_stamp, which infermax_gym.compile sets so that "
+            "edits recompile; install a numba that has it (0.60 to 0.68 do) or set NUMBA_DISABLE_JIT=1"
+        )
+    cache_file._source_stamp = _source_stamp(sources_of(function))

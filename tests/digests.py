@@ -17,15 +17,15 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from agents import list_agents, load_agent
-from baselines.catalogue import SCHEDULERS
-from baselines.policies import POLICIES
-from baselines.predict import predictions, router_predictions
-from baselines.routers import ROUTERS
+from infermax_gym.agents import list_agents, load_agent
+from infermax_gym.baselines.catalogue import SCHEDULERS
+from infermax_gym.baselines.policies import POLICIES
+from infermax_gym.baselines.predict import predictions, router_predictions
+from infermax_gym.baselines.routers import ROUTERS
 from infermax_gym.cluster import Fleet, FleetResult, simulate_fleet
 from infermax_gym.engine import EngineConfig, SimulationResult
 from infermax_gym.engine.simulate import result_of
-from infermax_gym.evaluation.cells import serve
+from infermax_gym.evaluation.scenario import serve
 from infermax_gym.workload import Workload, make_workload
 
 FILE = Path(__file__).parent / "digests.json"

@@ -1,4 +1,4 @@
-"""The shape of the house: who may import whom, how large files grow, what an import costs."""
+"""The project layout: who may import whom, how large files grow, what an import costs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = ROOT / "infermax_gym"
-PACKAGES = ("infermax_gym", "baselines", "agents")
+PACKAGES = ("infermax_gym", "baselines", "agents", "experiments")
 
 # What each part may import of the project. `compile` and `streams` say how functions are compiled and how seeds
 # split; everybody may use them.
@@ -37,18 +37,20 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     "baselines": _BELOW_ENVS | {"cluster"},
     "agents": {*_BELOW_VIEWER, "viewer", "baselines"},
+    "experiments": {*_BELOW_VIEWER, "viewer", "baselines", "agents"},
 }
 
 CORE_DEPENDENCIES = {"numpy", "numba", "gymnasium", "rich", "typer"}
 # Optional dependencies, and the folders and files that may import them.
 OPTIONAL_DEPENDENCIES: dict[str, str | tuple[str, ...]] = {
-    "matplotlib": ("infermax_gym/viewer/", "infermax_gym/envs/render.py"),
+    "matplotlib": ("infermax_gym/viewer/", "infermax_gym/envs/render.py", "experiments/"),
     "ortools": "baselines/optimum/",
-    "torch": "agents/",
-    "stable_baselines3": "agents/",
+    "torch": ("agents/", "experiments/"),
+    "stable_baselines3": ("agents/", "experiments/"),
+    "scipy": "experiments/facts/",
     "sb3_contrib": "agents/",
     "safetensors": "agents/",
-    "cma": "agents/",
+    "cma": ("agents/", "experiments/"),
     "tensorboard": "agents/",
     "tqdm": "agents/",
 }
@@ -71,7 +73,7 @@ def modules() -> list[Path]:
 
 
 def part_of(path: Path) -> str:
-    """The part of the house that a file belongs to, such as `engine` or `baselines`."""
+    """The part of the project that a file belongs to, such as `engine` or `baselines`."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return parts[1] if parts[0] == "infermax_gym" else parts[0]
 
@@ -98,7 +100,7 @@ def project_parts(names: set[str]) -> set[str]:
         top, _, rest = name.partition(".")
         if top == "infermax_gym" and rest:
             parts.add(rest.split(".")[0])
-        elif top in ("baselines", "agents"):
+        elif top == "experiments":
             parts.add(top)
     return parts
 
@@ -106,7 +108,7 @@ def project_parts(names: set[str]) -> set[str]:
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_dependency_direction(path: Path) -> None:
     part = part_of(path)
-    assert part in MAY_IMPORT, f"{part} is no part of the house yet; say here what it may import"
+    assert part in MAY_IMPORT, f"{part} is no part of the project yet; say here what it may import"
     known = {name for name in project_parts(imported(path)) if name in MAY_IMPORT}
     forbidden = known - MAY_IMPORT[part] - {part}
     assert not forbidden, f"{path.relative_to(ROOT)}: {part} must not import {', '.join(sorted(forbidden))}"
@@ -131,9 +133,15 @@ def test_packages_are_type_checked() -> None:
     """A package that mypy does not know would go unchecked without anybody noticing."""
     checked = re.search(r"^packages = \[(.*)\]$", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     assert checked is not None
-    for package in PACKAGES:
-        if tracked(f"{package}/*.py"):
-            assert f'"{package}"' in checked.group(1), f"add {package} to [tool.mypy] packages"
+    for package in ("infermax_gym", "experiments"):  # agents and baselines are packages of infermax_gym
+        assert f'"{package}"' in checked.group(1), f"add {package} to [tool.mypy] packages"
+
+
+@pytest.mark.parametrize("path", tracked("*.py"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_bare_imports(path: Path) -> None:
+    """`agents` and `baselines` are names of other people's packages, too."""
+    bare = {name for name in imported(path) if name.partition(".")[0] in ("agents", "baselines")}
+    assert not bare, f"{path.relative_to(ROOT)}: import infermax_gym.agents and infermax_gym.baselines, not {bare}"
 
 
 def test_no_machine_paths() -> None:
@@ -152,7 +160,8 @@ def test_no_machine_paths() -> None:
 @pytest.mark.parametrize("statement", ["import infermax_gym", "from infermax_gym.cli import main; main(['--help'])"])
 def test_import_is_light(statement: str) -> None:
     """Whatever is slow or optional is met where it is used, and not by importing the package or asking for help."""
-    heavy = ("numba", "torch", "stable_baselines3", "ortools", "matplotlib", "scipy", "pandas", "baselines", "agents")
+    heavy = ("numba", "torch", "stable_baselines3", "ortools", "matplotlib", "scipy", "pandas")
+    heavy += ("infermax_gym.baselines", "infermax_gym.agents")
     code = f"{statement}; import sys; print([name for name in {heavy!r} if name in sys.modules])"
     seen = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert seen.stdout.splitlines()[-1] == "[]"

@@ -10,12 +10,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+LIBRARY = ROOT / "infermax_gym"
 OPTIONAL = {"ortools", "torch", "stable_baselines3", "sb3_contrib", "matplotlib", "safetensors", "cma"}
 
 
 def with_examples() -> list[str]:
     """Dotted names of the modules that have an example."""
-    paths = [path for package in ("infermax_gym", "baselines", "agents") for path in (ROOT / package).rglob("*.py")]
+    # agents/ and baselines/ are links, which rglob does not follow.
+    folders = (LIBRARY, LIBRARY / "agents", LIBRARY / "baselines")
+    paths = {path for folder in folders for path in folder.rglob("*.py")}
     found = [path for path in paths if re.search(r"^\s*>>> ", path.read_text(encoding="utf-8"), re.MULTILINE)]
     return [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in sorted(found)]
 

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.optimum.minorant import minorants
-from baselines.optimum.packing import family
+from infermax_gym.baselines.optimum.minorant import minorants
+from infermax_gym.baselines.optimum.packing import family
 from infermax_gym.cost.features import (
     DECODE_CONTEXT,
     HAS_DECODE,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.optimum.minorant import minorants
+from infermax_gym.baselines.optimum.minorant import minorants
 from infermax_gym.cost.features import HAS_PREFILL, NUM_PREFILLS, NUM_TOKENS, ONE, PREFILL_WORK
 from infermax_gym.engine import EngineConfig
 from infermax_gym.workload import Workload

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from baselines.optimum.instance import Instance
-from baselines.optimum.plan import Plan, PlanError, plan_of_run, simulate_plan
-from baselines.optimum.plan_search import ObjectiveName
+from infermax_gym.baselines.optimum.instance import Instance
+from infermax_gym.baselines.optimum.plan import Plan, PlanError, plan_of_run, simulate_plan
+from infermax_gym.baselines.optimum.plan_search import ObjectiveName
 from infermax_gym.engine import SimulationResult
 
 TOLERANCE = 1e-7

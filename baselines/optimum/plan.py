@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from baselines.optimum.instance import Instance
+from infermax_gym.baselines.optimum.instance import Instance
 from infermax_gym.engine import Decision, Information, SchedulerError, SimulationResult, simulate
 
 Batch = tuple[tuple[int, int], ...]

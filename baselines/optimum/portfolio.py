@@ -15,17 +15,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 
-from baselines.optimum.annealing.anneal import Annealer
-from baselines.optimum.certify import certify
-from baselines.optimum.incumbent import TOLERANCE, Incumbent, Progress, Solution
-from baselines.optimum.instance import Instance
-from baselines.optimum.plan_search import VARIANTS, ObjectiveName, Variant, search_plan
-from baselines.optimum.program.model import ProgramTooLargeError
-from baselines.optimum.program.solve import ProgramSearch
-from baselines.optimum.search import astar
-from baselines.optimum.search.alike import AlikeSearch, suits
-from baselines.optimum.search.exact import ExactSearch, exact_options
-from baselines.optimum.search.tables import TooLargeError
+from infermax_gym.baselines.optimum.annealing.anneal import Annealer
+from infermax_gym.baselines.optimum.certify import certify
+from infermax_gym.baselines.optimum.incumbent import TOLERANCE, Incumbent, Progress, Solution
+from infermax_gym.baselines.optimum.instance import Instance
+from infermax_gym.baselines.optimum.plan_search import VARIANTS, ObjectiveName, Variant, search_plan
+from infermax_gym.baselines.optimum.program.model import ProgramTooLargeError
+from infermax_gym.baselines.optimum.program.solve import ProgramSearch
+from infermax_gym.baselines.optimum.search import astar
+from infermax_gym.baselines.optimum.search.alike import AlikeSearch, suits
+from infermax_gym.baselines.optimum.search.exact import ExactSearch, exact_options
+from infermax_gym.baselines.optimum.search.tables import TooLargeError
 from infermax_gym.engine import simulate
 
 __all__ = ["TOLERANCE", "Solution", "solve"]

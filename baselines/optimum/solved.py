@@ -1,8 +1,8 @@
 """Small instances with their optima and how far each is proven: a yardstick for schedulers and agents.
 
-`solved.json` beside this file is written by `scripts/solve_library.py`: our own instances, from identical requests (as
-in docs/optimum.md) to random ones with arrivals, blocks and a binding token budget. Every objective is the engine's own
-figure for a plan; the plans with preemption are stored with it.
+`solved.json` beside this file is written by `experiments/facts/solve_library.py`: our own instances, from identical
+requests (as in docs/optimum.md) to random ones with arrivals, blocks and a binding token budget. Every objective is the
+engine's own figure for a plan; the plans with preemption are stored with it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from baselines.optimum.instance import Instance, instance_from_dict
-from baselines.optimum.plan import Plan
+from infermax_gym.baselines.optimum.instance import Instance, instance_from_dict
+from infermax_gym.baselines.optimum.plan import Plan
 
 SOLVED = Path(__file__).with_name("solved.json")
 

@@ -5,7 +5,7 @@ Python (`orders`: who is next; `sglang`: admission, chunks, retraction). Without
 that of DLPM within a tenant.
 """
 
-from baselines.prefix_aware.rows import PREFIX_AWARE
-from baselines.prefix_aware.sglang import Sglang
+from infermax_gym.baselines.prefix_aware.rows import PREFIX_AWARE
+from infermax_gym.baselines.prefix_aware.sglang import Sglang
 
 __all__ = ["PREFIX_AWARE", "Sglang"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from functools import partial
 
-from baselines.prefix_aware.orders import Deficit, Fcfs, KLpm, ShortestExtend
-from baselines.prefix_aware.sglang import Sglang
+from infermax_gym.baselines.prefix_aware.orders import Deficit, Fcfs, KLpm, ShortestExtend
+from infermax_gym.baselines.prefix_aware.sglang import Sglang
 
 SGLANG_FCFS = Sglang(
     "sglang-fcfs",

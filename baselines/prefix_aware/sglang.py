@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from baselines.prefix_aware.orders import LPM_LIMIT, Candidate, Order
+from infermax_gym.baselines.prefix_aware.orders import LPM_LIMIT, Candidate, Order
 from infermax_gym.engine import (
     Decision,
     EngineConfig,

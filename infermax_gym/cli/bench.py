@@ -181,7 +181,7 @@ def _run(cell: Cell, contenders: dict[str, Contender], num_seeds: int, fleet: bo
     """Run everything, or what Ctrl-C leaves time for."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from baselines.predict import predictions
+    from infermax_gym.baselines.predict import predictions
     from infermax_gym.evaluation import Evaluation, iterate_runs, warm_up
 
     evaluation = Evaluation(num_seeds)

@@ -136,7 +136,7 @@ def capacity(
     requests = cache(partial(_requests, spec, requests_per_replica))
     first = requests(0, counts[0])
 
-    from baselines.predict import predictions
+    from infermax_gym.baselines.predict import predictions
 
     demand = Demand(requests, engines[0], limits, attainment, range(seeds), predictions)
     echo = inputs.resolved(spec, first, engines[0], slo) | {

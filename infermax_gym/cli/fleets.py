@@ -146,7 +146,7 @@ class FleetOptions:
 
 def routers(text: str | None) -> list[Router]:
     """Routers of the table by name; every one if none was asked for."""
-    from baselines.routers import ROUTERS
+    from infermax_gym.baselines.routers import ROUTERS
 
     names = list(ROUTERS) if text is None else names_in(text)
     if names == ["all"]:

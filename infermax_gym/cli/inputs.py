@@ -90,7 +90,7 @@ def contenders(policies: str | None, agents: Sequence[str] | None, trust_pickle:
         policies = "" if agents else "all"
     names = names_in(policies)
     if names == ["all"]:
-        from baselines.catalogue import QUICK
+        from infermax_gym.baselines.catalogue import QUICK
 
         names = list(QUICK)
     chosen = {name: policy(name) for name in names} | {path: agent(path, trust_pickle) for path in agents or ()}
@@ -101,7 +101,7 @@ def contenders(policies: str | None, agents: Sequence[str] | None, trust_pickle:
 
 def policy(name: str) -> Contender:
     """A scheduler by name."""
-    from baselines.catalogue import SCHEDULERS
+    from infermax_gym.baselines.catalogue import SCHEDULERS
 
     if name not in SCHEDULERS:
         raise unknown("policy", name, SCHEDULERS, "infermax list policies")
@@ -117,7 +117,7 @@ def names_in(text: str) -> list[str]:
 def agent(path: str, trust_pickle: bool = False) -> Contender:
     """A trained policy from its file, or a shipped one by its name."""
     try:
-        load_agent = import_module("agents").load_agent
+        load_agent = import_module("infermax_gym.agents").load_agent
     except (ImportError, AttributeError):
         raise InputError(f"--agent {path}: trained policies need the package `agents`, which is not here") from None
     try:

@@ -29,7 +29,7 @@ def list_names(
 
 
 def _policies() -> Rows:
-    from baselines.catalogue import SCHEDULERS
+    from infermax_gym.baselines.catalogue import SCHEDULERS
     from infermax_gym.evaluation import information_of
 
     return [
@@ -39,7 +39,7 @@ def _policies() -> Rows:
 
 
 def _routers() -> Rows:
-    from baselines.routers import ROUTERS
+    from infermax_gym.baselines.routers import ROUTERS
 
     return [
         {"name": name, "information": row.information.name.lower(), "note": row.note, "source": row.source}
@@ -70,7 +70,7 @@ def _envs() -> Rows:
 
 def _agents() -> Rows:
     try:
-        rows: Rows = import_module("agents").list_agents()
+        rows: Rows = import_module("infermax_gym.agents").list_agents()
     except (ImportError, AttributeError):
         return []
     return rows

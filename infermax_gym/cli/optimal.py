@@ -14,7 +14,7 @@ from infermax_gym.cli import options, output
 from infermax_gym.cli.errors import InputError, Interrupted
 
 if TYPE_CHECKING:
-    from baselines.optimum.incumbent import Solution
+    from infermax_gym.baselines.optimum.incumbent import Solution
 
 
 class Objective(str, Enum):
@@ -48,8 +48,8 @@ def optimal(
     json: options.Json = False,
 ) -> None:
     """Search the optimum of a small instance, with a certified gap."""
-    from baselines.optimum.instance import InstanceError, load_instance
-    from baselines.optimum.portfolio import solve
+    from infermax_gym.baselines.optimum.instance import InstanceError, load_instance
+    from infermax_gym.baselines.optimum.portfolio import solve
 
     if no_preemption and reserve:
         raise InputError("--no-preemption and --reserve exclude each other; give one of them")
@@ -107,7 +107,7 @@ def _text(found: Solution) -> str:
 def _write_files(
     found: Solution, kv_tokens: int, schedule_out: Path | None, trace_out: Path | None, picture_out: Path | None
 ) -> None:
-    from infermax_gym.evaluation.records import write_schedule_jsonl
+    from infermax_gym.evaluation.export import write_schedule_jsonl
     from infermax_gym.viewer.perfetto import write_trace
 
     if found.run is None:

@@ -73,7 +73,7 @@ def simulate(
     if limits is not None:
         requests = requests.with_limits(limits.ttft_s, limits.tpot_s)
 
-    from baselines.predict import predictions
+    from infermax_gym.baselines.predict import predictions
     from infermax_gym.engine import summarize
     from infermax_gym.evaluation import information_of, serve, warm_up
 
@@ -101,7 +101,7 @@ def _write_files(
     schedule_out: Path | None,
     trace_out: Path | None,
 ) -> None:
-    from infermax_gym.evaluation.records import write_requests_csv, write_schedule_jsonl
+    from infermax_gym.evaluation.export import write_requests_csv, write_schedule_jsonl
     from infermax_gym.viewer.perfetto import write_trace
 
     for path, write in (

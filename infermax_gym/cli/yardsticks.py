@@ -34,7 +34,7 @@ def check(config: EngineConfig, fleet_option: str | None) -> None:
 
 def certified(requests: Callable[[int], Workload], config: EngineConfig, num_seeds: int) -> Bounds:
     """The bounds of every seed."""
-    from baselines.optimum.certify import certify
+    from infermax_gym.baselines.optimum.certify import certify
 
     found = [certify(requests(seed), config) for seed in range(num_seeds)]
     return {"makespan": [b.makespan_s for b in found], "latency": [b.mean_latency_s for b in found]}
@@ -51,8 +51,8 @@ def add_optima(
     Raises:
         InputError: a request can never fit, or the workload is too large for a plan.
     """
-    from baselines.optimum.instance import Instance, InstanceError
-    from baselines.optimum.portfolio import solve
+    from infermax_gym.baselines.optimum.instance import Instance, InstanceError
+    from infermax_gym.baselines.optimum.portfolio import solve
     from infermax_gym.engine import summarize
     from infermax_gym.evaluation import Run
 

@@ -2,7 +2,8 @@
 
 Reading order: `fleet` (the replicas, how fresh the signals are), `router` (a router as data, what it sees), `simulate`
 (the entry point), `result`, `migration` (requests that move), `disaggregated` (prefill and decode apart), then `state`
-and `kernel/` (the compiled steps). docs/cluster.md states the semantics. The table of routers is `baselines.routers`.
+and `kernel/` (the compiled steps). docs/cluster.md states the semantics. The table of routers is
+`infermax_gym.baselines.routers`.
 """
 
 from infermax_gym.cluster.disaggregated import (

@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infermax_gym.cluster.fleet import Fleet, Replica
+from infermax_gym.cluster.layout import FLEET
 from infermax_gym.cluster.migration import Migration
 from infermax_gym.cluster.moves import MOVE
-from infermax_gym.cluster.records import FLEET
 from infermax_gym.cluster.router import CONSTANTS, KNOBS, MOST_CHOICES, SIGNALS, Router, Score
 from infermax_gym.cluster.state import FleetState, with_log
 from infermax_gym.cost.kernel import batch_seconds
+from infermax_gym.engine.layout import CORE, LOG_ARRAYS, REQUEST
 from infermax_gym.engine.prefix_tree import prefix_tree
-from infermax_gym.engine.records import CORE, LOG_ARRAYS, REQUEST
 from infermax_gym.engine.state import Engine, allocate, power_of_two_at_least
 from infermax_gym.workload import Workload
 

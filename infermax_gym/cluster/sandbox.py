@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from infermax_gym.cluster.fleet import Replica
-from infermax_gym.engine.records import REQUEST
+from infermax_gym.engine.layout import REQUEST
 from infermax_gym.engine.state import Engine, allocate, power_of_two_at_least
 from infermax_gym.workload import Workload
 

@@ -181,7 +181,9 @@ def _check_predictions(fleet: Fleet, predicted: Predicted | None) -> None:
         policy = replica.policy
         told = predicted.get(policy.name) if isinstance(predicted, Mapping) else predicted
         if told is None and policy.information in (Information.PREDICTED, Information.ORACLE):
-            raise ValueError(f"policy {policy.name!r} needs `predicted` output lengths (see baselines.predict)")
+            raise ValueError(
+                f"policy {policy.name!r} needs `predicted` output lengths (see infermax_gym.baselines.predict)"
+            )
 
 
 def _told_to(router: Router | PythonRouter, predicted: Predicted | None) -> NDArray[np.float64] | None:
@@ -190,7 +192,9 @@ def _told_to(router: Router | PythonRouter, predicted: Predicted | None) -> NDAr
         return None
     told = predicted.get(router.name) if isinstance(predicted, Mapping) else predicted
     if told is None:
-        raise ValueError(f"router {router.name!r} needs `predicted` output lengths (see baselines.predict)")
+        raise ValueError(
+            f"router {router.name!r} needs `predicted` output lengths (see infermax_gym.baselines.predict)"
+        )
     return np.asarray(told, np.float64)
 
 

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infermax_gym.cluster.fleet import Replica
-from infermax_gym.cluster.records import FLEET_ARRAYS
+from infermax_gym.cluster.layout import FLEET_ARRAYS
 from infermax_gym.cluster.sandbox import make_sandboxes, widen
 from infermax_gym.engine.cache import more_holds
-from infermax_gym.engine.records import ARRAYS, CORE, LOG_ARRAYS, NUM_OUTPUT_BINS, REQUEST
+from infermax_gym.engine.layout import ARRAYS, CORE, LOG_ARRAYS, NUM_OUTPUT_BINS, REQUEST
 from infermax_gym.engine.state import Engine, fresh_requests
 from infermax_gym.workload import Workload
 

@@ -24,7 +24,7 @@ from infermax_gym.engine.kernel.check import BROKEN, all_in_order, run_checked
 from infermax_gym.engine.kernel.group import disband
 from infermax_gym.engine.kernel.prefix import settle
 from infermax_gym.engine.kernel.run import LIMIT, run
-from infermax_gym.engine.records import FINISHED, FUTURE, REJECTED, RUNNING, WAITING
+from infermax_gym.engine.layout import FINISHED, FUTURE, REJECTED, RUNNING, WAITING
 from infermax_gym.engine.state import Engine
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infermax_gym.engine.records import FINISHED, REJECTED
+from infermax_gym.engine.layout import FINISHED, REJECTED
 from infermax_gym.workload.workload import Workload
 
 STATUS_NAMES = ("finished", "rejected", "unfinished")

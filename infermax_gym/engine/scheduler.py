@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from infermax_gym.engine.kernel.apply import FAULTS, apply_decision
 from infermax_gym.engine.kernel.group import disband
 from infermax_gym.engine.kernel.prefix import sharing_of
+from infermax_gym.engine.layout import WAITING
 from infermax_gym.engine.policy import Information
-from infermax_gym.engine.records import WAITING
 from infermax_gym.engine.state import Engine
 from infermax_gym.workload.workload import Workload
 

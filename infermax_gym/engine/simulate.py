@@ -98,7 +98,9 @@ def simulate(
     row = policy if isinstance(policy, Policy) else Policy("python")
     information = policy.information
     if predicted is None and information in (Information.PREDICTED, Information.ORACLE) and isinstance(policy, Policy):
-        raise ValueError(f"policy {policy.name!r} needs `predicted` output lengths (see baselines.predict)")
+        raise ValueError(
+            f"policy {policy.name!r} needs `predicted` output lengths (see infermax_gym.baselines.predict)"
+        )
     engine = allocate(workload, config, row, predicted, record_schedule=record_schedule)
     recorder = Recorder()
     if isinstance(policy, Policy):

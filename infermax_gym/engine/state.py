@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from infermax_gym.engine.cache import prefix_cache
 from infermax_gym.engine.config import EngineConfig
+from infermax_gym.engine.layout import ARRAYS, CORE, KNOBS, NUM_BUCKETS, NUM_OUTPUT_BINS, REQUEST
 from infermax_gym.engine.policy import NO_LIMIT, Policy, QueueOrder
-from infermax_gym.engine.records import ARRAYS, CORE, KNOBS, NUM_BUCKETS, NUM_OUTPUT_BINS, REQUEST
 from infermax_gym.engine.tenants import fresh_tenants
 from infermax_gym.workload.workload import Workload
 

@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from infermax_gym.engine.records import CORE
+from infermax_gym.engine.layout import CORE
 from infermax_gym.envs.config import EnvConfig
 from infermax_gym.envs.env import RENDER_FPS, State, copy_streams, episode_metrics
 from infermax_gym.envs.episode import Run, Streams, begin_run, draw_episode, streams_of_lanes

@@ -5,7 +5,11 @@ Start with `cells.py` (what is run), then `report.py` (what is shown); `capacity
 
 from infermax_gym.evaluation.capacity import Capacity, Demand, Sizing, find_capacity, find_smallest
 from infermax_gym.evaluation.capacity_report import render_capacity
-from infermax_gym.evaluation.cells import (
+from infermax_gym.evaluation.figures import flatten, lookup
+from infermax_gym.evaluation.fleets import FleetContender, FleetPart, PrefillPool
+from infermax_gym.evaluation.groups import group_figures, jain_index
+from infermax_gym.evaluation.report import render_comparison, render_run
+from infermax_gym.evaluation.scenario import (
     Cell,
     Contender,
     Evaluation,
@@ -18,10 +22,6 @@ from infermax_gym.evaluation.cells import (
     serve,
     warm_up,
 )
-from infermax_gym.evaluation.figures import flatten, lookup
-from infermax_gym.evaluation.fleets import FleetContender, FleetPart, PrefillPool
-from infermax_gym.evaluation.groups import group_figures, jain_index
-from infermax_gym.evaluation.report import render_comparison, render_run
 from infermax_gym.evaluation.statistics import Ratio, mean_and_ci95, paired_bootstrap, paired_ratio, student_t975
 from infermax_gym.evaluation.table import comparison_table
 

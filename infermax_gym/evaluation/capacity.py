@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from infermax_gym.engine import EngineConfig, Slo, meets_slo
-from infermax_gym.evaluation.cells import no_predictions
 from infermax_gym.evaluation.fleets import FleetContender, Predict
+from infermax_gym.evaluation.scenario import no_predictions
 from infermax_gym.evaluation.statistics import mean_and_ci95
 from infermax_gym.workload import Workload
 

@@ -1,6 +1,6 @@
 """Parameters fitted to public traces: quantile tables, a correlation and an arrival process for each.
 
-They are produced by `python -m scripts.fit_workloads` and hold no rows of the traces (docs/workloads.md).
+They are produced by `python -m experiments.facts.fit_workloads` and hold no rows of the traces (docs/workloads.md).
 """
 
 from __future__ import annotations

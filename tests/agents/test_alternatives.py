@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agents.alternatives import ALTERNATIVES, EnvPlayer, make_model, train_alternative
-from agents.cells import TRAIN, TrainingCell, windows
+from infermax_gym.agents.alternatives import ALTERNATIVES, EnvPlayer, make_model, train_alternative
+from infermax_gym.agents.scenario import TRAIN, TrainingCell, windows
 from infermax_gym.envs.config import EnvConfig
 
 CONFIG = EnvConfig(

@@ -8,7 +8,7 @@ import torch
 from gymnasium import spaces
 from sb3_contrib.common.maskable.buffers import MaskableRolloutBuffer
 
-from agents.buffers import TimeDiscountBuffer, advantages_in_time, squashed
+from infermax_gym.agents.buffers import TimeDiscountBuffer, advantages_in_time, squashed
 
 
 def column(*values: float) -> np.ndarray:

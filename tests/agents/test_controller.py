@@ -12,11 +12,11 @@ import pytest
 from scipy import integrate, stats
 
 import infermax_gym  # noqa: F401 - registers the environments
-from agents import Agent, AgentError, load_agent, save_agent
-from agents.cells import TRAIN, TrainingCell, windows
-from agents.controller import Controller, Gate, weights_from_action
-from agents.controller_kernel import CONTROLLER_FEATURES, CONTROLLER_KNOBS, choose, remaining_belief
-from agents.evolution import row_of
+from infermax_gym.agents import Agent, AgentError, load_agent, save_agent
+from infermax_gym.agents.controller import Controller, Gate, weights_from_action
+from infermax_gym.agents.controller_kernel import CONTROLLER_FEATURES, CONTROLLER_KNOBS, choose, remaining_belief
+from infermax_gym.agents.evolution import row_of
+from infermax_gym.agents.scenario import TRAIN, TrainingCell, windows
 from infermax_gym.engine import SimulationResult, simulate
 from infermax_gym.workload import load_workload
 
@@ -161,7 +161,9 @@ def test_file(tmp_path: Path) -> None:
 def test_file_for_other_knobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "controller.safetensors"
     save_agent(path, Agent("some", controller=Controller(random_weights(0))))
-    monkeypatch.setattr("agents.records._AXES", (("knobs", CONTROLLER_KNOBS[1:]), ("features", CONTROLLER_FEATURES)))
+    monkeypatch.setattr(
+        "infermax_gym.agents.serialization._AXES", (("knobs", CONTROLLER_KNOBS[1:]), ("features", CONTROLLER_FEATURES))
+    )
     with pytest.raises(AgentError, match="was trained for other knobs"):
         load_agent(path)
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from agents.cells import TRAIN, Window, windows
-from agents.controller import Controller, weights_from_action
-from agents.controller_kernel import CONTROLLER_KNOBS
-from agents.grid import GRID
-from agents.objectives import goodput_per_s
-from agents.rivals import STARTS
+from experiments.board.rivals import STARTS
+from experiments.board.scenarios import GRID
+from infermax_gym.agents.controller import Controller, weights_from_action
+from infermax_gym.agents.controller_kernel import CONTROLLER_KNOBS
+from infermax_gym.agents.objectives import goodput_per_s
+from infermax_gym.agents.scenario import TRAIN, Window, windows
 from infermax_gym.engine import SimulationResult
 
 SHORTEST_FIRST = STARTS[0]

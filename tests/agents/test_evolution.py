@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from agents.cells import TRAIN, TrainingCell, windows
-from agents.evolution import Vector, evolve, minimise, row_loss, row_of
-from agents.objectives import Objective
-from agents.recipes import SHORTEST_FIRST
+from infermax_gym.agents.evolution import Vector, evolve, minimise, row_loss, row_of
+from infermax_gym.agents.objectives import Objective
+from infermax_gym.agents.recipes import SHORTEST_FIRST
+from infermax_gym.agents.scenario import TRAIN, TrainingCell, windows
 
 CELL = TrainingCell("azure-conv", 60, 1.0, 8_000)
 START = np.full(3, 0.5)

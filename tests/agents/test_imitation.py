@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from agents.imitation import Demonstrations, clone, demonstrate, imitate
-from agents.networks import ScorerNetwork
-from agents.play import play_network
-from baselines.policies import POLICIES
+from infermax_gym.agents.imitation import Demonstrations, clone, demonstrate, imitate
+from infermax_gym.agents.networks import ScorerNetwork
+from infermax_gym.agents.play import play_network
+from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.engine import EngineConfig, simulate
 from infermax_gym.envs.config import EnvConfig
 from infermax_gym.workload import make_workload

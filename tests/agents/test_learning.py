@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from agents.breed import BREEDS, Breed, Course, Nursery
-from agents.cells import TRAIN, TrainingCell, windows
-from agents.evolution import minimise
-from agents.ppo import PLAIN, PpoSettings, make_ppo
-from agents.training import train_ppo
-from agents.vec_env import InferMaxVecEnv
-from baselines.policies import POLICIES
+from experiments.breeding.breed import BREEDS, Breed, Course, Nursery
+from infermax_gym.agents.evolution import minimise
+from infermax_gym.agents.ppo import PLAIN, PpoSettings, make_ppo
+from infermax_gym.agents.scenario import TRAIN, TrainingCell, windows
+from infermax_gym.agents.training import train_ppo
+from infermax_gym.agents.vec_env import InferMaxVecEnv
+from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.engine import simulate
 from infermax_gym.envs.config import EnvConfig
 

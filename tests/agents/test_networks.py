@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from agents.networks import MOST_GAIN, PRESENT, ScorerNetwork
-from agents.play import RandomPlayer, greedy_decider, play, play_network
-from agents.ppo import typical_observations
-from baselines.policies import POLICIES
+from infermax_gym.agents.networks import MOST_GAIN, PRESENT, ScorerNetwork
+from infermax_gym.agents.play import RandomPlayer, greedy_decider, play, play_network
+from infermax_gym.agents.ppo import typical_observations
+from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.engine import EngineConfig
 from infermax_gym.envs.config import EnvConfig
 from infermax_gym.envs.episode import Episode

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from agents.optimality import GOALS, proven, ratio_to_optimum
-from baselines.policies import POLICIES
+from experiments.board.optimality import GOALS, proven, ratio_to_optimum
+from infermax_gym.baselines.policies import POLICIES
 
 
 def test_nobody_beats_a_proven_optimum() -> None:

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from agents import AgentError
-from agents.cells import TRAIN, TrainingCell, windows
-from agents.ppo import PpoSettings, TimedPPO, make_ppo, mean_latency_s, network_of
-from agents.training import load_checkpoint, train_ppo
-from agents.vec_env import InferMaxVecEnv
-from baselines.policies import POLICIES
+from infermax_gym.agents import AgentError
+from infermax_gym.agents.ppo import PpoSettings, TimedPPO, make_ppo, mean_latency_s, network_of
+from infermax_gym.agents.scenario import TRAIN, TrainingCell, windows
+from infermax_gym.agents.training import load_checkpoint, train_ppo
+from infermax_gym.agents.vec_env import InferMaxVecEnv
+from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.envs.config import EnvConfig
 
 CONFIG = EnvConfig(

@@ -6,11 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from agents.cells import TRAIN, TrainingCell, windows
-from agents.compiled import weights_of
-from agents.networks import ScorerNetwork
-from agents.play import greedy_decider
-from agents.search import SearchSettings, action_costs, candidates_of, distil, expert_iteration, measure_states
+from infermax_gym.agents.compiled import weights_of
+from infermax_gym.agents.networks import ScorerNetwork
+from infermax_gym.agents.play import greedy_decider
+from infermax_gym.agents.scenario import TRAIN, TrainingCell, windows
+from infermax_gym.agents.search import (
+    SearchSettings,
+    action_costs,
+    candidates_of,
+    distil,
+    expert_iteration,
+    measure_states,
+)
 from infermax_gym.engine.policy import Policy, QueueOrder, Victim
 from infermax_gym.envs.config import EnvConfig
 from infermax_gym.envs.env import InferMaxEnv

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from agents import Agent, AgentError, list_agents, load_agent, save_agent
-from agents.networks import ScorerNetwork
-from agents.records import policy_from_json, policy_to_json
-from baselines.policies import POLICIES
+from infermax_gym.agents import Agent, AgentError, list_agents, load_agent, save_agent
+from infermax_gym.agents.networks import ScorerNetwork
+from infermax_gym.agents.serialization import policy_from_json, policy_to_json
+from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.engine import EngineConfig, Information, simulate
 from infermax_gym.envs.config import EnvConfig
 from infermax_gym.workload import make_workload
@@ -119,7 +119,7 @@ def with_card(path: Path, **changes: object) -> None:
     """Write the file again with another card and the right hash for it."""
     import safetensors.numpy
 
-    from agents import storage
+    from infermax_gym.agents import storage
 
     card, tensors = storage._parse(path.read_bytes())
     card.update(changes)

@@ -7,9 +7,9 @@ import pytest
 
 pytest.importorskip("stable_baselines3")
 
-from agents.takeover import Takeover
-from agents.vec_env import InferMaxVecEnv
-from baselines.policies import POLICIES
+from infermax_gym.agents.takeover import Takeover
+from infermax_gym.agents.vec_env import InferMaxVecEnv
+from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.engine import simulate
 from infermax_gym.envs.config import EnvConfig
 from infermax_gym.envs.teacher import RowTeacher

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 import train
-from agents import load_agent
-from agents.cells import DEFAULT_CELL
-from agents.ppo import PpoSettings
-from agents.recipes import Recipe, ppo_settings
+from infermax_gym.agents import load_agent
+from infermax_gym.agents.ppo import PpoSettings
+from infermax_gym.agents.recipes import Recipe, ppo_settings
+from infermax_gym.agents.scenario import DEFAULT_CELL
 from infermax_gym.cli import main
 
 SHORT = ["--requests", "60", "--windows", "2", "--kv-tokens", "8000"]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 
-from baselines.policies import POLICIES
+from experiments.facts import document_policies
+from experiments.studies import compare_schedulers
+from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.engine import Policy
-from scripts import compare_schedulers, document_policies
 
 
 def test_the_page_is_up_to_date() -> None:
-    assert document_policies.main(["--check"]) == 0, "run python scripts/document_policies.py"
+    assert document_policies.main(["--check"]) == 0, "run python -m experiments.facts.document_policies"
 
 
 def test_settings_name_what_differs() -> None:

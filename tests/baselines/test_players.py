@@ -9,17 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baselines.catalogue import PLAYERS, SCHEDULERS
-from baselines.ewsjf import Ewsjf
-from baselines.fluid_gate import FluidGate
-from baselines.nested_wait import NestedWait
-from baselines.policies import POLICIES
-from baselines.predict import predictions
-from baselines.proserve import SlideBatching, slide
-from baselines.random_order import RandomOrder
-from baselines.rollout import Rollout, guess_lengths, imagined, total_latency_s
-from baselines.session import Session, adopt
-from baselines.sorted_f import SortedF, future_peak, plan
+from infermax_gym.baselines.catalogue import PLAYERS, SCHEDULERS
+from infermax_gym.baselines.ewsjf import Ewsjf
+from infermax_gym.baselines.fluid_gate import FluidGate
+from infermax_gym.baselines.nested_wait import NestedWait
+from infermax_gym.baselines.policies import POLICIES
+from infermax_gym.baselines.predict import predictions
+from infermax_gym.baselines.proserve import SlideBatching, slide
+from infermax_gym.baselines.random_order import RandomOrder
+from infermax_gym.baselines.rollout import Rollout, guess_lengths, imagined, total_latency_s
+from infermax_gym.baselines.session import Session, adopt
+from infermax_gym.baselines.sorted_f import SortedF, future_peak, plan
 from infermax_gym.engine import EngineConfig, simulate
 from infermax_gym.engine.invariants import InvariantChecker
 from infermax_gym.engine.kernel.group import disband

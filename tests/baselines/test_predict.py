@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from baselines.policies import POLICIES
-from baselines.predict import predictions
+from infermax_gym.baselines.policies import POLICIES
+from infermax_gym.baselines.predict import predictions
 from infermax_gym.engine import Information, Policy
 from infermax_gym.engine.policy import Prediction
 from infermax_gym.workload import Workload, make_workload

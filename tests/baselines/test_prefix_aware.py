@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baselines.prefix_aware import PREFIX_AWARE, Sglang
-from baselines.prefix_aware.orders import LPM_LIMIT, Candidate, Deficit, KLpm
-from baselines.prefix_aware.sglang import SglangScheduler, beginnings, standing_back
+from infermax_gym.baselines.prefix_aware import PREFIX_AWARE, Sglang
+from infermax_gym.baselines.prefix_aware.orders import LPM_LIMIT, Candidate, Deficit, KLpm
+from infermax_gym.baselines.prefix_aware.sglang import SglangScheduler, beginnings, standing_back
 from infermax_gym.engine import EngineConfig, simulate
 from infermax_gym.workload import Workload
 from tests.engine.strategies import configs, examples, with_prefixes

@@ -9,8 +9,8 @@ from functools import partial
 
 import numpy as np
 
-from baselines.prefix_aware import PREFIX_AWARE, Sglang
-from baselines.prefix_aware.orders import Deficit, Fcfs, KLpm, Order, ShortestExtend
+from infermax_gym.baselines.prefix_aware import PREFIX_AWARE, Sglang
+from infermax_gym.baselines.prefix_aware.orders import Deficit, Fcfs, KLpm, Order, ShortestExtend
 from infermax_gym.engine import EngineConfig, SimulationResult
 from infermax_gym.workload import Workload, make_workload
 from tests.engine.same import same_result

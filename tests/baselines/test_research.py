@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baselines.policies import POLICIES
-from baselines.predict import predictions
+from infermax_gym.baselines.policies import POLICIES
+from infermax_gym.baselines.predict import predictions
 from infermax_gym.engine import EngineConfig, Policy, SimulationResult, simulate
 from infermax_gym.engine.policy import NO_LIMIT
 from infermax_gym.workload import Workload, make_workload

@@ -14,13 +14,13 @@ from functools import partial
 import numpy as np
 import pytest
 
-import baselines.nested_wait
-import baselines.prefix_aware.sglang
-import baselines.session
-from baselines.catalogue import NESTED_WAIT, PLAYERS
-from baselines.policies import POLICIES
-from baselines.predict import predictions
-from baselines.prefix_aware import PREFIX_AWARE
+import infermax_gym.baselines.nested_wait
+import infermax_gym.baselines.prefix_aware.sglang
+import infermax_gym.baselines.session
+from infermax_gym.baselines.catalogue import NESTED_WAIT, PLAYERS
+from infermax_gym.baselines.policies import POLICIES
+from infermax_gym.baselines.predict import predictions
+from infermax_gym.baselines.prefix_aware import PREFIX_AWARE
 from infermax_gym.engine import EngineConfig, InvariantChecker, SimulationResult, simulate
 from infermax_gym.engine.kernel.run import LOG_FULL
 from infermax_gym.engine.simulate import Recorder
@@ -89,7 +89,7 @@ def test_rows_with_a_prefix_cache(name: str) -> None:
 
 
 def run_checked(engine: Engine, until_s: float, recorder: Recorder) -> int:
-    """What `baselines.session.run_engine` does, checked after every iteration."""
+    """What `infermax_gym.baselines.session.run_engine` does, checked after every iteration."""
     checker = InvariantChecker(engine)
     while True:
         code = checker.run(until_s)
@@ -103,8 +103,8 @@ def run_checked(engine: Engine, until_s: float, recorder: Recorder) -> int:
 @pytest.mark.parametrize("name", [*PLAYERS, NESTED_WAIT.name, *PREFIX_AWARE])
 def test_players(trace: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those with code of their own, on half as many requests: their engines are looked at behind their backs."""
-    monkeypatch.setattr(baselines.session, "run_engine", run_checked)
-    for module in (baselines.nested_wait, baselines.prefix_aware.sglang):
+    monkeypatch.setattr(infermax_gym.baselines.session, "run_engine", run_checked)
+    for module in (infermax_gym.baselines.nested_wait, infermax_gym.baselines.prefix_aware.sglang):
         monkeypatch.setattr(module, "simulate", partial(simulate, debug=True))
     player = {**PLAYERS, NESTED_WAIT.name: NESTED_WAIT, **PREFIX_AWARE}[name]
     workload = head_of(trace, 0.5)

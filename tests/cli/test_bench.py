@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from baselines.catalogue import QUICK
 from infermax_gym import evaluation
+from infermax_gym.baselines.catalogue import QUICK
 from tests.cli.conftest import NUM_REQUESTS, Command
 
 SPREAD = ["mean", "p50", "p90", "p99", "max"]
@@ -174,7 +174,7 @@ def test_an_interrupt_elsewhere_says_so(command: Command, trace: Path, monkeypat
     def interrupted(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("infermax_gym.evaluation.cells.load_workload", interrupted)
+    monkeypatch.setattr("infermax_gym.evaluation.scenario.load_workload", interrupted)
     assert command("bench", "--workload", trace) == (130, "", "infermax: interrupted\n")
 
 

@@ -106,7 +106,7 @@ def test_times_keep_every_digit(command: Command, trace: Path, tmp_path: Path) -
 
     path = tmp_path / "requests.csv"
     command("simulate", "--workload", trace, "--policy", "vllm-v1", "--requests-out", path)
-    from baselines.policies import POLICIES
+    from infermax_gym.baselines.policies import POLICIES
 
     result = simulate(load_workload(str(trace)), EngineConfig(), POLICIES["vllm-v1"])
     rows = list(csv.DictReader(path.read_text().splitlines()))

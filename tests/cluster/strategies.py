@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from baselines.routers import ROUTERS
+from infermax_gym.baselines.routers import ROUTERS
 from infermax_gym.cluster import SIGNALS, Fleet, KvTransfer, Migration, Mover, Pairing, Replica, Router
 from infermax_gym.engine import Policy
 from tests.engine.strategies import configs, policies

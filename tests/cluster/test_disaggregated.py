@@ -10,8 +10,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from baselines.policies import POLICIES
-from baselines.routers import ROUTERS
+from infermax_gym.baselines.policies import POLICIES
+from infermax_gym.baselines.routers import ROUTERS
 from infermax_gym.cluster import (
     DisaggregatedFleet,
     Fleet,

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baselines.policies import POLICIES
-from baselines.predict import router_predictions
-from baselines.routers import ROUTERS
+from infermax_gym.baselines.policies import POLICIES
+from infermax_gym.baselines.predict import router_predictions
+from infermax_gym.baselines.routers import ROUTERS
 from infermax_gym.cluster import Arrival, Fleet, Replica, Router, Score, signal_weights, simulate_fleet
 from infermax_gym.cluster.simulate import FleetRun
 from infermax_gym.engine import EngineConfig, Policy, SimulationResult, simulate

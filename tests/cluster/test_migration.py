@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from baselines.policies import POLICIES
-from baselines.predict import router_predictions
-from baselines.routers import ROUTERS
+from infermax_gym.baselines.policies import POLICIES
+from infermax_gym.baselines.predict import router_predictions
+from infermax_gym.baselines.routers import ROUTERS
 from infermax_gym.cluster import (
     DisaggregatedFleet,
     Fleet,

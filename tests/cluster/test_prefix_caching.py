@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baselines.policies import POLICIES
-from baselines.routers import ROUTERS
+from infermax_gym.baselines.policies import POLICIES
+from infermax_gym.baselines.routers import ROUTERS
 from infermax_gym.cluster import Fleet, Router, simulate_fleet
 from infermax_gym.engine import EngineConfig, Policy, simulate
 from infermax_gym.workload import Workload, make_workload

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from baselines.policies import POLICIES
-from baselines.routers import ROUTERS
+from infermax_gym.baselines.policies import POLICIES
+from infermax_gym.baselines.routers import ROUTERS
 from infermax_gym.cluster import Arrival, Fleet, Router, Score, simulate_fleet
 from infermax_gym.engine import EngineConfig
 from infermax_gym.workload import Workload, make_workload

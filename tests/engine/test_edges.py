@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from baselines.policies import POLICIES
-from baselines.predict import predictions
+from infermax_gym.baselines.policies import POLICIES
+from infermax_gym.baselines.predict import predictions
 from infermax_gym.engine import Decision, EngineConfig, Information, OnlineView, simulate, summarize
 from infermax_gym.engine.state import _LOG_ITERATIONS
 from infermax_gym.workload import Workload, make_workload

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from infermax_gym.engine import EngineConfig, Policy, SimulationResult, simulate
 from infermax_gym.engine.kernel.fit import bucket_of, future_peak
+from infermax_gym.engine.layout import RUNNING
 from infermax_gym.engine.policy import AdmissionCheck, LengthEstimate
-from infermax_gym.engine.records import RUNNING
 from infermax_gym.engine.state import allocate
 from infermax_gym.workload import Workload
 from tests.engine.strategies import examples

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from baselines.policies import POLICIES
+from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.engine import EngineConfig, InvariantChecker, InvariantError
 from infermax_gym.engine.kernel.check import all_in_order
 from infermax_gym.engine.kernel.group import disband
 from infermax_gym.engine.kernel.run import run
-from infermax_gym.engine.records import FINISHED, RUNNING, WAITING
+from infermax_gym.engine.layout import FINISHED, RUNNING, WAITING
 from infermax_gym.engine.state import Engine, allocate
 from infermax_gym.workload import Workload
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baselines.policies import POLICIES
+from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.engine import (
     EngineConfig,
     Policy,

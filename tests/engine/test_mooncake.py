@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from baselines.policies import POLICIES
+from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.engine import EngineConfig, simulate
 from infermax_gym.workload import Workload, read_workload
 from tests.shared import SHARED, needs_shared

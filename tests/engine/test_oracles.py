@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from baselines.policies import POLICIES
-from baselines.predict import predictions
+from infermax_gym.baselines.policies import POLICIES
+from infermax_gym.baselines.predict import predictions
 from infermax_gym.cost import COSTS
 from infermax_gym.engine import EngineConfig, Policy, simulate
 from infermax_gym.workload import Workload

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from baselines.rows.engines import VLLM_V1
+from infermax_gym.baselines.table.engines import VLLM_V1
 from infermax_gym.engine import (
     ClairvoyantView,
     Decision,

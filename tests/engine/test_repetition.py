@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baselines.policies import POLICIES
-from baselines.predict import predictions as predicted_by
+from infermax_gym.baselines.policies import POLICIES
+from infermax_gym.baselines.predict import predictions as predicted_by
 from infermax_gym.engine import EngineConfig, Policy, simulate
 from infermax_gym.engine.kernel.group import disband
 from infermax_gym.engine.kernel.run import DONE, LIMIT, run
+from infermax_gym.engine.layout import LOG_ARRAYS
 from infermax_gym.engine.policy import NO_LIMIT, PhaseOrder, Reserve, RunOrder
-from infermax_gym.engine.records import LOG_ARRAYS
 from infermax_gym.engine.state import Engine, allocate
 from infermax_gym.workload import Workload, load_workload, make_workload
 from tests.engine.same import PER_REQUEST, same_result

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from baselines.policies import POLICIES
-from baselines.predict import predictions
+from infermax_gym.baselines.policies import POLICIES
+from infermax_gym.baselines.predict import predictions
 from infermax_gym.envs.env import InferMaxEnv
 from infermax_gym.envs.knobs import InferMaxKnobsEnv
 from infermax_gym.envs.layout import RUNNING_FEATURES, WAITING_FEATURES

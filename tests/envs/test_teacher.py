@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from baselines.policies import POLICIES
+from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.cost import COSTS
 from infermax_gym.engine import EngineConfig, Information, simulate
 from infermax_gym.envs.config import EnvConfig

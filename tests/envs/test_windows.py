@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from infermax_gym.engine.kernel.group import disband
+from infermax_gym.engine.layout import RUNNING, WAITING
 from infermax_gym.engine.policy import QueueOrder, Reserve, Victim, victim_weights
-from infermax_gym.engine.records import RUNNING, WAITING
 from infermax_gym.envs.config import BASE
 from infermax_gym.envs.env import InferMaxEnv
 from infermax_gym.envs.lane import ADMITTED

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from baselines.routers import ROUTERS
+from infermax_gym.baselines.routers import ROUTERS
 from infermax_gym.cluster import simulate_fleet, summarize_fleet
 from infermax_gym.engine import EngineConfig, Policy, Slo, simulate
 from infermax_gym.evaluation import Cell, Demand, FleetContender, evaluate, find_capacity, find_smallest, serve

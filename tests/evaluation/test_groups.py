@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from baselines.policies import POLICIES
+from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.engine import EngineConfig, SimulationResult, Slo, simulate
 from infermax_gym.evaluation import Cell, evaluate, group_figures, jain_index
 from infermax_gym.evaluation.groups import _history, _union, max_service_gap

@@ -7,7 +7,7 @@ import itertools
 import math
 from collections.abc import Iterator
 
-from baselines.optimum.instance import Instance
+from infermax_gym.baselines.optimum.instance import Instance
 
 Standing = tuple[int, int, bool]  # generated, resident tokens, whether it decodes next
 State = tuple[Standing | None, ...]  # None: finished

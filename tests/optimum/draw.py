@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from baselines.optimum.instance import Instance, Request
+from infermax_gym.baselines.optimum.instance import Instance, Request
 from infermax_gym.cost import COSTS
 
 VARIANTS = ("preemptive", "no-preemption", "reserve")

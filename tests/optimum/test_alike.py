@@ -9,14 +9,14 @@ import random
 import numpy as np
 import pytest
 
-from baselines.optimum.instance import Instance, Request
-from baselines.optimum.plan import score
-from baselines.optimum.portfolio import _exact_search
-from baselines.optimum.search import alike_kernel, astar
-from baselines.optimum.search.alike import TOLERANCE, AlikeSearch, suits
-from baselines.optimum.search.alike_lists import lists_by_rank
-from baselines.optimum.search.exact import ExactSearch, exact_options
-from baselines.optimum.search.tables import TooLargeError
+from infermax_gym.baselines.optimum.instance import Instance, Request
+from infermax_gym.baselines.optimum.plan import score
+from infermax_gym.baselines.optimum.portfolio import _exact_search
+from infermax_gym.baselines.optimum.search import alike_kernel, astar
+from infermax_gym.baselines.optimum.search.alike import TOLERANCE, AlikeSearch, suits
+from infermax_gym.baselines.optimum.search.alike_lists import lists_by_rank
+from infermax_gym.baselines.optimum.search.exact import ExactSearch, exact_options
+from infermax_gym.baselines.optimum.search.tables import TooLargeError
 from tests.optimum.brute import optimum
 from tests.optimum.draw import OBJECTIVES, VARIANTS
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from baselines.optimum.certify import certify
-from baselines.policies import POLICIES
-from baselines.predict import predictions
+from infermax_gym.baselines.optimum.certify import certify
+from infermax_gym.baselines.policies import POLICIES
+from infermax_gym.baselines.predict import predictions
 from infermax_gym.cost import COSTS
 from infermax_gym.engine import EngineConfig, Policy, simulate
 from infermax_gym.workload import Workload, make_workload

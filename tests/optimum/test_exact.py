@@ -6,11 +6,11 @@ import random
 
 import pytest
 
-from baselines.optimum.instance import Instance
-from baselines.optimum.plan import score
-from baselines.optimum.portfolio import solve
-from baselines.optimum.search import astar
-from baselines.optimum.search.exact import ExactSearch, exact_options
+from infermax_gym.baselines.optimum.instance import Instance
+from infermax_gym.baselines.optimum.plan import score
+from infermax_gym.baselines.optimum.portfolio import solve
+from infermax_gym.baselines.optimum.search import astar
+from infermax_gym.baselines.optimum.search.exact import ExactSearch, exact_options
 from tests.optimum.brute import optimum
 
 VARIANTS = ("preemptive", "no-preemption", "reserve")

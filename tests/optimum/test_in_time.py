@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from baselines.optimum.in_time import fractions_in_time, most_in_time
-from baselines.policies import POLICIES
-from baselines.predict import predictions
+from infermax_gym.baselines.optimum.in_time import fractions_in_time, most_in_time
+from infermax_gym.baselines.policies import POLICIES
+from infermax_gym.baselines.predict import predictions
 from infermax_gym.engine import EngineConfig, Policy, simulate
 from infermax_gym.engine.metrics import meets_slo
 from infermax_gym.workload import Workload, make_workload
@@ -78,7 +78,7 @@ def test_blocks_only_loosen(monkeypatch: pytest.MonkeyPatch) -> None:
     config = EngineConfig(num_kv_tokens=40_000)
     bound = most_in_time(limited, config)
     assert most_in_time(workload, config) == 1300
-    monkeypatch.setattr("baselines.optimum.in_time._BLOCK", 2000)
+    monkeypatch.setattr("infermax_gym.baselines.optimum.in_time._BLOCK", 2000)
     whole = most_in_time(limited, config)
     assert whole <= bound <= 1.01 * whole < 1300
 

@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from baselines.optimum.certify import certify
-from baselines.optimum.instance import Instance
-from baselines.optimum.plan import score
-from baselines.optimum.search import astar
-from baselines.optimum.search.exact import ExactSearch, exact_options
-from baselines.policies import POLICIES
-from baselines.predict import predictions
+from infermax_gym.baselines.optimum.certify import certify
+from infermax_gym.baselines.optimum.instance import Instance
+from infermax_gym.baselines.optimum.plan import score
+from infermax_gym.baselines.optimum.search import astar
+from infermax_gym.baselines.optimum.search.exact import ExactSearch, exact_options
+from infermax_gym.baselines.policies import POLICIES
+from infermax_gym.baselines.predict import predictions
 from infermax_gym.engine import simulate
 from infermax_gym.engine.policy import PreemptMode
 from tests.optimum.draw import OBJECTIVES, small

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from baselines.optimum.certify import certify
-from baselines.optimum.instance import Instance, InstanceError, Request, instance_from_dict
-from baselines.optimum.plan import score
-from baselines.optimum.plan_search import search_plan
-from baselines.optimum.portfolio import solve
-from baselines.policies import POLICIES
-from baselines.predict import predictions
+from infermax_gym.baselines.optimum.certify import certify
+from infermax_gym.baselines.optimum.instance import Instance, InstanceError, Request, instance_from_dict
+from infermax_gym.baselines.optimum.plan import score
+from infermax_gym.baselines.optimum.plan_search import search_plan
+from infermax_gym.baselines.optimum.portfolio import solve
+from infermax_gym.baselines.policies import POLICIES
+from infermax_gym.baselines.predict import predictions
 from infermax_gym.cli.app import main
 from infermax_gym.cost import COSTS
 from infermax_gym.engine import EngineConfig, simulate

@@ -7,13 +7,13 @@ import os
 
 import pytest
 
-from baselines.optimum.certify import certify, most_iterations
-from baselines.optimum.instance import Instance, Request
-from baselines.optimum.plan import Plan, score
-from baselines.optimum.program.model import ProgramTooLargeError
-from baselines.optimum.program.solve import ProgramSearch, latest_finish
-from baselines.optimum.search import astar
-from baselines.optimum.search.exact import ExactSearch, exact_options
+from infermax_gym.baselines.optimum.certify import certify, most_iterations
+from infermax_gym.baselines.optimum.instance import Instance, Request
+from infermax_gym.baselines.optimum.plan import Plan, score
+from infermax_gym.baselines.optimum.program.model import ProgramTooLargeError
+from infermax_gym.baselines.optimum.program.solve import ProgramSearch, latest_finish
+from infermax_gym.baselines.optimum.search import astar
+from infermax_gym.baselines.optimum.search.exact import ExactSearch, exact_options
 from infermax_gym.cost import COSTS
 from tests.optimum.brute import optimum
 from tests.optimum.draw import small, tiny

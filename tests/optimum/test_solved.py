@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from baselines.optimum.certify import certify
-from baselines.optimum.plan import score
-from baselines.optimum.solved import solved_instances
+from infermax_gym.baselines.optimum.certify import certify
+from infermax_gym.baselines.optimum.plan import score
+from infermax_gym.baselines.optimum.solved import solved_instances
 
 ENTRIES = {entry.name: entry for entry in solved_instances()}
 

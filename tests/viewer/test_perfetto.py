@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from baselines.policies import POLICIES
-from baselines.predict import predictions
+from infermax_gym.baselines.policies import POLICIES
+from infermax_gym.baselines.predict import predictions
 from infermax_gym.engine import EngineConfig, SimulationResult, simulate
 from infermax_gym.viewer.perfetto import trace_events, write_trace
 from infermax_gym.workload import Workload

@@ -9,10 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.optimum.annealing import decoder
-from baselines.optimum.annealing.decoder import GAP, HORIZON, NUM_KNOBS, NUM_VICTIMS, SHARE, SKIPS, VICTIM, decode
-from baselines.optimum.instance import Instance
-from baselines.optimum.plan import Plan, Step
+from infermax_gym.baselines.optimum.annealing import decoder
+from infermax_gym.baselines.optimum.annealing.decoder import (
+    GAP,
+    HORIZON,
+    NUM_KNOBS,
+    NUM_VICTIMS,
+    SHARE,
+    SKIPS,
+    VICTIM,
+    decode,
+)
+from infermax_gym.baselines.optimum.instance import Instance
+from infermax_gym.baselines.optimum.plan import Plan, Step
 from infermax_gym.compile import compiled
 
 Ints = NDArray[np.int64]

@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from baselines.optimum.instance import Instance
+from infermax_gym.baselines.optimum.instance import Instance
 
 MOST_CELLS = 6_000
 """Requests times iterations beyond which a program is not built: it would neither solve nor stay small."""

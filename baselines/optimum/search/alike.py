@@ -20,14 +20,14 @@ from math import comb
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.optimum.instance import Instance
-from baselines.optimum.plan import Plan
-from baselines.optimum.search import alike_kernel, alike_lists, astar, layout
-from baselines.optimum.search.alike_lists import Alike
-from baselines.optimum.search.automaton import Options, Phase, RequestModel, Situation
-from baselines.optimum.search.expand import encode_sorted
-from baselines.optimum.search.path import Label, plan_of
-from baselines.optimum.search.tables import Problem, TooLargeError, build
+from infermax_gym.baselines.optimum.instance import Instance
+from infermax_gym.baselines.optimum.plan import Plan
+from infermax_gym.baselines.optimum.search import alike_kernel, alike_lists, astar, layout
+from infermax_gym.baselines.optimum.search.alike_lists import Alike
+from infermax_gym.baselines.optimum.search.automaton import Options, Phase, RequestModel, Situation
+from infermax_gym.baselines.optimum.search.expand import encode_sorted
+from infermax_gym.baselines.optimum.search.path import Label, plan_of
+from infermax_gym.baselines.optimum.search.tables import Problem, TooLargeError, build
 
 TOLERANCE = 1e-9
 _BYTES_PER_STATE = 12

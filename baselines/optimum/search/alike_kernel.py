@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.optimum.search.alike_lists import (
+from infermax_gym.baselines.optimum.search.alike_lists import (
     DECODES,
     DROPS,
     FINISHED,
@@ -20,8 +20,8 @@ from baselines.optimum.search.alike_lists import (
     PLACE,
     Alike,
 )
-from baselines.optimum.search.floor import Floats, Ints, state_bound
-from baselines.optimum.search.layout import (
+from infermax_gym.baselines.optimum.search.floor import Floats, Ints, state_bound
+from infermax_gym.baselines.optimum.search.layout import (
     AFTER,
     ARRIVAL,
     LATENCY,

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.optimum.search.floor import Floats, Ints
+from infermax_gym.baselines.optimum.search.floor import Floats, Ints
 from infermax_gym.compile import compiled
 
 # Columns of `Alike.outcome`, followed by the lists (n columns each) of residents kept and of those dropped.

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.optimum.search.expand import (
+from infermax_gym.baselines.optimum.search.expand import (
     BOUND,
     CLOCK,
     COST,
@@ -21,7 +21,7 @@ from baselines.optimum.search.expand import (
     expand,
     num_unfinished,
 )  # fmt: skip
-from baselines.optimum.search.layout import AFTER, LAST_EVENT, LATENCY, MASK_BITS, NUM_REQUESTS, TIMED
+from infermax_gym.baselines.optimum.search.layout import AFTER, LAST_EVENT, LATENCY, MASK_BITS, NUM_REQUESTS, TIMED
 from infermax_gym.compile import compiled
 
 # Entries of `Store.count`.

@@ -12,8 +12,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.optimum.instance import Instance, Request
-from baselines.optimum.search import layout
+from infermax_gym.baselines.optimum.instance import Instance, Request
+from infermax_gym.baselines.optimum.search import layout
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

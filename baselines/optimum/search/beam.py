@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.optimum.search.expand import BOUND, CLOCK, COST, Floats, Ints, expand
+from infermax_gym.baselines.optimum.search.expand import BOUND, CLOCK, COST, Floats, Ints, expand
 from infermax_gym.compile import compiled
 
 

@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.optimum.instance import Instance
-from baselines.optimum.plan import Plan
-from baselines.optimum.search import astar
-from baselines.optimum.search.automaton import Options
-from baselines.optimum.search.beam import beam, new_layers
-from baselines.optimum.search.path import Label, plan_of
-from baselines.optimum.search.tables import Problem, build
+from infermax_gym.baselines.optimum.instance import Instance
+from infermax_gym.baselines.optimum.plan import Plan
+from infermax_gym.baselines.optimum.search import astar
+from infermax_gym.baselines.optimum.search.automaton import Options
+from infermax_gym.baselines.optimum.search.beam import beam, new_layers
+from infermax_gym.baselines.optimum.search.path import Label, plan_of
+from infermax_gym.baselines.optimum.search.tables import Problem, build
 
 TOLERANCE = 1e-9  # relative; a schedule better by less does not count as better
 _NUM_BUCKETS = 1 << 14
@@ -168,8 +168,8 @@ class ExactSearch:
 
 def _codes_along(problem: Problem, path: list[Label]) -> NDArray[np.int64]:
     """Codes of the states of a path, on which packing bounds should be good."""
-    from baselines.optimum.search import layout
-    from baselines.optimum.search.expand import decode_key
+    from infermax_gym.baselines.optimum.search import layout
+    from infermax_gym.baselines.optimum.search.expand import decode_key
 
     n = len(problem.models)
     at = problem.ints[layout.AFTER]
@@ -182,7 +182,7 @@ def _codes_along(problem: Problem, path: list[Label]) -> NDArray[np.int64]:
 
 def exact_options(instance: Instance, objective: str, variant: str) -> Options:
     """The options under which the search is exact for the instance itself."""
-    from baselines.optimum.minorant import is_lean, is_linear_in_prefills
+    from infermax_gym.baselines.optimum.minorant import is_lean, is_linear_in_prefills
 
     timed = not instance.is_offline or instance.has_ttft_limits
     budget = instance.max_num_batched_tokens
@@ -196,7 +196,7 @@ def exact_options(instance: Instance, objective: str, variant: str) -> Options:
 def relaxed_options(instance: Instance, objective: str, variant: str) -> Options | None:
     """The options of the problem without token budget, if that is a relaxation that needs no chunks."""
     options = exact_options(instance, objective, variant)
-    from baselines.optimum.minorant import is_lean, is_linear_in_prefills
+    from infermax_gym.baselines.optimum.minorant import is_lean, is_linear_in_prefills
 
     if not options.chunks or not is_linear_in_prefills(instance.cost) or not instance.is_offline:
         return None

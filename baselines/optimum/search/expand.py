@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.optimum.search.floor import state_bound
-from baselines.optimum.search.layout import (
+from infermax_gym.baselines.optimum.search.floor import state_bound
+from infermax_gym.baselines.optimum.search.layout import (
     ACTION,
     ACTION_START,
     AFTER,

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.optimum.search.layout import (
+from infermax_gym.baselines.optimum.search.layout import (
     ARRIVAL,
     BLOCK_SIZE,
     CHAIN,

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.optimum.packing import family
+from infermax_gym.baselines.optimum.packing import family
 
 if TYPE_CHECKING:
-    from baselines.optimum.search.automaton import RequestModel
+    from infermax_gym.baselines.optimum.search.automaton import RequestModel
 
 Ints = NDArray[np.int64]
 

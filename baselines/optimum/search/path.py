@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.optimum.instance import Instance
-from baselines.optimum.plan import Pass, Plan, assemble
-from baselines.optimum.search import layout
-from baselines.optimum.search.automaton import Situation
-from baselines.optimum.search.expand import CLOCK, COST, decode_key, encode_sorted, expand
-from baselines.optimum.search.tables import Problem
+from infermax_gym.baselines.optimum.instance import Instance
+from infermax_gym.baselines.optimum.plan import Pass, Plan, assemble
+from infermax_gym.baselines.optimum.search import layout
+from infermax_gym.baselines.optimum.search.automaton import Situation
+from infermax_gym.baselines.optimum.search.expand import CLOCK, COST, decode_key, encode_sorted, expand
+from infermax_gym.baselines.optimum.search.tables import Problem
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from functools import cached_property
 
 import numpy as np
 
-from baselines.optimum.search.automaton import Action, Floats, Ints, Phase, RequestModel, Situation
+from infermax_gym.baselines.optimum.search.automaton import Action, Floats, Ints, Phase, RequestModel, Situation
 
 
 class ReverseModel(RequestModel):

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.optimum.instance import Instance, Request
-from baselines.optimum.minorant import is_lean, is_linear_in_prefills, minorants
-from baselines.optimum.search import layout
-from baselines.optimum.search.automaton import Action, Options, RequestModel
-from baselines.optimum.search.floor import state_bound
-from baselines.optimum.search.loads import best_loads
-from baselines.optimum.search.reverse import ReverseModel
+from infermax_gym.baselines.optimum.instance import Instance, Request
+from infermax_gym.baselines.optimum.minorant import is_lean, is_linear_in_prefills, minorants
+from infermax_gym.baselines.optimum.search import layout
+from infermax_gym.baselines.optimum.search.automaton import Action, Options, RequestModel
+from infermax_gym.baselines.optimum.search.floor import state_bound
+from infermax_gym.baselines.optimum.search.loads import best_loads
+from infermax_gym.baselines.optimum.search.reverse import ReverseModel
 
 KEY_LIMIT = 2**62
 

@@ -12,7 +12,7 @@ from infermax_gym.cluster.kernel.signals import PREFILL_TOKENS
 from infermax_gym.compile import compiled
 from infermax_gym.engine.kernel.memory import requests
 from infermax_gym.engine.kernel.run import LOG_FULL, STUCK, run
-from infermax_gym.engine.records import FINISHED
+from infermax_gym.engine.layout import FINISHED
 
 _ITERATIONS_AT_ONCE = 64
 

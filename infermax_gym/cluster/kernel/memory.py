@@ -11,7 +11,7 @@ from infermax_gym.cluster.moves import MOVE
 from infermax_gym.cluster.router import CONSTANTS, SIGNALS
 from infermax_gym.compile import inlined
 from infermax_gym.engine.kernel.memory import pointer
-from infermax_gym.engine.records import CORE, NUM_OUTPUT_BINS, REQUEST
+from infermax_gym.engine.layout import CORE, NUM_OUTPUT_BINS, REQUEST
 
 NUM_SIGNALS = len(SIGNALS)
 NUM_CONSTANTS = len(CONSTANTS)

@@ -28,7 +28,7 @@ from infermax_gym.engine.kernel.group import blocks_held, resident
 from infermax_gym.engine.kernel.memory import requests, running
 from infermax_gym.engine.kernel.move import attach, detach, give_back, set_aside
 from infermax_gym.engine.kernel.run import wait_until
-from infermax_gym.engine.records import RUNNING as RUNS
+from infermax_gym.engine.layout import RUNNING as RUNS
 
 # What a move does, by its source.
 NOTHING = 0

@@ -30,8 +30,8 @@ from infermax_gym.engine.kernel.memory import (
     tenants_of,
 )
 from infermax_gym.engine.kernel.queue import push, reset
+from infermax_gym.engine.layout import CORE, FUTURE, NUM_OUTPUT_BINS, NUM_SCALARS, WAITING
 from infermax_gym.engine.policy import QueueOrder
-from infermax_gym.engine.records import CORE, FUTURE, NUM_OUTPUT_BINS, NUM_SCALARS, WAITING
 
 _CORE_BYTES = CORE.itemsize
 

@@ -8,7 +8,7 @@ from infermax_gym.cluster.kernel.memory import cores_of, num_released_of, releas
 from infermax_gym.cluster.router import SIGNALS
 from infermax_gym.compile import compiled, inlined
 from infermax_gym.engine.kernel.memory import histogram_of, requests, running
-from infermax_gym.engine.records import LANDING
+from infermax_gym.engine.layout import LANDING
 
 WAITING = SIGNALS.index("num_waiting")
 RUNNING = SIGNALS.index("num_running")

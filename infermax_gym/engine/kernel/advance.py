@@ -31,8 +31,8 @@ from infermax_gym.engine.kernel.move import seat
 from infermax_gym.engine.kernel.prefix import publish_shared, release, withhold
 from infermax_gym.engine.kernel.queue import push
 from infermax_gym.engine.kernel.seconds import seconds
+from infermax_gym.engine.layout import FINISHED, LANDING, REJECTED, WAITING
 from infermax_gym.engine.policy import QueueOrder
-from infermax_gym.engine.records import FINISHED, LANDING, REJECTED, WAITING
 
 
 @inlined

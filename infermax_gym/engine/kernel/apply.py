@@ -12,7 +12,7 @@ from infermax_gym.engine.kernel.fit import blocks_for
 from infermax_gym.engine.kernel.group import disband
 from infermax_gym.engine.kernel.memory import requests, running
 from infermax_gym.engine.kernel.prefix import find_for, publish_shared
-from infermax_gym.engine.records import RUNNING, WAITING
+from infermax_gym.engine.layout import RUNNING, WAITING
 
 FAULTS = (
     "",

@@ -14,7 +14,7 @@ from infermax_gym.compile import compiled
 from infermax_gym.engine.kernel.group import disband
 from infermax_gym.engine.kernel.memory import requests, running
 from infermax_gym.engine.kernel.run import LIMIT, run
-from infermax_gym.engine.records import FINISHED, FUTURE, REJECTED, RUNNING, WAITING
+from infermax_gym.engine.layout import FINISHED, FUTURE, REJECTED, RUNNING, WAITING
 
 BROKEN = -1  # an invariant does not hold
 

@@ -14,8 +14,8 @@ from infermax_gym.engine.kernel.memory import batch_of, holds_of, preempted_of, 
 from infermax_gym.engine.kernel.prefix import publish, release, release_kept
 from infermax_gym.engine.kernel.queue import push
 from infermax_gym.engine.kernel.seconds import prefill_seconds
+from infermax_gym.engine.layout import RUNNING, WAITING
 from infermax_gym.engine.policy import PreemptMode, QueueOrder, Victim, VictimPool
-from infermax_gym.engine.records import RUNNING, WAITING
 
 
 @inlined

@@ -8,7 +8,7 @@ import numpy as np
 
 from infermax_gym.compile import compiled, inlined
 from infermax_gym.engine.kernel.memory import requests, tenants_of
-from infermax_gym.engine.records import WAITING
+from infermax_gym.engine.layout import WAITING
 
 
 @compiled

@@ -11,7 +11,7 @@ from infermax_gym.engine.kernel.keys import set_queue_key
 from infermax_gym.engine.kernel.memory import batch_of, requests
 from infermax_gym.engine.kernel.queue import oldest, push, remove
 from infermax_gym.engine.kernel.seconds import prefill_seconds
-from infermax_gym.engine.records import WAITING
+from infermax_gym.engine.layout import WAITING
 
 
 @compiled

@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 
 from infermax_gym.compile import inlined
 from infermax_gym.engine.cache import HOLD, NODE, SEGMENT
-from infermax_gym.engine.records import NUM_OUTPUT_BINS, REQUEST
+from infermax_gym.engine.layout import NUM_OUTPUT_BINS, REQUEST
 from infermax_gym.engine.tenants import TENANT
 
 

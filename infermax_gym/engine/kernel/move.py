@@ -14,8 +14,8 @@ from infermax_gym.engine.kernel.group import leave_group
 from infermax_gym.engine.kernel.levels import start_level
 from infermax_gym.engine.kernel.memory import holds_of, requests, running
 from infermax_gym.engine.kernel.prefix import give_back_blocks, publish
+from infermax_gym.engine.layout import LANDING, MOVED
 from infermax_gym.engine.policy import QueueOrder
-from infermax_gym.engine.records import LANDING, MOVED
 
 
 @compiled

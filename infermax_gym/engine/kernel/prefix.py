@@ -18,7 +18,7 @@ import numpy as np
 from infermax_gym.compile import compiled, inlined
 from infermax_gym.engine.kernel.group import blocks_held
 from infermax_gym.engine.kernel.memory import batch_of, holds_of, nodes_of, requests, segments_of
-from infermax_gym.engine.records import RUNNING
+from infermax_gym.engine.layout import RUNNING
 
 
 @inlined

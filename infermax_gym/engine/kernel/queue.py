@@ -16,8 +16,8 @@ from infermax_gym.compile import compiled, inlined
 from infermax_gym.engine.kernel.fair import fair_head, note_push, note_remove
 from infermax_gym.engine.kernel.keys import set_queue_key
 from infermax_gym.engine.kernel.memory import queue_tree, requests, tenants_of, validity
+from infermax_gym.engine.layout import WAITING
 from infermax_gym.engine.policy import QueueOrder
-from infermax_gym.engine.records import WAITING
 
 _NEAR = 1e-12
 """Keys nearer than this share of their terms may be put in either order by rounding."""

@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from infermax_gym.cluster.records import FLEET
+from infermax_gym.cluster.layout import FLEET
 from infermax_gym.envs.env import RENDER_FPS, copy_streams
 from infermax_gym.envs.episode import Streams, streams_of_lanes
 from infermax_gym.envs.lane import PAUSED, TERMINATED, TRUNCATED

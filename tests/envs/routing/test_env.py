@@ -276,7 +276,7 @@ def test_bad_settings_say_so(settings: dict[str, Any], what: str) -> None:
 
 
 def test_oracle_policies_want_information() -> None:
-    from baselines.policies import POLICIES
+    from infermax_gym.baselines.policies import POLICIES
 
     with pytest.raises(ValueError, match="needs predictions"):
         RouterEnvConfig(policy=POLICIES["sjf-oracle"])

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from baselines.policies import POLICIES
-from baselines.routers import ROUTERS
+from infermax_gym.baselines.policies import POLICIES
+from infermax_gym.baselines.routers import ROUTERS
 from infermax_gym.cluster import Fleet, simulate_fleet
 from infermax_gym.envs.routing.teacher import RouterTeacher
 from infermax_gym.workload import make_workload

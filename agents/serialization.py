@@ -1,0 +1,177 @@
+"""Policies and environments as JSON objects, read back strictly: unknown names and wrong types are errors."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import fields
+from enum import IntEnum
+from typing import Any, get_type_hints
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infermax_gym.agents.controller import Controller, Gate
+from infermax_gym.agents.controller_kernel import CONTROLLER_FEATURES, CONTROLLER_KNOBS, NUM_FEATURES, NUM_KNOBS
+from infermax_gym.engine import Policy
+from infermax_gym.engine.policy import QUEUE_FEATURES, VICTIM_FEATURES
+from infermax_gym.envs.config import EnvConfig
+
+INTERFACE = (
+    "num_waiting_slots",
+    "num_running_slots",
+    "level_shares",
+    "decide",
+    "admit_within_budget",
+    "information",
+    "prediction_sigma",
+    "block_size",
+    "max_num_batched_tokens",
+)
+"""Settings of `EnvConfig` that a scorer's meaning depends on; `base` is stored beside them."""
+
+_CONTROLLER = ("interval_s", "believes", "classes", "sigma", "prior")
+"""Settings of `Controller` besides its weights."""
+
+
+def policy_to_json(policy: Policy) -> dict[str, Any]:
+    """Every knob by name; choices by their names."""
+    return {item.name: _plain(getattr(policy, item.name)) for item in fields(policy)}
+
+
+def policy_from_json(record: Any) -> Policy:
+    """The policy of `policy_to_json`; knobs and features that a record of an earlier version lacks have their defaults.
+
+    Raises:
+        ValueError: something is missing, unknown, of the wrong type or out of range.
+    """
+    kinds = get_type_hints(Policy)
+    _same_names(record, kinds, "policy", optional=kinds.keys() - {"name"})
+    knobs = {name: _knob(name, value, kinds[name]) for name, value in record.items()}
+    for name, features in (("queue_weights", QUEUE_FEATURES), ("victim_weights", VICTIM_FEATURES)):
+        if name in knobs:
+            knobs[name] += (0.0,) * (len(features) - len(knobs[name]))
+    return Policy(**knobs)
+
+
+def interface_to_json(config: EnvConfig) -> dict[str, Any]:
+    """What a scorer's meaning depends on."""
+    return {**{name: _plain(getattr(config, name)) for name in INTERFACE}, "base": policy_to_json(config.base)}
+
+
+def interface_from_json(record: Any) -> EnvConfig:
+    """The environment of `interface_to_json`, with default ranges.
+
+    Raises:
+        ValueError: something is missing, unknown, of the wrong type or out of range.
+    """
+    kinds = {name: kind for name, kind in get_type_hints(EnvConfig).items() if name in INTERFACE}
+    _same_names(record, (*INTERFACE, "base"), "interface")
+    settings = {name: _knob(name, record[name], kinds[name]) for name in INTERFACE}
+    return EnvConfig(**settings, base=policy_from_json(record["base"]))
+
+
+def controller_to_json(controller: Controller) -> dict[str, Any]:
+    """Everything but the weights, and the names of what they connect."""
+    settings = {name: _plain(getattr(controller, name)) for name in _CONTROLLER}
+    return {**settings, "knobs": list(CONTROLLER_KNOBS), "features": list(CONTROLLER_FEATURES)}
+
+
+def controller_tensors(controller: Controller) -> dict[str, NDArray[np.float32]]:
+    """The numbers of a controller, as they are stored."""
+    tensors = {"weights": controller.weights}
+    if controller.gate is not None:
+        tensors |= {"gate_inner": controller.gate.inner, "gate_outer": controller.gate.outer}
+    return {name: np.ascontiguousarray(array, np.float32) for name, array in tensors.items()}
+
+
+def controller_from_json(record: Any, tensors: Mapping[str, Any]) -> Controller:
+    """The controller of `controller_to_json` and `controller_tensors`.
+
+    Raises:
+        ValueError: something is missing, unknown, of the wrong type, out of range, or made for other knobs or features.
+    """
+    kinds = {name: kind for name, kind in get_type_hints(Controller).items() if name in _CONTROLLER}
+    _same_names(record, (*_CONTROLLER, "knobs", "features"), "controller")
+    knobs, features = (_places(record[name], now, name) for name, now in _AXES)
+    if set(tensors) not in ({"weights"}, {"weights", "gate_inner", "gate_outer"}):
+        raise ValueError(_ANOTHER)
+    weights = _spread(_spread(tensors["weights"], knobs, -2, NUM_KNOBS), features, -1, NUM_FEATURES)
+    gate = None
+    if "gate_inner" in tensors:
+        gate = Gate(_spread(tensors["gate_inner"], features, -1, NUM_FEATURES), tensors["gate_outer"])
+    settings = {name: _knob(name, record[name], kinds[name]) for name in _CONTROLLER}
+    return Controller(weights, gate=gate, **settings)
+
+
+_ANOTHER = "holds weights of another network than its card says"
+
+
+def _spread(array: Any, places: list[int], axis: int, size: int) -> NDArray[np.float64]:
+    """The array with the entries along an axis in their places, zeros in all others."""
+    if array.ndim < -axis or array.shape[axis] != len(places):
+        raise ValueError(_ANOTHER)
+    shape = list(array.shape)
+    shape[axis] = size
+    spread = np.zeros(shape)
+    index: list[Any] = [slice(None)] * array.ndim
+    index[axis] = places
+    spread[tuple(index)] = array
+    return spread
+
+
+_AXES = (("knobs", CONTROLLER_KNOBS), ("features", CONTROLLER_FEATURES))
+
+
+def _places(stored: Any, now: tuple[str, ...], what: str) -> list[int]:
+    """Where stored rows or columns belong; what has been added since gets no weight."""
+    if not isinstance(stored, list) or not set(stored) <= set(now):
+        raise ValueError(f"was trained for other {what} than the {len(now)} of now; train it again")
+    return [now.index(name) for name in stored]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, IntEnum):
+        return value.name
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _same_names(record: Any, expected: Any, what: str, optional: Collection[str] = ()) -> None:
+    if not isinstance(record, Mapping):
+        raise ValueError(f"{what} must be an object")
+    for name in expected:
+        if name not in record and name not in optional:
+            raise ValueError(f"{what} has no {name!r}")
+    for name in record:
+        if name not in expected:
+            raise ValueError(f"{what} has an unknown entry {name!r}")
+
+
+def _knob(name: str, value: Any, kind: Any) -> Any:
+    """`value` as `kind`, which is a type of `Policy` or `EnvConfig`."""
+    if isinstance(kind, type) and issubclass(kind, IntEnum):
+        if value not in kind.__members__:
+            raise ValueError(f"{name} must be one of {', '.join(kind.__members__)}, got {value!r}")
+        return kind[value]
+    text = str(kind)
+    if text.startswith("tuple"):
+        if not isinstance(value, list) or not all(_is_number(item) for item in value):
+            raise ValueError(f"{name} must be a list of numbers, got {value!r}")
+        return tuple(float(item) for item in value)
+    if value is None and "None" in text:
+        return None
+    if text == "float | None" and _is_number(value):
+        return float(value)
+    whole = kind is int or text.startswith("int")
+    if whole and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if kind is bool and isinstance(value, bool):
+        return value
+    if kind is float and _is_number(value):
+        return float(value)
+    if (kind is str or "Literal" in text) and isinstance(value, str):
+        return value
+    raise ValueError(f"{name} must be of type {getattr(kind, '__name__', text)}, got {value!r}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

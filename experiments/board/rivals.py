@@ -1,0 +1,273 @@
+"""Whom learned policies are compared with: the usual rows, and one family of rules tuned as hard as the policies are.
+
+The family is the action of `InferMaxKnobs-v0`: a linear queue key over arrival (aging), known tokens, their logarithm
+and generated tokens; admission headroom; a cap on running requests; the prefills' share of the budget; a linear victim
+key. It holds FCFS, shortest-first, least-attained-service, their aged blends and every headroom. Settings:
+
+    default      each row of the table as people run it
+    global       ONE setting of the family, tuned over the training windows of all cells
+    per-cell     the same family tuned on the training windows of each cell: the hard one
+    informed     per-cell, with noisy predicted lengths and the class in the queue key
+    clairvoyant  per-cell, with true lengths in the queue key, or a clairvoyant row of the table where that is better
+
+`python -m experiments.board.rivals` tunes them again and rewrites `rivals.json`, which holds the actions. `python -m
+experiments.board.rivals --harder CELL,...` says what a longer search on more windows would gain for the per-cell rule,
+`--tail CELL,...` how low p99 gets where nothing else counts; both write nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.board.scenarios import GRID, has_slos
+from infermax_gym.agents.evolution import FCFS, Vector, evolve, minimise, row_loss, row_of
+from infermax_gym.agents.objectives import Objective
+from infermax_gym.agents.scenario import TEST, TRAIN, Window, windows
+from infermax_gym.agents.storage import write_bytes
+from infermax_gym.engine import Policy
+
+DEFAULTS = (
+    "vllm-v0",
+    "vllm-v1",
+    "vllm-v1-full-isl",
+    "sarathi",
+    "trt-max-utilization",
+    "lightllm",
+    "srf",
+    "shortest-prompt-first",
+    "least-attained-service",
+    "hrrn",
+    "fcfs-headroom",
+    "spf-headroom",
+)
+"""Rows of the table as people run them; none knows output lengths."""
+
+CLAIRVOYANT_ROWS = ("sjf-oracle", "srpt-oracle", "mc-sf-oracle")
+SIGMA = 0.6
+"""Log-normal error of the predicted lengths that informed rules and agents see."""
+
+MEAN = Objective()
+BLEND = Objective(mean_latency=1.0, p99_latency=0.5)
+TAIL = Objective(mean_latency=0.0, p99_latency=1.0)
+COST = Objective(mean_latency=0.0, busy=1.0)
+GOODPUT = Objective(mean_latency=0.0, goodput=1.0)
+
+FILE = Path(__file__).parent / "rivals.json"
+NUM_WINDOWS = 4
+"""Training windows of a cell."""
+
+# Where searches begin: shortest known tokens first with headroom, and least attained service with aging.
+STARTS = (
+    np.array([0.0, 0.5, 0.0, 0.0, 0.0, -0.26, 0.5, 1.0, -0.5, 0.0, 0.0]),
+    np.array([0.05, 0.05, 0.0, 0.5, 0.0, -0.6, 0.9, 1.0, 0.0, 0.5, 0.0]),
+)
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """Tuned settings of the family, as actions.
+
+    Attributes:
+        overall: by objective ("mean", "blend"): the global setting.
+        per_cell: by objective ("mean", "cost", "goodput"), what is known ("informed", "clairvoyant") or both
+            ("informed-goodput", "clairvoyant-cost", "clairvoyant-goodput"), then by cell.
+    """
+
+    overall: dict[str, list[float]] = field(default_factory=dict)
+    per_cell: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+
+    def rows_everywhere(self) -> dict[str, Policy]:
+        """The rows tuned for all cells at once, by name."""
+        names = {"global": "mean", "global-blend": "blend"}
+        return {name: row_of(np.array(self.overall[k]), name, predicted_sigma=None) for name, k in names.items()}
+
+    def rows_of(self, cell: str) -> dict[str, Policy]:
+        """The tuned rows of a cell by name."""
+        rows = self.rows_everywhere()
+        for name, by_cell in self.per_cell.items():
+            if cell in by_cell:
+                sigma = _sigma(name)
+                label = "per-cell" if name == "mean" else name if sigma is not None else f"per-cell-{name}"
+                rows[label] = row_of(np.array(by_cell[cell]), label, predicted_sigma=sigma)
+        return rows
+
+
+def _sigma(name: str) -> float | None:
+    if name.startswith("informed"):
+        return SIGMA
+    return 0.0 if name.startswith("clairvoyant") else None
+
+
+def load_rivals() -> Rivals:
+    """The rivals as they were last tuned."""
+    record: dict[str, Any] = json.loads(FILE.read_text())
+    return Rivals(record["global"], record["per_cell"])
+
+
+def tune_global(
+    objective: Objective, training: Mapping[str, Sequence[Window]], generations: int, seed: int = 0
+) -> Vector:
+    """One setting for all cells: the mean loss over cells is minimised, from each of `STARTS`."""
+
+    def loss(action: Vector) -> float:
+        row = row_of(action, "global", predicted_sigma=None)
+        return float(np.mean([row_loss(row, held, objective) for held in training.values()]))
+
+    results = [minimise(loss, start, seed=seed, spread=0.2, population=14, generations=generations) for start in STARTS]
+    return min(results, key=lambda r: r.loss).best
+
+
+def tune_cell(
+    objective: Objective,
+    training: Sequence[Window],
+    starts: Iterable[Vector],
+    generations: int,
+    sigma: float | None = None,
+    seed: int = 0,
+) -> Vector:
+    """The family tuned for one cell; it begins at the better half of what is known and goes on from the best."""
+
+    def loss(start: Vector) -> float:
+        return row_loss(row_of(start, "start", predicted_sigma=sigma), training, objective)
+
+    ranked = sorted(starts, key=loss)[:2]
+    results = [
+        evolve(
+            training,
+            seed=seed,
+            generations=generations,
+            objective=objective,
+            predicted_sigma=sigma,
+            start=start,
+            spread=0.15,
+            population=12,
+        )
+        for start in ranked
+    ]
+    return min(results, key=lambda r: r.loss).action
+
+
+def tune(generations_global: int = 60, generations: int = 25, report: Any = print) -> Rivals:
+    """Tune everything: some 20 minutes of CPU time."""
+    held = {name: windows(cell, NUM_WINDOWS, split=TRAIN) for name, cell in GRID.items()}
+    two = {name: some[:2] for name, some in held.items()}
+    rivals = Rivals()
+    for name, objective in (("mean", MEAN), ("blend", BLEND)):
+        rivals.overall[name] = _plain(tune_global(objective, two, generations_global))
+        report(f"global {name}: {rivals.overall[name]}")
+    overall = np.array(rivals.overall["mean"])
+    starts = (*STARTS, overall)
+    informed = [np.append(start, 0.0) for start in starts] + [np.append(_with_lengths(s, 0.3), 0.0) for s in starts]
+    truth = [_with_lengths(start, 0.3) for start in starts]
+    jobs: list[tuple[str, Objective, list[Vector], float | None]] = [
+        ("mean", MEAN, list(starts), None),
+        ("cost", COST, list(starts), None),
+        ("goodput", GOODPUT, list(starts), None),
+        ("informed", MEAN, informed, SIGMA),
+        ("informed-goodput", GOODPUT, informed, SIGMA),
+        ("clairvoyant", MEAN, truth, 0.0),
+        ("clairvoyant-cost", COST, truth, 0.0),
+        ("clairvoyant-goodput", GOODPUT, truth, 0.0),
+    ]
+    for name, objective, begin, sigma in jobs:
+        cells = [cell for cell in GRID if "goodput" not in name or has_slos(cell)]
+        if name.endswith("cost"):
+            cells = [cell for cell in cells if cell.startswith(("reasoning", "rollouts"))]
+        rivals.per_cell[name] = {
+            cell: _plain(tune_cell(objective, held[cell], begin, generations, sigma)) for cell in cells
+        }
+        report(f"per-cell {name}: {len(cells)} cells")
+    return rivals
+
+
+def _with_lengths(action: Vector, weight: float) -> Vector:
+    changed = action.copy()
+    changed[4] = weight
+    return changed
+
+
+def _plain(action: Vector) -> list[float]:
+    return [round(float(x), 5) for x in action]
+
+
+def harder(name: str, num_windows: int = 16, generations: int = 100, seed: int = 0) -> tuple[float, float]:
+    """Mean latency on held-out windows over that of the shipped per-cell rule, geometric; and on the training windows.
+
+    The search begins where the shipped one ended and at the global setting, and has four times the windows and the
+    generations.
+    """
+    rivals = load_rivals()
+    shipped = np.array(rivals.per_cell["mean"][name])
+    training, held = (windows(GRID[name], num_windows, split=split, seed=seed) for split in (TRAIN, TEST))
+    starts = (shipped, np.array(rivals.overall["mean"]))
+    found = tune_cell(MEAN, training, starts, generations, seed=seed + 1)
+    rows = [row_of(action, "per-cell", predicted_sigma=None) for action in (found, shipped)]
+    on_held, on_training = (row_loss(rows[0], some, MEAN) - row_loss(rows[1], some, MEAN) for some in (held, training))
+    return float(np.exp(on_held)), float(np.exp(on_training))
+
+
+def tail(name: str, num_windows: int = 16) -> tuple[float, float]:
+    """p99 latency on held-out windows over that of the global setting, and mean over per-cell's, both geometric.
+
+    Of the family tuned for this cell's p99 and nothing else; the search also begins at first come, first served.
+    """
+    rivals = load_rivals()
+    training = windows(GRID[name], NUM_WINDOWS, split=TRAIN)
+    held = windows(GRID[name], num_windows, split=TEST)
+    starts = (FCFS, *(np.array(rivals.overall[key]) for key in ("mean", "blend")))
+    row = row_of(tune_cell(TAIL, training, starts, 25), "tail", predicted_sigma=None)
+    rows = rivals.rows_of(name)
+    p99 = row_loss(row, held, TAIL) - row_loss(rows["global"], held, TAIL)
+    mean = row_loss(row, held, MEAN) - row_loss(rows["per-cell"], held, MEAN)
+    return float(np.exp(p99)), float(np.exp(mean))
+
+
+def _known(names: str) -> list[str]:
+    """Names of cells, separated by commas.
+
+    Raises:
+        ValueError: there is no such cell.
+    """
+    found = names.split(",")
+    for name in found:
+        if name not in GRID:
+            raise ValueError(f"unknown cell {name!r}; cells have names such as {next(iter(GRID))!r}")
+    return found
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Tune and write, or say what tuning harder would gain."""
+    parser = argparse.ArgumentParser(description="Tune the rivals of the scoreboard.")
+    parser.add_argument("--harder", metavar="CELLS", help="cells to tune harder, as a test; nothing is written")
+    parser.add_argument("--tail", metavar="CELLS", help="cells to tune for p99 alone, as a test; nothing is written")
+    options = parser.parse_args(arguments)
+    try:
+        longer, tails = ([] if names is None else _known(names) for names in (options.harder, options.tail))
+    except ValueError as error:
+        parser.error(str(error))
+    for name in longer:
+        on_held, on_training = harder(name)
+        print(f"{name}: {on_held:.3f} on held-out windows, {on_training:.3f} on training windows", flush=True)
+    reached = []
+    for name in tails:
+        reached.append(tail(name))
+        print(f"{name}: p99 {reached[-1][0]:.3f} of global, mean {reached[-1][1]:.3f} of per-cell", flush=True)
+    if tails:
+        p99, mean = np.exp(np.log(reached).mean(0))
+        print(f"{len(tails)} cells: p99 {p99:.3f} of global, mean {mean:.3f} of per-cell")
+    if longer or tails:
+        return
+    rivals = tune()
+    record = {"global": rivals.overall, "per_cell": rivals.per_cell}
+    write_bytes(FILE, json.dumps(record, indent=1).encode())
+
+
+if __name__ == "__main__":
+    main()

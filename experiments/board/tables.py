@@ -1,0 +1,206 @@
+"""The tables of docs/results.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from experiments.board.rivals import CLAIRVOYANT_ROWS, DEFAULTS
+from experiments.board.scenarios import LOADS, MEMORIES, MODELS, TRAFFICS, has_slos
+from experiments.board.scoreboard import AGENTS, BOUND, Board, Share, ratio
+
+CEILING = ("clairvoyant", *CLAIRVOYANT_ROWS)
+TUNED = ("global", "global-blend", "per-cell", "per-cell-goodput")
+AGENT = "agent:goodput"
+_LATENCY_ROWS = (*DEFAULTS, "global", "global-blend", "per-cell", "informed", "clairvoyant")
+
+
+def page(board: Board, num_windows: int) -> str:
+    """All tables, for the cells that were measured."""
+    cells = list(board.figures)
+    parts = [
+        _overall(board, cells),
+        _by_traffic(board, cells),
+        _gpu_cost(board, [c for c in cells if "per-cell-cost" in board.figures[c]]),
+        _goodput(board, [c for c in cells if has_slos(c)]),
+        _every_cell(board, cells, num_windows),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Markdown."""
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
+
+
+def short(share: Share) -> str:
+    """A ratio with its interval, two digits."""
+    return f"{share.value:.3f} [{share.low:.2f}, {share.high:.2f}]"
+
+
+def _agents(board: Board, cells: Sequence[str]) -> list[str]:
+    everywhere = [f"agent:{name}" for name in AGENTS]
+    return [name for name in everywhere if all(name in board.figures[c] for c in cells)]
+
+
+def label(name: str) -> str:
+    """A policy as the tables name it."""
+    return f"**{name.removeprefix('agent:')}** (agent)" if name.startswith("agent:") else name
+
+
+def _overall(board: Board, cells: Sequence[str]) -> str:
+    """Everybody over all cells: latency against per-cell, tail against global, the worst cell."""
+    rows = []
+    for name in (*_LATENCY_ROWS, *_agents(board, cells)):
+        each = board.log_ratios(cells, name, "per-cell", "mean").mean(axis=1)
+        worst = int(each.argmax())
+        rows.append(
+            (
+                label(name),
+                short(ratio(board.log_ratios(cells, name, "per-cell", "mean"))),
+                short(ratio(board.log_ratios(cells, name, "global", "mean"))),
+                f"{np.exp(each[worst]):.2f} ({cells[worst]})",
+                short(ratio(board.log_ratios(cells, name, "global", "p99"))),
+                short(ratio(board.log_ratios(cells, name, "per-cell", "busy"))),
+            )
+        )
+    header = (
+        "policy",
+        "mean E2E / per-cell",
+        "mean E2E / global",
+        "worst cell / per-cell",
+        "p99 E2E / global",
+        "busy / per-cell",
+    )
+    return f"### Over all {len(cells)} cells\n\n{table(header, rows)}"
+
+
+def _by_traffic(board: Board, cells: Sequence[str]) -> str:
+    """Each kind of traffic: mean latency over per-cell's, and how much of the way to the ceiling is gone."""
+    agents = [a for a in _agents(board, cells) if a in ("agent:generalist", "agent:knobs", "agent:informed")]
+    rows = []
+    for traffic in TRAFFICS:
+        own = [c for c in cells if c.startswith(f"{traffic}-")]
+        if not own:
+            continue
+        best = ratio(np.concatenate([_against(board, c, board.best(c, DEFAULTS, "mean")) for c in own]))
+        ceiling = ratio(np.concatenate([_against(board, c, board.best(c, CEILING, "mean")) for c in own]))
+        columns = [f"{best.value:.3f}"]
+        columns += [f"{ratio(board.log_ratios(own, n, 'per-cell', 'mean')).value:.3f}" for n in ("global", "informed")]
+        for agent in agents:
+            share = ratio(board.log_ratios(own, agent, "per-cell", "mean"))
+            gap = (1.0 - share.value) / (1.0 - ceiling.value) if ceiling.value < 0.995 else 0.0
+            columns.append(short(share) + (f", {100 * gap:.0f} %" if gap > 0.005 else ""))
+        bound = ratio(board.log_ratios(own, BOUND, "per-cell", "mean"))
+        rows.append((traffic, *columns, f"{ceiling.value:.3f}", f"{bound.value:.2f}"))
+    names = (label(a) for a in agents)
+    header = ("traffic", "best default", "global", "informed rule", *names, "clairvoyant", "certified bound")
+    title = (
+        "### By traffic: mean E2E over per-cell's, and the share of the gap from per-cell to clairvoyant that is closed"
+    )
+    return f"{title}\n\n{table(header, rows)}"
+
+
+def _against(board: Board, cell: str, policy: str) -> np.ndarray:
+    return board.log_ratios([cell], policy, "per-cell", "mean")
+
+
+def _gpu_cost(board: Board, cells: Sequence[str]) -> str:
+    """GPU cost where decodes are long."""
+    if not cells:
+        return ""
+    rows = []
+    for traffic in ("reasoning", "rollouts"):
+        own = [c for c in cells if c.startswith(traffic)]
+        if own:
+            names = ["global", "per-cell", "per-cell-cost", *_agents(board, own), "clairvoyant-cost", BOUND]
+            values = [short(ratio(board.log_ratios(own, n, "per-cell-cost", "busy"))) for n in names]
+            header = ("traffic", *(label(n) for n in names))
+            rows.append(table(header, [(traffic, *values)]))
+    return "### GPU cost: busy seconds over those of per-cell tuned for them\n\n" + "\n".join(rows)
+
+
+def _how_often(ratios: Sequence[float]) -> str:
+    """In how many cells the agent has 5 % more than somebody, and how often not much less."""
+    more, enough = (sum(r >= limit for r in ratios) for limit in (1.05, 0.99))
+    return f"In {more} of {len(ratios)} cells the agent has at least 5 % more, in {enough} at least 99 % of"
+
+
+def _goodput(board: Board, cells: Sequence[str]) -> str:
+    """Requests per second within their limits."""
+    if not cells or AGENT not in board.figures[cells[0]]:
+        return ""
+    rows, tuned, anybody, in_time = [], [], [], []
+    full = 0
+    for cell in cells:
+        rule = board.best(cell, TUNED, "goodput")
+        best = board.best(cell, (*DEFAULTS, *TUNED), "goodput")
+        default = board.best(cell, DEFAULTS, "goodput")
+        shares = [ratio(board.log_ratios([cell], AGENT, name, "goodput")) for name in (rule, best)]
+        tuned.append(shares[0].value)
+        anybody.append(shares[1].value)
+        names = (default, rule, "informed-goodput", AGENT, "clairvoyant-goodput", BOUND)
+        values = [f"{board.mean(cell, n, 'goodput'):.3f}" for n in names]
+        met = [board.mean(cell, n, "in_time") for n in (best, AGENT, BOUND)]
+        in_time.append(ratio(board.log_ratios([cell], AGENT, rule, "in_time")).value)
+        full += met[0] > 1.0 / 1.05
+        first = (cell, f"{values[0]} ({default})", f"{values[1]} ({rule})", *values[2:])
+        rows.append(
+            (*first, ", ".join(f"{100.0 * x:.1f}" for x in met), str(shares[0]), f"{shares[1].value:.3f} of {best}")
+        )
+    header = (
+        "cell",
+        "best default",
+        "best tuned rule",
+        "informed for goodput",
+        "**goodput** (agent)",
+        "clairvoyant for goodput",
+        BOUND,
+        "% in time: best rule, agent, bound",
+        "agent / best tuned rule",
+        "agent / best of all rules",
+    )
+    text = (
+        f"{_how_often(tuned)} the best tuned rule. In requests in time, whatever the makespan: "
+        f"{_how_often(in_time).lower()} it. In {full} cells the best rule has so many in time that 5 % more do not "
+        f"exist. {_how_often(anybody)} the best of all rules, defaults "
+        f"included; each chosen on the same windows. Over all cells the agent has "
+        f"{ratio(board.log_ratios(cells, AGENT, 'per-cell-goodput', 'goodput'))} of per-cell for goodput, the informed "
+        f"rule {ratio(board.log_ratios(cells, 'informed-goodput', 'per-cell-goodput', 'goodput'))}, the clairvoyant "
+        f"{ratio(board.log_ratios(cells, 'clairvoyant-goodput', 'per-cell-goodput', 'goodput'))}.\n"
+    )
+    return f"### Goodput: requests per second that meet their limits\n\n{text}\n{table(header, rows)}"
+
+
+def _every_cell(board: Board, cells: Sequence[str], num_windows: int) -> str:
+    """The latency of everybody who matters, cell by cell."""
+    agents = [a for a in _agents(board, cells) if a in ("agent:generalist", "agent:knobs", "agent:informed")]
+    rows = []
+    for cell in cells:
+        default, ceiling = board.best(cell, DEFAULTS, "mean"), board.best(cell, CEILING, "mean")
+        names = ("global", "per-cell", "informed", *agents)
+        values = [f"{board.mean(cell, n, 'mean'):.2f}, {board.mean(cell, n, 'p99'):.0f}" for n in names]
+        versus = [short(ratio(board.log_ratios([cell], a, "per-cell", "mean"))) for a in agents]
+        first = f"{board.mean(cell, default, 'mean'):.2f}, {board.mean(cell, default, 'p99'):.0f} ({default})"
+        last = f"{board.mean(cell, ceiling, 'mean'):.2f} ({ceiling})"
+        rows.append((cell, first, *values, *versus, last, f"{board.mean(cell, BOUND, 'mean'):.2f}"))
+    versus_names = (f"{a.removeprefix('agent:')} / per-cell" for a in agents)
+    labels = (label(a) for a in agents)
+    header = (
+        "cell",
+        "best default",
+        "global",
+        "per-cell",
+        "informed rule",
+        *labels,
+        *versus_names,
+        "clairvoyant",
+        BOUND,
+    )
+    what = (
+        f"Means over {num_windows} held-out windows; mean and p99 E2E in seconds. {len(TRAFFICS)} kinds of traffic x "
+        f"{len(MEMORIES)} memories x {len(LOADS)} loads x {len(MODELS)} models.\n"
+    )
+    return f"### Every cell\n\n{what}\n{table(header, rows)}"

@@ -1,0 +1,178 @@
+"""The gate between specialists: a small network that learns who is to be in charge, by what a wrong one costs.
+
+Every specialist plays every cell, which says what it costs to have it in charge there; and the gate, which sees what a
+controller sees while it runs, learns to choose such that this cost is small (cost-sensitive classification), first on
+what the right specialists see, then also on what the gated controller itself sees. Nobody tells it which cell it is in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.board.rivals import Rivals
+from experiments.board.scenarios import group_of
+from experiments.breeding.breed import Breed, Course, Report, courses, excess
+from infermax_gym.agents.controller import Controller, Gate
+from infermax_gym.agents.controller_kernel import NUM_FEATURES
+from infermax_gym.agents.scenario import Window
+from infermax_gym.streams import stream
+
+Array = NDArray[np.float64]
+
+_HIDDEN = 32
+_MOST_COST = 0.5
+"""Costs are cut there: how terrible the wrong specialist would be says nothing more about which one is right."""
+
+_TYPICAL_COST = 0.02
+_PER_WINDOW = 40
+_ROUNDS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Lessons:
+    """What the gate learns from.
+
+    Attributes:
+        features: (rows, features) what a controller saw.
+        costs: (rows, specialists) mean excess of each specialist in that cell.
+        weights: (rows,) such that all cells count alike.
+    """
+
+    features: Array
+    costs: Array
+    weights: Array
+
+
+def costs_of(plan: Breed, schooling: Sequence[Course], specialists: Sequence[Controller]) -> Array:
+    """(courses, specialists) mean excess over the rival."""
+
+    def one(job: tuple[Course, Controller]) -> float:
+        course, controller = job
+        results = []
+        for window in course.windows:
+            told = None if plan.sigma is None else window.predicted(plan.sigma)
+            results.append(controller.play(window.workload, window.engine, predicted=told))
+        return excess(results, course.rival, plan)
+
+    with ThreadPoolExecutor(2) as pool:
+        losses = list(pool.map(one, product(schooling, specialists)))
+    return np.array(losses).reshape(len(schooling), len(specialists))
+
+
+def lessons(
+    plan: Breed, schooling: Sequence[Course], players: Sequence[Controller], costs: Array, rng: np.random.Generator
+) -> Lessons:
+    """What players (one for each course) see there, with what each specialist costs there."""
+    features, rows, weights = [], [], []
+    for i, (course, player) in enumerate(zip(schooling, players, strict=True)):
+        seen = [s for window in course.windows for s in _seen(plan, player, window, rng)]
+        features += seen
+        rows += [i] * len(seen)
+        weights += [1.0 / len(seen)] * len(seen)
+    best = costs.min(axis=1, keepdims=True)
+    return Lessons(np.array(features), np.minimum(costs - best, _MOST_COST)[rows], np.array(weights))
+
+
+def _seen(plan: Breed, player: Controller, window: Window, rng: np.random.Generator) -> list[Array]:
+    told = None if plan.sigma is None else window.predicted(plan.sigma)
+    settings = player.settings(window.workload, window.engine, predicted=told)
+    # Half of them from the beginning: what is done before anything is known lasts, and is soon over.
+    early = list(range(min(_PER_WINDOW // 2, len(settings))))
+    places = early + (len(early) + rng.permutation(len(settings) - len(early))[: _PER_WINDOW // 2]).tolist()
+    return [settings[i].features.copy() for i in places]
+
+
+def learn_gate(some: Sequence[Lessons], seed: int, num_steps: int = 1_500) -> Gate:
+    """The gate whose choices cost least, in expectation over its own probabilities.
+
+    It begins with the specialists that are right or nearly so as labels, then minimises the cost itself. It learns on
+    standardised features; their means and deviations go into its weights in the end.
+    """
+    import torch
+
+    features = np.concatenate([s.features for s in some])
+    weights = np.concatenate([s.weights for s in some])
+    weights /= weights.sum()
+    centre = weights @ features
+    spread = np.maximum(np.sqrt(weights @ (features - centre) ** 2), 0.02)
+    centre[0], spread[0] = 0.0, 1.0
+    generator = torch.Generator().manual_seed(int(stream(seed, "policy").integers(2**31)))
+    seen, costs, counts = (
+        torch.from_numpy(array.astype(np.float32))
+        for array in ((features - centre) / spread, np.concatenate([s.costs for s in some]), weights)
+    )
+    inner = torch.randn(_HIDDEN, NUM_FEATURES, generator=generator) * NUM_FEATURES**-0.5
+    outer = torch.zeros(costs.shape[1], _HIDDEN + 1)
+    optimiser = torch.optim.Adam([inner.requires_grad_(), outer.requires_grad_()], lr=0.02)
+    wanted = torch.softmax(-costs / _TYPICAL_COST, dim=1)
+    for step in range(num_steps):
+        done = step / num_steps
+        for group in optimiser.param_groups:
+            group["lr"] = 0.02 * (1.0 - done) + 1e-4
+        scores = torch.tanh(seen @ inner.T) @ outer[:, :-1].T + outer[:, -1]
+        log_chances = torch.log_softmax(scores, dim=1)
+        missed = -(wanted * log_chances).sum(1)
+        if done > 0.5:  # by now the chances are about right: what they cost is what counts
+            missed = 0.2 * missed + (log_chances.exp() * costs).sum(1) / _TYPICAL_COST
+        loss = (counts * missed).sum()
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    scaled = inner.detach().numpy().astype(np.float64) / spread
+    scaled[:, 0] -= scaled[:, 1:] @ centre[1:]
+    return Gate(*(part.astype(np.float32).astype(np.float64) for part in (scaled, outer.detach().numpy())))
+
+
+def gated(plan: Breed, specialists: Sequence[Controller], gate: Gate) -> Controller:
+    """The controller of some specialists and a gate."""
+    weights = np.stack([s.weights for s in specialists])
+    return replace(specialists[0], weights=weights, gate=gate)
+
+
+def teach(
+    plan: Breed,
+    specialists: Mapping[str, Controller],
+    rivals: Rivals,
+    seed: int,
+    report: Report,
+    at_home: float = 0.0,
+) -> tuple[Controller, Array]:
+    """The gate: learned on what the right specialists see, then also on what the gated controller itself sees.
+
+    Args:
+        plan: how the specialists were bred, which says what the cells are and what counts there.
+        specialists: by the group of cells that each is at home in.
+        rivals: what costs are measured against.
+        seed: of windows and weights.
+        report: gets a line now and then.
+        at_home: what a specialist's cost is lowered by in its own cells. Which of those that do about as well is a
+            little better there, often by chance, says nothing about traffic that is much like those cells.
+
+    Returns:
+        The controller of the best round, and its mean excess in every course.
+    """
+    rng = stream(seed, "exploration")
+    schooling = courses(plan, rivals, seed)
+    controllers = list(specialists.values())
+    costs = costs_of(plan, schooling, controllers)
+    report(f"the right specialist everywhere: {costs.min(axis=1).mean():+.4f}")
+    home = np.array([[group_of(course.cell) == name for name in specialists] for course in schooling])
+    costs = costs - at_home * home
+    some = [lessons(plan, schooling, [controllers[i] for i in costs.argmin(axis=1)], costs, rng)]
+    best: tuple[Controller, Array] | None = None
+    for attempt in range(_ROUNDS):
+        controller = gated(plan, controllers, learn_gate(some, seed + attempt))
+        reached = costs_of(plan, schooling, [controller])[:, 0]
+        report(f"behind the gate, round {attempt}: {reached.mean():+.4f}, worst {reached.max():+.4f}")
+        if best is None or reached.mean() < best[1].mean():
+            best = controller, reached
+        if attempt + 1 < _ROUNDS:
+            some.append(lessons(plan, schooling, [controller] * len(schooling), costs, rng))
+    assert best is not None
+    return best

@@ -1,0 +1,128 @@
+"""Write docs/policies.md, the table of schedulers for readers, from the table of schedulers for the engine.
+
+python -m experiments.facts.document_policies            write the page
+python -m experiments.facts.document_policies --check    exit 1 if the page is not up to date
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import fields
+from enum import IntEnum
+from pathlib import Path
+
+from infermax_gym.baselines.catalogue import NESTED_WAIT, PLAYERS, QUICK
+from infermax_gym.baselines.policies import POLICIES
+from infermax_gym.baselines.prefix_aware import PREFIX_AWARE
+from infermax_gym.engine import Policy
+from infermax_gym.engine.policy import QUEUE_FEATURES, VICTIM_FEATURES
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "policies.md"
+
+INTRODUCTION = f"""\
+# The table of schedulers
+
+<!-- Written by `python -m experiments.facts.document_policies` from baselines/; edit there. -->
+
+Most schedulers here are rows (`baselines/table/`): settings of the engine's one scheduling
+algorithm ([engine.md](engine.md) states it exactly, `infermax_gym/engine/policy.py` explains every knob).
+Some ({", ".join(f"`{name}`" for name in (*PLAYERS, NESTED_WAIT.name))}) have code of their own and serve
+whole workloads: `SCHEDULERS[name].play(workload, engine)`, in `baselines/catalogue.py`. How they compare:
+[schedulers.md](schedulers.md).
+`infermax list policies` prints the same list; `python -m experiments.facts.document_policies` writes this page.
+
+```python
+from infermax_gym.baselines.policies import POLICIES
+from infermax_gym.baselines.predict import predictions
+from infermax_gym.engine import EngineConfig, simulate
+from infermax_gym.workload import load_workload
+
+workload, policy = load_workload("azure-conv"), POLICIES["spf-headroom"]
+result = simulate(workload, EngineConfig(), policy, predicted=predictions(policy, workload))
+```
+
+A rule of your own is a row too: `Policy("mine", ...)`, or `dataclasses.replace` of one of these. Rules that are no
+setting of the algorithm implement `infermax_gym.engine.Scheduler`.
+
+**Lengths known** says what a row is told about output lengths: nothing (`none`), an upper bound on all of them
+(`bound`), a noisy prediction of each (`predicted`), or the truth (`oracle`). Compare within a class: no engine knows
+what an oracle knows.
+"""
+
+PREFIX = """\
+## Prefix-aware schedulers
+
+They look at what is cached, which changes with every block; so they are written in Python (`baselines/prefix_aware`,
+some thousand iterations a second), and `--policies all` leaves them out. Without `--prefix-caching` their orders are
+FCFS (of `dlpm`, within a tenant). [prefix-caching.md](prefix-caching.md) says more.
+"""
+
+SETTINGS = """\
+## Settings
+
+What each row sets; everything else is as in `Policy`. `C` is the token budget of an iteration, `B` the cap on
+running requests.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    head = "| row | lengths known | good and bad at | source |\n| --- | --- | --- | --- |\n"
+    rows, aware = (
+        "".join(f"| `{name}` | {row.information.name.lower()} | {row.note} | {row.source} |\n" for name, row in table)
+        for table in ({**QUICK, NESTED_WAIT.name: NESTED_WAIT}.items(), PREFIX_AWARE.items())
+    )
+    settings = "| row | settings |\n| --- | --- |\n"
+    settings += "".join(
+        f"| `{name}` | {', '.join(settings_of(row)) or 'all as they are'} |\n" for name, row in POLICIES.items()
+    )
+    return f"{INTRODUCTION}\n{head}{rows}\n{PREFIX}\n{head}{aware}\n{SETTINGS}\n{settings}"
+
+
+_NAMES = {"max_num_batched_tokens": "C", "max_running": "B"}
+
+
+def settings_of(row: Policy) -> list[str]:
+    """The knobs that differ from the default, as `knob VALUE`."""
+    default = Policy("default")
+    result = []
+    for field in fields(Policy):
+        value = getattr(row, field.name)
+        if field.name in ("name", "information", "source", "note") or value == getattr(default, field.name):
+            continue
+        name = _NAMES.get(field.name, field.name.replace("_", " "))
+        if isinstance(value, bool):
+            result.append(name if value else f"no {name}")
+        elif isinstance(value, IntEnum):
+            result.append(f"{name} {value.name}")
+        elif isinstance(value, tuple):
+            features = QUEUE_FEATURES if field.name == "queue_weights" else VICTIM_FEATURES
+            result.append(f"{name.removesuffix(' weights')} key {_key(features, value)}")
+        else:
+            result.append(f"{name} {value:g}")
+    return result
+
+
+def _key(features: tuple[str, ...], weights: tuple[float, ...]) -> str:
+    terms = [f"{weight:g} {name}" for name, weight in zip(features, weights, strict=True) if weight != 0.0]
+    return " + ".join(term.removeprefix("1 ") for term in terms).replace("+ -", "- ")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write the page, or say whether it is up to date."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is out of date")
+    options = parser.parse_args(arguments)
+    text = page()
+    if not options.check:
+        PAGE.write_text(text, encoding="utf-8")
+        return 0
+    if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == text:
+        return 0
+    print(f"{PAGE.name} is out of date: run python -m experiments.facts.document_policies", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

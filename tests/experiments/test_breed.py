@@ -1,0 +1,45 @@
+"""Breeding: what a loss is, and the windows that specialists are bred on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from experiments.board.rivals import load_rivals
+from experiments.board.scenarios import GRID
+from experiments.breeding.breed import Nursery, behind, courses, excess
+from experiments.breeding.specialists import SCHOOLS, in_group
+from infermax_gym.agents.objectives import Objective
+from infermax_gym.agents.scenario import TRAIN, TrainingCell, windows
+from infermax_gym.baselines.policies import POLICIES
+from infermax_gym.engine import simulate
+
+PLAN = replace(SCHOOLS["generalist"].breed, num_windows=1, windows_at_once=1)
+WINDOW = windows(TrainingCell("azure-conv", 120, 0.9, 9_000), 1, split=TRAIN)[0]
+
+
+def test_a_loss_beyond_the_rival_counts_on_the_average_of_windows() -> None:
+    plan = replace(PLAN, objective=Objective(), hinge=3.0)
+    a, b = (simulate(WINDOW.workload, WINDOW.engine, POLICIES[n]) for n in ("sarathi", "orca"))
+    worse = float(np.log(b.latency_s.mean() / a.latency_s.mean()))
+    assert worse > 0.0
+    assert excess([b], [a], plan) == pytest.approx(4.0 * worse)
+    assert excess([a], [b], plan) == pytest.approx(-worse)
+    assert excess([a, b], [b, a], plan) == pytest.approx(0.0, abs=1e-12)
+    assert behind([b], [a], plan) == pytest.approx(worse)
+
+
+def test_worst_is_the_cell_furthest_behind() -> None:
+    plan = replace(PLAN, cells=in_group("code-tight-7b"))
+    nursery = Nursery(plan, courses(plan, load_rivals()))
+    vector = nursery.start(load_rivals())
+    controller = nursery.controller(vector)
+    ratios = []
+    for course in nursery.schooling:
+        window = course.windows[0]
+        ours, theirs = controller.play(window.workload, window.engine), course.rival[0]
+        ratios.append(float(np.log(ours.latency_s.mean() / theirs.latency_s.mean())))
+    assert len(ratios) == sum(map(plan.cells, GRID))
+    assert nursery.worst(vector) == pytest.approx(max(ratios))

@@ -1,0 +1,85 @@
+"""The grid of cells, the rivals and the tables."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from experiments.board.rivals import MEAN, STARTS, harder, load_rivals, main, tail, tune_cell
+from experiments.board.scenarios import GRID, has_slos
+from experiments.board.scoreboard import FIGURES, NUM_WINDOWS, Board, measure, ratio, shipped_agents
+from experiments.board.tables import page
+from infermax_gym.agents.evolution import row_loss
+from infermax_gym.agents.scenario import TEST, TRAIN, windows
+
+
+def test_grid() -> None:
+    assert len(GRID) == 72
+    for name, cell in GRID.items():
+        held = windows(cell, 1, split=TEST)[0].workload
+        limits = np.isfinite(held.ttft_slo_s).all() and np.isfinite(held.tpot_slo_s).all()
+        assert limits == has_slos(name)
+    tight, wide = GRID["conv-tight-saturated-7b"], GRID["conv-wide-saturated-7b"]
+    assert tight.num_kv_tokens < wide.num_kv_tokens
+    moderate, overloaded = GRID["code-wide-moderate-70b"], GRID["code-wide-overloaded-70b"]
+    assert moderate.time_scale > overloaded.time_scale
+
+
+def test_windows_of_the_splits_differ() -> None:
+    cell = GRID["mixed-tight-saturated-7b"]
+    lengths = [w.workload.num_output_tokens.tolist() for s in (TRAIN, TEST) for w in windows(cell, 3, split=s)]
+    assert len({tuple(some) for some in lengths}) == 6
+
+
+def test_tuning_harder_is_never_worse_on_its_own_windows(capsys: pytest.CaptureFixture[str]) -> None:
+    on_held, on_training = harder("code-tight-moderate-7b", num_windows=1, generations=4)
+    assert on_training <= 1.0 and on_held > 0.0
+    with pytest.raises(SystemExit):
+        main(["--harder", "code-tight-moderate-7b,nonsense"])
+    assert "unknown cell 'nonsense'; cells have names such as" in capsys.readouterr().err
+
+
+def test_tuned_for_the_tail_alone_the_tail_is_shorter_and_the_mean_is_not() -> None:
+    p99, mean = tail("conv-tight-saturated-7b", num_windows=4)
+    assert p99 < 0.9 and mean > 1.0
+
+
+def test_rivals_are_complete() -> None:
+    rivals = load_rivals()
+    for name in GRID:
+        rows = rivals.rows_of(name)
+        assert {"global", "global-blend", "per-cell", "informed", "clairvoyant"} <= set(rows)
+        assert ("per-cell-goodput" in rows) == has_slos(name)
+        assert rows["per-cell"].information.name == "NONE" and rows["informed"].information.name == "PREDICTED"
+
+
+def test_tuning_never_loses_to_where_it_begins() -> None:
+    held = windows(GRID["reasoning-tight-overloaded-7b"], 2, split=TRAIN)
+    from infermax_gym.agents.evolution import row_of
+
+    action = tune_cell(MEAN, held, STARTS, 2)
+    begun = min(row_loss(row_of(s, "s", predicted_sigma=None), held, MEAN) for s in STARTS)
+    assert row_loss(row_of(action, "t", predicted_sigma=None), held, MEAN) <= begun
+
+
+def test_ratio() -> None:
+    assert str(ratio(np.full((3, 5), np.log(2.0)))) == "2.000 [2.000, 2.000]"
+    noisy = ratio(np.random.default_rng(0).normal(np.log(0.9), 0.1, (4, 16)))
+    assert noisy.low < noisy.value < noisy.high and noisy.high - noisy.low < 0.1
+    wider = ratio(np.random.default_rng(0).normal(np.log(0.9), 0.1, (1, 16)))
+    assert wider.high - wider.low > noisy.high - noisy.low
+
+
+def test_board_compares_the_better_with_the_worse() -> None:
+    one = np.ones((4, len(FIGURES)))
+    board = Board({"cell": {"a": one, "b": 2.0 * one}})
+    assert board.best("cell", ["a", "b", "not-there"], "mean") == "a"
+    assert board.best("cell", ["a", "b"], "goodput") == "b"
+    assert ratio(board.log_ratios(["cell"], "b", "a", "p99")).value == pytest.approx(2.0)
+
+
+def test_page_of_two_cells() -> None:
+    cells = ["conv-tight-moderate-7b", "rollouts-tight-moderate-7b"]
+    text = page(measure(cells, load_rivals(), shipped_agents(), 2), 2)
+    assert all(cell in text for cell in cells) and "nan" not in text
+    assert NUM_WINDOWS >= 8

@@ -1,0 +1,71 @@
+"""Compiled code is never older than the sources that it stands on."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from infermax_gym import compile as compile_module
+from infermax_gym.agents.controller_kernel import control
+from infermax_gym.baselines.optimum.search.expand import expand
+from infermax_gym.compile import sources_of
+from infermax_gym.engine.kernel.run import run
+
+LIBRARY = Path(compile_module.__file__).resolve().parent
+
+
+def names(function: object) -> list[str]:
+    return [path.name for path in sources_of(function.py_func)]  # type: ignore[attr-defined]
+
+
+def test_a_part_of_the_engine_stands_on_those_before_it() -> None:
+    assert names(run) == ["compile.py", "cost", "engine"]
+
+
+def test_agents_and_baselines_stand_on_everything_and_themselves() -> None:
+    everything = ["compile.py", "cost", "engine", "cluster", "envs"]
+    assert names(control) == [*everything, "agents"]
+    assert names(expand) == [*everything, "baselines"]
+    for function in (control, expand):
+        assert all(path.exists() for path in sources_of(function.py_func))
+
+
+def test_another_package_stands_on_its_whole_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = tmp_path / "theirs" / "deep"
+    inner.mkdir(parents=True)
+    for folder in (inner, inner.parent):
+        (folder / "__init__.py").write_text("")
+    (inner / "code.py").write_text("def function(x):\n    return x\n")
+    (tmp_path / "alone.py").write_text("def function(x):\n    return x\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import alone  # type: ignore[import-not-found]
+    from theirs.deep import code  # type: ignore[import-not-found]
+
+    assert sources_of(code.function)[-1] == inner.parent
+    assert sources_of(alone.function)[-1] == tmp_path / "alone.py"
+    for name in ("alone", "theirs", "theirs.deep", "theirs.deep.code"):
+        sys.modules.pop(name)
+
+
+def test_an_edit_anywhere_below_moves_the_stamp(tmp_path: Path) -> None:
+    file = tmp_path / "kernel.py"
+    file.write_text("a = 1\n")
+    before = compile_module._source_stamp.__wrapped__((tmp_path,))
+    os.utime(file, (before[0] + 10.0, before[0] + 10.0))
+    assert compile_module._source_stamp.__wrapped__((tmp_path,)) != before
+
+
+def test_without_numbas_private_hook_nothing_is_compiled() -> None:
+    """Better no start than machine code of yesterday's sources."""
+    for cache in (SimpleNamespace(), SimpleNamespace(_cache_file=SimpleNamespace())):
+        with pytest.raises(RuntimeError, match=r"has no _cache_file\._source_stamp"):
+            compile_module._stamp(cache, run.py_func)
+
+
+def test_the_hook_is_used() -> None:
+    stamp = control._cache._cache_file._source_stamp
+    assert stamp == compile_module._source_stamp(sources_of(control.py_func))
