@@ -1,8 +1,8 @@
-"""Train a scheduling policy, then compare it with the usual schedulers on windows it has never seen.
+"""Train a scheduling policy, then compare it with the usual schedulers on trace slices it has never seen.
 
     python train.py                                  evolution, about five minutes
     python train.py --algo ppo --minutes 20          a network, from scratch
-    python train.py --algo bc                        a network that imitates a row of the table
+    python train.py --algo bc                        a network that imitates a policy of the table
     python train.py --algo search --minutes 10       such a network, improved by expert iteration
 
     python train.py --algo sac --steps 5000          stable-baselines3's own algorithms (also dqn, ppo-knobs)
@@ -29,11 +29,11 @@ from rich.progress import Progress, TimeElapsedColumn
 from infermax_gym.agents import Agent, AgentError, save_agent
 from infermax_gym.agents.play import RandomPlayer
 from infermax_gym.agents.recipes import ALGORITHMS, Recipe, Row, train, train_player
-from infermax_gym.agents.scenario import DEFAULT_CELL, TEST, TrainingCell, windows
+from infermax_gym.agents.scenario import DEFAULT_SCENARIO, TEST, TrainingScenario, trace_slices
 from infermax_gym.agents.storage import write_bytes
 from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.baselines.predict import predictions
-from infermax_gym.evaluation import Cell, Contender, evaluate, render_comparison
+from infermax_gym.evaluation import Contender, Scenario, evaluate, render_comparison
 from infermax_gym.workload import WorkloadError
 
 RIVALS = ("sarathi", "vllm-v1", "vllm-v0", "srf", "shortest-prompt-first", "least-attained-service", "spf-headroom")
@@ -42,7 +42,7 @@ RIVALS = ("sarathi", "vllm-v1", "vllm-v0", "srf", "shortest-prompt-first", "leas
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="Train a scheduling policy and compare it with the usual ones.")
-    add, usual = parser.add_argument, DEFAULT_CELL
+    add, usual = parser.add_argument, DEFAULT_SCENARIO
     add("--workload", default=usual.workload, help="a preset, or a trace file (first half: training; second: test)")
     add("--algo", choices=[*ALGORITHMS, "sac", "ppo-knobs", "dqn"], default="es")
     add("--minutes", type=float, help="training time (default 4, unless --steps)")
@@ -52,19 +52,19 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--resume", action="store_true", help="go on from DIR's checkpoint (ppo)")
     add("--warm-start", action="store_true", help="ppo begins with a clone of --teacher")
     add("--plain-rewards", action="store_true", help="ppo is not told what leaving the engine to --teacher would gain")
-    add("--teacher", default="spf-headroom", help="row that bc imitates and that ppo is measured by")
+    add("--teacher", default="spf-headroom", help="policy that bc imitates and that ppo is measured by")
     add("--ahead-s", type=float, help="how far ppo looks beyond a decision's own gain, in simulated seconds")
     add("--learning-rate", type=float, help="of ppo, at the beginning")
     add("--kv-tokens", type=int, default=usual.num_kv_tokens)
     add("--time-scale", type=float, default=usual.time_scale, help="factor on arrival times; below 1 raises the load")
     add("--cost", default=usual.cost)
     add("--max-num-batched-tokens", type=int, default=usual.max_num_batched_tokens)
-    add("--requests", type=int, default=usual.num_requests, help="requests of a window")
+    add("--requests", type=int, default=usual.num_requests, help="requests of a trace slice")
     add("--lanes", type=int, default=32, help="environments side by side (ppo)")
     add("--rollout", type=int, default=256, help="decisions of a lane between two updates (ppo)")
     add("--every", type=int, default=2, help="rollouts (ppo), or times 5,000 decisions, between two evaluations")
     add("--patience", type=int, help="stop after so many evaluations without a better policy")
-    add("--windows", type=int, default=6, help="held-out windows of the comparison")
+    add("--windows", type=int, default=6, help="held-out trace slices of the comparison")
     return parser.parse_args(arguments)
 
 
@@ -73,7 +73,7 @@ MAY_CHANGE = ("minutes", "steps", "every", "patience")
 
 
 def check_resumed(file: Path, config: dict[str, Any]) -> None:
-    """See that a run goes on as it began: its checkpoint holds engines of its own cell.
+    """See that a run goes on as it began: its checkpoint holds engines of its own scenario.
 
     Raises:
         AgentError: it began otherwise.
@@ -89,19 +89,19 @@ def check_resumed(file: Path, config: dict[str, Any]) -> None:
         raise AgentError(f"{file.parent}: was begun with {name} {was}, not {now}; resume it with what it began with")
 
 
-def compare(name: str, learned: Contender, cell: TrainingCell, num_windows: int) -> dict[str, Any]:
-    """What was learned, its rivals and random play on held-out windows, as a document of `infermax bench`."""
-    held_out = windows(cell, num_windows, split=TEST)
+def compare(name: str, learned: Contender, scenario: TrainingScenario, num_slices: int) -> dict[str, Any]:
+    """What was learned, its rivals and random play on held-out trace slices, as a document of `infermax bench`."""
+    held_out = trace_slices(scenario, num_slices, split=TEST)
     contenders: dict[str, Contender] = {
         name: learned,
         **{name: POLICIES[name] for name in RIVALS},
         "random": RandomPlayer(),
     }
-    engine = cell.engine
-    common = Cell(lambda seed: held_out[seed].workload, engine)
-    evaluation = evaluate(common, contenders, range(num_windows), predictions)
-    config = {"workload": cell.workload, "num_requests": cell.num_requests, "seeds": num_windows, "slo": None}
-    config |= {"time_scale": cell.time_scale, "cost": cell.cost, "kv_tokens": engine.num_kv_tokens}
+    engine = scenario.engine
+    common = Scenario(lambda seed: held_out[seed].workload, engine)
+    evaluation = evaluate(common, contenders, range(num_slices), predictions)
+    config = {"workload": scenario.workload, "num_requests": scenario.num_requests, "seeds": num_slices, "slo": None}
+    config |= {"time_scale": scenario.time_scale, "cost": scenario.cost, "kv_tokens": engine.num_kv_tokens}
     config |= {"span_s": float(held_out[0].workload.arrival_s[-1]), "block_size": engine.block_size}
     config |= {"max_num_batched_tokens": engine.max_num_batched_tokens, "max_num_seqs": engine.max_num_seqs}
     return {"schema": 1, "config": config, "policies": evaluation.summary()}
@@ -129,16 +129,16 @@ def write_curve(folder: Path, rows: list[Row]) -> None:
 def run(options: argparse.Namespace, screen: Console) -> None:
     """Train, compare, write."""
     minutes = options.minutes if options.minutes or options.steps else 4.0
-    cell = TrainingCell(options.workload, options.requests, options.time_scale, options.kv_tokens, options.cost)
-    cell = replace(cell, max_num_batched_tokens=options.max_num_batched_tokens)
+    scenario = TrainingScenario(options.workload, options.requests, options.time_scale, options.kv_tokens, options.cost)
+    scenario = replace(scenario, max_num_batched_tokens=options.max_num_batched_tokens)
     options.out.mkdir(parents=True, exist_ok=True)
     recipe = Recipe(
-        options.algo, cell, options.seed, minutes, options.steps, options.teacher, options.warm_start,
+        options.algo, scenario, options.seed, minutes, options.steps, options.teacher, options.warm_start,
         folder=options.out, resume=options.resume, num_lanes=options.lanes, num_steps=options.rollout,
-        every=options.every, patience=options.patience, takeover=not options.plain_rewards,
+        every=options.every, patience=options.patience, base_rollout=not options.plain_rewards,
         ahead_s=options.ahead_s, learning_rate=options.learning_rate,
     )  # fmt: skip
-    config = {"schema": 1, **recipe.card()["training"], "cell": asdict(cell)}
+    config = {"schema": 1, **recipe.card()["training"], "cell": asdict(scenario)}
     if options.resume:
         check_resumed(options.out / "config.json", config)
     write_bytes(options.out / "config.json", json.dumps(config, indent=1).encode())
@@ -156,7 +156,7 @@ def run(options: argparse.Namespace, screen: Console) -> None:
         learned = train(recipe, report) if options.algo in ALGORITHMS else train_player(recipe, report)
     write_curve(options.out, rows)
     name = learned.name if isinstance(learned, Agent) else options.algo
-    document = compare(name, learned, cell, options.windows)
+    document = compare(name, learned, scenario, options.trace_slices)
     if isinstance(learned, Agent):
         held_out = {name: figures["latency_s"] for name, figures in document["policies"].items()}
         save_agent(options.out / "policy.safetensors", replace(learned, card={**learned.card, "held_out": held_out}))

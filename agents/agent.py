@@ -1,4 +1,4 @@
-"""What a trained policy is: a row of the table or a network, with a card that says where it comes from."""
+"""What a trained policy is: a policy of the table or a network, with a card that says where it comes from."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Agent:
 
     Attributes:
         name: short name, kebab-case.
-        policy: kind "row": a setting of the scheduling algorithm, which runs in the kernel.
+        policy: kind "policy": a setting of the scheduling algorithm, which runs in the kernel.
         controller: kind "controller": a small network that sets the knobs of the algorithm every few seconds.
         network: kind "scorer": a network that decides in `InferMax-v0`.
-        config: of a scorer, the environment it was trained in: windows, levels, `decide`, `information`, `base`.
+        config: of a scorer, the environment it was trained in: trace slices, levels, `decide`, `information`, `base`.
         card: what else its file says: training, versions, held-out scores.
     """
 
@@ -44,13 +44,13 @@ class Agent:
     def __post_init__(self) -> None:
         given = [part is not None for part in (self.policy, self.controller, self.network)]
         if sum(given) != 1 or (self.network is None) != (self.config is None):
-            raise AgentError("an agent is a row (policy), a controller, or a scorer (network and config)")
+            raise AgentError("an agent is a policy of the table, a controller, or a scorer (network and config)")
 
     @property
     def kind(self) -> str:
-        """Row, controller or scorer."""
+        """Policy, controller or scorer."""
         if self.policy is not None:
-            return "row"
+            return "policy"
         return "scorer" if self.controller is None else "controller"
 
     @property
@@ -85,15 +85,17 @@ class Agent:
             predicted = predictions(self.policy, workload, seed)
             return simulate(workload, engine, self.policy, predicted=predicted, record_schedule=record_schedule)
         if self.controller is not None:
-            told = Policy(self.name, information=self.information, prediction_sigma=self.controller.sigma or 0.0)
-            predicted = predictions(told, workload, seed)
+            predicted_lengths = Policy(
+                self.name, information=self.information, prediction_sigma=self.controller.sigma or 0.0
+            )
+            predicted = predictions(predicted_lengths, workload, seed)
             return self.controller.play(workload, engine, predicted=predicted, record_schedule=record_schedule)
         from infermax_gym.agents.play import play_network
 
         assert self.network is not None and self.config is not None
         sigma = self.config.prediction_sigma if self.information == Information.PREDICTED else 0.0
-        told = Policy(self.name, information=self.information, prediction_sigma=sigma)
-        predicted = predictions(told, workload, seed)
+        predicted_lengths = Policy(self.name, information=self.information, prediction_sigma=sigma)
+        predicted = predictions(predicted_lengths, workload, seed)
         return play_network(
             self.network, self.config, workload, engine, predicted=predicted, record_schedule=record_schedule
         )

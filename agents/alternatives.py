@@ -27,7 +27,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.monitor import Monitor
 
 from infermax_gym.agents.agent import AgentError
-from infermax_gym.agents.scenario import Window
+from infermax_gym.agents.scenario import TraceSlice
 from infermax_gym.engine import EngineConfig, Information, SimulationResult
 from infermax_gym.engine.simulate import result_of
 from infermax_gym.envs.config import EnvConfig
@@ -117,14 +117,14 @@ class EnvPlayer:
 
 
 class _EvaluateAndStop(BaseCallback):
-    """Plays the validation windows now and then, keeps the best model on disk, and ends on time or without progress."""
+    """Plays the validation slices now and then, keeps the best model on disk, and ends on time or without progress."""
 
     def __init__(
-        self, player: EnvPlayer, windows: Sequence[Window], folder: Path, every: int, minutes: float | None,
+        self, player: EnvPlayer, trace_slices: Sequence[TraceSlice], folder: Path, every: int, minutes: float | None,
         patience: int | None, report: Report,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.player, self.windows, self.folder, self.every = player, windows, folder, every
+        self.player, self.trace_slices, self.folder, self.every = player, trace_slices, folder, every
         self.minutes, self.patience, self.report = minutes, patience, report
         self.best, self.since_best = math.inf, 0
         self.began = time.monotonic()
@@ -137,7 +137,7 @@ class _EvaluateAndStop(BaseCallback):
 
     def evaluate(self) -> None:
         """Score the model; save it if it is the best so far (the file takes its place once it is complete)."""
-        results = [self.player.play(window.workload, window.engine) for window in self.windows]
+        results = [self.player.play(trace_slice.workload, trace_slice.engine) for trace_slice in self.trace_slices]
         loss = float(np.mean([np.log(np.nanmean(result.latency_s)) for result in results]))
         self.since_best += 1
         if loss < self.best:
@@ -152,7 +152,7 @@ class _EvaluateAndStop(BaseCallback):
 def train_alternative(
     algo: str,
     config: EnvConfig,
-    validation: Sequence[Window],
+    validation: Sequence[TraceSlice],
     folder: Path,
     *,
     seed: int = 0,
@@ -163,12 +163,12 @@ def train_alternative(
     tensorboard: str | None = None,
     report: Report = lambda row: None,
 ) -> EnvPlayer:
-    """Train an alternative; returns the model that did best on the validation windows.
+    """Train an alternative; returns the model that did best on the validation trace slices.
 
     Args:
         algo: one of `ALTERNATIVES`.
         config: where episodes come from.
-        validation: windows that decide which model is kept.
+        validation: trace slices that decide which model is kept.
         folder: gets model.zip, an archive of stable-baselines3 (reading it runs code from it).
         seed: of weights, exploration and episodes.
         num_decisions: stop after so many decisions ...
@@ -176,7 +176,7 @@ def train_alternative(
         every: decisions between two evaluations.
         patience: stop after so many evaluations without a better one; None: never.
         tensorboard: folder of logs, or None.
-        report: gets rows of the learning curve.
+        report: gets policies of the learning curve.
 
     Raises:
         ValueError: neither `num_decisions` nor `minutes`.

@@ -9,9 +9,9 @@ exp(-dt / lambda_tau). So an admission has exactly the advantage that the turn h
 changes its mind by, however many decisions the turn is made of; and the estimate does not depend on how finely the
 environment cuts time into decisions (the critic replaces what lies much further than lambda_tau ahead).
 
-Rewards may hold all that follows already, as gains over a takeover do (`infermax_gym.agents.takeover`). Then nothing
-that follows is to count once more (`tau_s` 0), and the critic is a mere baseline. Such gains have heavy tails, since
-two runs that differ once drift apart by chance; so they are squashed beyond twice their deviation.
+Rewards may hold all that follows already, as gains over a base-policy rollout do (`infermax_gym.agents.base_rollout`).
+Then nothing that follows is to count once more (`tau_s` 0), and the critic is a mere baseline. Such gains have heavy
+tails, since two runs that differ once drift apart by chance; so they are squashed beyond twice their deviation.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from infermax_gym.compile import compiled, inlined
 from infermax_gym.envs.kernel import act, go_on
-from infermax_gym.envs.lane import PAUSED, RUNNING_ON
+from infermax_gym.envs.lane import LOG_FULL, RUNNING_ON
 from infermax_gym.envs.layout import ENGINE_FEATURES, RUNNING_FEATURES, WAITING_FEATURES
 from infermax_gym.envs.observe import observe
 
@@ -166,7 +166,7 @@ def greedy(observation: Any, mask: Any, weights: Any, num_waiting_slots: int) ->
         num_waiting_slots: W.
     """
     width = weights.context_2_bias.size
-    num_levels = weights.levels.size
+    num_chunk_budgets = weights.levels.size
     work = np.empty((3, width), np.float32)
     pooled = np.empty(4 * width, np.float32)
     context = pooled[:width]
@@ -177,14 +177,14 @@ def greedy(observation: Any, mask: Any, weights: Any, num_waiting_slots: int) ->
     _apply(work[0], weights.context_2, context)
     _relu(context)
     first_running = _G + num_waiting_slots * _FW
-    end_admit = num_levels + num_waiting_slots
+    end_admit = num_chunk_budgets + num_waiting_slots
     level = _best_target(
-        weights.levels, 1, mask[:num_levels], weights.run, context, work[0], work[1], pooled[width : 2 * width]
+        weights.levels, 1, mask[:num_chunk_budgets], weights.run, context, work[0], work[1], pooled[width : 2 * width]
     )
     admit = _best_target(
         observation[_G:first_running],
         _FW,
-        mask[num_levels:end_admit],
+        mask[num_chunk_budgets:end_admit],
         weights.admit,
         context,
         work[0],
@@ -212,7 +212,7 @@ def greedy(observation: Any, mask: Any, weights: Any, num_waiting_slots: int) ->
             best_kind = kind
     if best_kind == 0:
         return level
-    return num_levels + admit if best_kind == 1 else end_admit + victim
+    return num_chunk_budgets + admit if best_kind == 1 else end_admit + victim
 
 
 @compiled
@@ -270,8 +270,8 @@ def rollout(
     v.time_limit_s = until_s
     act(s, v, action)
     last = v.num_decisions + most_decisions
-    while v.status == RUNNING_ON or v.status == PAUSED:
-        if v.status == PAUSED:
+    while v.status == RUNNING_ON or v.status == LOG_FULL:
+        if v.status == LOG_FULL:
             s.num_gaps = 0
             go_on(s, v)
         elif v.num_decisions < last:

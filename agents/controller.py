@@ -2,16 +2,17 @@
 
 A specialist is one matrix: a weight for each knob and each feature (`CONTROLLER_KNOBS`, `CONTROLLER_FEATURES`). So it
 scores every waiting request by a key whose weights depend on the engine's state: load, memory pressure, the traffic so
-far. With weights on the constant alone it is a row of the table. One that weighs only the engine features and the first
-eleven knobs plays `InferMaxKnobs-v0`; the schedule is the same there. A controller is one specialist, or several and a
-gate: a small network that looks at the same features and says, at every setting, which of them is in charge.
+far. With weights on the constant alone it is a policy of the table. One that weighs only the engine features and the
+first eleven knobs plays `InferMaxKnobs-v0`; the schedule is the same there. A controller is one specialist, or several
+and a
+gating network: a small network that looks at the same features and says, at every setting, which of them is active.
 
 Beliefs. A controller may keep account of the output lengths of finished requests, by group (requests of like prompt
-length, and of one class where it is told classes), and believe ln(output) normal in each. What a request still needs
+length, and of one class where it is told classes), and estimate ln(output) normal in each. What a request still needs
 is then the mean of that distribution beyond what it has generated, combined with its predicted length where it is told
 one: a prediction that a request has outlived is not taken for "nearly done", as the raw remainder would be.
 
-Giving up. With the knob `late` above 0, requests that cannot have their first token within their limit any more go
+Shedding. With the knob `late` above 0, requests that cannot have their first token within their limit any more go
 behind all others, and their prefills pause while somebody in time can use the tokens; see
 `infermax_gym.agents.controller_moves`.
 """
@@ -42,15 +43,15 @@ from infermax_gym.envs.episode import Episode, begin_run
 from infermax_gym.workload import Workload
 
 BASE = Policy("controller", queue_order=QueueOrder.LINEAR, victim=Victim.KEY)
-"""The row whose knobs a controller sets."""
+"""The policy whose knobs a controller sets."""
 
 _NUM_BUCKETS = 24
 _CONFIG = EnvConfig(base=BASE)
 
 
 @dataclass(frozen=True, eq=False)
-class Gate:
-    """Says which specialist is in charge: argmax of outer . (tanh(inner . features), 1).
+class GatingNetwork:
+    """Says which specialist is active: argmax of outer . (tanh(inner . features), 1).
 
     Attributes:
         inner: (hidden, features) float64; the first feature is the constant 1.
@@ -69,7 +70,7 @@ class Gate:
         object.__setattr__(self, "outer", outer)
 
 
-_NO_GATE = Gate(np.zeros((0, NUM_FEATURES)), np.zeros((1, 1)))
+_NO_GATING = GatingNetwork(np.zeros((0, NUM_FEATURES)), np.zeros((1, 1)))
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Setting:
     """What a controller did at one setting.
 
     Attributes:
-        specialist: who was in charge.
+        specialist: who was active.
         knobs: (knobs,) what was set.
         features: (features,) what was seen.
     """
@@ -93,9 +94,9 @@ class Controller:
 
     Attributes:
         weights: (knobs, features) float64 of the only specialist, or (specialists, knobs, features).
-        gate: which specialist is in charge; needed where there are several.
+        gating network: which specialist is active; needed where there are several.
         interval_s: simulated seconds between two settings (each ends with an iteration).
-        believes: whether it keeps account of lengths; else the knobs and features that need it are inert.
+        estimates: whether it keeps account of lengths; else the knobs and features that need it are inert.
         classes: whether it is told the SLO class.
         sigma: log-normal error of the predicted lengths it is told; None: it is told none.
         prior: of ln(output): mean, standard deviation, and how many finished requests it is worth.
@@ -103,18 +104,18 @@ class Controller:
 
     weights: NDArray[np.float64]
     interval_s: float = 2.0
-    believes: bool = True
+    estimates_lengths: bool = True
     classes: bool = False
     sigma: float | None = None
     prior: tuple[float, float, float] = (5.5, 1.2, 4.0)
-    gate: Gate | None = None
+    gating: GatingNetwork | None = None
 
     def __post_init__(self) -> None:
         weights = np.ascontiguousarray(self.weights, np.float64)
         if weights.shape[-2:] != (NUM_KNOBS, NUM_FEATURES) or weights.ndim > 3 or not np.isfinite(weights).all():
             raise ValueError(f"a specialist has {NUM_KNOBS} x {NUM_FEATURES} finite weights, got {weights.shape}")
         count = len(weights) if weights.ndim == 3 else 1
-        if count != (1 if self.gate is None else len(self.gate.outer)):
+        if count != (1 if self.gating is None else len(self.gating.outer)):
             raise ValueError(f"{count} specialists need a gate for as many")
         if not 0.0 < self.interval_s < np.inf:
             raise ValueError(f"interval_s must be positive and finite, got {self.interval_s}")
@@ -178,18 +179,29 @@ class Controller:
         run = begin_run(config, Episode(workload, engine, None), record_schedule=record_schedule)
         run.lane.record["level"] = len(config.level_shares) - 1
         account = self._account(engine)
-        told = np.zeros(len(workload)) if predicted is None or self.sigma is None else predicted
+        predicted_lengths = np.zeros(len(workload)) if predicted is None or self.sigma is None else predicted
         groups = self._groups(workload)
-        counted, lost = np.zeros(len(workload), np.int8), np.zeros(len(workload), np.int8)
+        counted, shed = np.zeros(len(workload), np.int8), np.zeros(len(workload), np.int8)
         lengths = np.zeros((int(groups.max(initial=0)) + 1, 3))
         log = np.zeros((most_settings, 1 + NUM_KNOBS + NUM_FEATURES))
         weights = self.weights.reshape(-1, NUM_KNOBS, NUM_FEATURES)
-        gate = self.gate or _NO_GATE
+        gating = self.gating or _NO_GATING
         record, lane = run.engine.record, run.lane.record
         code = LOG_FULL
         while code == LOG_FULL:
             code = control(
-                record, lane, account, weights, gate.inner, gate.outer, groups, told, counted, lost, lengths, log
+                record,
+                lane,
+                account,
+                weights,
+                gating.inner,
+                gating.outer,
+                groups,
+                predicted_lengths,
+                counted,
+                shed,
+                lengths,
+                log,
             )
             run.recorder.empty(run.engine)
         if code != DONE:
@@ -200,8 +212,8 @@ class Controller:
     def _account(self, engine: EngineConfig) -> Any:
         account = np.zeros(1, ACCOUNT)
         account["interval_s"] = self.interval_s
-        account["seats"] = engine.max_num_seqs
-        account["believes"] = self.believes
+        account["max_num_seqs"] = engine.max_num_seqs
+        account["estimates_lengths"] = self.estimates_lengths
         account["sigma"] = self.sigma or 0.0
         account["prior_log"], account["prior_spread"], account["prior_weight"] = self.prior
         account["group_weight"] = 4.0
@@ -219,6 +231,6 @@ def weights_from_action(action: NDArray[np.float64]) -> NDArray[np.float64]:
     """The weights of a controller that always sets the knobs of `InferMaxKnobs-v0` to an action, (11,)."""
     weights = np.zeros((NUM_KNOBS, NUM_FEATURES))
     weights[: len(action), 0] = action
-    weights[CONTROLLER_KNOBS.index("push_out"), 0] = -0.5
+    weights[CONTROLLER_KNOBS.index("preempt"), 0] = -0.5
     assert CONTROLLER_FEATURES[0] == "one"
     return weights

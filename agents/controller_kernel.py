@@ -1,9 +1,9 @@
 """A controller at kernel speed: every few simulated seconds a small network sets the knobs of the algorithm.
 
-Between two settings the engine's own loop runs, so a controlled engine is as fast as a row of the table. At each
-setting, in this order: look (features), pick (which specialist is in charge), choose (one weight per knob and feature),
-believe (what lengths the waiting and running requests will have), give the queue its keys anew, and push out running
-requests that rank far behind the head of the queue. Where it gives up requests that are bound to be late, it looks for
+Between two settings the engine's own loop runs, so a controlled engine is as fast as a policy of the table. At each
+setting, in this order: look (features), pick (which specialist is active), choose (one weight per knob and feature),
+believe (what lengths the waiting and running requests will have), give the queue its keys anew, and preempt running
+requests that rank far behind the head of the queue. Where it sheds requests that are bound to be late, it looks for
 them before every iteration.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from infermax_gym.agents.controller_moves import BEHIND, give_up, push_out, rekey_from
+from infermax_gym.agents.controller_moves import BEHIND, push_out, rekey_from, shed_late
 from infermax_gym.compile import compiled, inlined
 from infermax_gym.cost.kernel import batch_seconds
 from infermax_gym.engine.kernel.advance import arrive
@@ -33,11 +33,11 @@ EXTRA_KNOBS = (
     "log_remaining",  # queue key: ln(1 + believed remaining)
     "memory_time",  # queue key: believed KV tokens x iterations still needed, per million
     "overdue",  # queue key: minus the square of the seconds waited, per 30 s (positive: nobody waits for ever)
-    "late",  # above 0: who cannot meet its TTFT limit, were its prefill twice the knob as long as alone, is given up
+    "shed",  # above 0: who cannot meet its TTFT limit, were its prefill twice the knob as long as alone, is shed
     "class_ttft",  # queue key: the class's TTFT limit, per 2 s
     "victim_remaining",  # victim key: believed remaining tokens, per 100
     "victim_index",  # victim key: the queue key's nonlinear part (the six above but the class)
-    "push_out",  # above 0: requests that rank further behind the head than a margin are pushed out; 1 = any
+    "preempt",  # above 0: requests that rank further behind the head than a margin are preempted; 1 = any
 )
 CONTROLLER_KNOBS = KNOB_NAMES + EXTRA_KNOBS
 """What a controller sets, each in [-1, 1]; the first eleven are the action of `InferMaxKnobs-v0`."""
@@ -49,7 +49,7 @@ EXTRA_FEATURES = (
     "mean_prompt",  # of arrivals so far, squashed at 1,000
     "backlog",  # waiting requests, squashed at 100
     "long_wait",  # seconds since the oldest arrival, squashed at 60
-    "late_share",  # waiting requests whose TTFT limit has passed, share
+    "missed_share",  # waiting requests whose TTFT limit has passed, share
     "good_share",  # finished requests that met their SLOs, share
     "context_cost",  # reading the KV of a mean prompt, over the rest of a decode's iteration, squashed at 1
 )
@@ -62,8 +62,8 @@ _ENGINE, _EXTRA = len(ENGINE_FEATURES), 1 + len(ENGINE_FEATURES)
 ACCOUNT = np.dtype(
     [
         ("interval_s", "f8"),
-        ("seats", "i8"),  # of the engine, before any cap
-        ("believes", "i8"),  # whether lengths are believed at all
+        ("max_num_seqs", "i8"),  # of the engine, before any cap
+        ("estimates_lengths", "i8"),  # whether lengths are believed at all
         ("sigma", "f8"),  # log-normal error of predictions; 0: there are none
         ("prior_log", "f8"),  # prior of ln(output): mean ...
         ("prior_spread", "f8"),  # ... standard deviation ...
@@ -75,8 +75,8 @@ ACCOUNT = np.dtype(
         ("finish_rate", "f8"),
         ("last_s", "f8"),
         ("next_s", "f8"),
-        ("pushes", "i8"),  # whether running requests may be pushed out
-        ("pace", "f8"),  # prefills are expected to take so many times as long as alone; 0: nobody is given up
+        ("preempts", "i8"),  # whether running requests may be preempted
+        ("pace", "f8"),  # prefills are expected to take so many times as long as alone; 0: nobody is shed
         ("num_settings", "i8"),
     ],
     align=True,
@@ -85,7 +85,7 @@ _SMOOTHING_S = 30.0
 
 
 @compiled
-def remaining_belief(mean: float, spread: float, generated: float) -> Any:
+def expected_remaining(mean: float, spread: float, generated: float) -> Any:
     """Mean remaining tokens of a log-normal length that is known to exceed `generated`, at least 1."""
     if generated < 1.0:
         return max(math.exp(mean + 0.5 * spread * spread), 1.0)
@@ -154,13 +154,13 @@ def look(s: Any, v: Any, c: Any, groups: Any, counted: Any, lengths: Any, seen: 
         out[1 + i] = min(max(seen[i], np.float32(-1.0)), np.float32(1.0))
     mean, variance = _overall(c, lengths)
     prompts = 0.0
-    late = 0
+    missed = 0
     oldest_s = s.clock_s
     for r in range(c.first_alive, s.next_arrival):
         q = req[r]
         if q.place == WAITING:
             oldest_s = min(oldest_s, q.arrival_s)
-            late += _is_late(s, q)
+            missed += _missed_deadline(s, q)
     for r in range(max(0, s.next_arrival - 100), s.next_arrival):
         prompts += req[r].prompt
     out[_EXTRA] = mean / 8.0
@@ -169,7 +169,7 @@ def look(s: Any, v: Any, c: Any, groups: Any, counted: Any, lengths: Any, seen: 
     out[_EXTRA + 3] = squash(prompts / max(min(s.next_arrival, 100), 1), 1000.0)
     out[_EXTRA + 4] = squash(s.num_waiting, 100.0)
     out[_EXTRA + 5] = squash(s.clock_s - oldest_s, 60.0)
-    out[_EXTRA + 6] = late / max(s.num_waiting, 1)
+    out[_EXTRA + 6] = missed / max(s.num_waiting, 1)
     out[_EXTRA + 7] = s.num_good / max(s.num_finished, 1)
     theta, ends, floored = theta_of(s), term_ends_of(s), s.floor_context != 0
     context = int(prompts / max(min(s.next_arrival, 100), 1))
@@ -178,7 +178,7 @@ def look(s: Any, v: Any, c: Any, groups: Any, counted: Any, lengths: Any, seen: 
 
 
 @inlined
-def _is_late(s: Any, q: Any) -> Any:
+def _missed_deadline(s: Any, q: Any) -> Any:
     return q.slo_ttft_s > 0.0 and q.generated == 0 and s.clock_s - q.arrival_s > q.slo_ttft_s
 
 
@@ -229,40 +229,42 @@ def set_knobs(s: Any, c: Any, a: Any) -> None:
     w[3] = a[2] / 7.0
     w[4] = a[3] / 100.0
     w[5] = a[4] / 100.0
-    w[6] = 1.0 if c.believes else 0.0  # `priority` holds the key's nonlinear part
+    w[6] = 1.0 if c.estimates_lengths else 0.0  # `priority` holds the key's nonlinear part
     w[7] = a[16] / 2.0
     headroom = (a[5] + 1.0) / 2.0
     s.headroom_tokens = 1000.0 * headroom**3
-    seats = int(round(float(c.seats) ** ((a[6] + 1.0) / 2.0)))
-    s.num_seats = min(max(1, seats), s.list_size - 1)
+    max_num_seqs = int(round(float(c.max_num_seqs) ** ((a[6] + 1.0) / 2.0)))
+    s.max_num_seqs = min(max(1, max_num_seqs), s.list_size - 1)
     s.prefill_share = 0.05 + 0.95 * ((a[7] + 1.0) / 2.0)
     u = s.victim_weights
     u[2] = a[8] / 1000.0
     u[4] = a[9] / 100.0
     u[0] = a[10] / 10.0
     u[5] = a[17] / 100.0
-    u[6] = a[18] if c.believes else 0.0
+    u[6] = a[18] if c.estimates_lengths else 0.0
 
 
 @inlined
-def _believe(s: Any, c: Any, a: Any, q: Any, lost: int, told: float, mean: float, variance: float) -> None:
+def _estimate_length(
+    s: Any, c: Any, a: Any, q: Any, shed: int, predicted_lengths: float, mean: float, variance: float
+) -> None:
     """What is left of a request as believed, and the nonlinear part of its key."""
-    if c.sigma > 0.0 and told > 0.0:
+    if c.sigma > 0.0 and predicted_lengths > 0.0:
         precision = 1.0 / variance + 1.0 / c.sigma**2
-        mean = (mean / variance + (math.log(told) + 0.5 * c.sigma**2) / c.sigma**2) / precision
+        mean = (mean / variance + (math.log(predicted_lengths) + 0.5 * c.sigma**2) / c.sigma**2) / precision
         variance = 1.0 / precision
     generated = emitted(s, q)
-    rest = remaining_belief(mean, math.sqrt(variance), generated)
+    rest = expected_remaining(mean, math.sqrt(variance), generated)
     q.prediction = generated + rest
     known = q.prompt + generated
     index = a[11] * math.log(1.0 + generated) + a[12] * math.log(1.0 + rest) + a[13] * rest * (known + 0.5 * rest) / 1e6
     if q.place != RUNNING:
         index -= a[14] * (max(s.clock_s - q.arrival_s, 0.0) / 30.0) ** 2
-    q.priority = index + (BEHIND if lost and a[15] > 0.0 else 0.0)
+    q.priority = index + (BEHIND if shed and a[15] > 0.0 else 0.0)
 
 
 @compiled
-def believe(s: Any, c: Any, a: Any, groups: Any, told: Any, lost: Any, lengths: Any) -> None:
+def estimate_lengths(s: Any, c: Any, a: Any, groups: Any, predicted_lengths: Any, shed: Any, lengths: Any) -> None:
     """Beliefs about every request that waits, runs, or will arrive before the next setting."""
     req = requests(s)
     mean, variance = _overall(c, lengths)
@@ -272,10 +274,10 @@ def believe(s: Any, c: Any, a: Any, groups: Any, told: Any, lost: Any, lengths: 
         if r >= s.next_arrival and q.arrival_s > soon_s:
             break
         if r >= s.next_arrival or q.place == WAITING or q.place == RUNNING:
-            if lost[r] and emitted(s, q) > 0 and q.first_token_s <= q.arrival_s + q.slo_ttft_s:
-                lost[r] = 0  # it was faster than expected
+            if shed[r] and emitted(s, q) > 0 and q.first_token_s <= q.arrival_s + q.slo_ttft_s:
+                shed[r] = 0  # it was faster than expected
             own, spread = _group(c, lengths, groups[r], mean, variance)
-            _believe(s, c, a, q, lost[r], told[r], own, spread)
+            _estimate_length(s, c, a, q, shed[r], predicted_lengths[r], own, spread)
 
 
 @compiled
@@ -287,9 +289,9 @@ def set_engine(
     inner: Any,
     outer: Any,
     groups: Any,
-    told: Any,
+    predicted_lengths: Any,
     counted: Any,
-    lost: Any,
+    shed: Any,
     lengths: Any,
     log: Any,
 ) -> None:
@@ -300,8 +302,8 @@ def set_engine(
     specialist = pick(inner, outer, features)
     choose(weights[specialist], features, knobs)
     set_knobs(s, c, knobs)
-    if c.believes:
-        believe(s, c, knobs, groups, told, lost, lengths)
+    if c.estimates_lengths:
+        estimate_lengths(s, c, knobs, groups, predicted_lengths, shed, lengths)
         if c.pace > 0.0:
             resume_paused(s)
         c.pace = max(2.0 * knobs[15], 0.0)
@@ -310,8 +312,8 @@ def set_engine(
         log[c.num_settings, 0] = specialist
         log[c.num_settings, 1 : 1 + NUM_KNOBS] = knobs
         log[c.num_settings, 1 + NUM_KNOBS :] = features
-    c.pushes = knobs[19] > 0.0
-    if c.pushes:
+    c.preempts = knobs[19] > 0.0
+    if c.preempts:
         push_out(s, 50.0 * 0.001 ** knobs[19])
     c.num_settings += 1
     c.next_s = s.clock_s + c.interval_s
@@ -319,7 +321,7 @@ def set_engine(
 
 @inlined
 def _limit(s: Any, c: Any) -> Any:
-    """How far to run: to the next setting, or to where somebody may have to be given up."""
+    """How far to run: to the next setting, or to where somebody may have to be shed."""
     if c.pace <= 0.0:
         return NO_LIMIT, c.next_s
     if s.num_waiting > 0:
@@ -337,9 +339,9 @@ def control(
     inner: Any,
     outer: Any,
     groups: Any,
-    told: Any,
+    predicted_lengths: Any,
     counted: Any,
-    lost: Any,
+    shed: Any,
     lengths: Any,
     log: Any,
 ) -> Any:
@@ -353,10 +355,10 @@ def control(
         inner: of the gate, see `pick`.
         outer: of the gate, see `pick`.
         groups: (n,) int64, which requests are expected to be of a kind, from 1.
-        told: (n,) float64 predicted output tokens, 0 where there is no prediction.
+        predicted_lengths: (n,) float64 predicted output tokens, 0 where there is no prediction.
         counted: (n,) int8, whether a finished request has been learned from.
-        lost: (n,) int8, whether a request has been given up.
-        lengths: (number of groups + 1, 3) float64: count, sum and sum of squares of ln(output); row 0 is everybody.
+        shed: (n,) int8, whether a request has been shed.
+        lengths: (number of groups + 1, 3) float64: count, sum and sum of squares of ln(output); policy 0 is everybody.
         log: (settings, 1 + NUM_KNOBS + NUM_FEATURES) float64, gets specialist, knobs and features of the first
             settings.
     """
@@ -368,13 +370,13 @@ def control(
         while s.num_waiting == 0 and s.num_rejected < s.num_requests:
             jump_to_next_arrival(s)
             arrive(s)
-        set_engine(s, v, c, weights, inner, outer, groups, told, counted, lost, lengths, log)
+        set_engine(s, v, c, weights, inner, outer, groups, predicted_lengths, counted, shed, lengths, log)
     while True:
         if c.pace > 0.0:
-            give_up(s, c.pace, c.pushes != 0, lost)
+            shed_late(s, c.pace, c.preempts != 0, shed)
         most, until_s = _limit(s, c)
         code = run(s, most, until_s, True)
         if code != LIMIT:
             return code
         if s.clock_s >= c.next_s:
-            set_engine(s, v, c, weights, inner, outer, groups, told, counted, lost, lengths, log)
+            set_engine(s, v, c, weights, inner, outer, groups, predicted_lengths, counted, shed, lengths, log)

@@ -1,4 +1,4 @@
-"""How a controller moves requests between its settings of the knobs: new keys, giving up, pushing out."""
+"""How a controller moves requests between its settings of the knobs: new keys, shedding, preempting."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from infermax_gym.compile import compiled, inlined
 from infermax_gym.cost.kernel import batch_seconds
-from infermax_gym.engine.kernel.admit import bring_in, push_out_for, seat_and_fit
+from infermax_gym.engine.kernel.admit import bring_in, has_room_for, preempt_for
 from infermax_gym.engine.kernel.evict import guarded, preempt
 from infermax_gym.engine.kernel.fit import reserved_blocks
 from infermax_gym.engine.kernel.keys import set_queue_key
@@ -16,7 +16,7 @@ from infermax_gym.engine.kernel.queue import head, push, remove, reset
 from infermax_gym.engine.layout import WAITING
 
 BEHIND = 1e6
-"""Added to the queue key of those who are given up: behind all others, in the same order among themselves."""
+"""Added to the queue key of those who are shed: behind all others, in the same order among themselves."""
 
 
 @compiled
@@ -33,7 +33,7 @@ def rekey_from(s: Any, first: int) -> None:
 
 
 @inlined
-def _bound_to_be_late(s: Any, q: Any, pace: float) -> Any:
+def _misses_deadline(s: Any, q: Any, pace: float) -> Any:
     """Whether the first token of a request that waits or is in prefill was late, or will be at this pace."""
     if q.slo_ttft_s <= 0.0:
         return False
@@ -47,17 +47,17 @@ def _bound_to_be_late(s: Any, q: Any, pace: float) -> Any:
 
 
 @inlined
-def _head_in_time(s: Any, pace: float, lost: Any) -> Any:
+def _head_in_time(s: Any, pace: float, shed: Any) -> Any:
     """Whether anybody waits who may still be in time; from the head on, those who may not are put behind the others."""
     req = requests(s)
     while s.num_waiting > 0:
         r = head(s)
-        if lost[r]:
+        if shed[r]:
             return False
-        if not _bound_to_be_late(s, req[r], pace):
+        if not _misses_deadline(s, req[r], pace):
             return True
         remove(s, r)
-        lost[r] = 1
+        shed[r] = 1
         req[r].priority += BEHIND
         set_queue_key(s, r)
         push(s, r)
@@ -66,58 +66,58 @@ def _head_in_time(s: Any, pace: float, lost: Any) -> Any:
 
 @inlined
 def _head_fits(s: Any, freed: int, left: int) -> Any:
-    """Whether the head of the queue has room, if so many blocks and seats are given back."""
+    """Whether the head of the queue has room, if so many blocks and sequences are given back."""
     r = head(s)
-    return requests(s)[r].on_host or seat_and_fit(s, r, freed, left)
+    return requests(s)[r].on_host or has_room_for(s, r, freed, left)
 
 
 @compiled
-def _make_way(s: Any, lost: Any) -> None:
-    """Push out as few prefills of those who are given up, the last first, as give the head room; none if all do not."""
+def _make_way(s: Any, shed: Any) -> None:
+    """Preempt as few prefills of those who are shed, the last first, as give the head room; none if all do not."""
     req = requests(s)
     run_list = running(s)
     freed = left = 0
     first = s.num_running
     while not _head_fits(s, freed, left):
         first -= 1
-        while first >= 0 and not (lost[run_list[first]] and req[run_list[first]].in_prefill):
+        while first >= 0 and not (shed[run_list[first]] and req[run_list[first]].in_prefill):
             first -= 1
         if first < 0:
             return
         freed += freed_by(s, run_list[first])
         left += 1
     for i in range(s.num_running - 1, first - 1, -1):
-        if lost[run_list[i]] and req[run_list[i]].in_prefill:
+        if shed[run_list[i]] and req[run_list[i]].in_prefill:
             preempt(s, i)
 
 
 @compiled
-def give_up(s: Any, pace: float, pushes: bool, lost: Any) -> None:
+def shed_late(s: Any, pace: float, preempts: bool, shed: Any) -> None:
     """Put those behind who are bound to be late; their prefills pause while somebody in time can use the tokens.
 
     Args:
         s: the engine.
         pace: prefills are expected to take so many times as long as alone.
-        pushes: whether they may also be pushed out of their prefill, where it holds the memory that the head needs.
-        lost: (n,) who is given up.
+        preempts: whether they may also be preempted of their prefill, where it holds the memory that the head needs.
+        shed: (n,) who is shed.
     """
-    in_time_waits = _head_in_time(s, pace, lost)
+    in_time_waits = _head_in_time(s, pace, shed)
     in_time_runs = False
     req = requests(s)
     run_list = running(s)
     for i in range(s.num_running):
         q = req[run_list[i]]
         if q.in_prefill:
-            if not lost[run_list[i]] and _bound_to_be_late(s, q, pace):
-                lost[run_list[i]] = 1
+            if not shed[run_list[i]] and _misses_deadline(s, q, pace):
+                shed[run_list[i]] = 1
                 q.priority += BEHIND
-            in_time_runs = in_time_runs or not lost[run_list[i]]
-    if in_time_waits and pushes and not guarded(s):
-        _make_way(s, lost)
+            in_time_runs = in_time_runs or not shed[run_list[i]]
+    if in_time_waits and preempts and not guarded(s):
+        _make_way(s, shed)
     pauses = not guarded(s) and (in_time_runs or (in_time_waits and _head_fits(s, 0, 0)))
     for i in range(s.num_running):
         q = req[run_list[i]]
-        q.paused = pauses and q.in_prefill and lost[run_list[i]]
+        q.paused = pauses and q.in_prefill and shed[run_list[i]]
 
 
 @compiled
@@ -126,6 +126,6 @@ def push_out(s: Any, margin: float) -> None:
     req = requests(s)
     while s.num_waiting > 0 and s.num_running > 0 and not guarded(s) and not _head_fits(s, 0, 0):
         r = head(s)
-        if not push_out_for(s, r, req[r].key + margin):
+        if not preempt_for(s, r, req[r].key + margin):
             return
         bring_in(s, r, reserved_blocks(s, r, req[r].prompt + req[r].generated))

@@ -2,7 +2,7 @@
 
 `minimise` is CMA-ES (the `cma` package; Hansen, 2016) over any vector of bounded numbers. `evolve` searches the action
 of `InferMaxKnobs-v0` (queue key, headroom, concurrency cap, prefill share, victim key): eleven numbers in [-1, 1]. The
-winner is a row of the table like any other. `infermax_gym.agents.controller` searches small networks that set those
+winner is a policy of the table like any other. `infermax_gym.agents.controller` searches small networks that set those
 knobs.
 """
 
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infermax_gym.agents.objectives import Objective
-from infermax_gym.agents.scenario import Window
+from infermax_gym.agents.scenario import TraceSlice
 from infermax_gym.engine import Information, Policy, simulate
 from infermax_gym.engine.policy import QUEUE_FEATURES
 from infermax_gym.envs.knobs import KNOB_NAMES, policy_of
@@ -37,7 +37,7 @@ class SearchResult:
     Attributes:
         best: (n,) the best vector that a generation held, by its own loss.
         loss: its loss.
-        mean: (n,) the centre of the last generation: smoother, often better on new windows.
+        mean: (n,) the centre of the last generation: smoother, often better on new trace slices.
         checked: (n,) of the start and the centres of all generations, the one with the lowest `check`; else the mean.
         history: (generations, 2) float64, evaluations so far and best loss so far.
         num_evaluations: vectors scored.
@@ -160,11 +160,11 @@ class EvolutionResult:
     """Where a search of knobs ended.
 
     Attributes:
-        policy: the row found.
+        policy: the policy found.
         action: (11,) its knobs in [-1, 1], in the order of `KNOB_NAMES`; (12,) with the class weight.
-        loss: the lowest mean loss over the training windows.
+        loss: the lowest mean loss over the training trace slices.
         history: (generations, 2) float64, evaluations so far and best loss so far.
-        num_evaluations: policies scored, each on every window.
+        num_evaluations: policies scored, each on every trace slice.
     """
 
     policy: Policy
@@ -181,14 +181,14 @@ CLASS_WEIGHT_S = 2.0
 """A class weight of 1 counts a TTFT limit of so many seconds like one unit of the queue key."""
 
 
-def row_of(action: Vector, name: str, *, predicted_sigma: float | None, num_seats: int = 256) -> Policy:
-    """The table row of an action.
+def tuned_policy(action: Vector, name: str, *, predicted_sigma: float | None, max_num_seqs: int = 256) -> Policy:
+    """The policy of an action.
 
     Args:
         action: (11,) knobs, or (12,) with a weight of the class (its TTFT limit in the queue key) behind them.
-        name: of the row.
-        predicted_sigma: with it the row may weigh predicted lengths of that error, without it must not.
-        num_seats: the engine's `max_num_seqs`.
+        name: of the policy.
+        predicted_sigma: with it the policy may weigh predicted lengths of that error, without it must not.
+        max_num_seqs: the engine's `max_num_seqs`.
     """
     count = len(KNOB_NAMES)
     chosen = np.array(action[:count], np.float64)
@@ -197,7 +197,7 @@ def row_of(action: Vector, name: str, *, predicted_sigma: float | None, num_seat
         information = Information.NONE
     else:
         information = Information.PREDICTED if predicted_sigma > 0.0 else Information.ORACLE
-    row = policy_of(chosen, num_seats, name)
+    row = policy_of(chosen, max_num_seqs, name)
     if len(action) > count:
         weights = list(row.queue_weights)
         weights[QUEUE_FEATURES.index("slo_ttft_s")] = float(action[count]) / CLASS_WEIGHT_S
@@ -210,18 +210,18 @@ def row_of(action: Vector, name: str, *, predicted_sigma: float | None, num_seat
     )
 
 
-def row_loss(row: Policy, windows: Sequence[Window], objective: Objective) -> float:
-    """The mean loss of a row over windows."""
+def policy_loss(row: Policy, trace_slices: Sequence[TraceSlice], objective: Objective) -> float:
+    """The mean loss of a policy over trace slices."""
     needs = row.information in (Information.PREDICTED, Information.ORACLE)
     losses = []
-    for window in windows:
-        predicted = window.predicted(row.prediction_sigma) if needs else None
-        losses.append(objective.loss(simulate(window.workload, window.engine, row, predicted=predicted)))
+    for trace_slice in trace_slices:
+        predicted = trace_slice.predicted(row.prediction_sigma) if needs else None
+        losses.append(objective.loss(simulate(trace_slice.workload, trace_slice.engine, row, predicted=predicted)))
     return float(np.mean(losses))
 
 
 def evolve(
-    windows: Sequence[Window],
+    trace_slices: Sequence[TraceSlice],
     *,
     seed: int = 0,
     minutes: float | None = None,
@@ -232,40 +232,40 @@ def evolve(
     spread: float = 0.4,
     population: int = 16,
     name: str = "evolved",
-    validation: Sequence[Window] = (),
+    validation: Sequence[TraceSlice] = (),
     progress: Progress | None = None,
 ) -> EvolutionResult:
-    """Search the knobs that minimise the mean loss over training windows.
+    """Search the knobs that minimise the mean loss over training trace slices.
 
-    Without validation windows the result is the candidate that is best on the training windows. With them it is the
-    start or the centre of a generation, whichever is best on them: a search that runs long fits its training windows.
+    Without validation slices the result is the candidate that is best on the training slices. With them it is the start
+    or the centre of a generation, whichever is best on them: a search that runs long fits its training slices.
 
     Args:
-        windows: training windows; every candidate is scored on all of them (common random numbers).
+        trace_slices: training trace slices; every candidate is scored on all of them (common random numbers).
         seed: of the search, through its "policy" stream.
         minutes: stop after so much time ...
         generations: ... or after so many generations; one of the two is needed. Only the latter is reproducible.
         objective: what is minimised; mean latency by default.
         predicted_sigma: let the queue key weigh predicted lengths with this log-normal error (0 = true lengths).
-        start: (11,) or (12,) where the search begins; see `row_of`.
+        start: (11,) or (12,) where the search begins; see `tuned_policy`.
         spread: initial step size in knob units.
         population: candidates of a generation.
-        name: of the row found.
-        validation: windows to choose by, see above.
+        name: of the policy found.
+        validation: trace slices to choose by, see above.
         progress: called after every generation. KeyboardInterrupt ends the search with what it has.
 
     Raises:
-        ValueError: no windows, or neither `minutes` nor `generations`.
+        ValueError: no trace slices, or neither `minutes` nor `generations`.
     """
-    if not windows:
-        raise ValueError("evolution needs at least one training window")
+    if not trace_slices:
+        raise ValueError("evolution needs at least one training trace slice")
     goal = objective or Objective()
 
     def loss(candidate: Vector) -> float:
-        return row_loss(row_of(candidate, name, predicted_sigma=predicted_sigma), windows, goal)
+        return policy_loss(tuned_policy(candidate, name, predicted_sigma=predicted_sigma), trace_slices, goal)
 
     def check(candidate: Vector) -> float:
-        return row_loss(row_of(candidate, name, predicted_sigma=predicted_sigma), validation, goal)
+        return policy_loss(tuned_policy(candidate, name, predicted_sigma=predicted_sigma), validation, goal)
 
     found = minimise(
         loss,
@@ -279,5 +279,5 @@ def evolve(
         progress=progress,
     )
     action = found.checked if validation else found.best
-    row = row_of(action, name, predicted_sigma=predicted_sigma)
+    row = tuned_policy(action, name, predicted_sigma=predicted_sigma)
     return EvolutionResult(row, action, found.loss, found.history, found.num_evaluations)

@@ -1,8 +1,8 @@
-"""Behaviour cloning: a network learns to act like a row of the table.
+"""Behaviour cloning: a network learns to act like a policy of the table.
 
-The row plays in `InferMax-v0` with itself as the environment's `base`; the network learns the likelihood of its
-actions. Then the network plays, and the row says at every turn what it would have done (DAgger; Ross et al., 2011), so
-that the network also knows the states that its own mistakes lead to.
+The policy plays in `InferMax-v0` with itself as the environment's `base`; the network learns the likelihood of its
+actions. Then the network plays, and the policy says at every turn what it would have done (DAgger; Ross et al., 2011),
+so that the network also knows the states that its own mistakes lead to.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from infermax_gym.agents.play import greedy_decider
 from infermax_gym.engine import Policy
 from infermax_gym.envs.config import EnvConfig
 from infermax_gym.envs.env import InferMaxEnv
-from infermax_gym.envs.teacher import RowTeacher
+from infermax_gym.envs.teacher import PolicyTeacher
 from infermax_gym.streams import stream
 
 Report = Callable[[int, float, float], None]
@@ -63,7 +63,7 @@ def demonstrate(
     """Collect a teacher's decisions.
 
     Args:
-        teacher: a row whose decisions the environment can express (see `RowTeacher`).
+        teacher: a policy whose decisions the environment can express (see `PolicyTeacher`).
         config: where episodes come from; its `base` should be the teacher.
         num_decisions: how many.
         seed: of the episodes.
@@ -71,7 +71,7 @@ def demonstrate(
             the middle of a turn, as long as the student follows it).
     """
     env = InferMaxEnv(config, flat=True)
-    guide = RowTeacher(teacher, config.layout)
+    guide = PolicyTeacher(teacher, config.layout)
     decide = None if student is None else greedy_decider(student)
     seen: list[tuple[NDArray[np.float32], NDArray[np.bool_], int]] = []
     observation, _ = env.reset(seed=seed)
@@ -88,7 +88,7 @@ def demonstrate(
             seen.append((observation, mask, action))
         taken = action if decide is None and following else _choose(decide, observation, mask)
         following = following and taken == action
-        if taken < config.layout.num_levels:  # RUN: a new turn begins
+        if taken < config.layout.num_chunk_budgets:  # RUN: a new turn begins
             guide.reset()
             following = True
         observation, _, terminated, truncated, _ = env.step(taken)
@@ -172,7 +172,7 @@ def imitate(
     """Clone a teacher from scratch.
 
     Args:
-        teacher: the row.
+        teacher: the policy.
         config: where episodes come from; its `base` is set to the teacher.
         seed: of everything.
         num_decisions: demonstrations of the teacher, and of every further round under the student.

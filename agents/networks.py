@@ -108,7 +108,7 @@ class ScorerNetwork(nn.Module):
     targets in proportion to their probability: the request that would be admitted, the one that would be preempted.
 
     Args:
-        layout: sizes of the windows; part of the interface, not of the weights.
+        layout: sizes of the trace slices; part of the interface, not of the weights.
         level_shares: chunk budgets of RUN as shares of the token budget.
         width: units of a hidden layer.
 
@@ -127,7 +127,7 @@ class ScorerNetwork(nn.Module):
         self.layout = layout
         self.width = width
         self.register_buffer("levels", torch.tensor(level_shares, dtype=torch.float32).unsqueeze(-1), persistent=False)
-        kinds = [Kind.RUN] * layout.num_levels
+        kinds = [Kind.RUN] * layout.num_chunk_budgets
         kinds += [Kind.ADMIT] * layout.num_waiting_slots + [Kind.PREEMPT] * layout.num_running_slots
         self.register_buffer("kind_of", torch.tensor(kinds), persistent=False)
         self.engine = Scaled(len(ENGINE_FEATURES))
@@ -179,7 +179,7 @@ class ScorerNetwork(nn.Module):
         engine, waiting, running = self.scaled(observation)
         context = self.context(engine)
         levels = self.levels.expand(len(observation), -1, -1)
-        sizes = [self.layout.num_levels, self.layout.num_waiting_slots, self.layout.num_running_slots]
+        sizes = [self.layout.num_chunk_budgets, self.layout.num_waiting_slots, self.layout.num_running_slots]
         legal_of = torch.split(legal, sizes, -1)
         targets, pooled = [], [context]
         for scorer, slots, mask in zip(

@@ -12,7 +12,7 @@ from infermax_gym.engine.metrics import meets_slo
 
 @dataclass(frozen=True)
 class Objective:
-    """A sum of weighted logarithms, so that windows of any scale count alike; lower is better.
+    """A sum of weighted logarithms, so that trace slices of any scale count alike; lower is better.
 
     Attributes:
         mean_latency: weight of ln(mean latency).

@@ -37,14 +37,14 @@ class PlanTeacher:
         """The next action.
 
         Raises:
-            NotPlayableError: the plan is over, holds a resident request, or names one outside of the windows.
+            NotPlayableError: the plan is over, holds a resident request, or names one outside of the trace slices.
         """
         if not self._turn:
             self._begin_turn(env)
         kind, request = self._turn.popleft()
         layout, lane, engine = env.layout, env.run.lane, env.run.engine
         if kind == Kind.RUN:
-            return layout.num_levels - 1
+            return layout.num_chunk_budgets - 1
         shown = lane.slots[: layout.num_waiting_slots]
         if kind == Kind.PREEMPT:
             positions = lane.slots[layout.num_waiting_slots :]

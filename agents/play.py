@@ -15,7 +15,7 @@ from infermax_gym.engine.simulate import result_of
 from infermax_gym.envs.config import EnvConfig
 from infermax_gym.envs.episode import Episode, Run, begin_run
 from infermax_gym.envs.kernel import go_on, start
-from infermax_gym.envs.lane import PAUSED, RUNNING_ON
+from infermax_gym.envs.lane import LOG_FULL, RUNNING_ON
 from infermax_gym.envs.observe import finish_step, step_one
 from infermax_gym.envs.spaces import Buffers
 from infermax_gym.streams import stream
@@ -59,24 +59,28 @@ class _Lane:
         self.record_schedule = record_schedule
         self.decisions_left = 1_000 + MOST_DECISIONS * len(run.episode.workload)
         part = slice(row, row + 1)
-        self.flat, self.mask, self.happened = buffers.flat[part], buffers.mask[part], buffers.happened[part]
-        start(run.engine.now, run.lane.now)
+        self.flat, self.mask, self.reward_components = (
+            buffers.flat[part],
+            buffers.mask[part],
+            buffers.reward_components[part],
+        )
+        start(run.engine.core, run.lane.core)
         self.on = self.settle()
 
     def step(self, action: int) -> None:
         """One action, and on to the next decision."""
         run = self.run
         self.decisions_left -= 1
-        status = step_one(run.engine.record, run.lane.record, action, self.happened, self.flat, self.mask)
-        self.on = self.settle() if status == PAUSED else status == RUNNING_ON
+        status = step_one(run.engine.record, run.lane.record, action, self.reward_components, self.flat, self.mask)
+        self.on = self.settle() if status == LOG_FULL else status == RUNNING_ON
 
     def settle(self) -> bool:
         """Empty full logs until there is something to decide; refresh the observation; whether the run goes on."""
         run = self.run
-        while run.lane.record["status"][0] == PAUSED:
+        while run.lane.record["status"][0] == LOG_FULL:
             run.recorder.empty(run.engine)
-            go_on(run.engine.now, run.lane.now)
-        status = finish_step(run.engine.now, run.lane.now, self.happened[0], self.flat[0], self.mask[0])
+            go_on(run.engine.core, run.lane.core)
+        status = finish_step(run.engine.core, run.lane.core, self.reward_components[0], self.flat[0], self.mask[0])
         return bool(status == RUNNING_ON)
 
     def result(self) -> SimulationResult:
@@ -95,8 +99,8 @@ def play(
 
     Args:
         decide: chooses the actions.
-        config: windows, levels, `decide` and `base` of the environment; its ranges play no part, and its token budget
-            is the first episode's.
+        config: trace slices, levels, `decide` and `base` of the environment; its ranges play no part, and its token
+            budget is the first episode's.
         episodes: requests, replica and predictions.
         record_schedule: keep every iteration.
     """

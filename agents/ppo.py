@@ -1,4 +1,4 @@
-"""PPO on sb3-contrib's MaskablePPO: the factored scorer, discounting in simulated time, evaluation on fixed windows."""
+"""PPO on sb3-contrib's MaskablePPO: the factored scorer, discounting in simulated time, evaluation on fixed slices."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from sb3_contrib import MaskablePPO
 
+from infermax_gym.agents.base_rollout import BaseRollout
 from infermax_gym.agents.buffers import TimeDiscountBuffer
 from infermax_gym.agents.imitation import demonstrate
 from infermax_gym.agents.networks import ScorerNetwork
 from infermax_gym.agents.play import play_network
 from infermax_gym.agents.policies_sb3 import ScorerPolicy
-from infermax_gym.agents.scenario import Window
-from infermax_gym.agents.takeover import Takeover
+from infermax_gym.agents.scenario import TraceSlice
 from infermax_gym.agents.vec_env import InferMaxVecEnv
 from infermax_gym.envs.config import EnvConfig
 from infermax_gym.streams import stream
@@ -42,13 +42,13 @@ class PpoSettings:
         clip: of the probability ratio.
         target_kl: ends an update early.
         tau_s: horizon of the discount in simulated seconds; None: constant `gamma` per decision (for comparison).
-        lambda_tau_s: see `TimeDiscountBuffer`.
-        takeover: rewards are what an action gains over leaving the rest of the episode to the environment's row, see
-            `infermax_gym.agents.takeover`; `tau_s` may then be as long as an episode. Needs `tau_s`; else plain.
-        ahead_s: with a takeover: how far beyond a decision's own gain the learner looks, in simulated seconds. 0: not
-            at all, so that an update is a step of policy improvement over the row, with little noise; 10 s see what
-            decisions gain together, which one alone, with the row in charge again after it, does not (Cheng,
-            Kolobov & Swaminathan, "Heuristic-Guided Reinforcement Learning", 2021, has the whole range).
+        lambda_tau_s: see `TimeDiscountBuffer`. base-policy rollout: rewards are what an action gains over leaving the
+        rest of the episode to the environment's policy, see
+            `infermax_gym.agents.base_rollout`; `tau_s` may then be as long as an episode. Needs `tau_s`; else plain.
+        ahead_s: with a base-policy rollout: how far beyond a decision's own gain the learner looks, in simulated
+            seconds. 0: not at all, so that an update is a step of policy improvement over the policy, with little
+            noise; 10 s see what decisions gain together, which one alone, with the policy active again after it, does
+            not (Cheng, Kolobov & Swaminathan, "Heuristic-Guided Reinforcement Learning", 2021, has the whole range).
         gamma: per decision, used only where tau_s is None.
         value_s: rewards are divided by so many request-seconds, so that values are about one.
         width: units of a hidden layer.
@@ -67,7 +67,7 @@ class PpoSettings:
     target_kl: float | None = 0.03
     tau_s: float | None = 5_000.0
     lambda_tau_s: float = 5.0
-    takeover: bool = True
+    base_rollout: bool = True
     ahead_s: float = 10.0
     gamma: float = 0.99
     value_s: float = 150.0
@@ -84,17 +84,17 @@ class PpoSettings:
             _require(0.0 <= getattr(self, name) < math.inf, name, "0 or more and finite", getattr(self, name))
         _require(0.0 <= self.gamma <= 1.0, "gamma", "in [0, 1]", self.gamma)
 
-    def shaping(self) -> Takeover | None:
+    def shaping(self) -> BaseRollout | None:
         """What shapes the rewards of the lanes to train in."""
-        return Takeover(self.tau_s) if self.takeover and self.tau_s is not None else None
+        return BaseRollout(self.tau_s) if self.base_rollout and self.tau_s is not None else None
 
     def horizon_s(self) -> float | None:
         """Of the rollout buffer: how far beyond a decision's own reward the learner looks."""
         return self.tau_s if self.shaping() is None else self.ahead_s
 
 
-PLAIN = PpoSettings(tau_s=20.0, takeover=False, value_s=400.0, learning_rate=3e-4)
-"""Without a takeover the noise of the traffic allows no longer a horizon and no larger steps."""
+PLAIN = PpoSettings(tau_s=20.0, base_rollout=False, value_s=400.0, learning_rate=3e-4)
+"""Without a base-policy rollout the noise of the traffic allows no longer a horizon and no larger steps."""
 
 
 _LOOKED_AT = 8_000
@@ -207,8 +207,8 @@ def make_ppo(
 
 
 def typical_observations(config: EnvConfig, seed: int) -> torch.Tensor:
-    """(B, N) float32, what the environment's own row comes across; episodes as in the lanes with the same seed."""
-    asked = config.changed(decide="event", admit_within_budget=False)  # wherever the row may want to decide
+    """(B, N) float32, what the environment's own policy comes across; episodes as in the lanes with the same seed."""
+    asked = config.changed(decide="event", admit_within_budget=False)  # wherever the policy may want to decide
     return torch.from_numpy(demonstrate(config.base, asked, _LOOKED_AT, seed=seed).observations)
 
 
@@ -218,7 +218,7 @@ def network_of(model: TimedPPO) -> ScorerNetwork:
     return network
 
 
-def mean_latency_s(network: ScorerNetwork, config: EnvConfig, windows: Sequence[Window]) -> list[float]:
-    """Mean latency on each window, greedily, in seconds."""
-    results = [play_network(network, config, window.workload, window.engine) for window in windows]
+def mean_latency_s(network: ScorerNetwork, config: EnvConfig, trace_slices: Sequence[TraceSlice]) -> list[float]:
+    """Mean latency on each trace slice, greedily, in seconds."""
+    results = [play_network(network, config, trace_slice.workload, trace_slice.engine) for trace_slice in trace_slices]
     return [float(np.nanmean(result.latency_s)) for result in results]

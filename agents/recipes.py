@@ -1,4 +1,4 @@
-"""The ways to train a policy for a cell, each from a seed to an `Agent` and its learning curve."""
+"""The ways to train a policy for a scenario, each from a seed to an `Agent` and its learning curve."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from infermax_gym.agents.agent import Agent
-from infermax_gym.agents.scenario import TRAIN, TrainingCell, windows
+from infermax_gym.agents.scenario import TRAIN, TrainingScenario, trace_slices
 from infermax_gym.engine import Information, Policy
 from infermax_gym.envs.config import EnvConfig
 from infermax_gym.evaluation import Player
@@ -25,10 +25,10 @@ SHORTEST_FIRST = np.array([0.0, 0.5, 0.0, 0.0, 0.0, -0.26, 0.5, 1.0, -0.5, 0.0, 
 """Knobs of spf-headroom, in the order of `KNOB_NAMES`: evolution begins at the best rule known and tunes it."""
 
 LONG_EPISODE = 800
-"""Requests of an episode of ppo, where the cell's windows have as many."""
+"""Requests of an episode of ppo, where the scenario's trace slices have as many."""
 
 VALIDATION_SEED = 1_000_003
-"""Of the windows on which the best network is chosen; training and test windows have other seeds."""
+"""Of the trace slices on which the best network is chosen; training and test trace slices have other seeds."""
 
 
 @dataclass(frozen=True)
@@ -37,40 +37,42 @@ class Recipe:
 
     Attributes:
         algo: a key of `ALGORITHMS`.
-        cell: the situation.
+        scenario: the situation.
         seed: of everything random.
         minutes: stop after so much time, if given ...
         steps: ... or after so many generations (es), demonstrations (bc), decisions (ppo) or rounds (search).
-        teacher: row of the table that bc imitates; in ppo it says what leaving the engine to a row would be worth.
+        teacher: policy of the table that bc imitates; in ppo it says what leaving the engine to a policy would be
+            worth.
         warm_start: ppo begins with a clone of the teacher.
-        num_windows: training windows (es), and as many validation windows (es, search, alternatives), or twice (ppo).
+        num_slices: training trace slices (es), and as many validation trace slices (es, search, alternatives), or
+            twice (ppo).
         folder: for checkpoints, models and logs, or None.
         resume: go on from the checkpoint in it (ppo).
         num_lanes: environments side by side (ppo).
         num_steps: decisions of a lane between two updates (ppo).
         every: rollouts (ppo), or times 5,000 decisions (alternatives), between two evaluations.
         patience: stop after so many evaluations without a better policy (ppo, alternatives); None: never.
-        takeover: ppo's rewards are shaped by what the teacher would do from there on; see
-            `infermax_gym.agents.takeover`.
-        ahead_s: ppo, with a takeover; see `PpoSettings`. None: as it is there.
-        learning_rate: ppo; None: as `PpoSettings` has it, smaller after a warm start or without a takeover.
+        base_rollout: ppo's rewards are shaped by what the teacher would do from there on; see
+            `infermax_gym.agents.base_rollout`.
+        ahead_s: ppo, with a base-policy rollout; see `PpoSettings`. None: as it is there.
+        learning_rate: ppo; None: as `PpoSettings` has it, smaller after a warm start or without a base-policy rollout.
     """
 
     algo: str
-    cell: TrainingCell
+    scenario: TrainingScenario
     seed: int = 0
     minutes: float | None = None
     steps: int | None = None
     teacher: str = "spf-headroom"
     warm_start: bool = False
-    num_windows: int = 12
+    num_slices: int = 12
     folder: Path | None = None
     resume: bool = False
     num_lanes: int = 32
     num_steps: int = 256
     every: int = 2
     patience: int | None = None
-    takeover: bool = True
+    base_rollout: bool = True
     ahead_s: float | None = None
     learning_rate: float | None = None
 
@@ -88,7 +90,7 @@ class Recipe:
 
 
 def train(recipe: Recipe, report: Report) -> Agent:
-    """Train a policy; `report` gets rows of the learning curve as they come.
+    """Train a policy; `report` gets policies of the learning curve as they come.
 
     Raises:
         ValueError: the algorithm or teacher is unknown, or the workload cannot be used.
@@ -98,37 +100,37 @@ def train(recipe: Recipe, report: Report) -> Agent:
     return ALGORITHMS[recipe.algo](recipe, report)
 
 
-def environment(cell: TrainingCell, teacher: str) -> EnvConfig:
-    """The environment in which a network learns a cell: its load and memory, give or take, often with a backlog.
+def environment(scenario: TrainingScenario, teacher: str) -> EnvConfig:
+    """The environment in which a network learns a scenario: its load and memory, give or take, often with a backlog.
 
-    A trace is used up to its middle: the test windows are cut from the rest.
+    A trace is used up to its middle: the test trace slices are cut from the rest.
     """
     from infermax_gym.workload import PRESETS, load_workload
 
-    source: Any = cell.workload
+    source: Any = scenario.workload
     if source not in PRESETS:
         whole = load_workload(source)
-        source = whole.window(0, len(whole) // 2)
+        source = whole.trace_slice(0, len(whole) // 2)
     return EnvConfig(
         workloads=(source,),
-        num_requests=min(cell.num_requests, 600),
+        num_requests=min(scenario.num_requests, 600),
         backlog=(0, 60),
-        time_scale=(0.8 * cell.time_scale, 1.1 * cell.time_scale),
-        num_kv_tokens=(cell.num_kv_tokens, cell.num_kv_tokens),
-        costs=(cell.cost,),
-        max_num_batched_tokens=cell.max_num_batched_tokens,
+        time_scale=(0.8 * scenario.time_scale, 1.1 * scenario.time_scale),
+        num_kv_tokens=(scenario.num_kv_tokens, scenario.num_kv_tokens),
+        costs=(scenario.cost,),
+        max_num_batched_tokens=scenario.max_num_batched_tokens,
         level_shares=(1.0,),
         base=_row(teacher),
     )
 
 
-def learner(config: EnvConfig, cell: TrainingCell) -> EnvConfig:
+def learner(config: EnvConfig, scenario: TrainingScenario) -> EnvConfig:
     """`environment` as PPO learns in it from scratch.
 
     Holding back lasts, nobody joins beyond the token budget, and episodes are long: in short ones it pays to hold back,
     since nobody comes after them.
     """
-    length = min(cell.num_requests, LONG_EPISODE)
+    length = min(scenario.num_requests, LONG_EPISODE)
     return config.changed(decide="change", admit_within_budget=True, num_requests=length)
 
 
@@ -146,14 +148,14 @@ def _evolve(recipe: Recipe, report: Report) -> Agent:
     from infermax_gym.agents.evolution import evolve
 
     result = evolve(
-        windows(recipe.cell, recipe.num_windows, split=TRAIN, seed=recipe.seed),
+        trace_slices(recipe.scenario, recipe.num_slices, split=TRAIN, seed=recipe.seed),
         seed=recipe.seed,
         minutes=recipe.minutes,
         generations=recipe.steps,
         name="evolved",
         start=SHORTEST_FIRST,
         spread=0.2,
-        validation=windows(recipe.cell, recipe.num_windows, split=TRAIN, seed=VALIDATION_SEED),
+        validation=trace_slices(recipe.scenario, recipe.num_slices, split=TRAIN, seed=VALIDATION_SEED),
         progress=lambda number, loss, elapsed_s: report({"step": number, "elapsed_s": elapsed_s, "loss": loss}),
     )
     card = recipe.card(num_evaluations=result.num_evaluations, loss=result.loss)
@@ -171,7 +173,7 @@ def _clone(recipe: Recipe, report: Report) -> Agent:
     from infermax_gym.agents.imitation import imitate
 
     _one_thread()
-    config = environment(recipe.cell, recipe.teacher)
+    config = environment(recipe.scenario, recipe.teacher)
     agreement = 0.0
 
     def after_epoch(epoch: int, loss: float, share: float) -> None:
@@ -190,17 +192,19 @@ def ppo_settings(recipe: Recipe) -> PpoSettings:
     """What a recipe means for PPO: the same when it begins and when it is resumed.
 
     Raises:
-        ValueError: it looks ahead without a takeover, or a number is out of range.
+        ValueError: it looks ahead without a base-policy rollout, or a number is out of range.
     """
     from infermax_gym.agents.ppo import PLAIN, PpoSettings
 
-    settings = PpoSettings() if recipe.takeover else PLAIN
+    settings = PpoSettings() if recipe.base_rollout else PLAIN
     settings = replace(settings, num_lanes=recipe.num_lanes, num_steps=recipe.num_steps)
     if recipe.warm_start:
         settings = replace(settings, learning_rate=3e-4, entropy=0.0)
     if recipe.ahead_s is not None:
-        if not recipe.takeover:
-            raise ValueError("ahead_s looks beyond what a takeover tells; it means nothing with plain rewards")
+        if not recipe.base_rollout:
+            raise ValueError(
+                "ahead_s looks beyond what a base-policy rollout tells; it means nothing with plain rewards"
+            )
         settings = replace(settings, ahead_s=recipe.ahead_s)
     if recipe.learning_rate is not None:
         settings = replace(settings, learning_rate=recipe.learning_rate)
@@ -214,13 +218,13 @@ def _ppo(recipe: Recipe, report: Report) -> Agent:
 
     settings = ppo_settings(recipe)
     _one_thread()
-    config = environment(recipe.cell, recipe.teacher)
+    config = environment(recipe.scenario, recipe.teacher)
     if not recipe.warm_start:
-        config = learner(config, recipe.cell)
+        config = learner(config, recipe.scenario)
     network = None
     if recipe.warm_start and not recipe.resume:
         network = _clone(replace(recipe, steps=None), report).network
-    lanes = InferMaxVecEnv(settings.num_lanes, config, seed=recipe.seed, takeover=settings.shaping())
+    lanes = InferMaxVecEnv(settings.num_lanes, config, seed=recipe.seed, base_rollout=settings.shaping())
     model = make_ppo(lanes, settings, seed=recipe.seed, network=network, tensorboard=recipe.logs)
     checkpoint = None if recipe.folder is None else recipe.folder / "checkpoint.pickle"
     progress = None
@@ -234,7 +238,7 @@ def _ppo(recipe: Recipe, report: Report) -> Agent:
     best, progress = train_ppo(
         model,
         config,
-        windows(recipe.cell, 2 * recipe.num_windows, split=TRAIN, seed=VALIDATION_SEED),
+        trace_slices(recipe.scenario, 2 * recipe.num_slices, split=TRAIN, seed=VALIDATION_SEED),
         num_decisions=recipe.steps,
         minutes=recipe.minutes,
         every=recipe.every,
@@ -269,7 +273,7 @@ def _search(recipe: Recipe, report: Report) -> Agent:
     network = expert_iteration(
         clone.network,
         clone.config,
-        windows(recipe.cell, recipe.num_windows, split=TRAIN, seed=VALIDATION_SEED),
+        trace_slices(recipe.scenario, recipe.num_slices, split=TRAIN, seed=VALIDATION_SEED),
         rounds=recipe.steps,
         stop=stop,
         settings=settings,
@@ -294,8 +298,8 @@ def train_player(recipe: Recipe, report: Report) -> Player:
     _one_thread()
     return train_alternative(
         recipe.algo,
-        environment(recipe.cell, recipe.teacher),
-        windows(recipe.cell, recipe.num_windows, split=TRAIN, seed=VALIDATION_SEED),
+        environment(recipe.scenario, recipe.teacher),
+        trace_slices(recipe.scenario, recipe.num_slices, split=TRAIN, seed=VALIDATION_SEED),
         recipe.folder,
         seed=recipe.seed,
         num_decisions=recipe.steps,

@@ -1,7 +1,7 @@
-"""Training and held-out windows: where policies are fitted, and where they are compared.
+"""Training and held-out trace slices: where policies are fitted, and where they are compared.
 
-A cell is a kind of situation (traffic, load, memory, model). Its windows are requests drawn from one stream of seeds
-for training and another for testing, so that nothing is ever compared on what it was fitted to.
+A scenario is a kind of situation (traffic, load, memory, model). Its trace slices are requests drawn from one stream of
+seeds for training and another for testing, so that nothing is ever compared on what it was fitted to.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from infermax_gym.streams import stream
 from infermax_gym.workload import Workload, load_workload
 
 TRAIN, TEST = 0, 1
-_STRIDE = 1_000_003  # windows of a split lie this far apart in seeds
+_STRIDE = 1_000_003  # trace slices of a split lie this far apart in seeds
 
 
 @dataclass(frozen=True)
-class TrainingCell:
+class TrainingScenario:
     """A situation to schedule in.
 
     Attributes:
-        workload: preset name, or path of a trace (its windows are cut from its first half for training and its second
-            half for testing).
-        num_requests: requests of a window.
+        workload: preset name, or path of a trace (its trace slices are cut from its first half for training and its
+            second half for testing).
+        num_requests: requests of a trace slice.
         time_scale: factor on arrival times; below 1 raises the load.
         num_kv_tokens: KV capacity.
         cost: name of a cost preset.
@@ -47,7 +47,7 @@ class TrainingCell:
 
     @property
     def engine(self) -> EngineConfig:
-        """The replica of this cell."""
+        """The replica of this scenario."""
         return EngineConfig(
             cost=COSTS[self.cost],
             num_kv_tokens=self.num_kv_tokens,
@@ -55,7 +55,7 @@ class TrainingCell:
         )
 
 
-DEFAULT_CELL = TrainingCell(num_kv_tokens=100_000, time_scale=1.3)
+DEFAULT_SCENARIO = TrainingScenario(num_kv_tokens=100_000, time_scale=1.3)
 """What `train.py` trains on unless told otherwise: chat, saturated, with memory for so many requests that tokens cost.
 
 With tight memory one rule, shortest prompt first with some memory kept free, leaves nothing to learn; here the question
@@ -64,7 +64,7 @@ how many requests to serve at once does, since every decode reads its context (d
 
 
 @dataclass(frozen=True, eq=False)
-class Window:
+class TraceSlice:
     """Requests and the replica that serves them.
 
     Attributes:
@@ -83,29 +83,29 @@ class Window:
         return np.asarray(np.maximum(truth * np.exp(sigma * self.noise - 0.5 * sigma**2), 1.0))
 
 
-def windows(cell: TrainingCell, count: int, *, split: int, seed: int = 0) -> list[Window]:
-    """`count` windows of a cell.
+def trace_slices(scenario: TrainingScenario, count: int, *, split: int, seed: int = 0) -> list[TraceSlice]:
+    """`count` trace slices of a scenario.
 
     Args:
-        cell: the situation.
-        count: how many windows.
+        scenario: the situation.
+        count: how many trace slices.
         split: TRAIN or TEST.
-        seed: of the draw; TRAIN and TEST of any seeds never share a window of a preset or half of a trace.
+        seed: of the draw; TRAIN and TEST of any seeds never share a trace slice of a preset or half of a trace.
     """
     from infermax_gym.workload import PRESETS
 
     result = []
     for k in range(count):
         number = 2 * (seed * _STRIDE + k) + split
-        if cell.workload in PRESETS:
+        if scenario.workload in PRESETS:
             workload = load_workload(
-                cell.workload, num_requests=cell.num_requests, time_scale=cell.time_scale, seed=number
+                scenario.workload, num_requests=scenario.num_requests, time_scale=scenario.time_scale, seed=number
             )
         else:
-            workload = _cut(cell, k, split, seed)
-        workload = with_slos(workload, cell.ttft_slo_s, cell.tpot_slo_s)
+            workload = _cut(scenario, k, split, seed)
+        workload = with_slos(workload, scenario.ttft_slo_s, scenario.tpot_slo_s)
         noise = stream(number, "predictor").standard_normal(len(workload))
-        result.append(Window(workload, cell.engine, noise))
+        result.append(TraceSlice(workload, scenario.engine, noise))
     return result
 
 
@@ -119,11 +119,13 @@ def with_slos(workload: Workload, ttft_s: float | None, tpot_s: float | None) ->
     )
 
 
-def _cut(cell: TrainingCell, k: int, split: int, seed: int) -> Workload:
-    whole = load_workload(cell.workload)
+def _cut(scenario: TrainingScenario, k: int, split: int, seed: int) -> Workload:
+    whole = load_workload(scenario.workload)
     half = len(whole) // 2
-    room = half - cell.num_requests
+    room = half - scenario.num_requests
     if room < 0:
-        raise ValueError(f"{cell.workload}: half of its {len(whole)} requests hold no window of {cell.num_requests}")
+        raise ValueError(
+            f"{scenario.workload}: half of its {len(whole)} requests hold no window of {scenario.num_requests}"
+        )
     offset = int(stream(seed * _STRIDE + k, "workload").integers(room + 1))
-    return whole.window(split * half + offset, cell.num_requests).scaled(cell.time_scale)
+    return whole.trace_slice(split * half + offset, scenario.num_requests).scaled(scenario.time_scale)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from infermax_gym.agents.compiled import Weights, rollout, weights_of
 from infermax_gym.agents.networks import NEVER, ScorerNetwork
 from infermax_gym.agents.play import play_network
-from infermax_gym.agents.scenario import Window
+from infermax_gym.agents.scenario import TraceSlice
 from infermax_gym.envs.config import EnvConfig
 from infermax_gym.envs.env import InferMaxEnv
 from infermax_gym.envs.episode import Run
@@ -201,7 +201,7 @@ def distil(student: ScorerNetwork, states: MeasuredStates, settings: SearchSetti
 def expert_iteration(
     network: ScorerNetwork,
     config: EnvConfig,
-    validation: Sequence[Window],
+    validation: Sequence[TraceSlice],
     *,
     rounds: int | None = None,
     stop: Callable[[], bool] = lambda: False,
@@ -209,12 +209,12 @@ def expert_iteration(
     seed: int = 0,
     report: Report | None = None,
 ) -> ScorerNetwork:
-    """Search and learn in turns; a round's network is kept if it does better on the validation windows.
+    """Search and learn in turns; a round's network is kept if it does better on the validation trace slices.
 
     Args:
         network: where it begins; left as it is.
         config: where episodes come from.
-        validation: windows that decide what is kept.
+        validation: trace slices that decide what is kept.
         rounds: at most so many; None: until `stop`.
         stop: asked before every round.
         settings: how to search and learn.
@@ -243,7 +243,7 @@ def expert_iteration(
     return best
 
 
-def mean_log_latency(network: ScorerNetwork, config: EnvConfig, windows: Sequence[Window]) -> float:
-    """Mean ln(mean latency) over windows, greedily."""
-    results = [play_network(network, config, window.workload, window.engine) for window in windows]
+def mean_log_latency(network: ScorerNetwork, config: EnvConfig, trace_slices: Sequence[TraceSlice]) -> float:
+    """Mean ln(mean latency) over trace slices, greedily."""
+    results = [play_network(network, config, trace_slice.workload, trace_slice.engine) for trace_slice in trace_slices]
     return float(np.mean([np.log(np.nanmean(result.latency_s)) for result in results]))

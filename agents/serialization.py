@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
-from infermax_gym.agents.controller import Controller, Gate
+from infermax_gym.agents.controller import Controller, GatingNetwork
 from infermax_gym.agents.controller_kernel import CONTROLLER_FEATURES, CONTROLLER_KNOBS, NUM_FEATURES, NUM_KNOBS
 from infermax_gym.engine import Policy
 from infermax_gym.engine.policy import QUEUE_FEATURES, VICTIM_FEATURES
@@ -29,8 +29,44 @@ INTERFACE = (
 )
 """Settings of `EnvConfig` that a scorer's meaning depends on; `base` is stored beside them."""
 
-_CONTROLLER = ("interval_s", "believes", "classes", "sigma", "prior")
+_CONTROLLER = ("interval_s", "estimates_lengths", "classes", "sigma", "prior")
 """Settings of `Controller` besides its weights."""
+
+
+FORMERLY = {
+    "row": "policy",
+    "preempt_for_newcomer": "preempt_for_waiting",
+    "num_levels": "mlfq_levels",
+    "believes": "estimates_lengths",
+    "late": "shed",
+    "push_out": "preempt",
+    "late_share": "missed_share",
+    "seats": "max_num_seqs",
+    "gate_inner": "gating_inner",
+    "gate_outer": "gating_outer",
+}
+"""Words of cards with schema 1, and what they are called now."""
+
+
+def modern_word(word: str) -> str:
+    """A word of schema 1 in today's."""
+    return FORMERLY.get(word, word)
+
+
+def modern(card: Mapping[str, Any]) -> dict[str, Any]:
+    """A card of schema 1 in today's words: its kind, its keys, and the names of knobs and features in its lists."""
+
+    def translated(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {modern_word(str(key)): translated(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [modern_word(item) if isinstance(item, str) else translated(item) for item in value]
+        return value
+
+    parts = {
+        name: translated(card[name]) for name in ("policy", "controller", "interface", "observation") if name in card
+    }
+    return {**card, **parts, "kind": modern_word(str(card["kind"]))}
 
 
 def policy_to_json(policy: Policy) -> dict[str, Any]:
@@ -79,8 +115,8 @@ def controller_to_json(controller: Controller) -> dict[str, Any]:
 def controller_tensors(controller: Controller) -> dict[str, NDArray[np.float32]]:
     """The numbers of a controller, as they are stored."""
     tensors = {"weights": controller.weights}
-    if controller.gate is not None:
-        tensors |= {"gate_inner": controller.gate.inner, "gate_outer": controller.gate.outer}
+    if controller.gating is not None:
+        tensors |= {"gating_inner": controller.gating.inner, "gating_outer": controller.gating.outer}
     return {name: np.ascontiguousarray(array, np.float32) for name, array in tensors.items()}
 
 
@@ -93,14 +129,14 @@ def controller_from_json(record: Any, tensors: Mapping[str, Any]) -> Controller:
     kinds = {name: kind for name, kind in get_type_hints(Controller).items() if name in _CONTROLLER}
     _same_names(record, (*_CONTROLLER, "knobs", "features"), "controller")
     knobs, features = (_places(record[name], now, name) for name, now in _AXES)
-    if set(tensors) not in ({"weights"}, {"weights", "gate_inner", "gate_outer"}):
+    if set(tensors) not in ({"weights"}, {"weights", "gating_inner", "gating_outer"}):
         raise ValueError(_ANOTHER)
     weights = _spread(_spread(tensors["weights"], knobs, -2, NUM_KNOBS), features, -1, NUM_FEATURES)
-    gate = None
-    if "gate_inner" in tensors:
-        gate = Gate(_spread(tensors["gate_inner"], features, -1, NUM_FEATURES), tensors["gate_outer"])
+    gating = None
+    if "gating_inner" in tensors:
+        gating = GatingNetwork(_spread(tensors["gating_inner"], features, -1, NUM_FEATURES), tensors["gating_outer"])
     settings = {name: _knob(name, record[name], kinds[name]) for name in _CONTROLLER}
-    return Controller(weights, gate=gate, **settings)
+    return Controller(weights, gating=gating, **settings)
 
 
 _ANOTHER = "holds weights of another network than its card says"

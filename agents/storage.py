@@ -1,8 +1,9 @@
 """Trained policies as files: safetensors whose metadata holds a JSON card. Reading one runs no code from it.
 
-Card: schema, kind ("row", "controller" or "scorer"), name, note, observation (feature names), interface (of a scorer:
-windows, levels, `decide`, `information`, `base`), policy (of a row: every knob), controller (what its weights connect),
-network (its sizes), training, versions, held_out (scores), and sha256 over everything else, weights included.
+Card: schema, kind ("policy", "controller" or "scorer"), name, note, observation (feature names), interface (of a
+scorer: slots, chunk budgets, `decide`, `information`, `base`), policy (every knob), controller (what its weights
+connect), network (its sizes), training, versions, held_out (scores), and sha256 over everything else, weights
+included. Schema 1 used other words; it is read as well (`modern`).
 """
 
 from __future__ import annotations
@@ -28,12 +29,14 @@ from infermax_gym.agents.serialization import (
     controller_to_json,
     interface_from_json,
     interface_to_json,
+    modern,
+    modern_word,
     policy_from_json,
     policy_to_json,
 )
 from infermax_gym.envs.layout import ENGINE_FEATURES, RUNNING_FEATURES, WAITING_FEATURES
 
-SCHEMA = 1
+SCHEMA = 2
 SUFFIX = ".safetensors"
 ZOO = Path(__file__).parent / "zoo"
 OBSERVATION = {"engine": ENGINE_FEATURES, "waiting": WAITING_FEATURES, "running": RUNNING_FEATURES}
@@ -159,17 +162,20 @@ def _resolve(path: str | Path) -> Path:
 
 def _read(data: bytes) -> Agent:
     card, tensors = _parse(data)
-    if card.get("schema") != SCHEMA:
-        raise ValueError(f"card has schema {card.get('schema')!r}; this version reads {SCHEMA}")
+    schema = card.get("schema")
+    if schema not in (1, SCHEMA):
+        raise ValueError(f"card has schema {schema!r}; this version reads 1 and {SCHEMA}")
     if card.get("sha256") != _digest(tensors, card):
         raise ValueError("is corrupt: weights and card do not match its sha256")
+    if schema == 1:
+        card, tensors = modern(card), {modern_word(name): array for name, array in tensors.items()}
     name = str(card["name"])
-    if card["kind"] == "row":
+    if card["kind"] == "policy":
         return Agent(name, policy=policy_from_json(card.get("policy")), card=card)
     if card["kind"] == "controller":
         return Agent(name, controller=controller_from_json(card.get("controller"), tensors), card=card)
     if card["kind"] != "scorer":
-        raise ValueError(f"holds a policy of kind {card['kind']!r}; this version knows row, controller and scorer")
+        raise ValueError(f"holds a policy of kind {card['kind']!r}; this version knows policy, controller and scorer")
     _check_observation(card.get("observation"))
     return _scorer(name, card, tensors)
 

@@ -1,4 +1,4 @@
-"""The training loop around PPO: evaluation on fixed windows, the best network kept, checkpoints to go on from."""
+"""The training loop around PPO: evaluation on fixed trace slices, the best network kept, checkpoints to go on from."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from infermax_gym.agents.agent import AgentError
 from infermax_gym.agents.networks import ScorerNetwork
 from infermax_gym.agents.ppo import TimedPPO, mean_latency_s, network_of
-from infermax_gym.agents.scenario import Window
+from infermax_gym.agents.scenario import TraceSlice
 from infermax_gym.agents.storage import write_bytes
 from infermax_gym.agents.vec_env import InferMaxVecEnv
 from infermax_gym.envs.config import EnvConfig
@@ -36,7 +36,7 @@ class Progress:
     Attributes:
         num_updates: rollouts collected and learned from.
         elapsed_s: time spent, also before a resumption.
-        best_loss: mean ln(latency) on the validation windows of the best network so far.
+        best_loss: mean ln(latency) on the validation trace slices of the best network so far.
         best: that network's weights.
         average: weights averaged over the updates, see `_average` ...
         num_averaged: ... and so many of them, those of the beginning included.
@@ -64,7 +64,7 @@ class EvaluateAndStop(BaseCallback):
     def __init__(
         self,
         config: EnvConfig,
-        windows: Sequence[Window],
+        trace_slices: Sequence[TraceSlice],
         progress: Progress,
         *,
         every: int,
@@ -77,7 +77,7 @@ class EvaluateAndStop(BaseCallback):
         super().__init__()
         self.num_decisions = num_decisions
         self.config = config
-        self.windows = windows
+        self.trace_slices = trace_slices
         self.progress = progress
         self.every = every
         self.patience = patience
@@ -135,10 +135,10 @@ class EvaluateAndStop(BaseCallback):
             average[name] = torch.lerp(average[name], now, share) if name in average else now.clone()
 
     def evaluate(self) -> None:
-        """Measure the averaged network on the validation windows and keep it if it is the best so far."""
+        """Measure the averaged network on the validation trace slices and keep it if it is the best so far."""
         network = copy.deepcopy(network_of(self._timed))
         network.load_state_dict(self.progress.average)
-        latencies = mean_latency_s(network, self.config, self.windows)
+        latencies = mean_latency_s(network, self.config, self.trace_slices)
         loss = float(np.mean(np.log(latencies)))
         progress = self.progress
         progress.elapsed_s = time.monotonic() - self._began
@@ -157,7 +157,7 @@ class EvaluateAndStop(BaseCallback):
 def train_ppo(
     model: TimedPPO,
     config: EnvConfig,
-    windows: Sequence[Window],
+    trace_slices: Sequence[TraceSlice],
     *,
     num_decisions: int | None = None,
     minutes: float | None = None,
@@ -167,12 +167,12 @@ def train_ppo(
     checkpoint: Path | None = None,
     report: Report | None = None,
 ) -> tuple[ScorerNetwork, Progress]:
-    """Train, and return the network that did best on the validation windows.
+    """Train, and return the network that did best on the validation trace slices.
 
     Args:
         model: from `make_ppo`, or after `load_checkpoint`.
         config: of its environment.
-        windows: validation windows, which are neither trained on nor part of the final comparison.
+        trace_slices: validation trace slices, which are neither trained on nor part of the final comparison.
         num_decisions: stop after so many decisions in all ...
         minutes: ... or so much time in all, whichever comes first.
         every: rollouts between two evaluations.
@@ -189,7 +189,7 @@ def train_ppo(
     progress = progress or Progress()
     callback = EvaluateAndStop(
         config,
-        windows,
+        trace_slices,
         progress,
         every=every,
         patience=patience,

@@ -14,7 +14,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-from infermax_gym.agents.takeover import Takeover
+from infermax_gym.agents.base_rollout import BaseRollout
 from infermax_gym.envs.config import EnvConfig
 from infermax_gym.envs.env import State
 from infermax_gym.envs.rewards import LATENCY
@@ -35,9 +35,9 @@ class InferMaxVecEnv(VecEnv):
         flat: observe one vector per lane (for "MlpPolicy"); else the Dict (for "MultiInputPolicy").
         metrics: put the full metrics of finished episodes into their infos (about half a millisecond each).
         seed: of lane 0; lane i gets seed + i. None: fresh randomness, or what `seed()` sets before `reset()`.
-        takeover: rewards become what an action gains over leaving it to the environment's row, see
-            `infermax_gym.agents.takeover`; returns are reported as they are without. Needs the reward `latency`, and
-            episodes that nothing cuts short.
+        base_rollout: rewards become what an action gains over leaving it to the environment's policy, see
+            `infermax_gym.agents.base_rollout`; returns are reported as they are without. Needs the reward `latency`,
+            and episodes that nothing cuts short.
         **settings: settings of `EnvConfig` to change.
 
     Example:
@@ -58,17 +58,19 @@ class InferMaxVecEnv(VecEnv):
         flat: bool = True,
         metrics: bool = False,
         seed: int | None = None,
-        takeover: Takeover | None = None,
+        base_rollout: BaseRollout | None = None,
         **settings: Any,
     ) -> None:
         self.lanes = InferMaxVectorEnv(num_envs, config, flat=flat, metrics=metrics, **settings)
         space: gym.Space[Any] = self.lanes.single_observation_space
-        if takeover is not None:
+        if base_rollout is not None:
             drawn = self.lanes.config
             if drawn.reward != LATENCY or drawn.max_decisions is not None or drawn.time_limit_s < np.inf:
-                raise ValueError("a takeover needs the reward 'latency', and no time_limit_s or max_decisions")
+                raise ValueError(
+                    "a base-policy rollout needs the reward 'latency', and no time_limit_s or max_decisions"
+                )
         super().__init__(num_envs, space, self.lanes.single_action_space)
-        self.takeover = takeover
+        self.base_rollout = base_rollout
         if seed is not None:
             self.seed(seed)
         self.dt_s = np.zeros(num_envs)
@@ -89,15 +91,15 @@ class InferMaxVecEnv(VecEnv):
         self._returns[:] = 0.0
         self._lengths[:] = 0
         self._begun_s[:] = time.perf_counter()
-        if self.takeover is not None:
-            self.takeover.begin(self.lanes.runs)
+        if self.base_rollout is not None:
+            self.base_rollout.begin(self.lanes.runs)
         return observation
 
     def set_state(self, states: Sequence[State]) -> VecEnvObs:
         """Go on from the states of `lanes.get_state()`; returns the observation there."""
         observation: VecEnvObs = self.lanes.set_state(states)
-        if self.takeover is not None:
-            self.takeover.begin(self.lanes.runs)
+        if self.base_rollout is not None:
+            self.base_rollout.begin(self.lanes.runs)
         return observation
 
     def step_async(self, actions: NDArray[Any]) -> None:
@@ -117,8 +119,8 @@ class InferMaxVecEnv(VecEnv):
         ended = np.flatnonzero(dones).tolist()
         for i in ended:
             infos[i] = self._end(i, info, bool(truncated[i]))
-        if self.takeover is not None:
-            rewards = self.takeover.shaped(rewards, self.dt_s, dones, self.lanes.runs)
+        if self.base_rollout is not None:
+            rewards = self.base_rollout.shaped(rewards, self.dt_s, dones, self.lanes.runs)
         return observation, rewards.astype(np.float32), dones, infos
 
     def _end(self, i: int, info: dict[str, Any], truncated: bool) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Every scheduler by name: the rows of the table, and the players that are no row."""
+"""Every scheduler by name: the policies of the table, and the players that are no policy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from infermax_gym.workload import Workload
 
 
 class Player(Protocol):
-    """A scheduler with code of its own, described as a row is."""
+    """A scheduler with code of its own, described as a policy is."""
 
     @property
     def name(self) -> str:
@@ -55,8 +55,8 @@ PLAYERS: dict[str, Player] = {
         Rollout(
             "rollout",
             (SPF_HEADROOM, LEAST_ATTAINED_SERVICE, FCFS_HEADROOM, SRF),
-            source="rollouts over four rows every 2 s, on copies of the engine with imagined output lengths",
-            note="Finds the row that suits the traffic without being told: close to its best candidate, or better.",
+            source="rollouts over four policies every 2 s, on copies of the engine with imagined output lengths",
+            note="Finds the policy that suits the traffic without being told: close to its best candidate, or better.",
         ),
         SortedF(),
         Ewsjf(),
@@ -68,7 +68,7 @@ PLAYERS: dict[str, Player] = {
 """Schedulers with code of their own, which serve whole workloads."""
 
 QUICK: dict[str, Policy | Player] = {**POLICIES, **PLAYERS}
-"""What `--policies all` runs: rows first, in the order of the table."""
+"""What `--policies all` runs: policies first, in the order of the table."""
 
 NESTED_WAIT = NestedWait()
 

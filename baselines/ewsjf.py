@@ -33,7 +33,7 @@ class Ewsjf:
     Attributes:
         step_tokens: width of a queue.
         length_weight: how much longer prompts are made up for.
-        batches: the row whose batches and memory it uses.
+        batches: the policy whose batches and memory it uses.
     """
 
     name: str = "ewsjf"

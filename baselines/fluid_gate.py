@@ -31,7 +31,7 @@ class FluidGate:
     Attributes:
         fill: share of the memory that the average may take.
         interval_s: simulated seconds between two looks.
-        batches: the row that it gates.
+        batches: the policy that it gates.
     """
 
     name: str = "fluid-gate"
@@ -52,6 +52,6 @@ class FluidGate:
             done = np.flatnonzero(req["place"] == FINISHED)
             if len(done):
                 mean = float((req["prompt"][done] + 0.5 * req["output"][done]).mean())
-                seats = max(1, int(self.fill * engine.num_blocks * engine.block_size / mean))
-                adopt(session.engine, replace(self.batches, max_running=seats))
+                max_num_seqs = max(1, int(self.fill * engine.num_blocks * engine.block_size / mean))
+                adopt(session.engine, replace(self.batches, max_running=max_num_seqs))
         return session.result()

@@ -3,7 +3,7 @@
 The gates stand before the prefill and at `gates` generated tokens. Whoever has come to a gate waits there, its KV held,
 until a threshold of requests stands at it: `first_threshold` before the prefill, at later gates the share of it that
 outlives them, learned from the answers that have ended, at least 1. Gates are scanned in order, and scanning stops at
-the first that stays closed. Newcomers need room for their prompts; nobody is dropped.
+the first that stays closed. Waiting requests need room for their prompts; nobody is dropped.
 
 Two liberties: if nothing could run otherwise, the gates open (so that the end of a trace is served, and an idle
 engine does not wait for a threshold), and where decodes lack memory the newest request is preempted, where the paper
@@ -103,7 +103,7 @@ class _Gatekeeper:
         return None
 
     def _build(self, view: OnlineView, num_open: int | None) -> Decision:
-        """Decodes and prefills in list order, then newcomers; None opens all gates."""
+        """Decodes and prefills in list order, then waiting requests; None opens all gates."""
         running, free, budget = view.running, view.free_blocks, view.max_num_batched_tokens
         batch: list[tuple[int, int]] = []
         victims: list[int] = []

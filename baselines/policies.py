@@ -1,8 +1,8 @@
-"""The table of schedulers: each row is one setting of the engine's scheduling algorithm.
+"""The table of schedulers: each policy is one setting of the engine's scheduling algorithm.
 
-The rows stand in `baselines/table/`, grouped by what they descend from; `POLICIES` maps every name to its row. A row
-names its source and says in a line what it is good and bad at; where it deviates from the source, the line or a
-comment above it says so. Token budget, seats and block size come from the engine unless a row states its own.
+The policies stand in `baselines/table/`, grouped by what they descend from; `POLICIES` maps every name to its policy. A
+policy names its source and says in a line what it is good and bad at; where it deviates from the source, the line or a
+comment above it says so. Token budget, sequences and block size come from the engine unless a policy states its own.
 """
 
 from __future__ import annotations
@@ -11,6 +11,6 @@ from infermax_gym.baselines.table import adaptive, engines, infermax, objectives
 from infermax_gym.engine.policy import Policy
 
 POLICIES: dict[str, Policy] = {
-    row.name: row for theme in (infermax, engines, sizes, adaptive, objectives) for row in theme.ROWS
+    row.name: row for theme in (infermax, engines, sizes, adaptive, objectives) for row in theme.TABLE
 }
-"""Every row by name."""
+"""Every policy by name."""

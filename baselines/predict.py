@@ -24,12 +24,12 @@ def router_predictions(router: Router, workload: Workload, seed: int = 0) -> NDA
 def predictions(policy: Policy, workload: Workload, seed: int = 0) -> NDArray[np.float64] | None:
     """Predicted output tokens for each request, or None if the policy uses none.
 
-    PREDICTED rows get O exp(sigma Z - sigma^2 / 2) with Z standard normal (mean O), at least 1; ORACLE rows get O.
-    Rows that are told an end of an interval get max(l, 1) or u, with l / u the row's `interval_ratio` and O placed
-    log-uniformly in [l, u]. CLASS rows get the middle of the class in which the noisy number falls.
+    PREDICTED policies get O exp(sigma Z - sigma^2 / 2) with Z standard normal (mean O), at least 1; ORACLE policies get
+    O. Policies that are told an end of an interval get max(l, 1) or u, with l / u the policy's `interval_ratio` and O
+    placed log-uniformly in [l, u]. CLASS policies get the middle of the class in which the noisy number falls.
 
     Args:
-        policy: a row of the table.
+        policy: a policy of the table.
         workload: the n requests.
         seed: seed of the run; errors come from its "predictor" stream, the same for every policy.
 

@@ -34,7 +34,7 @@ class SlideBatching:
     Attributes:
         ttft_slo_s: limit on the time to first token of requests that have none of their own.
         interval_s: simulated seconds between two orders; whoever comes in between stands at the end.
-        batches: the row whose batches and memory it uses.
+        batches: the policy whose batches and memory it uses.
     """
 
     name: str = "proserve-like"
@@ -65,7 +65,7 @@ class SlideBatching:
             gain = 1.0 / (1.0 + workload.priority[present].astype(np.float64))
             order = slide(float(core["clock_s"][0]), deadline_s, prefill_s, gain)
             req["level_place_s"][present[order]] = np.arange(len(present)) - len(workload)
-            rekey(session.engine.now)
+            rekey(session.engine.core)
         return session.result()
 
 

@@ -17,7 +17,7 @@ class RandomOrder:
     """A player that draws a place in the queue for everybody.
 
     Attributes:
-        batches: the row whose batches and memory it uses.
+        batches: the policy whose batches and memory it uses.
     """
 
     name: str = "random-order"

@@ -1,4 +1,4 @@
-"""Try several rows on copies of the engine, and go on with the best: the search that learning has to beat.
+"""Try several policies on copies of the engine, and go on with the best: the search that learning has to beat.
 
 Every `interval_s` of simulated time each candidate serves what is present to its end on a copy of the engine, in
 which every output length is imagined and nobody else arrives. The one with the least total latency takes over. All
@@ -32,11 +32,11 @@ FIRST_GUESS = 128
 
 @dataclass(frozen=True)
 class Rollout:
-    """A player that picks a row of the table anew every few seconds.
+    """A player that picks a policy of the table anew every few seconds.
 
     Attributes:
         name: kebab-case.
-        candidates: rows to choose from, with queue keys that do not move and without predictions.
+        candidates: policies to choose from, with queue keys that do not move and without predictions.
         interval_s: simulated seconds between two choices.
         source: where the idea comes from.
         note: one line, good and bad at.
@@ -89,7 +89,7 @@ class Rollout:
 
 def imagined(engine: Engine, rng: np.random.Generator) -> Engine:
     """A copy of an engine in which nobody else arrives and all lengths are guesses."""
-    disband(engine.now)  # which changes no result, and makes all records absolute
+    disband(engine.core)  # which changes no result, and makes all records absolute
     copy = _with_small_log(engine)
     core, req = copy.record, copy.requests
     core["num_requests"] = core["next_arrival"]
@@ -132,7 +132,7 @@ def guess_lengths(
 
 
 def total_latency_s(dream: Engine, row: Policy) -> float:
-    """Seconds in the system, summed over the requests present, were the row to serve them to their ends."""
+    """Seconds in the system, summed over the requests present, were the policy to serve them to their ends."""
     copy = dream.copy()
     adopt(copy, row)
     before = float(copy.record["system_seconds"][0])

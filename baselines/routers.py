@@ -1,6 +1,6 @@
-"""The table of routers: every load balancer as a row, with its source.
+"""The table of routers: every load balancer as a policy, with its source.
 
-What a row sees, and how ties are broken, says `infermax_gym.cluster.router`; docs/cluster.md compares the rows.
+What a policy sees, and how ties are broken, says `infermax_gym.cluster.router`; docs/cluster.md compares the policies.
 None but the last knows output lengths.
 """
 
@@ -143,7 +143,7 @@ BLOCK_PREDICTED = replace(
     note="Block, told how long outputs will be.",
 )
 
-_ROWS = (
+_TABLE = (
     RANDOM,
     ROUND_ROBIN,
     LEAST_OUTSTANDING,
@@ -163,5 +163,5 @@ _ROWS = (
     BLOCK_PREDICTED,
 )
 
-ROUTERS: dict[str, Router] = {row.name: row for row in _ROWS}
-"""Every row by name."""
+ROUTERS: dict[str, Router] = {row.name: row for row in _TABLE}
+"""Every policy by name."""

@@ -28,7 +28,7 @@ class Session:
     Args:
         workload: the requests.
         config: the replica.
-        policy: the row to begin with.
+        policy: the policy to begin with.
         predicted: as in `simulate`.
         record_schedule: as in `simulate`.
     """
@@ -51,7 +51,7 @@ class Session:
         """Run to the first iteration end at or after a moment; False once every request is finished or rejected.
 
         Raises:
-            SchedulerError: requests wait and the row starts none of them.
+            SchedulerError: requests wait and the policy starts none of them.
         """
         code = run_engine(self.engine, until_s, self._recorder)
         return code != DONE
@@ -64,10 +64,10 @@ class Session:
 
 def run_engine(engine: Engine, until_s: float, recorder: Recorder) -> int:
     """`run` that empties the log as often as it is full."""
-    code = int(run(engine.now, NO_LIMIT, until_s, True))
+    code = int(run(engine.core, NO_LIMIT, until_s, True))
     while code == LOG_FULL:
         recorder.empty(engine)
-        code = int(run(engine.now, NO_LIMIT, until_s, True))
+        code = int(run(engine.core, NO_LIMIT, until_s, True))
     if code not in (DONE, LIMIT):
         raise SchedulerError(f"nothing can run at {engine.record['clock_s'][0]:.6g} s though requests wait")
     return code
@@ -80,16 +80,16 @@ def waiting(engine: Engine) -> NDArray[np.int64]:
 
 
 def adopt(engine: Engine, policy: Policy) -> None:
-    """Put another row in the place of an engine's own; its queue is keyed anew.
+    """Put another policy in the place of an engine's own; its queue is keyed anew.
 
     Both must have queue keys that do not move and the engine's token budget.
     """
     core: Any = engine.record
-    disband(engine.now)
+    disband(engine.core)
     for knob in KNOBS:
         core[knob[0]] = getattr(policy, knob[0])
     core["watermark_blocks"] = math.floor(policy.watermark * int(core["num_blocks"][0]))
     most = int(core["list_size"][0]) - 1
-    core["num_seats"] = min(policy.max_running or most, most)
+    core["max_num_seqs"] = min(policy.max_running or most, most)
     core["run_unsorted"] = 1
-    rekey(engine.now)
+    rekey(engine.core)

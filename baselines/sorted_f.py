@@ -1,4 +1,4 @@
-"""Sorted-F (arXiv 2508.06133): a plan, which batches to serve in which order, replayed by a row of the table.
+"""Sorted-F (arXiv 2508.06133): a plan, which batches to serve in which order, replayed by a policy of the table.
 
 Of the requests that wait, the batch X with the least F(X) = sum of outputs / |X|^2 among those that fit memory to
 their ends comes first, then the best of the rest, and so on; inside a batch shorter outputs come first. The order is
@@ -67,7 +67,7 @@ class SortedF:
             rest = req["output"][present] - req["generated"][present]
             ranks = plan(req["prompt"][present] + req["generated"][present], rest, capacity)
             req["priority"][present] = ranks
-            rekey(session.engine.now)
+            rekey(session.engine.core)
         session.run()
         return session.result()
 

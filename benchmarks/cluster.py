@@ -36,9 +36,9 @@ def measure(num_replicas: int, num_requests: int, router: str, staleness_s: floa
     simulate_fleet(first, Fleet.uniform(2, config, policy), row, predicted=router_predictions(row, first))
     workload = make_workload("azure-conv", num_requests, seed=0).with_rate(RATE_PER_REPLICA * num_replicas)
     fleet = Fleet.uniform(num_replicas, config, policy, staleness_s=staleness_s)
-    told = router_predictions(row, workload)
+    predicted_lengths = router_predictions(row, workload)
     wall_s, core_s = time.perf_counter(), time.process_time()
-    result = simulate_fleet(workload, fleet, row, predicted=told)
+    result = simulate_fleet(workload, fleet, row, predicted=predicted_lengths)
     wall_s, core_s = time.perf_counter() - wall_s, time.process_time() - core_s
     assert (result.pooled.status == 0).all()
     return {

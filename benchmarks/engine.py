@@ -87,7 +87,7 @@ def replay(workload: Workload, policy: Policy, fast_forward: bool) -> tuple[floa
     start = time.process_time()
     code = LOG_FULL
     while code == LOG_FULL:
-        code = run(engine.now, NO_LIMIT, np.inf, fast_forward)
+        code = run(engine.core, NO_LIMIT, np.inf, fast_forward)
         recorder.empty(engine)
     seconds = time.process_time() - start
     assert code == DONE
@@ -139,13 +139,13 @@ def backlog(name: str, num_requests: int, repetitions: int) -> float:
         rng.integers(150, 251, num_requests),
     )
     engine = allocate(workload, CONFIG, POLICIES[name])
-    run(engine.now, NO_LIMIT, 10.0, False)
+    run(engine.core, NO_LIMIT, 10.0, False)
     num_iterations = 500
 
     def timed() -> float:
         copy = engine.copy()
         start = time.process_time()
-        run(copy.now, num_iterations, np.inf, False)
+        run(copy.core, num_iterations, np.inf, False)
         seconds = time.process_time() - start
         assert copy.record["num_waiting"][0] > 0.5 * num_requests
         return seconds
@@ -180,7 +180,7 @@ def repeated(workload: Workload, num_requests: int) -> Workload:
 def million(source: str, time_scale: float) -> dict[str, float]:
     """One million requests, for a process of its own: seconds, iterations, and peak memory in MiB."""
     small = load_workload(source, first=NUM_REQUESTS, time_scale=time_scale)
-    simulate(small.window(0, 1), CONFIG, POLICIES["sarathi"])  # load the compiled engine
+    simulate(small.trace_slice(0, 1), CONFIG, POLICIES["sarathi"])  # load the compiled engine
     workload = repeated(small, 1_000_000)
     before = peak_mib()
     start = time.process_time()
@@ -291,7 +291,7 @@ def main(arguments: list[str] | None = None) -> int:
             status.update(what)
 
         workload = load_workload(options.trace, first=NUM_REQUESTS)
-        replay(workload.window(0, 10), POLICIES["sarathi"], True)  # load the compiled engine
+        replay(workload.trace_slice(0, 10), POLICIES["sarathi"], True)  # load the compiled engine
         figures = replays(workload, options.repetitions, say)
         figures += backlogs(options.repetitions, say)
         figures += millions(options.trace, say)

@@ -85,7 +85,7 @@ def vector_rate(lanes: int, decisions: int, *, by_kind: bool) -> float:
     steps = max(decisions // lanes, 300)
     uniform = rng.random((steps, lanes))
     actions = np.zeros(lanes, np.int64)
-    starts = (env.layout.num_levels, env.layout.num_levels + env.layout.num_waiting_slots)
+    starts = (env.layout.num_chunk_budgets, env.layout.num_chunk_budgets + env.layout.num_waiting_slots)
 
     def choose(u: Any) -> None:
         if by_kind:

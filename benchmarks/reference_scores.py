@@ -18,7 +18,7 @@ from rich.table import Table
 
 from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.envs.env import InferMaxEnv
-from infermax_gym.envs.teacher import RowTeacher
+from infermax_gym.envs.teacher import PolicyTeacher
 from infermax_gym.testing import random_legal
 
 ROWS = ("sarathi", "vllm-v1", "shortest-prompt-first", "spf-headroom")
@@ -36,7 +36,7 @@ def players(**settings: Any) -> dict[str, Player]:
     for name in ROWS:
         row = POLICIES[name]
         own = InferMaxEnv(flat=True, base=row, num_waiting_slots=32, num_running_slots=128, **settings)
-        teacher = RowTeacher(row, own.layout)
+        teacher = PolicyTeacher(row, own.layout)
         found[f"{name}, teacher"] = (own, teacher.reset, lambda t=teacher, e=own: t.action(e))  # type: ignore[misc]
     return found
 

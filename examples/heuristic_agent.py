@@ -12,7 +12,7 @@ import numpy as np
 from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.engine import simulate
 from infermax_gym.envs.env import InferMaxEnv
-from infermax_gym.envs.teacher import RowTeacher
+from infermax_gym.envs.teacher import PolicyTeacher
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
     options = parser.parse_args()
     row = POLICIES[options.policy]
     env = InferMaxEnv(base=row, num_requests=80, num_waiting_slots=32, num_running_slots=64)
-    teacher = RowTeacher(row, env.layout)
+    teacher = PolicyTeacher(row, env.layout)
     _, info = env.reset(seed=0)
     for _ in range(options.steps):
         _, _, terminated, _, info = env.step(teacher.action(env))

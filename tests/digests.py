@@ -102,8 +102,8 @@ def router_digest(name: str) -> dict[str, str]:
     for key, case in CASES.items():
         workload = case.workload().scaled(0.4)
         fleet = Fleet.uniform(3, case.config, POLICIES["sarathi"])
-        told = router_predictions(router, workload, 1)
-        digests[key] = _fleet(simulate_fleet(workload, fleet, router, predicted=told, seed=1))
+        predicted_lengths = router_predictions(router, workload, 1)
+        digests[key] = _fleet(simulate_fleet(workload, fleet, router, predicted=predicted_lengths, seed=1))
     return digests
 
 

@@ -187,7 +187,7 @@ class _Clock:
     """Follows the engine's clock, as far as waits depend on it."""
 
     def __init__(self, instance: Instance) -> None:
-        self.now = 0.0
+        self.core = 0.0
         self.cost = instance.cost
         self.arrivals = sorted({r.arrival_s for r in instance.requests})
         self.requests = instance.requests
@@ -197,14 +197,14 @@ class _Clock:
 
     def wait_until(self, start_s: float) -> int:
         """Go to the arrival at `start_s` if it is still to come; returns how many decisions that takes."""
-        if start_s <= self.now:
+        if start_s <= self.core:
             return 0
-        ahead = [a for a in self.arrivals if self.now < a < start_s]
+        ahead = [a for a in self.arrivals if self.core < a < start_s]
         busy = any(
-            r.arrival_s <= self.now and g < r.num_output_tokens
+            r.arrival_s <= self.core and g < r.num_output_tokens
             for r, g in zip(self.requests, self.generated, strict=True)
         )
-        self.now = start_s
+        self.core = start_s
         return len(ahead) + busy
 
     def run(self, batch: Batch, preempted: Iterable[int]) -> None:
@@ -213,7 +213,7 @@ class _Clock:
             self.resident[r], self.decoding[r] = 0, False
         decodes = [self.resident[r] for r, _ in batch if self.decoding[r]]
         prefills = [(c, self.resident[r]) for r, c in batch if not self.decoding[r]]
-        self.now += self.cost.seconds(prefills, decodes)
+        self.core += self.cost.seconds(prefills, decodes)
         for r, c in batch:
             self.resident[r] += c
             if self.resident[r] == self.requests[r].num_prompt_tokens + self.generated[r]:

@@ -29,7 +29,7 @@ class Candidate:
 
 
 class Order(Protocol):
-    """The choice of the next newcomer, with whatever it remembers of earlier ones."""
+    """The choice of the next waiting request, with whatever it remembers of earlier ones."""
 
     def choose(self, waiting: Sequence[Candidate]) -> int:
         """Index of the next among the candidates (at least one), who stand in the order in which they came."""

@@ -169,7 +169,7 @@ def standing_back(waiting: Sequence[Candidate], beginning: Mapping[int, tuple[in
 
 
 class _Prefills:
-    """The prefill batch of one decision: the request whose prompt was cut, and newcomers."""
+    """The prefill batch of one decision: the request whose prompt was cut, and waiting requests."""
 
     def __init__(self, scheduler: SglangScheduler, view: OnlineView) -> None:
         self.scheduler, self.view = scheduler, view

@@ -1,4 +1,4 @@
-"""Rows that find out as they go: feedback queues, refreshed and interval predictions, clearing, histories."""
+"""Policies that find out as they go: feedback queues, refreshed and interval predictions, clearing, histories."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FASTSERVE = Policy(
     chunking=False,
     victim=Victim.KEY,
     victim_weights=victim_weights(level=LEVEL_S, level_place_s=1.0),
-    preempt_for_newcomer=True,
+    preempt_for_waiting=True,
     preempt_mode=PreemptMode.SWAP,
     overlap_swaps=True,
     swap_lag_tokens=1024,
@@ -56,7 +56,7 @@ TRAIL = Policy(
     watermark=0.01,
     victim=Victim.KEY,
     victim_weights=victim_weights(predicted_remaining_tokens=1.0),
-    preempt_for_newcomer=True,
+    preempt_for_waiting=True,
     pin_after=0.8,
     refresh_tokens=8,
     prediction_sigma=0.6,
@@ -82,9 +82,9 @@ LTR = Policy(
     watermark=0.01,
     victim=Victim.KEY,
     victim_weights=victim_weights(level=LEVEL_S, predicted_remaining_tokens=1.0, num_generated_tokens=1.0),
-    preempt_for_newcomer=True,
+    preempt_for_waiting=True,
     quantum_s=0.25,
-    num_levels=1,
+    mlfq_levels=1,
     starvation_s=5.0,
     prediction_sigma=0.6,
     information=Information.PREDICTED,
@@ -178,7 +178,7 @@ CACHEOPT_LIKE = Policy(
     note="Reserves what most answers need; no borrowing of unused reservations, unlike the paper.",
 )
 
-ROWS = (
+TABLE = (
     FASTSERVE,
     TRAIL,
     TRAIL_ORACLE,

@@ -61,9 +61,9 @@ VLLM_V0_PRIORITY = replace(
     run_order=RunOrder.QUEUE_KEY,
     victim=Victim.KEY,
     victim_weights=LEAST_URGENT,
-    preempt_for_newcomer=True,
-    source="vLLM V0, policy priority; here the head may push others out beside prefills too",
-    note="Urgent prompts push out less urgent answers: they hardly wait, the rest is computed again.",
+    preempt_for_waiting=True,
+    source="vLLM V0, policy priority; here the head may preempt others beside prefills too",
+    note="Urgent prompts preempt less urgent answers: they hardly wait, the rest is computed again.",
 )
 VLLM_V0_DELAY = replace(
     VLLM_V0,
@@ -194,7 +194,7 @@ TRT_STATIC_BATCH = replace(
     name="trt-static-batch",
     admit_when_empty_only=True,
     source="TensorRT-LLM capacityScheduler, STATIC_BATCH",
-    note="The no-evict test, but a batch must end before the next begins: idle seats, long queues.",
+    note="The no-evict test, but a batch must end before the next begins: idle sequences, long queues.",
 )
 TRT_MAX_UTILIZATION = Policy(
     "trt-max-utilization",
@@ -242,7 +242,7 @@ LIGHTLLM_ORACLE = replace(
     note="What LightLLM's look ahead is worth with true lengths: memory full, no eviction.",
 )
 
-ROWS = (
+TABLE = (
     VLLM_V0,
     VLLM_V0_HYBRID,
     VLLM_V0_SWAP,

@@ -71,16 +71,16 @@ SRF_HISTOGRAM = replace(
     note="SRF with a self-learned idea of how long like prompts get: fewer evictions.",
 )
 # Its rank scheduler sorts waiting and running requests together. Who makes room there is the last to have joined; here
-# it is the worst of the order, and newcomers push out only those behind them.
+# it is the worst of the order, and waiting requests preempt only those behind them.
 RANK_INPUT = Policy(
     "rank-input",
     phase_order=PhaseOrder.ONE_LIST,
     queue_order=QueueOrder.LINEAR,
     queue_weights=queue_weights(num_prompt_tokens=1.0),
     run_order=RunOrder.QUEUE_KEY,
-    preempt_for_newcomer=True,
+    preempt_for_waiting=True,
     source="after INFERMAX code f18ad5a, rank_replica_scheduler by input; the worst of the order makes room",
-    note="Short prompts push out long ones: quick first tokens, much computed twice where memory is short.",
+    note="Short prompts preempt long ones: quick first tokens, much computed twice where memory is short.",
 )
 RANK_OUTPUT = replace(
     RANK_INPUT,
@@ -88,17 +88,17 @@ RANK_OUTPUT = replace(
     queue_weights=queue_weights(predicted_remaining_tokens=1.0, num_generated_tokens=1.0),
     information=Information.ORACLE,
     source="after INFERMAX code f18ad5a, rank_replica_scheduler by output; the worst of the order makes room",
-    note="Short answers push out long ones, however much of those is done: SRPT with a bad memory.",
+    note="Short answers preempt long ones, however much of those is done: SRPT with a bad memory.",
 )
 RANK_ARRIVAL = replace(
     RANK_INPUT,
     name="rank-arrival",
     queue_weights=queue_weights(arrival_s=1.0),
     source="after INFERMAX code f18ad5a, rank_replica_scheduler by number",
-    note="FCFS in which whoever was evicted may push out those who came later.",
+    note="FCFS in which whoever was evicted may preempt those who came later.",
 )
 
-ROWS = (
+TABLE = (
     INFERMAX_VLLM,
     INFERMAX_VLLM_NOEVICT,
     INFERMAX_SARATHI,

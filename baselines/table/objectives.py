@@ -1,4 +1,4 @@
-"""Rows for deadlines, classes and tenants, and rows that wait on purpose."""
+"""Policies for deadlines, classes and tenants, and policies that wait on purpose."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ PRIORITY_FCFS = Policy(
 ECHO_LIKE = replace(
     PRIORITY_FCFS,
     name="echo-like",
-    preempt_for_newcomer=True,
+    preempt_for_waiting=True,
     max_iteration_s=0.05,
     max_num_batched_tokens=4096,
     source="after Echo (2504.03651): online first, offline (priority > 0) fills 50 ms iterations; no prefix plan",
@@ -110,11 +110,11 @@ WAIT_THRESHOLD = Policy(
     "wait-threshold",
     min_waiting=8,
     watermark=0.01,
-    source="WAIT (2504.11320) with one type: newcomers join when 8 wait; the rest when nobody is to come",
+    source="WAIT (2504.11320) with one type: waiting requests join when 8 wait; the rest when nobody is to come",
     note="Fewer, larger prefills; who comes into a quiet hour waits for the next seven.",
 )
 
-ROWS = (
+TABLE = (
     EDF,
     SLAI,
     SLAI_FCFS,

@@ -52,7 +52,7 @@ SRPT_ORACLE = replace(
     run_order=RunOrder.QUEUE_KEY,
     victim=Victim.KEY,
     victim_weights=victim_weights(predicted_remaining_tokens=1.0),
-    preempt_for_newcomer=True,
+    preempt_for_waiting=True,
     source="shortest remaining processing time by output; vLLM-LTR's srtf, FastServe's SRPT",
     note="Best on output-heavy traffic; preempts and recomputes much, ignores prompts.",
 )
@@ -99,7 +99,7 @@ MC_SF_WORK_ORACLE = replace(
     name="mc-sf-work-oracle",
     queue_weights=queue_weights(predicted_remaining_tokens=1.0, num_lacking_tokens=0.3),
     source="ours: MC-SF by work, a prompt token worth 0.3 output tokens",
-    note="The lowest mean latency of all rows on most traffic; the longest requests wait.",
+    note="The lowest mean latency of all policies on most traffic; the longest requests wait.",
 )
 MC_FCFS_ORACLE = replace(
     MC_SF_ORACLE,
@@ -195,7 +195,7 @@ BEST_FIT = replace(
     note="Fills holes in memory; large prompts wait longer.",
 )
 
-ROWS = (
+TABLE = (
     SJF_ORACLE,
     _noisy(SJF_ORACLE, 0.3),
     _noisy(SJF_ORACLE, 0.6),

@@ -2,7 +2,7 @@
 
     python -m experiments.board.ablation --decisions 800000 --seeds 2
 
-prints the table of docs/results.md: mean latency on held-out windows of `train.py`'s default cell.
+prints the table of docs/results.md: mean latency on held-out trace slices of `train.py`'s default scenario.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from infermax_gym.agents.networks import NEVER, ScorerNetwork
 from infermax_gym.agents.play import play, play_network
 from infermax_gym.agents.ppo import PLAIN, PpoSettings, make_ppo, network_of
 from infermax_gym.agents.recipes import VALIDATION_SEED, Recipe, environment, learner, train
-from infermax_gym.agents.scenario import DEFAULT_CELL, TEST, TRAIN, Window, windows
+from infermax_gym.agents.scenario import DEFAULT_SCENARIO, TEST, TRAIN, TraceSlice, trace_slices
 from infermax_gym.agents.training import train_ppo
 from infermax_gym.agents.vec_env import InferMaxVecEnv
 from infermax_gym.baselines.policies import POLICIES
@@ -32,7 +32,7 @@ from infermax_gym.envs.config import EnvConfig
 from infermax_gym.envs.episode import Episode
 from infermax_gym.envs.layout import WAITING_FEATURES, Kind
 
-CELL = DEFAULT_CELL
+CELL = DEFAULT_SCENARIO
 TEACHER = "spf-headroom"
 _NEVER_BIAS = -1e4
 
@@ -103,8 +103,8 @@ VARIANTS = (
     Variant("begun as a clone of spf-headroom", CLONED, warm_start=True, long_turns=False),
     Variant("looking no further than a decision's own gain", PpoSettings(ahead_s=0.0)),
     Variant("looking 500 s ahead", PpoSettings(ahead_s=500.0)),
-    Variant("without a takeover", PLAIN),
-    Variant("without a takeover, a constant discount per decision (0.99)", replace(PLAIN, tau_s=None)),
+    Variant("without a base-policy rollout", PLAIN),
+    Variant("without a base-policy rollout, a constant discount per decision (0.99)", replace(PLAIN, tau_s=None)),
     Variant("asked whenever somebody could join, and episodes of 600 requests", long_turns=False),
     Variant("without the factored choice in play", factored=False),
     Variant("without masks for the learner", masks=False),
@@ -123,9 +123,9 @@ class Unmasked(InferMaxVecEnv):
 
 
 def trained(variant: Variant, config: EnvConfig, num_decisions: int, seed: int) -> ScorerNetwork:
-    """The best network of a variant, chosen on validation windows."""
+    """The best network of a variant, chosen on validation trace slices."""
     lanes = (InferMaxVecEnv if variant.masks else Unmasked)(
-        variant.settings.num_lanes, config, seed=seed, takeover=variant.settings.shaping()
+        variant.settings.num_lanes, config, seed=seed, base_rollout=variant.settings.shaping()
     )
     clone = None
     if variant.warm_start:
@@ -133,15 +133,15 @@ def trained(variant: Variant, config: EnvConfig, num_decisions: int, seed: int) 
     model = make_ppo(lanes, variant.settings, seed=seed, network=clone)
     if variant.change is not None:
         variant.change(network_of(model))
-    held = windows(CELL, 6, split=TRAIN, seed=VALIDATION_SEED)
+    held = trace_slices(CELL, 6, split=TRAIN, seed=VALIDATION_SEED)
     network, _ = train_ppo(model, config, held, num_decisions=num_decisions)
     return network
 
 
-def latency_s(network: ScorerNetwork, config: EnvConfig, window: Window, factored: bool) -> float:
-    """Mean latency on a window, greedily."""
+def latency_s(network: ScorerNetwork, config: EnvConfig, trace_slice: TraceSlice, factored: bool) -> float:
+    """Mean latency on a trace slice, greedily."""
     if factored:
-        return float(play_network(network, config, window.workload, window.engine).latency_s.mean())
+        return float(play_network(network, config, trace_slice.workload, trace_slice.engine).latency_s.mean())
 
     def likeliest(flat: NDArray[np.float32], mask: NDArray[Any]) -> NDArray[np.int64]:
         with torch.no_grad():
@@ -149,14 +149,14 @@ def latency_s(network: ScorerNetwork, config: EnvConfig, window: Window, factore
         assert float(log_probs.max()) > NEVER
         return log_probs.argmax(-1).numpy()
 
-    return float(play(likeliest, config, [Episode(window.workload, window.engine, None)])[0].latency_s.mean())
+    return float(play(likeliest, config, [Episode(trace_slice.workload, trace_slice.engine, None)])[0].latency_s.mean())
 
 
-def ablation(variants: Sequence[Variant], num_decisions: int, seeds: Sequence[int], num_windows: int) -> str:
-    """The table: mean latency over held-out windows, for every seed and over them."""
+def ablation(variants: Sequence[Variant], num_decisions: int, seeds: Sequence[int], num_slices: int) -> str:
+    """The table: mean latency over held-out trace slices, for every seed and over them."""
     torch.set_num_threads(1)
     plain = environment(CELL, TEACHER)
-    held = windows(CELL, num_windows, split=TEST)
+    held = trace_slices(CELL, num_slices, split=TEST)
     rows = []
     for variant in variants:
         config = learner(plain, CELL) if variant.long_turns else plain
@@ -183,7 +183,7 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = [v for v in VARIANTS if options.only in v.what]
     if not chosen:
         parser.error(f"no variant's description contains {options.only!r}")
-    print(ablation(chosen, options.decisions, range(options.seeds), options.windows))
+    print(ablation(chosen, options.decisions, range(options.seeds), options.trace_slices))
     return 0
 
 

@@ -1,7 +1,7 @@
 """The pictures of docs/behaviour.md: `python -m experiments.board.behaviour`.
 
-One held-out window under rules and under something learned: how many requests run and wait, how full memory is, whom
-preemptions hit, and which knobs the generalist sets as the load changes; and who gets the first token in time.
+One held-out trace slice under rules and under something learned: how many requests run and wait, how full memory is,
+whom preemptions hit, and which knobs the generalist sets as the load changes; and who gets the first token in time.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from experiments.board.rivals import load_rivals
-from experiments.board.scenarios import GRID
+from experiments.board.scenarios import SCENARIOS
 from infermax_gym.agents.agent import Agent
 from infermax_gym.agents.controller_kernel import CONTROLLER_KNOBS
-from infermax_gym.agents.scenario import TEST, Window, windows
+from infermax_gym.agents.scenario import TEST, TraceSlice, trace_slices
 from infermax_gym.agents.storage import load_agent
 from infermax_gym.baselines.optimum.in_time import most_in_time
 from infermax_gym.baselines.policies import POLICIES
@@ -23,13 +23,13 @@ from infermax_gym.engine import Policy, SimulationResult
 from infermax_gym.evaluation import serve
 
 FOLDER = Path(__file__).parent.parent / "docs" / "pictures"
-CELLS = {
+SCENARIOS_DRAWN = {
     "reasoning-tight-overloaded-7b": "generalist",
     "conv-tight-overloaded-7b": "generalist",
     "mooncake-wide-overloaded-7b": "generalist",
     "conv-wide-saturated-7b": "conv-ppo",
 }
-"""Which of the zoo is drawn beside the rules in which cell."""
+"""Which of the zoo is drawn beside the rules in which scenario."""
 
 IN_TIME = ("code-tight-overloaded-7b", "mooncake-wide-overloaded-7b")
 """Where it is drawn who is in time."""
@@ -66,26 +66,31 @@ def story(result: SimulationResult) -> dict[str, Any]:
     return {"s": at, "running": np.array(running), "waiting": waiting, "tokens": np.array(tokens), "victims": victims}
 
 
-def draw_cell(cell: str, window: Window, contenders: dict[str, Policy | Agent]) -> None:
+def draw_scenario(scenario: str, trace_slice: TraceSlice, contenders: dict[str, Policy | Agent]) -> None:
     """Running, waiting, memory over time; victims; latencies."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 6.2), layout="constrained")
     axes = figure.subplots(2, 3)
     for name, contender in contenders.items():
-        result = serve(contender, window.workload, window.engine, record_schedule=True)
-        told, colour = story(result), RULES.get(name, LEARNED)
-        axes[0, 0].plot(told["s"], told["running"], color=colour, lw=1, label=name)
-        axes[0, 1].plot(told["s"], told["waiting"], color=colour, lw=1)
-        axes[0, 2].plot(told["s"], 100.0 * told["tokens"] / window.engine.num_kv_tokens, color=colour, lw=0.8)
-        if told["victims"]:
-            when, progress = zip(*told["victims"], strict=True)
-            axes[1, 0].scatter(when, progress, s=7, color=colour, alpha=0.5, lw=0)
-        order = np.argsort(window.workload.num_output_tokens)
-        axes[1, 1].scatter(
-            window.workload.num_output_tokens[order], result.latency_s[order], s=6, color=colour, alpha=0.5, lw=0
+        result = serve(contender, trace_slice.workload, trace_slice.engine, record_schedule=True)
+        predicted_lengths, colour = story(result), RULES.get(name, LEARNED)
+        axes[0, 0].plot(predicted_lengths["s"], predicted_lengths["running"], color=colour, lw=1, label=name)
+        axes[0, 1].plot(predicted_lengths["s"], predicted_lengths["waiting"], color=colour, lw=1)
+        axes[0, 2].plot(
+            predicted_lengths["s"],
+            100.0 * predicted_lengths["tokens"] / trace_slice.engine.num_kv_tokens,
+            color=colour,
+            lw=0.8,
         )
-        share = np.linspace(0.0, 100.0, len(window.workload))
+        if predicted_lengths["victims"]:
+            when, progress = zip(*predicted_lengths["victims"], strict=True)
+            axes[1, 0].scatter(when, progress, s=7, color=colour, alpha=0.5, lw=0)
+        order = np.argsort(trace_slice.workload.num_output_tokens)
+        axes[1, 1].scatter(
+            trace_slice.workload.num_output_tokens[order], result.latency_s[order], s=6, color=colour, alpha=0.5, lw=0
+        )
+        share = np.linspace(0.0, 100.0, len(trace_slice.workload))
         mean, p99 = result.latency_s.mean(), np.quantile(result.latency_s, 0.99)
         axes[1, 2].plot(np.sort(result.latency_s), share, color=colour, label=f"mean {mean:.1f} s, p99 {p99:.0f} s")
     titles: tuple[str, ...] = ("running requests", "waiting requests", "KV tokens resident, %")
@@ -101,23 +106,23 @@ def draw_cell(cell: str, window: Window, contenders: dict[str, Policy | Agent]) 
     axes[1, 2].set_xscale("log")
     axes[0, 0].legend(fontsize=8, frameon=False)
     axes[1, 2].legend(fontsize=8, frameon=False)
-    figure.suptitle(cell)
-    figure.savefig(FOLDER / f"behaviour-{cell.rsplit('-', 2)[0]}.png", dpi=110)
+    figure.suptitle(scenario)
+    figure.savefig(FOLDER / f"behaviour-{scenario.rsplit('-', 2)[0]}.png", dpi=110)
 
 
-def draw_in_time(cell: str, contenders: dict[str, Policy | Agent]) -> None:
+def draw_in_time(scenario: str, contenders: dict[str, Policy | Agent]) -> None:
     """Who gets the first token in time, request by request, under a rule and under something learned."""
     from matplotlib.figure import Figure
 
-    window = windows(GRID[cell], 1, split=TEST)[0]
-    workload, limit_s = window.workload, float(window.workload.ttft_slo_s[0])
+    trace_slice = trace_slices(SCENARIOS[scenario], 1, split=TEST)[0]
+    workload, limit_s = trace_slice.workload, float(trace_slice.workload.ttft_slo_s[0])
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     axes = figure.subplots(1, 3)
     axes[1].sharey(axes[0])
     for panel, (name, contender), colour in zip(
         axes, contenders.items(), (RULES["spf-headroom"], LEARNED), strict=False
     ):
-        result = serve(contender, workload, window.engine)
+        result = serve(contender, workload, trace_slice.engine)
         in_time = result.ttft_s <= limit_s
         for some, alpha in ((in_time, 0.8), (~in_time, 0.3)):
             panel.scatter(workload.arrival_s[some], result.ttft_s[some], s=7, color=colour, alpha=alpha, lw=0)
@@ -133,19 +138,19 @@ def draw_in_time(cell: str, contenders: dict[str, Policy | Agent]) -> None:
     for panel in axes:
         panel.spines[["top", "right"]].set_visible(False)
         panel.tick_params(labelsize=8)
-    possible = most_in_time(workload, window.engine) / len(workload)
-    figure.suptitle(f"{cell}, limit {limit_s:g} s: no more than {100.0 * possible:.0f} % can be in time")
-    figure.savefig(FOLDER / f"behaviour-in-time-{cell.split('-')[0]}.png", dpi=110)
+    possible = most_in_time(workload, trace_slice.engine) / len(workload)
+    figure.suptitle(f"{scenario}, limit {limit_s:g} s: no more than {100.0 * possible:.0f} % can be in time")
+    figure.savefig(FOLDER / f"behaviour-in-time-{scenario.split('-')[0]}.png", dpi=110)
 
 
 def draw_knobs(agent: Agent) -> None:
-    """What the generalist sets in each cell: the mean of a few knobs at three loads."""
+    """What the generalist sets in each scenario: the mean of a few knobs at three loads."""
     from matplotlib.figure import Figure
 
-    names = ("max_running", "headroom", "aging", "known_tokens", "generated_tokens", "push_out")
+    names = ("max_running", "headroom", "aging", "known_tokens", "generated_tokens", "preempt")
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     axes = figure.subplots(1, len(names), sharey=True)
-    groups = sorted({cell.rsplit("-", 2)[0] for cell in GRID})
+    groups = sorted({scenario.rsplit("-", 2)[0] for scenario in SCENARIOS})
     for panel, knob in zip(axes, names, strict=True):
         for model, colour in (("7b", "#c0392b"), ("70b", "#4878a8")):
             values = [mean_setting(agent, f"{group}-overloaded-{model}", knob) for group in groups]
@@ -157,31 +162,31 @@ def draw_knobs(agent: Agent) -> None:
         panel.tick_params(labelsize=8)
         panel.set_yticks(range(len(groups)), groups)
     axes[0].legend(fontsize=8, frameon=False)
-    figure.suptitle("Mean setting of a knob in -1 .. 1, overloaded cells")
+    figure.suptitle("Mean setting of a knob in -1 .. 1, overloaded scenarios")
     figure.savefig(FOLDER / "behaviour-knobs.png", dpi=110)
 
 
-def mean_setting(agent: Agent, cell: str, knob: str) -> float:
-    """A knob's mean over the settings in one held-out window."""
+def mean_setting(agent: Agent, scenario: str, knob: str) -> float:
+    """A knob's mean over the settings in one held-out trace slice."""
     assert agent.controller is not None
-    window = windows(GRID[cell], 1, split=TEST)[0]
-    settings = agent.controller.settings(window.workload, window.engine)
+    trace_slice = trace_slices(SCENARIOS[scenario], 1, split=TEST)[0]
+    settings = agent.controller.settings(trace_slice.workload, trace_slice.engine)
     return float(np.mean([setting.knobs[CONTROLLER_KNOBS.index(knob)] for setting in settings]))
 
 
 def main() -> None:
     """Draw everything."""
     FOLDER.mkdir(exist_ok=True)
-    for cell, learned in CELLS.items():
+    for scenario, learned in SCENARIOS_DRAWN.items():
         contenders: dict[str, Policy | Agent] = {
             **{name: POLICIES[name] for name in RULES},
             learned: load_agent(learned),
         }
-        draw_cell(cell, windows(GRID[cell], 1, split=TEST)[0], contenders)
+        draw_scenario(scenario, trace_slices(SCENARIOS[scenario], 1, split=TEST)[0], contenders)
     draw_knobs(load_agent("generalist"))
-    for cell in IN_TIME:
-        rule = load_rivals().rows_of(cell)["per-cell-goodput"]
-        draw_in_time(cell, {"rule tuned for goodput": rule, "goodput": load_agent("goodput")})
+    for scenario in IN_TIME:
+        rule = load_rivals().policies_of(scenario)["per-cell-goodput"]
+        draw_in_time(scenario, {"rule tuned for goodput": rule, "goodput": load_agent("goodput")})
 
 
 if __name__ == "__main__":

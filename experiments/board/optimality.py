@@ -61,7 +61,7 @@ def ratio_to_optimum(contender: Policy | Agent, goal: Goal, instances: Sequence[
 def main(arguments: list[str] | None = None) -> int:
     """Print the table."""
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args(arguments)
-    rivals = load_rivals().rows_of("conv-tight-saturated-70b")
+    rivals = load_rivals().policies_of("conv-tight-saturated-70b")
     contenders: dict[str, Policy | Agent] = {
         name: POLICIES[name] for name in (*DEFAULTS, *CLAIRVOYANT) if POLICIES[name].chunking
     }
@@ -72,11 +72,11 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"| policy | mean latency ({latency}): mean, worst, optimal | makespan ({makespan}) |")
     print("|---|---|---|")
     for name, contender in contenders.items():
-        cells = []
+        scenarios = []
         for goal, instances in columns.items():
             mean, worst, share = ratio_to_optimum(contender, goal, instances)
-            cells.append(f"{mean:.3f}, {worst:.2f}, {100 * share:.0f} %")
-        print(f"| {name} | {' | '.join(cells)} |")
+            scenarios.append(f"{mean:.3f}, {worst:.2f}, {100 * share:.0f} %")
+        print(f"| {name} | {' | '.join(scenarios)} |")
     return 0
 
 

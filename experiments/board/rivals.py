@@ -1,18 +1,18 @@
-"""Whom learned policies are compared with: the usual rows, and one family of rules tuned as hard as the policies are.
+"""Whom learned policies are compared with: the usual policies, and one family tuned as hard as those.
 
 The family is the action of `InferMaxKnobs-v0`: a linear queue key over arrival (aging), known tokens, their logarithm
 and generated tokens; admission headroom; a cap on running requests; the prefills' share of the budget; a linear victim
 key. It holds FCFS, shortest-first, least-attained-service, their aged blends and every headroom. Settings:
 
-    default      each row of the table as people run it
-    global       ONE setting of the family, tuned over the training windows of all cells
-    per-cell     the same family tuned on the training windows of each cell: the hard one
+    default      each policy of the table as people run it
+    global       ONE setting of the family, tuned over the training trace slices of all scenarios
+    per-cell     the same family tuned on the training trace slices of each scenario: the hard one
     informed     per-cell, with noisy predicted lengths and the class in the queue key
-    clairvoyant  per-cell, with true lengths in the queue key, or a clairvoyant row of the table where that is better
+    clairvoyant  per-cell, with true lengths in the queue key, or a clairvoyant policy of the table where that is better
 
 `python -m experiments.board.rivals` tunes them again and rewrites `rivals.json`, which holds the actions. `python -m
-experiments.board.rivals --harder CELL,...` says what a longer search on more windows would gain for the per-cell rule,
-`--tail CELL,...` how low p99 gets where nothing else counts; both write nothing.
+experiments.board.rivals --harder CELL,...` says what a longer search on more trace slices would gain for the per-cell
+rule, `--tail CELL,...` how low p99 gets where nothing else counts; both write nothing.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from typing import Any
 
 import numpy as np
 
-from experiments.board.scenarios import GRID, has_slos
-from infermax_gym.agents.evolution import FCFS, Vector, evolve, minimise, row_loss, row_of
+from experiments.board.scenarios import SCENARIOS, has_slos
+from infermax_gym.agents.evolution import FCFS, Vector, evolve, minimise, policy_loss, tuned_policy
 from infermax_gym.agents.objectives import Objective
-from infermax_gym.agents.scenario import TEST, TRAIN, Window, windows
+from infermax_gym.agents.scenario import TEST, TRAIN, TraceSlice, trace_slices
 from infermax_gym.agents.storage import write_bytes
 from infermax_gym.engine import Policy
 
@@ -47,9 +47,9 @@ DEFAULTS = (
     "fcfs-headroom",
     "spf-headroom",
 )
-"""Rows of the table as people run them; none knows output lengths."""
+"""Policies of the table as people run them; none knows output lengths."""
 
-CLAIRVOYANT_ROWS = ("sjf-oracle", "srpt-oracle", "mc-sf-oracle")
+CLAIRVOYANT_POLICIES = ("sjf-oracle", "srpt-oracle", "mc-sf-oracle")
 SIGMA = 0.6
 """Log-normal error of the predicted lengths that informed rules and agents see."""
 
@@ -61,7 +61,7 @@ GOODPUT = Objective(mean_latency=0.0, goodput=1.0)
 
 FILE = Path(__file__).parent / "rivals.json"
 NUM_WINDOWS = 4
-"""Training windows of a cell."""
+"""Training trace slices of a scenario."""
 
 # Where searches begin: shortest known tokens first with headroom, and least attained service with aging.
 STARTS = (
@@ -77,25 +77,25 @@ class Rivals:
     Attributes:
         overall: by objective ("mean", "blend"): the global setting.
         per_cell: by objective ("mean", "cost", "goodput"), what is known ("informed", "clairvoyant") or both
-            ("informed-goodput", "clairvoyant-cost", "clairvoyant-goodput"), then by cell.
+            ("informed-goodput", "clairvoyant-cost", "clairvoyant-goodput"), then by scenario.
     """
 
     overall: dict[str, list[float]] = field(default_factory=dict)
     per_cell: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
     def rows_everywhere(self) -> dict[str, Policy]:
-        """The rows tuned for all cells at once, by name."""
+        """The policies tuned for all scenarios at once, by name."""
         names = {"global": "mean", "global-blend": "blend"}
-        return {name: row_of(np.array(self.overall[k]), name, predicted_sigma=None) for name, k in names.items()}
+        return {name: tuned_policy(np.array(self.overall[k]), name, predicted_sigma=None) for name, k in names.items()}
 
-    def rows_of(self, cell: str) -> dict[str, Policy]:
-        """The tuned rows of a cell by name."""
+    def policies_of(self, scenario: str) -> dict[str, Policy]:
+        """The tuned policies of a scenario by name."""
         rows = self.rows_everywhere()
         for name, by_cell in self.per_cell.items():
-            if cell in by_cell:
+            if scenario in by_cell:
                 sigma = _sigma(name)
                 label = "per-cell" if name == "mean" else name if sigma is not None else f"per-cell-{name}"
-                rows[label] = row_of(np.array(by_cell[cell]), label, predicted_sigma=sigma)
+                rows[label] = tuned_policy(np.array(by_cell[scenario]), label, predicted_sigma=sigma)
         return rows
 
 
@@ -112,13 +112,13 @@ def load_rivals() -> Rivals:
 
 
 def tune_global(
-    objective: Objective, training: Mapping[str, Sequence[Window]], generations: int, seed: int = 0
+    objective: Objective, training: Mapping[str, Sequence[TraceSlice]], generations: int, seed: int = 0
 ) -> Vector:
-    """One setting for all cells: the mean loss over cells is minimised, from each of `STARTS`."""
+    """One setting for all scenarios: the mean loss over scenarios is minimised, from each of `STARTS`."""
 
     def loss(action: Vector) -> float:
-        row = row_of(action, "global", predicted_sigma=None)
-        return float(np.mean([row_loss(row, held, objective) for held in training.values()]))
+        row = tuned_policy(action, "global", predicted_sigma=None)
+        return float(np.mean([policy_loss(row, held, objective) for held in training.values()]))
 
     results = [minimise(loss, start, seed=seed, spread=0.2, population=14, generations=generations) for start in STARTS]
     return min(results, key=lambda r: r.loss).best
@@ -126,16 +126,16 @@ def tune_global(
 
 def tune_cell(
     objective: Objective,
-    training: Sequence[Window],
+    training: Sequence[TraceSlice],
     starts: Iterable[Vector],
     generations: int,
     sigma: float | None = None,
     seed: int = 0,
 ) -> Vector:
-    """The family tuned for one cell; it begins at the better half of what is known and goes on from the best."""
+    """The family tuned for one scenario; it begins at the better half of what is known and goes on from the best."""
 
     def loss(start: Vector) -> float:
-        return row_loss(row_of(start, "start", predicted_sigma=sigma), training, objective)
+        return policy_loss(tuned_policy(start, "start", predicted_sigma=sigma), training, objective)
 
     ranked = sorted(starts, key=loss)[:2]
     results = [
@@ -156,7 +156,7 @@ def tune_cell(
 
 def tune(generations_global: int = 60, generations: int = 25, report: Any = print) -> Rivals:
     """Tune everything: some 20 minutes of CPU time."""
-    held = {name: windows(cell, NUM_WINDOWS, split=TRAIN) for name, cell in GRID.items()}
+    held = {name: trace_slices(scenario, NUM_WINDOWS, split=TRAIN) for name, scenario in SCENARIOS.items()}
     two = {name: some[:2] for name, some in held.items()}
     rivals = Rivals()
     for name, objective in (("mean", MEAN), ("blend", BLEND)):
@@ -177,13 +177,13 @@ def tune(generations_global: int = 60, generations: int = 25, report: Any = prin
         ("clairvoyant-goodput", GOODPUT, truth, 0.0),
     ]
     for name, objective, begin, sigma in jobs:
-        cells = [cell for cell in GRID if "goodput" not in name or has_slos(cell)]
+        scenarios = [scenario for scenario in SCENARIOS if "goodput" not in name or has_slos(scenario)]
         if name.endswith("cost"):
-            cells = [cell for cell in cells if cell.startswith(("reasoning", "rollouts"))]
+            scenarios = [scenario for scenario in scenarios if scenario.startswith(("reasoning", "rollouts"))]
         rivals.per_cell[name] = {
-            cell: _plain(tune_cell(objective, held[cell], begin, generations, sigma)) for cell in cells
+            scenario: _plain(tune_cell(objective, held[scenario], begin, generations, sigma)) for scenario in scenarios
         }
-        report(f"per-cell {name}: {len(cells)} cells")
+        report(f"per-cell {name}: {len(scenarios)} cells")
     return rivals
 
 
@@ -197,56 +197,60 @@ def _plain(action: Vector) -> list[float]:
     return [round(float(x), 5) for x in action]
 
 
-def harder(name: str, num_windows: int = 16, generations: int = 100, seed: int = 0) -> tuple[float, float]:
-    """Mean latency on held-out windows over that of the shipped per-cell rule, geometric; and on the training windows.
+def harder(name: str, num_slices: int = 16, generations: int = 100, seed: int = 0) -> tuple[float, float]:
+    """Mean latency on held-out slices over that of the shipped per-cell rule, geometric; and on the training slices.
 
-    The search begins where the shipped one ended and at the global setting, and has four times the windows and the
+    The search begins where the shipped one ended and at the global setting, and has four times the trace slices and the
     generations.
     """
     rivals = load_rivals()
     shipped = np.array(rivals.per_cell["mean"][name])
-    training, held = (windows(GRID[name], num_windows, split=split, seed=seed) for split in (TRAIN, TEST))
+    training, held = (trace_slices(SCENARIOS[name], num_slices, split=split, seed=seed) for split in (TRAIN, TEST))
     starts = (shipped, np.array(rivals.overall["mean"]))
     found = tune_cell(MEAN, training, starts, generations, seed=seed + 1)
-    rows = [row_of(action, "per-cell", predicted_sigma=None) for action in (found, shipped)]
-    on_held, on_training = (row_loss(rows[0], some, MEAN) - row_loss(rows[1], some, MEAN) for some in (held, training))
+    rows = [tuned_policy(action, "per-cell", predicted_sigma=None) for action in (found, shipped)]
+    on_held, on_training = (
+        policy_loss(rows[0], some, MEAN) - policy_loss(rows[1], some, MEAN) for some in (held, training)
+    )
     return float(np.exp(on_held)), float(np.exp(on_training))
 
 
-def tail(name: str, num_windows: int = 16) -> tuple[float, float]:
-    """p99 latency on held-out windows over that of the global setting, and mean over per-cell's, both geometric.
+def tail(name: str, num_slices: int = 16) -> tuple[float, float]:
+    """p99 latency on held-out trace slices over that of the global setting, and mean over per-cell's, both geometric.
 
-    Of the family tuned for this cell's p99 and nothing else; the search also begins at first come, first served.
+    Of the family tuned for this scenario's p99 and nothing else; the search also begins at first come, first served.
     """
     rivals = load_rivals()
-    training = windows(GRID[name], NUM_WINDOWS, split=TRAIN)
-    held = windows(GRID[name], num_windows, split=TEST)
+    training = trace_slices(SCENARIOS[name], NUM_WINDOWS, split=TRAIN)
+    held = trace_slices(SCENARIOS[name], num_slices, split=TEST)
     starts = (FCFS, *(np.array(rivals.overall[key]) for key in ("mean", "blend")))
-    row = row_of(tune_cell(TAIL, training, starts, 25), "tail", predicted_sigma=None)
-    rows = rivals.rows_of(name)
-    p99 = row_loss(row, held, TAIL) - row_loss(rows["global"], held, TAIL)
-    mean = row_loss(row, held, MEAN) - row_loss(rows["per-cell"], held, MEAN)
+    row = tuned_policy(tune_cell(TAIL, training, starts, 25), "tail", predicted_sigma=None)
+    rows = rivals.policies_of(name)
+    p99 = policy_loss(row, held, TAIL) - policy_loss(rows["global"], held, TAIL)
+    mean = policy_loss(row, held, MEAN) - policy_loss(rows["per-cell"], held, MEAN)
     return float(np.exp(p99)), float(np.exp(mean))
 
 
 def _known(names: str) -> list[str]:
-    """Names of cells, separated by commas.
+    """Names of scenarios, separated by commas.
 
     Raises:
-        ValueError: there is no such cell.
+        ValueError: there is no such scenario.
     """
     found = names.split(",")
     for name in found:
-        if name not in GRID:
-            raise ValueError(f"unknown cell {name!r}; cells have names such as {next(iter(GRID))!r}")
+        if name not in SCENARIOS:
+            raise ValueError(f"unknown cell {name!r}; cells have names such as {next(iter(SCENARIOS))!r}")
     return found
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Tune and write, or say what tuning harder would gain."""
     parser = argparse.ArgumentParser(description="Tune the rivals of the scoreboard.")
-    parser.add_argument("--harder", metavar="CELLS", help="cells to tune harder, as a test; nothing is written")
-    parser.add_argument("--tail", metavar="CELLS", help="cells to tune for p99 alone, as a test; nothing is written")
+    parser.add_argument("--harder", metavar="CELLS", help="scenarios to tune harder, as a test; nothing is written")
+    parser.add_argument(
+        "--tail", metavar="CELLS", help="scenarios to tune for p99 alone, as a test; nothing is written"
+    )
     options = parser.parse_args(arguments)
     try:
         longer, tails = ([] if names is None else _known(names) for names in (options.harder, options.tail))

@@ -1,7 +1,8 @@
 """Where the time scales of `experiments.board.scenarios.SATURATED` come from: `python -m experiments.board.saturate`.
 
-For each traffic, memory and model: six windows are served as one batch by the better of spf-headroom and fcfs-headroom;
-the time scale is that time over the time in which the windows arrive.
+For each traffic, memory and model: six trace slices are served as one batch by the better of spf-headroom and
+    fcfs-headroom;
+the time scale is that time over the time in which the trace slices arrive.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ NUM_REQUESTS = {"mooncake": 200, "reasoning": 300}
 
 
 def saturating_scale(traffic: str, num_kv_tokens: int, model: str) -> float:
-    """The time scale at which windows arrive as fast as they are served."""
+    """The time scale at which trace slices arrive as fast as they are served."""
     engine = EngineConfig(cost=COSTS[MODELS[model]], num_kv_tokens=num_kv_tokens)
     arrived_s = served_s = 0.0
     for seed in SEEDS:
-        window = make_workload(TRAFFICS[traffic], NUM_REQUESTS.get(traffic, 400), seed=seed)
-        batch = replace(window, arrival_s=np.zeros(len(window)))
+        trace_slice = make_workload(TRAFFICS[traffic], NUM_REQUESTS.get(traffic, 400), seed=seed)
+        batch = replace(trace_slice, arrival_s=np.zeros(len(trace_slice)))
         served_s += min(simulate(batch, engine, POLICIES[p]).busy_s for p in ("spf-headroom", "fcfs-headroom"))
-        arrived_s += float(window.arrival_s[-1])
+        arrived_s += float(trace_slice.arrival_s[-1])
     return served_s / arrived_s
 
 

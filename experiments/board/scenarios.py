@@ -1,6 +1,7 @@
-"""The cells of the scoreboard: traffic x memory x load x model, each with windows to train on and windows to test on.
+"""The scenarios of the scoreboard: traffic x memory x load x model, each with slices to train and to test on.
 
-Load is relative to capacity: "saturated" stretches arrivals so that a window arrives in the time in which the better of
+Load is relative to capacity: "saturated" stretches arrivals so that a trace slice arrives in the time in which the
+    better of
 spf-headroom and fcfs-headroom serves it as one batch (`python -m experiments.board.saturate`); moderate is 0.75 of that
 rate, overloaded 1.4. Rollouts arrive all at once: their load is how many there are.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 from itertools import product
 
-from infermax_gym.agents.scenario import TrainingCell
+from infermax_gym.agents.scenario import TrainingScenario
 
 MODELS = {"7b": "llama2-7b-a100", "70b": "llama3-70b-a100x4"}
 LOADS = {"moderate": 0.75, "saturated": 1.0, "overloaded": 1.4}
@@ -44,17 +45,17 @@ SATURATED = {
 """Time scale of saturated arrivals: tight 7B, tight 70B, wide 7B, wide 70B."""
 
 NUM_REQUESTS = {"conv": 600, "code": 600, "mooncake": 200, "mixed": 600, "reasoning": 400}
-"""Requests of a window."""
+"""Requests of a trace slice."""
 
 ROLLOUTS = {"moderate": (64, 128), "saturated": (200, 400), "overloaded": (400, 800)}
-"""Rollouts of a window, tight and wide memory."""
+"""Rollouts of a trace slice, tight and wide memory."""
 
 SLOS = {"conv": (2.0, 0.1), "code": (1.0, 0.1), "mooncake": (20.0, 0.2), "reasoning": (5.0, 0.1)}
 """TTFT and TPOT limits in seconds on 7B, doubled on 70B, which is slower; mixed brings its own, rollouts have none."""
 
 
-def grid_cell(traffic: str, memory: str, load: str, model: str) -> TrainingCell:
-    """One cell of the grid, by the keys of the tables above."""
+def grid_cell(traffic: str, memory: str, load: str, model: str) -> TrainingScenario:
+    """One scenario of the grid, by the keys of the tables above."""
     wide = MEMORIES.index(memory)
     time_scale, count = 1.0, NUM_REQUESTS.get(traffic, 0)
     if traffic == "rollouts":
@@ -63,7 +64,7 @@ def grid_cell(traffic: str, memory: str, load: str, model: str) -> TrainingCell:
         time_scale = SATURATED[traffic][2 * wide + list(MODELS).index(model)] / LOADS[load]
     ttft_s, tpot_s = SLOS.get(traffic, (None, None))
     slower = 2.0 if model == "70b" else 1.0
-    return TrainingCell(
+    return TrainingScenario(
         TRAFFICS[traffic],
         count,
         round(time_scale, 4),
@@ -74,16 +75,18 @@ def grid_cell(traffic: str, memory: str, load: str, model: str) -> TrainingCell:
     )
 
 
-GRID: dict[str, TrainingCell] = {"-".join(key): grid_cell(*key) for key in product(TRAFFICS, MEMORIES, LOADS, MODELS)}
-"""All 72 cells by name, such as "conv-tight-saturated-7b"."""
+SCENARIOS: dict[str, TrainingScenario] = {
+    "-".join(key): grid_cell(*key) for key in product(TRAFFICS, MEMORIES, LOADS, MODELS)
+}
+"""All 72 scenarios by name, such as "conv-tight-saturated-7b"."""
 
 
 def group_of(name: str) -> str:
-    """Traffic, memory and model of a cell, which its three loads have in common: "conv-tight-7b"."""
+    """Traffic, memory and model of a scenario, which its three loads have in common: "conv-tight-7b"."""
     traffic, memory, _, model = name.split("-")
     return f"{traffic}-{memory}-{model}"
 
 
 def has_slos(name: str) -> bool:
-    """Whether requests of a cell have SLOs."""
+    """Whether requests of a scenario have SLOs."""
     return not name.startswith("rollouts")

@@ -6,25 +6,25 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from experiments.board.rivals import CLAIRVOYANT_ROWS, DEFAULTS
+from experiments.board.rivals import CLAIRVOYANT_POLICIES, DEFAULTS
 from experiments.board.scenarios import LOADS, MEMORIES, MODELS, TRAFFICS, has_slos
 from experiments.board.scoreboard import AGENTS, BOUND, Board, Share, ratio
 
-CEILING = ("clairvoyant", *CLAIRVOYANT_ROWS)
+CEILING = ("clairvoyant", *CLAIRVOYANT_POLICIES)
 TUNED = ("global", "global-blend", "per-cell", "per-cell-goodput")
 AGENT = "agent:goodput"
 _LATENCY_ROWS = (*DEFAULTS, "global", "global-blend", "per-cell", "informed", "clairvoyant")
 
 
-def page(board: Board, num_windows: int) -> str:
-    """All tables, for the cells that were measured."""
+def page(board: Board, num_slices: int) -> str:
+    """All tables, for the scenarios that were measured."""
     cells = list(board.figures)
     parts = [
         _overall(board, cells),
         _by_traffic(board, cells),
         _gpu_cost(board, [c for c in cells if "per-cell-cost" in board.figures[c]]),
         _goodput(board, [c for c in cells if has_slos(c)]),
-        _every_cell(board, cells, num_windows),
+        _every_cell(board, cells, num_slices),
     ]
     return "\n".join(part for part in parts if part)
 
@@ -51,7 +51,7 @@ def label(name: str) -> str:
 
 
 def _overall(board: Board, cells: Sequence[str]) -> str:
-    """Everybody over all cells: latency against per-cell, tail against global, the worst cell."""
+    """Everybody over all scenarios: latency against per-cell, tail against global, the worst scenario."""
     rows = []
     for name in (*_LATENCY_ROWS, *_agents(board, cells)):
         each = board.log_ratios(cells, name, "per-cell", "mean").mean(axis=1)
@@ -70,7 +70,7 @@ def _overall(board: Board, cells: Sequence[str]) -> str:
         "policy",
         "mean E2E / per-cell",
         "mean E2E / global",
-        "worst cell / per-cell",
+        "worst scenario / per-cell",
         "p99 E2E / global",
         "busy / per-cell",
     )
@@ -123,7 +123,7 @@ def _gpu_cost(board: Board, cells: Sequence[str]) -> str:
 
 
 def _how_often(ratios: Sequence[float]) -> str:
-    """In how many cells the agent has 5 % more than somebody, and how often not much less."""
+    """In how many scenarios the agent has 5 % more than somebody, and how often not much less."""
     more, enough = (sum(r >= limit for r in ratios) for limit in (1.05, 0.99))
     return f"In {more} of {len(ratios)} cells the agent has at least 5 % more, in {enough} at least 99 % of"
 
@@ -174,8 +174,8 @@ def _goodput(board: Board, cells: Sequence[str]) -> str:
     return f"### Goodput: requests per second that meet their limits\n\n{text}\n{table(header, rows)}"
 
 
-def _every_cell(board: Board, cells: Sequence[str], num_windows: int) -> str:
-    """The latency of everybody who matters, cell by cell."""
+def _every_cell(board: Board, cells: Sequence[str], num_slices: int) -> str:
+    """The latency of everybody who matters, scenario by scenario."""
     agents = [a for a in _agents(board, cells) if a in ("agent:generalist", "agent:knobs", "agent:informed")]
     rows = []
     for cell in cells:
@@ -200,7 +200,7 @@ def _every_cell(board: Board, cells: Sequence[str], num_windows: int) -> str:
         BOUND,
     )
     what = (
-        f"Means over {num_windows} held-out windows; mean and p99 E2E in seconds. {len(TRAFFICS)} kinds of traffic x "
+        f"Means over {num_slices} held-out windows; mean and p99 E2E in seconds. {len(TRAFFICS)} kinds of traffic x "
         f"{len(MEMORIES)} memories x {len(LOADS)} loads x {len(MODELS)} models.\n"
     )
     return f"### Every cell\n\n{what}\n{table(header, rows)}"

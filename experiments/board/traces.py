@@ -1,8 +1,8 @@
-"""Shipped agents beside the rules on windows of a real trace, on which nothing was trained or tuned.
+"""Shipped agents beside the rules on trace slices of a real trace, on which nothing was trained or tuned.
 
     python -m experiments.board.traces TRACE.csv --kv-tokens 20000 --time-scale 1.45
 
-cuts a trace into windows that follow one another, and prints one table for docs/results.md.
+cuts a trace into trace slices that follow one another, and prints one table for docs/results.md.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from experiments.board.rivals import DEFAULTS, Rivals, load_rivals
 from experiments.board.scoreboard import FIGURES, Board, Contender, figures_of, play, ratio, shipped_agents
 from experiments.board.tables import label, short, table
-from infermax_gym.agents.scenario import Window
+from infermax_gym.agents.scenario import TraceSlice
 from infermax_gym.agents.storage import load_agent
 from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.cost import COSTS
@@ -25,18 +25,18 @@ from infermax_gym.engine import EngineConfig, Information
 from infermax_gym.workload import Workload, WorkloadError, load_workload
 
 NETWORKS = ("conv-ppo",)
-"""Networks of the zoo: each was trained for one cell, so the scoreboard of all cells leaves them out."""
+"""Networks of the zoo: each was trained for one scenario, so the scoreboard of all scenarios leaves them out."""
 
 
-def cut(trace: Workload, engine: EngineConfig, num_requests: int, time_scale: float) -> list[Window]:
-    """Windows of a trace, one after another; what is left at its end is not played."""
+def cut(trace: Workload, engine: EngineConfig, num_requests: int, time_scale: float) -> list[TraceSlice]:
+    """Trace slices of a trace, one after another; what is left at its end is not played."""
     starts = range(0, len(trace) - num_requests + 1, num_requests)
-    parts = [trace.window(start, num_requests).scaled(time_scale) for start in starts]
-    return [Window(part, engine, np.zeros(num_requests)) for part in parts]
+    parts = [trace.trace_slice(start, num_requests).scaled(time_scale) for start in starts]
+    return [TraceSlice(part, engine, np.zeros(num_requests)) for part in parts]
 
 
 def contenders(rivals: Rivals) -> dict[str, Contender]:
-    """Whoever knows no output lengths: rows as people run them, the family tuned once, shipped agents."""
+    """Whoever knows no output lengths: policies as people run them, the family tuned once, shipped agents."""
     rows = {name: POLICIES[name] for name in DEFAULTS}
     overall = rivals.rows_everywhere()
     shipped = {**shipped_agents(), **{name: load_agent(name) for name in NETWORKS}}
@@ -44,18 +44,18 @@ def contenders(rivals: Rivals) -> dict[str, Contender]:
     return {**rows, **overall, **agents}
 
 
-def measure(held: Sequence[Window], players: dict[str, Contender]) -> Board:
-    """Everybody on every window."""
+def measure(held: Sequence[TraceSlice], players: dict[str, Contender]) -> Board:
+    """Everybody on every trace slice."""
 
     def one(name: str) -> np.ndarray:
-        return np.array([figures_of(play(players[name], window), False) for window in held])
+        return np.array([figures_of(play(players[name], trace_slice), False) for trace_slice in held])
 
     with ThreadPoolExecutor(2) as pool:
         return Board({"trace": dict(zip(players, pool.map(one, players), strict=True))})
 
 
 def page(board: Board) -> str:
-    """One row for everybody, the lowest mean latency first."""
+    """One policy for everybody, the lowest mean latency first."""
     names = sorted(board.figures["trace"], key=lambda name: board.mean("trace", name, "mean"))
     rows = []
     for name in names:
@@ -69,9 +69,9 @@ def page(board: Board) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description="Shipped agents beside the rules on windows of a real trace.")
+    parser = argparse.ArgumentParser(description="Shipped agents beside the rules on trace slices of a real trace.")
     parser.add_argument("trace")
-    parser.add_argument("--requests", type=int, default=1500, help="of a window")
+    parser.add_argument("--requests", type=int, default=1500, help="of a trace slice")
     parser.add_argument("--kv-tokens", type=int, default=20_000)
     parser.add_argument("--time-scale", type=float, default=1.0, help="factor on arrival times")
     parser.add_argument("--cost", choices=list(COSTS), default="llama2-7b-a100")

@@ -1,11 +1,11 @@
-"""Breeding one linear controller over many cells at once, as specialists are bred too.
+"""Breeding one linear controller over many scenarios at once, as specialists are bred too.
 
 `python -m experiments.breeding.breed NAME` does it.
 
-A candidate plays the training windows of its cells. In each cell its loss is the logarithm of what it reaches over what
-the family of rules reaches there when tuned for that very cell (`experiments.board.rivals`), so that every cell counts
-alike; what it loses beyond that rival counts several times, so that it gives nothing up anywhere for the sake of the
-average.
+A candidate plays the training trace slices of its scenarios. In each scenario its loss is the logarithm of what it
+reaches over what the family of rules reaches there when tuned for that very scenario (`experiments.board.rivals`), so
+that every scenario counts alike; what it loses beyond that rival counts several times, so that it gives nothing up
+anywhere for the sake of the average.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 
 from experiments.board.rivals import SIGMA, Rivals, load_rivals
-from experiments.board.scenarios import GRID, MEMORIES, MODELS, has_slos
+from experiments.board.scenarios import MEMORIES, MODELS, SCENARIOS, has_slos
 from infermax_gym.agents.agent import Agent
 from infermax_gym.agents.controller import Controller, weights_from_action
 from infermax_gym.agents.controller_kernel import CONTROLLER_FEATURES, CONTROLLER_KNOBS, NUM_FEATURES, NUM_KNOBS
 from infermax_gym.agents.evolution import SearchResult, Vector, minimise
 from infermax_gym.agents.objectives import Objective
-from infermax_gym.agents.scenario import TRAIN, TrainingCell, Window, windows
+from infermax_gym.agents.scenario import TRAIN, TraceSlice, TrainingScenario, trace_slices
 from infermax_gym.agents.storage import ZOO, load_agent, save_agent
 from infermax_gym.engine import SimulationResult, simulate
 
@@ -52,7 +52,7 @@ CONTEXT = (
     "context_cost",
 )
 _KNOBS_OF_THE_ENVIRONMENT = CONTROLLER_KNOBS[:11]
-_UNINFORMED = tuple(k for k in CONTROLLER_KNOBS if k not in ("late", "class_ttft"))
+_UNINFORMED = tuple(k for k in CONTROLLER_KNOBS if k not in ("shed", "class_ttft"))
 
 
 @dataclass(frozen=True)
@@ -61,32 +61,32 @@ class Breed:
 
     Attributes:
         note: what it is, one line.
-        objective: what it is scored by, in each cell over what the rival reaches.
+        objective: what it is scored by, in each scenario over what the rival reaches.
         rival: setting of the family that it is measured against; see `Rivals.per_cell`.
-        cells: their names, by a test of the name.
+        scenarios: their names, by a test of the name.
         knobs: what it may set.
         features: what it may look at, besides the constant.
         start: which global setting of the family the search begins at.
-        believes: see `Controller`.
+        estimates_lengths: see `Controller`.
         classes: see `Controller`.
         sigma: see `Controller`.
         interval_s: see `Controller`.
         hinge: how many times a loss beyond the rival counts.
-        stride: a generation plays every so-manieth cell, in turn.
+        stride: a generation plays every so-manieth scenario, in turn.
         generations: of the constant weights alone, then of all.
         population: candidates of a generation.
-        num_windows: training windows of a cell ...
-        windows_at_once: ... of which a generation plays so many in each cell, in turn.
+        num_slices: training trace slices of a scenario ...
+        slices_at_once: ... of which a generation plays so many in each scenario, in turn.
     """
 
     note: str
     objective: Objective
     rival: str
-    cells: Callable[[str], bool] = lambda name: True
+    scenarios: Callable[[str], bool] = lambda name: True
     knobs: tuple[str, ...] = _UNINFORMED
     features: tuple[str, ...] = CONTEXT
     start: str = "mean"
-    believes: bool = True
+    estimates_lengths: bool = True
     classes: bool = False
     sigma: float | None = None
     interval_s: float = 2.0
@@ -94,8 +94,8 @@ class Breed:
     stride: int = 2
     generations: tuple[int, int] = (30, 240)
     population: int = 20
-    num_windows: int = 6
-    windows_at_once: int = 1
+    num_slices: int = 6
+    slices_at_once: int = 1
 
 
 BREEDS: dict[str, Breed] = {
@@ -111,7 +111,7 @@ BREEDS: dict[str, Breed] = {
         Objective(),
         "informed",
         lambda name: name.startswith(("mixed", "reasoning", "rollouts")),
-        knobs=tuple(k for k in CONTROLLER_KNOBS if k != "late"),
+        knobs=tuple(k for k in CONTROLLER_KNOBS if k != "shed"),
         classes=True,
         sigma=SIGMA,
         stride=1,
@@ -122,7 +122,7 @@ BREEDS: dict[str, Breed] = {
         "goodput",
         has_slos,
         knobs=CONTROLLER_KNOBS,
-        features=(*CONTEXT, "late_share", "good_share"),
+        features=(*CONTEXT, "missed_share", "good_share"),
         classes=True,
         interval_s=1.0,
         generations=(30, 160),
@@ -141,7 +141,7 @@ BREEDS: dict[str, Breed] = {
             "oldest_wait",
             "preemption_rate",
         ),
-        believes=False,
+        estimates_lengths=False,
         interval_s=5.0,
         generations=(20, 120),
     ),
@@ -149,73 +149,72 @@ BREEDS: dict[str, Breed] = {
 
 
 @dataclass(frozen=True, eq=False)
-class Course:
-    """A cell to train on: its windows, what the rival reaches on each, and its name in the grid."""
+class Task:
+    """A scenario to train on: its trace slices, what the rival reaches on each, and its name in the grid."""
 
-    windows: Sequence[Window]
+    trace_slices: Sequence[TraceSlice]
     rival: Sequence[SimulationResult]
-    cell: str
+    scenario: str
 
 
-def courses(breed: Breed, rivals: Rivals, seed: int = 0) -> list[Course]:
-    """The training windows of a breed, with its rival's results."""
+def tasks_of(breed: Breed, rivals: Rivals, seed: int = 0) -> list[Task]:
+    """The training trace slices of a breed, with its rival's results."""
     made = [
-        course_of(breed, rivals, name, cell, breed.num_windows, seed)
-        for name, cell in GRID.items()
-        if breed.cells(name)
+        task_of(breed, rivals, name, scenario, breed.num_slices, seed)
+        for name, scenario in SCENARIOS.items()
+        if breed.scenarios(name)
     ]
-    # Long backlogs: what a window of a few hundred requests never shows.
+    # Long backlogs: what a trace slice of a few hundred requests never shows.
     if breed.rival == "mean":
         for model, memory in product(MODELS, MEMORIES):
             name = f"conv-{memory}-overloaded-{model}"
-            if breed.cells(name):
-                made.append(course_of(breed, rivals, name, replace(GRID[name], num_requests=2500), 1, seed + 7))
+            if breed.scenarios(name):
+                made.append(task_of(breed, rivals, name, replace(SCENARIOS[name], num_requests=2500), 1, seed + 7))
     return made
 
 
-def course_of(breed: Breed, rivals: Rivals, name: str, cell: TrainingCell, num_windows: int, seed: int) -> Course:
-    """Windows of a cell, and what the rival of a cell of the grid, by name, reaches there."""
-    held = windows(cell, num_windows, split=TRAIN, seed=seed)
+def task_of(breed: Breed, rivals: Rivals, name: str, scenario: TrainingScenario, num_slices: int, seed: int) -> Task:
+    """Trace slices of a scenario, and what the rival of a scenario of the grid, by name, reaches there."""
+    held = trace_slices(scenario, num_slices, split=TRAIN, seed=seed)
     label = "per-cell" if breed.rival == "mean" else f"per-cell-{breed.rival}"
-    rows = rivals.rows_of(name)
+    rows = rivals.policies_of(name)
     row = rows.get(label) or rows[breed.rival]
     sigma = row.prediction_sigma
     results = [simulate(w.workload, w.engine, row, predicted=w.predicted(sigma) if sigma else None) for w in held]
-    return Course(held, results, name)
+    return Task(held, results, name)
 
 
 def behind(results: Sequence[SimulationResult], rivals: Sequence[SimulationResult], plan: Breed) -> float:
-    """How much worse than a rival in the leading figure, on the average of the windows of a cell, in logarithms."""
+    """How much worse than a rival in the leading figure, on the average of the slices of a scenario, in logarithms."""
     leading = Objective() if plan.objective.mean_latency else plan.objective
     return float(np.mean([leading.loss(a) - leading.loss(b) for a, b in zip(results, rivals, strict=True)]))
 
 
 def excess(results: Sequence[SimulationResult], rivals: Sequence[SimulationResult], plan: Breed) -> float:
-    """How much worse than a rival on the windows of a cell, in logarithms.
+    """How much worse than a rival on the trace slices of a scenario, in logarithms.
 
-    What the leading figure loses on the average of the windows counts `1 + hinge` times: on a single window chance
-    would decide, and avoiding chance is not the aim.
+    What the leading figure loses on the average of the trace slices counts `1 + hinge` times: on a single trace slice
+    chance would decide, and avoiding chance is not the aim.
     """
     whole = [plan.objective.loss(a) - plan.objective.loss(b) for a, b in zip(results, rivals, strict=True)]
     return float(np.mean(whole)) + plan.hinge * max(0.0, behind(results, rivals, plan))
 
 
 Measure = Callable[[Sequence[SimulationResult], Sequence[SimulationResult], Breed], float]
-"""Of results and a rival's on the same windows."""
+"""Of results and a rival's on the same trace slices."""
 
 
-class Nursery:
+class Search:
     """Vectors to controllers, and controllers to losses."""
 
-    def __init__(self, breed: Breed, schooling: Sequence[Course]) -> None:
+    def __init__(self, breed: Breed, tasks: Sequence[Task]) -> None:
         self.breed = breed
-        self.schooling = schooling
+        self.tasks = tasks
         self.turn = 0
         self.rows = [CONTROLLER_KNOBS.index(name) for name in breed.knobs]
         self.columns = [CONTROLLER_FEATURES.index(name) for name in breed.features]
-        self.told = [
-            [w.predicted(breed.sigma) if breed.sigma is not None else None for w in course.windows]
-            for course in schooling
+        self.predicted_lengths = [
+            [w.predicted(breed.sigma) if breed.sigma is not None else None for w in task.trace_slices] for task in tasks
         ]
 
     def start(self, rivals: Rivals) -> Vector:
@@ -224,20 +223,24 @@ class Nursery:
         return np.asarray(whole[self.rows], np.float64)
 
     def controller(self, vector: Vector) -> Controller:
-        """The controller of (constants, context weights row by row); the latter may be left out."""
+        """The controller of (constants, context weights policy by policy); the latter may be left out."""
         breed = self.breed
         weights = np.zeros((NUM_KNOBS, NUM_FEATURES))
         constants, context = vector[: len(self.rows)], vector[len(self.rows) :]
         weights[self.rows, 0] = constants
-        if "push_out" not in breed.knobs:
-            weights[CONTROLLER_KNOBS.index("push_out"), 0] = -1.0
+        if "preempt" not in breed.knobs:
+            weights[CONTROLLER_KNOBS.index("preempt"), 0] = -1.0
         if len(context):
             matrix = context.reshape(len(self.rows), len(self.columns))
             weights[np.ix_(self.rows, self.columns)] = matrix
             weights[self.rows, 0] -= CENTRE * matrix.sum(1)
         weights = weights.astype(np.float32).astype(np.float64)  # as it will be stored
         return Controller(
-            weights, interval_s=breed.interval_s, believes=breed.believes, classes=breed.classes, sigma=breed.sigma
+            weights,
+            interval_s=breed.interval_s,
+            estimates_lengths=breed.estimates_lengths,
+            classes=breed.classes,
+            sigma=breed.sigma,
         )
 
     def vector(self, controller: Controller) -> Vector:
@@ -302,20 +305,20 @@ class Nursery:
         )
 
     def loss(self, vector: Vector) -> float:
-        """Mean excess over the cells whose turn it is, in each on the windows whose turn it is."""
+        """Mean excess over the scenarios whose turn it is, in each on the trace slices whose turn it is."""
         plan = self.breed
         turn, first = divmod(self.turn, plan.stride)
-        first_window = turn * plan.windows_at_once
-        numbers = [n % plan.num_windows for n in range(first_window, first_window + plan.windows_at_once)]
+        first_window = turn * plan.slices_at_once
+        numbers = [n % plan.num_slices for n in range(first_window, first_window + plan.slices_at_once)]
         return self._loss(vector, slice(first, None, plan.stride), numbers)
 
     def whole_loss(self, vector: Vector) -> float:
-        """Mean excess over all cells, in each over all windows."""
-        return self._loss(vector, slice(None), list(range(self.breed.num_windows)))
+        """Mean excess over all scenarios, in each over all trace slices."""
+        return self._loss(vector, slice(None), list(range(self.breed.num_slices)))
 
     def worst(self, vector: Vector) -> float:
-        """How far behind its rival in the leading figure, in the cell where it is furthest behind, over all windows."""
-        return max(self._each(behind, vector, slice(None), range(self.breed.num_windows)))
+        """How far behind its rival in the leading figure, where it is furthest behind, over all slices."""
+        return max(self._each(behind, vector, slice(None), range(self.breed.num_slices)))
 
     def _loss(self, vector: Vector, which: slice, numbers: Sequence[int]) -> float:
         return float(np.mean(self._each(excess, vector, which, numbers)))
@@ -323,12 +326,15 @@ class Nursery:
     def _each(self, measure: Measure, vector: Vector, which: slice, numbers: Sequence[int]) -> list[float]:
         controller = self.controller(vector)
         measured = []
-        for course, told in zip(self.schooling[which], self.told[which], strict=True):
-            chosen = sorted({n % len(course.windows) for n in numbers})
+        for task, predicted_lengths in zip(self.tasks[which], self.predicted_lengths[which], strict=True):
+            chosen = sorted({n % len(task.trace_slices) for n in numbers})
             results = [
-                controller.play(course.windows[i].workload, course.windows[i].engine, predicted=told[i]) for i in chosen
+                controller.play(
+                    task.trace_slices[i].workload, task.trace_slices[i].engine, predicted=predicted_lengths[i]
+                )
+                for i in chosen
             ]
-            measured.append(measure(results, [course.rival[i] for i in chosen], self.breed))
+            measured.append(measure(results, [task.rival[i] for i in chosen], self.breed))
         return measured
 
 
@@ -345,21 +351,21 @@ def breed(
     Args:
         plan: what to make.
         rivals: whom to measure against.
-        seed: of the search and of the training windows.
+        seed: of the search and of the training trace slices.
         start: where to begin, with all weights at once; else with the constants, at a global setting of the family.
         report: gets a line now and then.
     """
-    nursery = Nursery(plan, courses(plan, rivals, seed))
+    search = Search(plan, tasks_of(plan, rivals, seed))
     if start is None:
-        whole = nursery.search_constants(nursery.start(rivals), seed, report=report).mean
-        report(f"constants: {nursery.whole_loss(whole):+.4f} on all windows")
+        whole = search.search_constants(search.start(rivals), seed, report=report).mean
+        report(f"constants: {search.whole_loss(whole):+.4f} on all windows")
     else:
-        whole = nursery.vector(start)
-        report(f"start: {nursery.whole_loss(whole):+.4f} on all windows")
-    found = nursery.search_all(whole, seed + 1, report)
-    loss = nursery.whole_loss(found.mean)
+        whole = search.vector(start)
+        report(f"start: {search.whole_loss(whole):+.4f} on all windows")
+    found = search.search_all(whole, seed + 1, report)
+    loss = search.whole_loss(found.mean)
     report(f"all weights: {loss:+.4f} on all windows")
-    return nursery.controller(found.mean), replace(found, best=found.mean, loss=loss)
+    return search.controller(found.mean), replace(found, best=found.mean, loss=loss)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,8 +1,9 @@
-"""The gate between specialists: a small network that learns who is to be in charge, by what a wrong one costs.
+"""The gating network between specialists: a small network that learns who is to be active, by what a wrong one costs.
 
-Every specialist plays every cell, which says what it costs to have it in charge there; and the gate, which sees what a
-controller sees while it runs, learns to choose such that this cost is small (cost-sensitive classification), first on
-what the right specialists see, then also on what the gated controller itself sees. Nobody tells it which cell it is in.
+Every specialist plays every scenario, which says what it costs to have it active there; and the gating network, which
+sees what a controller sees while it runs, learns to choose such that this cost is small (cost-sensitive
+classification), first on what the right specialists see, then also on what the gated controller itself sees. Nobody
+tells it which scenario it is in.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from numpy.typing import NDArray
 
 from experiments.board.rivals import Rivals
 from experiments.board.scenarios import group_of
-from experiments.breeding.breed import Breed, Course, Report, courses, excess
-from infermax_gym.agents.controller import Controller, Gate
+from experiments.breeding.breed import Breed, Report, Task, excess, tasks_of
+from infermax_gym.agents.controller import Controller, GatingNetwork
 from infermax_gym.agents.controller_kernel import NUM_FEATURES
-from infermax_gym.agents.scenario import Window
+from infermax_gym.agents.scenario import TraceSlice
 from infermax_gym.streams import stream
 
 Array = NDArray[np.float64]
@@ -35,13 +36,13 @@ _ROUNDS = 5
 
 
 @dataclass(frozen=True, eq=False)
-class Lessons:
-    """What the gate learns from.
+class GatingExamples:
+    """What the gating network learns from.
 
     Attributes:
-        features: (rows, features) what a controller saw.
-        costs: (rows, specialists) mean excess of each specialist in that cell.
-        weights: (rows,) such that all cells count alike.
+        features: (policies, features) what a controller saw.
+        costs: (policies, specialists) mean excess of each specialist in that scenario.
+        weights: (policies,) such that all scenarios count alike.
     """
 
     features: Array
@@ -49,47 +50,47 @@ class Lessons:
     weights: Array
 
 
-def costs_of(plan: Breed, schooling: Sequence[Course], specialists: Sequence[Controller]) -> Array:
+def costs_of(plan: Breed, tasks: Sequence[Task], specialists: Sequence[Controller]) -> Array:
     """(courses, specialists) mean excess over the rival."""
 
-    def one(job: tuple[Course, Controller]) -> float:
-        course, controller = job
+    def one(job: tuple[Task, Controller]) -> float:
+        task, controller = job
         results = []
-        for window in course.windows:
-            told = None if plan.sigma is None else window.predicted(plan.sigma)
-            results.append(controller.play(window.workload, window.engine, predicted=told))
-        return excess(results, course.rival, plan)
+        for trace_slice in task.trace_slices:
+            predicted_lengths = None if plan.sigma is None else trace_slice.predicted(plan.sigma)
+            results.append(controller.play(trace_slice.workload, trace_slice.engine, predicted=predicted_lengths))
+        return excess(results, task.rival, plan)
 
     with ThreadPoolExecutor(2) as pool:
-        losses = list(pool.map(one, product(schooling, specialists)))
-    return np.array(losses).reshape(len(schooling), len(specialists))
+        losses = list(pool.map(one, product(tasks, specialists)))
+    return np.array(losses).reshape(len(tasks), len(specialists))
 
 
-def lessons(
-    plan: Breed, schooling: Sequence[Course], players: Sequence[Controller], costs: Array, rng: np.random.Generator
-) -> Lessons:
+def gating_examples(
+    plan: Breed, tasks: Sequence[Task], players: Sequence[Controller], costs: Array, rng: np.random.Generator
+) -> GatingExamples:
     """What players (one for each course) see there, with what each specialist costs there."""
     features, rows, weights = [], [], []
-    for i, (course, player) in enumerate(zip(schooling, players, strict=True)):
-        seen = [s for window in course.windows for s in _seen(plan, player, window, rng)]
+    for i, (task, player) in enumerate(zip(tasks, players, strict=True)):
+        seen = [s for trace_slice in task.trace_slices for s in _seen(plan, player, trace_slice, rng)]
         features += seen
         rows += [i] * len(seen)
         weights += [1.0 / len(seen)] * len(seen)
     best = costs.min(axis=1, keepdims=True)
-    return Lessons(np.array(features), np.minimum(costs - best, _MOST_COST)[rows], np.array(weights))
+    return GatingExamples(np.array(features), np.minimum(costs - best, _MOST_COST)[rows], np.array(weights))
 
 
-def _seen(plan: Breed, player: Controller, window: Window, rng: np.random.Generator) -> list[Array]:
-    told = None if plan.sigma is None else window.predicted(plan.sigma)
-    settings = player.settings(window.workload, window.engine, predicted=told)
+def _seen(plan: Breed, player: Controller, trace_slice: TraceSlice, rng: np.random.Generator) -> list[Array]:
+    predicted_lengths = None if plan.sigma is None else trace_slice.predicted(plan.sigma)
+    settings = player.settings(trace_slice.workload, trace_slice.engine, predicted=predicted_lengths)
     # Half of them from the beginning: what is done before anything is known lasts, and is soon over.
     early = list(range(min(_PER_WINDOW // 2, len(settings))))
     places = early + (len(early) + rng.permutation(len(settings) - len(early))[: _PER_WINDOW // 2]).tolist()
     return [settings[i].features.copy() for i in places]
 
 
-def learn_gate(some: Sequence[Lessons], seed: int, num_steps: int = 1_500) -> Gate:
-    """The gate whose choices cost least, in expectation over its own probabilities.
+def train_gating(some: Sequence[GatingExamples], seed: int, num_steps: int = 1_500) -> GatingNetwork:
+    """The gating network whose choices cost least, in expectation over its own probabilities.
 
     It begins with the specialists that are right or nearly so as labels, then minimises the cost itself. It learns on
     standardised features; their means and deviations go into its weights in the end.
@@ -126,13 +127,13 @@ def learn_gate(some: Sequence[Lessons], seed: int, num_steps: int = 1_500) -> Ga
         optimiser.step()
     scaled = inner.detach().numpy().astype(np.float64) / spread
     scaled[:, 0] -= scaled[:, 1:] @ centre[1:]
-    return Gate(*(part.astype(np.float32).astype(np.float64) for part in (scaled, outer.detach().numpy())))
+    return GatingNetwork(*(part.astype(np.float32).astype(np.float64) for part in (scaled, outer.detach().numpy())))
 
 
-def gated(plan: Breed, specialists: Sequence[Controller], gate: Gate) -> Controller:
-    """The controller of some specialists and a gate."""
+def with_gating(plan: Breed, specialists: Sequence[Controller], gating: GatingNetwork) -> Controller:
+    """The controller of some specialists and a gating network."""
     weights = np.stack([s.weights for s in specialists])
-    return replace(specialists[0], weights=weights, gate=gate)
+    return replace(specialists[0], weights=weights, gating=gating)
 
 
 def teach(
@@ -141,38 +142,39 @@ def teach(
     rivals: Rivals,
     seed: int,
     report: Report,
-    at_home: float = 0.0,
+    in_distribution_bonus: float = 0.0,
 ) -> tuple[Controller, Array]:
-    """The gate: learned on what the right specialists see, then also on what the gated controller itself sees.
+    """The gating network: learned on what the right specialists see, then also on what the controller itself sees.
 
     Args:
-        plan: how the specialists were bred, which says what the cells are and what counts there.
-        specialists: by the group of cells that each is at home in.
+        plan: how the specialists were bred, which says what the scenarios are and what counts there.
+        specialists: by the group of scenarios that each is in distribution in.
         rivals: what costs are measured against.
-        seed: of windows and weights.
+        seed: of trace slices and weights.
         report: gets a line now and then.
-        at_home: what a specialist's cost is lowered by in its own cells. Which of those that do about as well is a
-            little better there, often by chance, says nothing about traffic that is much like those cells.
+        in_distribution_bonus: what a specialist's cost is lowered by in its own scenarios. Which of those that do about
+            as well is a little better there, often by chance, says nothing about traffic that is much like those
+            scenarios.
 
     Returns:
         The controller of the best round, and its mean excess in every course.
     """
     rng = stream(seed, "exploration")
-    schooling = courses(plan, rivals, seed)
+    tasks = tasks_of(plan, rivals, seed)
     controllers = list(specialists.values())
-    costs = costs_of(plan, schooling, controllers)
+    costs = costs_of(plan, tasks, controllers)
     report(f"the right specialist everywhere: {costs.min(axis=1).mean():+.4f}")
-    home = np.array([[group_of(course.cell) == name for name in specialists] for course in schooling])
-    costs = costs - at_home * home
-    some = [lessons(plan, schooling, [controllers[i] for i in costs.argmin(axis=1)], costs, rng)]
+    home = np.array([[group_of(task.scenario) == name for name in specialists] for task in tasks])
+    costs = costs - in_distribution_bonus * home
+    some = [gating_examples(plan, tasks, [controllers[i] for i in costs.argmin(axis=1)], costs, rng)]
     best: tuple[Controller, Array] | None = None
     for attempt in range(_ROUNDS):
-        controller = gated(plan, controllers, learn_gate(some, seed + attempt))
-        reached = costs_of(plan, schooling, [controller])[:, 0]
+        controller = with_gating(plan, controllers, train_gating(some, seed + attempt))
+        reached = costs_of(plan, tasks, [controller])[:, 0]
         report(f"behind the gate, round {attempt}: {reached.mean():+.4f}, worst {reached.max():+.4f}")
         if best is None or reached.mean() < best[1].mean():
             best = controller, reached
         if attempt + 1 < _ROUNDS:
-            some.append(lessons(plan, schooling, [controller] * len(schooling), costs, rng))
+            some.append(gating_examples(plan, tasks, [controller] * len(tasks), costs, rng))
     assert best is not None
     return best

@@ -119,11 +119,11 @@ def fit_arrivals(arrival_s: NDArray[np.float64], window_s: float) -> dict[str, A
 
 def fit_rate(arrival_s: NDArray[np.float64], window_s: float) -> dict[str, Any]:
     """A level of the rate per window, its correlation from window to window, and the variation of gaps inside."""
-    num_windows = int(arrival_s[-1] // window_s)
-    arrival_s = arrival_s[arrival_s < num_windows * window_s]
-    counts = np.bincount((arrival_s // window_s).astype(int), minlength=num_windows).astype(np.float64)
+    num_slices = int(arrival_s[-1] // window_s)
+    arrival_s = arrival_s[arrival_s < num_slices * window_s]
+    counts = np.bincount((arrival_s // window_s).astype(int), minlength=num_slices).astype(np.float64)
     # Gaps on a clock that runs with the counts: what varies there is not the rate.
-    clock = np.interp(arrival_s, np.arange(num_windows + 1) * window_s, np.concatenate(([0.0], np.cumsum(counts))))
+    clock = np.interp(arrival_s, np.arange(num_slices + 1) * window_s, np.concatenate(([0.0], np.cumsum(counts))))
     gap_cv = float(np.diff(clock).std() / np.diff(clock).mean())
     # Counts vary more than the rate does, since a count is itself random: shrink by that share of the variance.
     multipliers = counts / counts.mean()
@@ -134,11 +134,11 @@ def fit_rate(arrival_s: NDArray[np.float64], window_s: float) -> dict[str, Any]:
     every = stats.norm.ppf((np.arange(100_000) + 0.5) / 100_000)
     scores = stats.norm.ppf(levels)
     knots /= np.interp(every, scores, knots).mean()  # so that the mean rate is the trace's
-    ranks = stats.norm.ppf(stats.rankdata(counts) / (num_windows + 1))
+    ranks = stats.norm.ppf(stats.rankdata(counts) / (num_slices + 1))
     ranks -= ranks.mean()
     correlation = float(np.mean(ranks[1:] * ranks[:-1]) / ranks.var() / (1.0 - share))
     return {
-        "rate_per_s": round(len(arrival_s) / (num_windows * window_s), 5),
+        "rate_per_s": round(len(arrival_s) / (num_slices * window_s), 5),
         "window_s": window_s,
         "scores": rounded(scores, 5),
         "multipliers": rounded(knots, 5),
@@ -165,9 +165,9 @@ def gap_cv(arrival_s: NDArray[np.float64]) -> float:
 
 def dispersion(arrival_s: NDArray[np.float64], window_s: float = 60.0) -> float:
     """Variance over mean of the arrivals per minute; 1 for a Poisson process."""
-    num_windows = int(arrival_s[-1] // window_s)
-    counts = np.bincount((arrival_s // window_s).astype(int))[:num_windows]
-    return float(counts.var() / counts.mean()) if num_windows > 1 else math.nan
+    num_slices = int(arrival_s[-1] // window_s)
+    counts = np.bincount((arrival_s // window_s).astype(int))[:num_slices]
+    return float(counts.var() / counts.mean()) if num_slices > 1 else math.nan
 
 
 def mean_rate(arrival_s: NDArray[np.float64]) -> float:

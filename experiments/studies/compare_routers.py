@@ -76,8 +76,8 @@ def figures(router: str, setting: Setting) -> dict[str, NDArray[np.float64]]:
             counts_routed=setting.counts_routed,
         )
         row = ROUTERS[router]
-        told = router_predictions(row, workload, seed)
-        s = summarize_fleet(simulate_fleet(workload, fleet, row, seed=seed, predicted=told))
+        predicted_lengths = router_predictions(row, workload, seed)
+        s = summarize_fleet(simulate_fleet(workload, fleet, row, seed=seed, predicted=predicted_lengths))
         hits = s["prefix_hit_rate"] or 0.0
         rows.append((s["ttft_s"]["mean"], s["ttft_s"]["p99"], s["latency_s"]["mean"], s["num_preemptions"], hits))
     names = ("ttft", "ttft_p99", "latency", "preemptions", "hits")

@@ -21,7 +21,7 @@ from infermax_gym.baselines.table.adaptive import FASTSERVE, LTR
 from infermax_gym.baselines.table.sizes import LARRY
 from infermax_gym.engine import EngineConfig, Policy
 from infermax_gym.engine.policy import PreemptMode
-from infermax_gym.evaluation import Cell, evaluate, information_of
+from infermax_gym.evaluation import Scenario, evaluate, information_of
 from infermax_gym.evaluation.figures import lookup
 from infermax_gym.workload import make_workload
 
@@ -39,11 +39,11 @@ class Setting:
     num_kv_tokens: int
     num_requests: int = 1000
 
-    def cell(self, num_requests: int | None = None) -> Cell:
+    def cell(self, num_requests: int | None = None) -> Scenario:
         """What all schedulers share."""
         count = num_requests or self.num_requests
         config = EngineConfig(num_kv_tokens=self.num_kv_tokens)
-        return Cell(lambda seed: make_workload(self.preset, count, seed=seed, rate=self.rate), config)
+        return Scenario(lambda seed: make_workload(self.preset, count, seed=seed, rate=self.rate), config)
 
 
 SETTINGS = (
@@ -233,7 +233,7 @@ good as orders by answers are, FCFS's mean or better. What they lose they lose t
 much:
 
 - **Whether the batch waits.** FastServe swaps ahead of need, beside the computation. With `swap_lag_tokens` an
-  iteration waits only for what exceeds 1,024 tokens on their way, and nobody is pushed out or brought back while
+  iteration waits only for what exceeds 1,024 tokens on their way, and nobody is preempted or brought back while
   more than that is pending (docs/engine.md). Waiting for every swap makes it two to three times as bad on chat and
   reasoning.
 - **How often starving requests are lifted.** FastServe looks every 1,000 iterations. A look in every iteration is
@@ -256,7 +256,7 @@ settings of the algorithm, not the sharing of reservations or the prefix plans. 
 one type; `nested-wait`, in Python and so not in this table, opens its gates when nothing else could run.
 `sorted-f-oracle` picks batches among prefixes of four sorted orders. `rank-*` evict the worst of their order, where
 INFERMAX evicts the last to have joined. `mc-sf-beta` clears the newest fifth where the paper tosses coins. `ewsjf`
-has queues of equal width and no tuning. `proserve-like` and `fluid-gate` are readings of abstracts: the idea is
+has queues of equal width and no tuning. `proserve-like` and `fluid-gating` are readings of abstracts: the idea is
 theirs, the formulas are ours.
 
 ## Not in the table, and why

@@ -14,7 +14,7 @@ from infermax_gym.cli.fleet_file import described, read_fleet
 from infermax_gym.cli.fleets import FleetOptions
 
 if TYPE_CHECKING:
-    from infermax_gym.evaluation import Cell, Contender, Evaluation, FleetContender
+    from infermax_gym.evaluation import Contender, Evaluation, FleetContender, Scenario
 
 
 def bench(
@@ -135,16 +135,16 @@ def bench(
     folder = None if out is None else output.writable_folder(out)
     requests = cache(partial(inputs.load, spec))
 
-    from infermax_gym.evaluation import Cell
+    from infermax_gym.evaluation import Scenario
 
     named = {"policies": list(contenders), "agents": list(agent or ()), "seeds": seeds, **fleet}
     echo = inputs.resolved(spec, requests(0), config, slo, by=groups, **named)
-    cell = Cell(requests, config, limits, groups)
-    evaluation, interrupted = _run(cell, contenders, seeds, bool(fleet))
+    scenario = Scenario(requests, config, limits, groups)
+    evaluation, interrupted = _run(scenario, contenders, seeds, bool(fleet))
     document: dict[str, Any] = {"schema": 1, "config": echo}
     if (bound or optimum is not None) and not interrupted:
         bounds = yardsticks.certified(requests, config, seeds)
-        optima = {} if optimum is None else yardsticks.add_optima(evaluation, cell, bounds, seeds, optimum)
+        optima = {} if optimum is None else yardsticks.add_optima(evaluation, scenario, bounds, seeds, optimum)
         document["policies"] = evaluation.summary()
         for name, note in optima.items():
             document["policies"][name]["optimum"] = note
@@ -177,7 +177,7 @@ def _fleets(
     return fleets, {**typed.echo(fleets), "replicas": count, "fleet": described(parts)}
 
 
-def _run(cell: Cell, contenders: dict[str, Contender], num_seeds: int, fleet: bool) -> tuple[Evaluation, bool]:
+def _run(scenario: Scenario, contenders: dict[str, Contender], num_seeds: int, fleet: bool) -> tuple[Evaluation, bool]:
     """Run everything, or what Ctrl-C leaves time for."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -193,7 +193,7 @@ def _run(cell: Cell, contenders: dict[str, Contender], num_seeds: int, fleet: bo
         try:
             warm_up(contenders[names[0]] if fleet else None)
             progress.update(task, description=names[0])
-            for run in iterate_runs(cell, contenders, range(num_seeds), predictions):
+            for run in iterate_runs(scenario, contenders, range(num_seeds), predictions):
                 evaluation.runs.append(run)
                 done = len(evaluation.runs)
                 progress.update(task, advance=1, description=names[min(done // num_seeds, len(names) - 1)])

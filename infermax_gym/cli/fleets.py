@@ -72,7 +72,7 @@ class FleetOptions:
         return {fleet.name: fleet for fleet in fleets}
 
     def _policies(self) -> list[Policy]:
-        """Rows that replicas can run; a name that they cannot is an error, `all` leaves it out."""
+        """Policies that replicas can run; a name that they cannot is an error, `all` leaves it out."""
         from infermax_gym.engine import Policy
         from infermax_gym.engine.policy import PreemptMode
 

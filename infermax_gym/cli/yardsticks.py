@@ -12,7 +12,7 @@ from infermax_gym.cli.errors import InputError
 
 if TYPE_CHECKING:
     from infermax_gym.engine import EngineConfig
-    from infermax_gym.evaluation import Cell, Contender, Evaluation
+    from infermax_gym.evaluation import Contender, Evaluation, Scenario
     from infermax_gym.workload import Workload
 
 Bounds = dict[str, list[float]]
@@ -41,12 +41,12 @@ def certified(requests: Callable[[int], Workload], config: EngineConfig, num_see
 
 
 def add_optima(
-    evaluation: Evaluation, cell: Cell, bounds: Bounds, num_seeds: int, seconds: float
+    evaluation: Evaluation, scenario: Scenario, bounds: Bounds, num_seeds: int, seconds: float
 ) -> dict[str, dict[str, Any]]:
     """Search the best schedules, append their runs, and sharpen the bounds by what is proven.
 
     Returns:
-        By the name of each new row: its status and its mean gap.
+        By the name of each new policy: its status and its mean gap.
 
     Raises:
         InputError: a request can never fit, or the workload is too large for a plan.
@@ -60,9 +60,9 @@ def add_optima(
     for objective in ("makespan", "latency"):
         found = []
         for seed in range(num_seeds):
-            requests = cell.requests(seed)
+            requests = scenario.requests(seed)
             try:
-                instance = Instance.from_workload(requests, cell.config)
+                instance = Instance.from_workload(requests, scenario.config)
             except InstanceError as error:
                 raise InputError(f"--optimum: {error}") from None
             if len(instance) < len(requests):
@@ -72,7 +72,7 @@ def add_optima(
             solution = solve(instance, objective, time_limit_s=seconds, seed=seed)  # type: ignore[arg-type]
             if solution.run is None:
                 continue
-            figures = {**summarize(solution.run, cell.config, cell.slo), "wall_s": time.perf_counter() - began}
+            figures = {**summarize(solution.run, scenario.config, scenario.slo), "wall_s": time.perf_counter() - began}
             bounds[objective][seed] = max(bounds[objective][seed], solution.lower_bound_s)
             found.append((solution, figures))
             if solution.interrupted:
@@ -89,9 +89,9 @@ def add_optima(
 def add_distances(
     policies: dict[str, dict[str, Any]], evaluation: Evaluation, contenders: Mapping[str, Contender], bounds: Bounds
 ) -> None:
-    """Give every row "over_bound": by what share its makespan and mean latency exceed the bounds, over the seeds.
+    """Give every policy "over_bound": by what share its makespan and mean latency exceed the bounds, over the seeds.
 
-    Rows with a token budget of their own, or that leave requests unfinished, play another game and get none.
+    Policies with a token budget of their own, or that leave requests unfinished, play another game and get none.
     """
     for name, row in policies.items():
         if _has_own_budget(contenders.get(name)) or row["num_finished"] + row["num_rejected"] < row["num_requests"]:
@@ -105,7 +105,7 @@ def add_distances(
 
 
 def _has_own_budget(contender: Contender | None) -> bool:
-    """Whether a row's token budget is not the engine's: it brings one, or needs one that whole prompts fit."""
+    """Whether a policy's token budget is not the engine's: it brings one, or needs one that whole prompts fit."""
     from infermax_gym.engine import Policy
 
     return isinstance(contender, Policy) and (contender.max_num_batched_tokens is not None or not contender.chunking)

@@ -42,9 +42,10 @@ def allocate_fleet(
     kinds, kind_of = fleet.kinds
     slots = power_of_two_at_least(max(16, n * 5 // (4 * count)))
     cores = np.zeros(count, CORE)
-    told = [_predicted_for(kind, predicted) for kind in kinds]
+    predicted_lengths = [_predicted_for(kind, predicted) for kind in kinds]
     models = [
-        allocate(workload, kind.config, kind.policy, p, num_slots=slots) for kind, p in zip(kinds, told, strict=True)
+        allocate(workload, kind.config, kind.policy, p, num_slots=slots)
+        for kind, p in zip(kinds, predicted_lengths, strict=True)
     ]
     log = {name: models[0].arrays[name] for name in LOG_ARRAYS}
     size = max(int(model.record["gaps_size"][0]) for model in models)
@@ -65,7 +66,7 @@ def allocate_fleet(
         "num_released": np.zeros(count, np.int64),
         "events": np.full(2 * power_of_two_at_least(count), np.inf),
         "kind_of": np.array(kind_of),
-        "predictions": _predictions(told, n),
+        "predictions": _predictions(predicted_lengths, n),
         "replica_of": np.full(n, -1, np.int32),
         "arrivals": np.zeros(0, REQUEST),
         "draws": np.zeros((0, MOST_CHOICES)),
@@ -78,7 +79,7 @@ def allocate_fleet(
     record = _record(workload, fleet, router, cores)
     record["num_shared"] = len(arrays["ends"])
     record["has_predictions"] = arrays["predictions"].shape[1] > 0
-    record["num_windowed"], record["num_tenants"] = len(arrays["new_tokens"]), len(arrays["charged"])
+    record["num_recent"], record["num_tenants"] = len(arrays["new_tokens"]), len(arrays["charged"])
     state = FleetState(record, engines, workload, arrays)
     if router is not None and router.score == Score.AHEAD:
         state.look_ahead(kinds)
@@ -108,7 +109,7 @@ def _books(workload: Workload, count: int, router: Router | None) -> dict[str, N
     n = len(workload) if router is None or router.score == Score.E2 else 0
     num_tenants = len(workload.tenant_names) if router is None or router.score == Score.DEFICIT else 0
     return {
-        "window_tokens": np.zeros(count, np.int64),
+        "recent_tokens": np.zeros(count, np.int64),
         "num_forgotten": np.zeros(1, np.int64),
         "new_tokens": np.zeros(n, np.int64),
         "arrival_seconds": np.array(workload.arrival_s[:n], np.float64),
@@ -178,7 +179,7 @@ def _predicted_for(kind: Replica, predicted: Any) -> NDArray[np.float64] | None:
     return None if predicted is None else np.asarray(predicted, np.float64)
 
 
-def _predictions(told: list[NDArray[np.float64] | None], n: int) -> NDArray[np.float64]:
-    if all(p is None for p in told):
-        return np.zeros((len(told), 0))
-    return np.array([np.zeros(n) if p is None else p for p in told])
+def _predictions(predicted_lengths: list[NDArray[np.float64] | None], n: int) -> NDArray[np.float64]:
+    if all(p is None for p in predicted_lengths):
+        return np.zeros((len(predicted_lengths), 0))
+    return np.array([np.zeros(n) if p is None else p for p in predicted_lengths])

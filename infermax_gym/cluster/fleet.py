@@ -20,7 +20,7 @@ class Replica:
 
     Attributes:
         config: cost model, memory and caps.
-        policy: its scheduler, a row of the table.
+        policy: its scheduler, a policy of the table.
     """
 
     config: EngineConfig = field(default_factory=EngineConfig)

@@ -28,7 +28,7 @@ FLEET_ARRAYS = (
     "touched",
     "sent",
     "matched",
-    "window_tokens",
+    "recent_tokens",
     "num_forgotten",
     "new_tokens",
     "arrival_seconds",
@@ -60,7 +60,7 @@ FLEET = np.dtype(
         ("most_difference", "f8"),
         ("most_ratio", "f8"),
         ("share_weights", "f8", (3,)),
-        ("window_s", "f8"),
+        ("recent_s", "f8"),
         ("quantum_tokens", "i8"),
         ("horizon_s", "f8"),
         ("first_guess_tokens", "i8"),
@@ -90,7 +90,7 @@ FLEET = np.dtype(
         ("first_arrival", "i8"),  # the request in the first row of `arrivals`
         ("arrivals_size", "i8"),
         ("num_shared", "i8"),  # runs of prefix blocks that several requests share; 0: no map of prefixes
-        ("num_windowed", "i8"),  # num_requests, or 0: no window
+        ("num_recent", "i8"),  # num_requests, or 0: no window
         ("num_tenants", "i8"),  # 0: no books of tenants
         *[(f"{name}_address", "i8") for name in FLEET_ARRAYS],
     ],

@@ -58,7 +58,7 @@ _RULES = (Score.PREFIX, Score.NORMALISED, Score.E2, Score.DEFICIT)
 
 @dataclass(frozen=True)
 class Router:
-    """One row of the table of routers.
+    """One policy of the table of routers.
 
     Attributes:
         name: kebab-case.
@@ -71,13 +71,13 @@ class Router:
         most_difference: of PREFIX: requests by which the fullest replica may exceed the emptiest ...
         most_ratio: ... and their ratio; beyond both, the emptiest gets the request.
         share_weights: of NORMALISED: of the matched share of the prompt, of the queue, of free KV.
-        window_s: of E2: for how long a request counts as load.
+        recent_s: of E2: for how long a request counts as load.
         horizon_s: of AHEAD: how far copies run at most.
         first_guess_tokens: of AHEAD: output length that requests are taken to have before any has finished.
         quantum_tokens: of DEFICIT: credit that a tenant gets at each replica once it has used it up everywhere.
         information: what it knows about output lengths.
         prediction_sigma: error of the predicted lengths, as of a `Policy`.
-        source: paper or code the row follows.
+        source: paper or code the policy follows.
         note: one line, good and bad at.
 
     Raises:
@@ -93,7 +93,7 @@ class Router:
     most_difference: float = 64.0
     most_ratio: float = 1.5
     share_weights: tuple[float, float, float] = (2.0, 1.0, 1.0)
-    window_s: float = 180.0
+    recent_s: float = 180.0
     quantum_tokens: int = 16_384
     horizon_s: float = 60.0
     first_guess_tokens: int = 256
@@ -120,8 +120,8 @@ class Router:
             raise ValueError(
                 f"router {self.name}: share_weights must be three finite numbers of at least 0 (prefix, queue, KV)"
             )
-        if not self.window_s > 0.0:
-            raise ValueError(f"router {self.name}: window_s must be positive, got {self.window_s}")
+        if not self.recent_s > 0.0:
+            raise ValueError(f"router {self.name}: recent_s must be positive, got {self.recent_s}")
         if not self.horizon_s > 0.0:
             raise ValueError(f"router {self.name}: horizon_s must be positive, got {self.horizon_s}")
         if self.first_guess_tokens < 1:
@@ -156,7 +156,7 @@ KNOBS = (
     "most_difference",
     "most_ratio",
     "share_weights",
-    "window_s",
+    "recent_s",
     "quantum_tokens",
     "horizon_s",
     "first_guess_tokens",
@@ -209,7 +209,7 @@ class Arrival:
 
 @runtime_checkable
 class PythonRouter(Protocol):
-    """A router written in Python: slower than a row of the table and equal in rights."""
+    """A router written in Python: slower than a policy of the table and equal in rights."""
 
     @property
     def name(self) -> str:

@@ -81,17 +81,17 @@ class FleetRun:
             predicted: (n,) predicted output tokens, for a router that uses them.
         """
         self.state.lay_out(draws, predicted, prefilled_s)
-        while (code := route(self.state.now)) != DONE:
+        while (code := route(self.state.core)) != DONE:
             self.settle(code)
 
     def show(self, candidates: NDArray[np.bool_]) -> None:
         """Advance to the next arrival, which must be laid out, and say who can hold it."""
-        while (code := show(self.state.now, candidates)) != DONE:
+        while (code := show(self.state.core, candidates)) != DONE:
             self.settle(code)
 
     def send(self, replica: int) -> None:
         """Send the next request, which must be laid out, to a replica that can hold it; -1 rejects it."""
-        while (code := send(self.state.now, replica)) != DONE:
+        while (code := send(self.state.core, replica)) != DONE:
             self.settle(code)
 
     def finish(self) -> None:
@@ -101,7 +101,7 @@ class FleetRun:
             SchedulerError: a policy leaves requests waiting though nothing runs.
         """
         done = 0
-        while (done := finish(self.state.now, done)) < self.fleet.num_replicas:
+        while (done := finish(self.state.core, done)) < self.fleet.num_replicas:
             self.settle(NO_SLOT if self.state.record["chosen"][0] >= 0 else LOG_FULL)
         cores = self.state.arrays["cores"]
         left = cores["num_requests"] - cores["num_finished"] - cores["num_rejected"] - cores["num_moved"]
@@ -163,13 +163,13 @@ def simulate_fleet(
         [0, 1]
     """
     _check_predictions(fleet, predicted)
-    told = _told_to(router, predicted)
+    predicted_lengths = _told_to(router, predicted)
     run = FleetRun(workload, fleet, router if isinstance(router, Router) else None, predicted)
     if isinstance(router, Router):
         rng = stream(seed, "router")
         while run.next_request < len(workload):
             count = min(ARRIVALS_AT_ONCE, len(workload) - run.next_request)
-            run.route(rng.random((count, router.num_choices)), prefilled_s, told)
+            run.route(rng.random((count, router.num_choices)), prefilled_s, predicted_lengths)
     else:
         _route_in_python(run, router, prefilled_s)
     run.finish()
@@ -179,8 +179,8 @@ def simulate_fleet(
 def _check_predictions(fleet: Fleet, predicted: Predicted | None) -> None:
     for replica in fleet.kinds[0]:
         policy = replica.policy
-        told = predicted.get(policy.name) if isinstance(predicted, Mapping) else predicted
-        if told is None and policy.information in (Information.PREDICTED, Information.ORACLE):
+        predicted_lengths = predicted.get(policy.name) if isinstance(predicted, Mapping) else predicted
+        if predicted_lengths is None and policy.information in (Information.PREDICTED, Information.ORACLE):
             raise ValueError(
                 f"policy {policy.name!r} needs `predicted` output lengths (see infermax_gym.baselines.predict)"
             )
@@ -190,12 +190,12 @@ def _told_to(router: Router | PythonRouter, predicted: Predicted | None) -> NDAr
     """(n,) what a router learns of output lengths, None for all but those that use predictions."""
     if not isinstance(router, Router) or not router.uses_predictions:
         return None
-    told = predicted.get(router.name) if isinstance(predicted, Mapping) else predicted
-    if told is None:
+    predicted_lengths = predicted.get(router.name) if isinstance(predicted, Mapping) else predicted
+    if predicted_lengths is None:
         raise ValueError(
             f"router {router.name!r} needs `predicted` output lengths (see infermax_gym.baselines.predict)"
         )
-    return np.asarray(told, np.float64)
+    return np.asarray(predicted_lengths, np.float64)
 
 
 def _route_in_python(run: FleetRun, router: PythonRouter, prefilled_s: NDArray[np.float64] | None) -> None:
@@ -248,7 +248,7 @@ def _result_of(run: FleetRun, recorder: Recorder) -> FleetResult:
     cores = state.arrays["cores"].copy()
     edges = np.searchsorted(homes[order], np.arange(run.fleet.num_replicas + 1))
     for i, engine in enumerate(state.engines):
-        disband(engine.now)
+        disband(engine.core)
         mine = order[edges[i] : edges[i + 1]]
         here = slice(len(mine)) if slots is None else slots[mine]
         req = engine.requests[here]

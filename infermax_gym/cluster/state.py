@@ -84,7 +84,7 @@ class FleetState:
         return _rebuild, (self.record, self.engines, self.workload, self.arrays, self.sandboxes)
 
     @property
-    def now(self) -> Any:
+    def core(self) -> Any:
         """The record as compiled steps take it."""
         return self.record[0]
 

@@ -25,4 +25,4 @@ def cached_tokens(engine: Engine, request: int, num_tokens: int | None = None) -
     if not engine.record["prefix_caching"][0]:
         return 0
     known = int(row["prompt"]) if num_tokens is None else num_tokens
-    return int(prefix.cached_tokens(engine.now, int(engine.arrays["holds"]["leaf"][request]), known))
+    return int(prefix.cached_tokens(engine.core, int(engine.arrays["holds"]["leaf"][request]), known))

@@ -6,7 +6,7 @@
 3. The clock never goes back.
 4. A running request's blocks hold its tokens; a waiting one holds no block.
 5. Tokens appear in order: generated <= output, computed <= known tokens, first token before finish.
-6. An iteration keeps its budgets: tokens <= budget, running <= seats (if seats were taken: as many as before).
+6. An iteration keeps its budgets: tokens <= budget, running <= max_num_seqs (if that was lowered: as many as before).
 7. Granted tokens = tokens computed so far + recomputed - found in the prefix cache.
 8. A decode has exactly one known token that is not computed.
 9. There is progress: the iterations in a row without an output token are bounded (docs/engine.md, progress guard).
@@ -42,7 +42,7 @@ class InvariantChecker:
         self.engine = engine
         self.last_clock_s = -np.inf
         self.last_running = int(engine.record["num_running"][0])
-        disband(engine.now)
+        disband(engine.core)
         self.granted = self._accounted_for()
 
     @property
@@ -62,17 +62,17 @@ class InvariantChecker:
         core = self.engine.record
         if not core["prefix_caching"][0]:
             granted = np.array([self.granted])
-            code = int(run_checked(self.engine.now, granted, self.most_stalled, until_s))
+            code = int(run_checked(self.engine.core, granted, self.most_stalled, until_s))
             self.granted = int(granted[0])
             if code == BROKEN:
                 self._budgets()
-                self.now()
+                self.check_now()
                 raise InvariantError("an invariant does not hold")
             self._remember()
             return code
         while True:
             num_before = int(core["num_iterations"][0])
-            code = int(run(self.engine.now, 1, until_s, False))
+            code = int(run(self.engine.core, 1, until_s, False))
             if core["num_iterations"][0] > num_before:
                 self.after_iteration()
             if code != LIMIT or core["clock_s"][0] >= until_s:
@@ -86,7 +86,7 @@ class InvariantChecker:
         """
         self.granted += int(self.engine.record["num_tokens"][0])
         self._budgets()
-        self.now()
+        self.check_now()
 
     def _budgets(self) -> None:
         core = self.engine.record[0]
@@ -94,16 +94,16 @@ class InvariantChecker:
         stalled, limit = int(core["stalled_iterations"]), self.most_stalled
         self._require(stalled <= limit, 9, f"{stalled} iterations without an output token, {limit} at most")
 
-    def now(self) -> None:
+    def check_now(self) -> None:
         """Check everything that must hold between iterations.
 
         Raises:
             InvariantError: as above.
         """
-        disband(self.engine.now)
+        disband(self.engine.core)
         core, req = self.engine.record[0], self.engine.requests
         if not core["prefix_caching"] and all_in_order(
-            self.engine.now, self.granted, self.last_clock_s, self.last_running
+            self.engine.core, self.granted, self.last_clock_s, self.last_running
         ):
             self._remember()
             return
@@ -137,8 +137,8 @@ class InvariantChecker:
             held = req["held"].sum()
         blocks = core["free_blocks"] + held + core["withheld_blocks"]
         self._require(blocks == core["num_blocks"] and core["free_blocks"] >= 0, 2, f"{blocks} of {core['num_blocks']}")
-        seats = max(core["num_seats"], self.last_running)
-        self._require(core["num_running"] <= seats, 6, f"{core['num_running']} requests running")
+        max_num_seqs = max(core["max_num_seqs"], self.last_running)
+        self._require(core["num_running"] <= max_num_seqs, 6, f"{core['num_running']} requests running")
 
     def _requests(self, core: Any, req: Any) -> None:
         known = req["prompt"] + req["generated"]

@@ -112,7 +112,7 @@ KNOBS: list[Any] = [
     ("pin_after", "f8"),
     ("self_preemption_ends", "i8"),
     ("admit_after_preemption", "i8"),
-    ("preempt_for_newcomer", "i8"),
+    ("preempt_for_waiting", "i8"),
     ("preempt_mode", "i8"),
     ("admit_when_empty_only", "i8"),
     ("release_at_batch_end", "i8"),
@@ -127,7 +127,7 @@ KNOBS: list[Any] = [
     ("hold_tpot_s", "f8"),
     ("quantum_s", "f8"),
     ("quantum_growth", "f8"),
-    ("num_levels", "i8"),
+    ("mlfq_levels", "i8"),
     ("skip_join", "i8"),
     ("starvation_s", "f8"),
     ("starvation_every", "i8"),
@@ -161,7 +161,7 @@ CORE = np.dtype(
         ("swap_tokens_per_s", "f8"),
         # caps
         ("token_budget", "i8"),
-        ("num_seats", "i8"),
+        ("max_num_seqs", "i8"),
         ("max_model_len", "i8"),
         ("max_output_tokens", "i8"),
         ("longest_allowed", "i8"),  # I + O beyond this is rejected
@@ -220,7 +220,7 @@ CORE = np.dtype(
         *KNOBS,
         # the prefix cache (kernel.prefix)
         ("prefix_caching", "i8"),
-        ("shares_in_batch", "i8"),  # newcomers find what the batch will have computed
+        ("shares_in_batch", "i8"),  # waiting requests find what the batch will have computed
         ("queued_blocks", "i8"),  # in the queue; more than the free ones until it is settled
         ("oldest_segment", "i8"),
         ("newest_segment", "i8"),

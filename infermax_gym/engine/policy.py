@@ -5,17 +5,17 @@ implements that algorithm once; a `Policy` is one setting of it. This module is 
 
 One call of the algorithm decides one iteration:
 
-1. `displace`: with `preempt_for_newcomer`, the head of the waiting queue may push out running requests whose
+1. `displace`: with `preempt_for_waiting`, the head of the waiting queue may preempt running requests whose
    queue key is strictly larger (worse).
 2. Put the running list in `run_order`.
-3. Serve the groups in `phase_order`: running decodes, running prefills, newcomers. Without `hybrid`, the first
-   group that put a token into the batch is the last (running prefills and newcomers count as one group).
+3. Serve the groups in `phase_order`: running decodes, running prefills, waiting requests. Without `hybrid`, the first
+   group that put a token into the batch is the last (running prefills and waiting requests count as one group).
 4. Each served request gets c tokens: 1 for a decode; for a prefill the remaining known tokens, cut by
    `max_chunk` and by what is left of the token budget (not cut when `chunking` is off: it then waits, a
-   newcomer that does not fit the budget closing admission).
+   waiting request that does not fit the budget closing admission).
 5. A running request whose blocks do not fit preempts victims (`victim`, `victim_pool`) until they do. With no
    candidate left it preempts itself.
-6. A newcomer that does not fit (`reserve`, `admission_check`, `watermark`, headroom) closes admission or is
+6. A waiting request that does not fit (`reserve`, `admission_check`, `watermark`, headroom) closes admission or is
    skipped (`on_misfit`).
 """
 
@@ -29,9 +29,9 @@ from enum import IntEnum
 class PhaseOrder(IntEnum):
     """In which order the groups are served."""
 
-    DECODE_FIRST = 0  # decodes, running prefills, newcomers
-    PREFILL_FIRST = 1  # running prefills, newcomers, decodes
-    ONE_LIST = 2  # all running in list order, decodes or not, then newcomers
+    DECODE_FIRST = 0  # decodes, running prefills, waiting requests
+    PREFILL_FIRST = 1  # running prefills, waiting requests, decodes
+    ONE_LIST = 2  # all running in list order, decodes or not, then waiting requests
 
 
 class QueueOrder(IntEnum):
@@ -65,12 +65,12 @@ class Reserve(IntEnum):
 
 
 class AdmissionCheck(IntEnum):
-    """What must fit besides the reserved blocks before a newcomer is admitted."""
+    """What must fit besides the reserved blocks before a waiting request is admitted."""
 
     NONE = 0
     KNOWN = 1  # all known tokens must fit the free blocks, even if fewer are reserved
     HISTOGRAM = 2  # max(known, mean prompt + output of finished requests in the same power-of-two prompt bucket)
-    FUTURE_PEAK = 3  # the peak KV need of all running and the newcomer, were nobody else to join
+    FUTURE_PEAK = 3  # the peak KV need of all running and the waiting request, were nobody else to join
 
 
 class LengthEstimate(IntEnum):
@@ -98,7 +98,7 @@ class VictimPool(IntEnum):
 
 
 class OnMisfit(IntEnum):
-    """What happens to admission when a newcomer does not fit."""
+    """What happens to admission when a waiting request does not fit."""
 
     STOP = 0
     SKIP = 1  # try the next ones, at most `max_skips` misfits per call
@@ -173,7 +173,7 @@ NO_LIMIT = 2**62
 
 @dataclass(frozen=True)
 class Policy:
-    """One row of the table of schedulers: a setting of every knob.
+    """One policy of the table of schedulers: a setting of every knob.
 
     Attributes:
         name: kebab-case.
@@ -187,15 +187,15 @@ class Policy:
         max_chunk: most tokens of one prefill chunk.
         prefill_share: share of the token budget, rounded down but at least one token, that all prefill tokens
             of an iteration together may use while some decode is running (1 = no limit).
-        max_num_batched_tokens: the row's own token budget; None takes the engine's.
+        max_num_batched_tokens: the policy's own token budget; None takes the engine's.
         reserve: see `Reserve`.
         admission_check: see `AdmissionCheck`.
         estimate: see `LengthEstimate`.
         history_quantile: of HISTORY, in (0, 1].
         watermark: share of all blocks that admission must leave free (rounded down to blocks).
-        headroom_tokens: KV tokens that must stay free per running request (before the newcomer) on admission.
+        headroom_tokens: KV tokens that must stay free per running request (before the waiting request) on admission.
         peak_margin: the future peak must not exceed (1 - peak_margin) of the KV capacity.
-        max_running: the row's own cap on running requests; None takes the engine's `max_num_seqs` alone.
+        max_running: the policy's own cap on running requests; None takes the engine's `max_num_seqs` alone.
         max_iteration_s: prefill chunks are cut so that the iteration takes no longer; a first token is always
             allowed, and 0 is no limit.
         on_misfit: see `OnMisfit`.
@@ -207,26 +207,26 @@ class Policy:
         pin_after: a running request that has generated this multiple of its first prediction is not displaced, and
             no KEY victim while there is another (TRAIL).
         self_preemption_ends: a request that preempts itself ends the pass over the running list (vLLM V1).
-        admit_after_preemption: whether newcomers may join in a call that preempted somebody for memory.
-        preempt_for_newcomer: see `displace` in the module docstring.
+        admit_after_preemption: whether waiting requests may join in a call that preempted somebody for memory.
+        preempt_for_waiting: see `displace` in the module docstring.
         preempt_mode: see `PreemptMode`.
         overlap_swaps: swap transfers run beside the computation, so that an iteration takes the longer of both.
         swap_lag_tokens: with `overlap_swaps`, KV tokens whose transfer may still be under way when an iteration ends:
             what FastServe's proactive swapping, which keeps blocks free in advance, lets it put off.
-        admit_when_empty_only: newcomers join only while nothing runs (static batching).
-        min_waiting: newcomers join only while at least so many wait, or no request is to arrive any more (WAIT;
+        admit_when_empty_only: waiting requests join only while nothing runs (static batching).
+        min_waiting: waiting requests join only while at least so many wait, or no request is to arrive any more (WAIT;
             not in a fleet, whose replicas do not know who is to come).
         release_at_batch_end: finished requests keep their blocks until nothing runs (FasterTransformer).
-        delay_factor: newcomers wait until the oldest has waited delay_factor x the last prefill iteration's
+        delay_factor: waiting requests wait until the oldest has waited delay_factor x the last prefill iteration's
             duration, unless nothing runs (vLLM V0).
         min_decodes_between_prefills: decode iterations that must pass between two admissions while something
             runs (LightLLM).
         hold_iterations: decodes whose next token is not due for so many mean iterations wait until prefills and
-            newcomers are served; twice as many once 96 % of the KV blocks are used; 0 holds nobody (SLAI).
+            waiting requests are served; twice as many once 96 % of the KV blocks are used; 0 holds nobody (SLAI).
         hold_tpot_s: seconds between tokens that deadlines are made of where a request has no limit of its own.
         quantum_s: seconds in iterations after which a request goes from level 0 to level 1; 0 leaves levels alone.
         quantum_growth: factor from a level's quantum to the next one's.
-        num_levels: levels 0 .. num_levels - 1; the last is never left.
+        mlfq_levels: levels 0 .. mlfq_levels - 1; the last is never left.
         skip_join: a request starts at the first level whose quantum holds its prefill (FastServe).
         starvation_s: a request that has waited so long moves to level -1; 0 does without.
         starvation_every: iterations between two looks at who has waited so long (FastServe: 1,000).
@@ -235,11 +235,11 @@ class Policy:
         tenant_weights: of FAIR, by tenant; charges are divided by it; 1 for tenants beyond its end.
         refresh_tokens: predictions are renewed each time so many tokens have been generated: the relative error of
             the first one, applied to what remains; 0 keeps the first.
-        prediction: which number of the predictor the row is told, see `Prediction`.
+        prediction: which number of the predictor the policy is told, see `Prediction`.
         interval_ratio: of LOWER and UPPER, lower end over upper end of the predicted interval; 1 = exact.
         prediction_sigma: log-normal error of the predicted output lengths, O exp(sigma Z - sigma^2 / 2); 0 = exact.
         information: what it knows about output lengths.
-        source: paper or code the row follows.
+        source: paper or code the policy follows.
         note: one line, good and bad at.
     """
 
@@ -272,7 +272,7 @@ class Policy:
     pin_after: float = float(NO_LIMIT)
     self_preemption_ends: bool = False
     admit_after_preemption: bool = True
-    preempt_for_newcomer: bool = False
+    preempt_for_waiting: bool = False
     preempt_mode: PreemptMode = PreemptMode.RECOMPUTE
     overlap_swaps: bool = False
     swap_lag_tokens: int = 0
@@ -285,7 +285,7 @@ class Policy:
     hold_tpot_s: float = 0.1
     quantum_s: float = 0.0
     quantum_growth: float = 2.0
-    num_levels: int = 16
+    mlfq_levels: int = 16
     skip_join: bool = False
     starvation_s: float = 0.0
     starvation_every: int = 1
@@ -372,11 +372,11 @@ def _check(policy: Policy) -> None:
         "run_order QUEUE_KEY needs queue_order LINEAR",
     )
     require(
-        policy.queue_order == QueueOrder.LINEAR or not policy.preempt_for_newcomer,
+        policy.queue_order == QueueOrder.LINEAR or not policy.preempt_for_waiting,
         "preempt_for_newcomer needs queue_order LINEAR",
     )
     require(
-        not (policy.preempt_for_newcomer and policy.admission_check == AdmissionCheck.FUTURE_PEAK),
+        not (policy.preempt_for_waiting and policy.admission_check == AdmissionCheck.FUTURE_PEAK),
         "preempt_for_newcomer does not go with admission_check FUTURE_PEAK",
     )
     require(
@@ -387,7 +387,7 @@ def _check(policy: Policy) -> None:
     require(policy.quantum_s > 0.0 or not policy.skip_join, "skip_join needs a quantum_s")
     require(policy.starvation_every >= 1, f"starvation_every must be at least 1, got {policy.starvation_every}")
     require(policy.quantum_growth >= 1.0, f"quantum_growth must be at least 1, got {policy.quantum_growth}")
-    require(1 <= policy.num_levels <= 64, f"num_levels must be in 1..64, got {policy.num_levels}")
+    require(1 <= policy.mlfq_levels <= 64, f"mlfq_levels must be in 1..64, got {policy.mlfq_levels}")
     require(
         policy.hold_iterations == 0.0 or (policy.hybrid and policy.phase_order == PhaseOrder.DECODE_FIRST),
         "hold_iterations needs hybrid batches and phase_order DECODE_FIRST",

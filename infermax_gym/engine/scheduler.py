@@ -1,7 +1,7 @@
 """Schedulers written in Python: what they see, what they answer, how the answer is carried out.
 
-A policy that is no row of the table (a set-valued plan, a rollout, a network in another framework) is an object
-with a `decide` method. It is slower than a row and equal in rights. Information is typed: the online view has no
+A policy that is no policy of the table (a set-valued plan, a rollout, a network in another framework) is an object
+with a `decide` method. It is slower than a policy and equal in rights. Information is typed: the online view has no
 output lengths; only a scheduler that declares `Information.ORACLE` gets the clairvoyant view.
 """
 
@@ -135,7 +135,7 @@ class Scheduler(Protocol):
 
 def view_of(engine: Engine, workload: Workload | None = None) -> OnlineView:
     """The view of an engine as it stands; with `workload`, the clairvoyant one."""
-    disband(engine.now)
+    disband(engine.core)
     core = engine.record[0]
     requests = engine.requests
     running = engine.arrays["run"][: core["num_running"]].copy()
@@ -147,7 +147,7 @@ def view_of(engine: Engine, workload: Workload | None = None) -> OnlineView:
         "num_blocks": int(core["num_blocks"]),
         "block_size": int(core["block_size"]),
         "max_num_batched_tokens": int(core["token_budget"]),
-        "max_num_seqs": int(core["num_seats"]),
+        "max_num_seqs": int(core["max_num_seqs"]),
         "waiting": _requests_view(engine, waiting),
         "running": _requests_view(engine, running),
     }
@@ -156,7 +156,7 @@ def view_of(engine: Engine, workload: Workload | None = None) -> OnlineView:
 
 def _requests_view(engine: Engine, numbers: NDArray[np.int64]) -> RequestsView:
     rows = engine.requests[numbers]
-    cached, shared = sharing_of(engine.now, numbers)
+    cached, shared = sharing_of(engine.core, numbers)
     for array in (rows, numbers, cached, shared):
         array.flags.writeable = False
     return RequestsView(
@@ -188,7 +188,7 @@ def carry_out(engine: Engine, decision: Decision, name: str) -> None:
     except (AttributeError, TypeError, ValueError, OverflowError) as error:
         expected = "Decision(batch=[(request, tokens), ...], preempt=[request, ...]) of integers"
         raise SchedulerError(f"{where}: cannot read its decision ({error}); expected {expected}") from None
-    fault, request = apply_decision(engine.now, batch, preempt)
+    fault, request = apply_decision(engine.core, batch, preempt)
     if fault:
         raise SchedulerError(f"{where}: request {request} {FAULTS[fault]}")
 

@@ -19,7 +19,7 @@ from infermax_gym.engine.scheduler import Scheduler, SchedulerError, carry_out, 
 from infermax_gym.engine.state import Engine, allocate
 from infermax_gym.workload.workload import Workload
 
-# So many small parts become a large one, whose memory goes back to the system when it is given up.
+# So many small parts become a large one, whose memory goes back to the system when it is freed.
 _MANY = 128
 _LARGE = 1 << 20
 
@@ -76,7 +76,7 @@ def simulate(
     Args:
         workload: the requests.
         config: the replica.
-        policy: a row of the table, or a scheduler written in Python.
+        policy: a policy of the table, or a scheduler written in Python.
         predicted: (n,) predicted output tokens, for policies that use predictions.
         record_schedule: keep every iteration (memory: about 100 bytes per request and iteration).
         fast_forward: skip decisions that must repeat; results are the same bit for bit.
@@ -104,17 +104,17 @@ def simulate(
     engine = allocate(workload, config, row, predicted, record_schedule=record_schedule)
     recorder = Recorder()
     if isinstance(policy, Policy):
-        _run_row(engine, recorder, fast_forward, debug)
+        _run_policy(engine, recorder, fast_forward, debug)
     else:
         _run_python(engine, recorder, policy, workload, debug)
     recorder.empty(engine)
     return result_of(engine, workload, recorder, record_schedule)
 
 
-def _run_row(engine: Engine, recorder: Recorder, fast_forward: bool, debug: bool) -> None:
+def _run_policy(engine: Engine, recorder: Recorder, fast_forward: bool, debug: bool) -> None:
     checker = InvariantChecker(engine) if debug else None
     while True:
-        code = checker.run() if checker else run(engine.now, NO_LIMIT, np.inf, fast_forward)
+        code = checker.run() if checker else run(engine.core, NO_LIMIT, np.inf, fast_forward)
         if code == DONE:
             break
         if code == LOG_FULL:
@@ -122,7 +122,7 @@ def _run_row(engine: Engine, recorder: Recorder, fast_forward: bool, debug: bool
         else:
             raise SchedulerError(f"nothing can run at {engine.record['clock_s'][0]:.6g} s though requests wait")
     if checker:
-        checker.now()
+        checker.check_now()
 
 
 def _run_python(engine: Engine, recorder: Recorder, policy: Scheduler, workload: Workload, debug: bool) -> None:
@@ -132,17 +132,17 @@ def _run_python(engine: Engine, recorder: Recorder, policy: Scheduler, workload:
     # Each of them computes a token, and a full cache emits: twice as many must throw most of their work away.
     most_stalled = 64 + 2 * int(core["num_blocks"][0] * core["block_size"][0])
     while True:
-        arrive(engine.now)
+        arrive(engine.core)
         if core["num_finished"][0] + core["num_rejected"][0] == len(workload):
             return
-        if not has_room(engine.now):
+        if not has_room(engine.core):
             recorder.empty(engine)
         if core["num_running"][0] + core["num_waiting"][0] == 0:
-            jump_to_next_arrival(engine.now)
+            jump_to_next_arrival(engine.core)
             continue
         carry_out(engine, policy.decide(view_of(engine, known)), policy.name)
         if core["num_tokens"][0] > 0:
-            advance(engine.now)
+            advance(engine.core)
             if checker:
                 checker.after_iteration()
             if core["stalled_iterations"][0] > most_stalled:
@@ -150,7 +150,7 @@ def _run_python(engine: Engine, recorder: Recorder, policy: Scheduler, workload:
                     f"scheduler {policy.name!r} made no token appear in {most_stalled} iterations up to "
                     f"{core['clock_s'][0]:.6g} s; it preempts what it computes"
                 )
-        elif not core["changed"][0] and not jump_to_next_arrival(engine.now):
+        elif not core["changed"][0] and not jump_to_next_arrival(engine.core):
             waiting, running = int(core["num_waiting"][0]), int(core["num_running"][0])
             raise SchedulerError(
                 f"scheduler {policy.name!r} returned nothing at {core['clock_s'][0]:.6g} s though {waiting} requests "
@@ -171,7 +171,7 @@ def joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
 
 def result_of(engine: Engine, workload: Workload, recorder: Recorder, with_schedule: bool) -> SimulationResult:
     """The result of an engine that has run, its log already emptied into `recorder`."""
-    disband(engine.now)
+    disband(engine.core)
     core, req = engine.record[0], engine.requests
     finish_s = req["finish_s"].copy()
     makespan_s = float(np.nanmax(finish_s)) if core["num_finished"] else 0.0

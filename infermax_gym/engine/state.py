@@ -67,7 +67,7 @@ class Engine:
         return self.arrays["req"]
 
     @property
-    def now(self) -> Any:
+    def core(self) -> Any:
         """The record as compiled steps take it: reading and writing it reads and writes the engine."""
         return self.record[0]
 
@@ -110,27 +110,27 @@ def allocate(
     kinetic = policy.queue_order in (QueueOrder.RESPONSE_RATIO, QueueOrder.LOAD_ADAPTIVE)
     # Who runs holds a block, its own but for what a prefix cache lets it share.
     blocks = NO_LIMIT if config.prefix_caching else config.num_blocks
-    seats = int(min(core["num_seats"][0], max(n, 1), blocks))
+    max_num_seqs = int(min(core["max_num_seqs"][0], max(n, 1), blocks))
     theta, term_end = config.cost.theta, config.cost.term_end
-    core["num_seats"] = seats
-    core["list_size"] = seats + 1
+    core["max_num_seqs"] = max_num_seqs
+    core["list_size"] = max_num_seqs + 1
     core["num_leaves"] = leaves
     core["kinetic"] = kinetic
     core["lockstep"] = not record_schedule and not _looks_at_each_token(policy)
     core["num_forms"], core["num_terms"] = len(theta), len(term_end)
     if num_slots is not None:
         core["num_requests"] = 0
-    core["preempted_size"] = _most_preempted(core, seats, record_schedule)
+    core["preempted_size"] = _most_preempted(core, max_num_seqs, record_schedule)
     arrays = {
         "req": fresh_requests(workload, predicted) if num_slots is None else np.zeros(num_slots, REQUEST),
         "tree": np.full(2 * leaves, -1, np.int32),
         "valid": np.empty((2, 2 * leaves if kinetic else 1)),
-        "run": np.zeros(seats + 1, np.int64),
-        "batch": np.zeros((seats + 1, 2), np.int64),
-        "keys": np.zeros(seats + 1),
-        "ids": np.zeros(seats + 1, np.int64),
+        "run": np.zeros(max_num_seqs + 1, np.int64),
+        "batch": np.zeros((max_num_seqs + 1, 2), np.int64),
+        "keys": np.zeros(max_num_seqs + 1),
+        "ids": np.zeros(max_num_seqs + 1, np.int64),
         "phases": np.zeros(config.block_size, np.int64),
-        "fresh": np.zeros(seats + 1, np.int64),
+        "fresh": np.zeros(max_num_seqs + 1, np.int64),
         "histogram": np.zeros((NUM_BUCKETS, 2), np.int64),
         "outputs": np.zeros(NUM_OUTPUT_BINS, np.int64),
         "quantiles": np.zeros(NUM_OUTPUT_BINS, np.int64),
@@ -139,7 +139,7 @@ def allocate(
         "preempted": np.zeros(int(core["preempted_size"][0]), np.int64),
         "theta": theta,
         "term_end": term_end,
-        **_log(core, seats, record_schedule),
+        **_log(core, max_num_seqs, record_schedule),
         **prefix_cache(core, workload, config, policy, num_slots),
     }
     core["num_tenants"] = len(arrays["tenants"])
@@ -148,21 +148,21 @@ def allocate(
     return Engine(core, arrays)
 
 
-def _most_preempted(core: Any, seats: int, record_schedule: bool) -> int:
+def _most_preempted(core: Any, max_num_seqs: int, record_schedule: bool) -> int:
     """Preemptions between two iterations that are remembered.
 
     A recorded schedule has all of them, and each decision may preempt everybody until the progress guard steps in.
     """
-    unseen = 4 * seats + 8
-    return min(unseen + seats * int(core["stall_limit"][0]), 1 << 20) if record_schedule else unseen
+    unseen = 4 * max_num_seqs + 8
+    return min(unseen + max_num_seqs * int(core["stall_limit"][0]), 1 << 20) if record_schedule else unseen
 
 
-def _log(core: Any, seats: int, record_schedule: bool) -> dict[str, NDArray[Any]]:
+def _log(core: Any, max_num_seqs: int, record_schedule: bool) -> dict[str, NDArray[Any]]:
     spans = _LOG_ITERATIONS if record_schedule else 0
-    core["gaps_size"] = _LOG_ITERATIONS + 2 * seats
+    core["gaps_size"] = _LOG_ITERATIONS + 2 * max_num_seqs
     core["spans_size"] = spans
-    core["members_size"] = 4 * spans + 2 * seats if record_schedule else 0
-    core["victims_size"] = spans + int(core["preempted_size"][0]) + 4 * seats if record_schedule else 0
+    core["members_size"] = 4 * spans + 2 * max_num_seqs if record_schedule else 0
+    core["victims_size"] = spans + int(core["preempted_size"][0]) + 4 * max_num_seqs if record_schedule else 0
     return {
         "gaps": np.zeros(int(core["gaps_size"][0])),
         "gap_counts": np.zeros(int(core["gaps_size"][0]), np.int64),
@@ -222,7 +222,7 @@ def _core(workload: Workload, config: EngineConfig, policy: Policy) -> Any:
     core["host_free_tokens"] = config.num_host_kv_tokens
     core["swap_tokens_per_s"] = config.swap_tokens_per_s
     core["token_budget"] = budget
-    core["num_seats"] = min(config.max_num_seqs, policy.max_running or NO_LIMIT)
+    core["max_num_seqs"] = min(config.max_num_seqs, policy.max_running or NO_LIMIT)
     core["max_model_len"] = model_len
     core["max_output_tokens"] = config.max_output_tokens or power_of_two_at_least(
         int(workload.num_output_tokens.max(initial=1))

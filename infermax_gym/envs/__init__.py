@@ -2,7 +2,7 @@
 
 Reading order: `env` (the contract of `InferMax-v0`), `layout` (actions and features), `config` and `episode` (what
 an episode is drawn from), `rewards`, `vector` (many lanes in one call), `knobs` (`InferMaxKnobs-v0`), `teacher` (a
-table row as an agent); then the compiled side: `lane`, `windows`, `kernel`, `observe`. `InferMaxRouter-v0`
+policy as an agent); then the compiled side: `lane`, `windows`, `kernel`, `observe`. `InferMaxRouter-v0`
 is a package of its own, `routing`.
 """
 

@@ -12,7 +12,7 @@ from infermax_gym.engine import Policy
 from infermax_gym.engine.policy import QueueOrder, Victim, queue_weights, victim_weights
 from infermax_gym.envs.layout import ActionLayout
 from infermax_gym.envs.rewards import LATENCY, REWARDS, Reward
-from infermax_gym.envs.windows import MOST_SLOTS
+from infermax_gym.envs.slots import MOST_SLOTS
 from infermax_gym.workload import Workload
 
 Range = tuple[float, float]
@@ -35,7 +35,7 @@ class EnvConfig:
     A range (low, high) is drawn uniformly, positive ones of a factor of 4 or more on a log scale; low = high pins it.
 
     Attributes:
-        workloads: names of presets, paths of traces, or workloads; each episode takes one and a window of it.
+        workloads: names of presets, paths of traces, or workloads; each episode takes one and a trace slice of it.
         num_requests: requests of an episode that arrive over time.
         backlog: range of requests that have arrived already when the episode begins.
         time_scale: range of the factor on arrival times; below 1 raises the load.
@@ -51,7 +51,7 @@ class EnvConfig:
             decide, "change" likewise, but of admissions that a RUN has held back not before a request has arrived,
             finished or ended its prefill.
         admit_within_budget: ADMIT is legal only while running requests leave tokens of the next iteration's budget to a
-            newcomer, as in the engines in use; else newcomers may queue up inside, holding memory.
+            waiting request, as in the engines in use; else waiting requests may queue up inside, holding memory.
         information: what observations say of output lengths: "none", "noisy" (O exp(sigma Z - sigma^2 / 2) with
             sigma `prediction_sigma`) or "oracle".
         prediction_sigma: see `information`.

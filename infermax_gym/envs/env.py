@@ -16,7 +16,7 @@ from infermax_gym.engine.simulate import result_of
 from infermax_gym.envs.config import EnvConfig
 from infermax_gym.envs.episode import Run, Streams, begin_run, copy_recorder, draw_episode
 from infermax_gym.envs.kernel import go_on, start
-from infermax_gym.envs.lane import PAUSED, TERMINATED, TRUNCATED
+from infermax_gym.envs.lane import LOG_FULL, TERMINATED, TRUNCATED
 from infermax_gym.envs.layout import ActionLayout
 from infermax_gym.envs.observe import finish_step, step_one
 from infermax_gym.envs.rewards import Reward
@@ -53,7 +53,7 @@ class InferMaxEnv(gym.Env[Any, np.int64]):
         RUN l (L chunk budgets, tokens): every running decode gets one token, running prefills share the budget in
             list order, the clock advances. Illegal while the decodes' next tokens do not fit the KV cache (a
             victim must be named) or while nothing could run.
-        ADMIT i (W waiting slots): the request joins the running list. Illegal without a seat, without the blocks
+        ADMIT i (W waiting slots): the request joins the running list. Illegal without a sequence, without the blocks
             of its known tokens, or if it was admitted in this turn already.
         PREEMPT j (R running slots): the request loses its KV and waits again. Illegal if it was admitted in this
             turn.
@@ -143,7 +143,7 @@ class InferMaxEnv(gym.Env[Any, np.int64]):
             self._streams = Streams(int(self.np_random.integers(2**62)) if seed is None else seed)
         self._run = begin_run(self.config, draw_episode(self.config, self._streams, options))
         self._history.clear()
-        start(self._run.engine.now, self._run.lane.now)
+        start(self._run.engine.core, self._run.lane.core)
         self._settle()
         return self._observation(), self._info()
 
@@ -151,8 +151,8 @@ class InferMaxEnv(gym.Env[Any, np.int64]):
         """Carry out one action and go to the next decision."""
         run = self.run
         b = self._buffers
-        status = step_one(run.engine.record, run.lane.record, int(action), b.happened, b.flat, b.mask)
-        if status == PAUSED:
+        status = step_one(run.engine.record, run.lane.record, int(action), b.reward_components, b.flat, b.mask)
+        if status == LOG_FULL:
             status = self._settle()
         limit = self.config.max_decisions
         terminated = status == TERMINATED
@@ -164,15 +164,15 @@ class InferMaxEnv(gym.Env[Any, np.int64]):
         info = self._info()
         if terminated or truncated:
             info["metrics"] = episode_metrics(run)
-        return self._observation(), float(b.happened[0].dot(self._weights)), terminated, truncated, info
+        return self._observation(), float(b.reward_components[0].dot(self._weights)), terminated, truncated, info
 
     def _settle(self) -> int:
         """Empty full logs until the lane has something to decide or is done; refresh the buffers."""
         run, b = self.run, self._buffers
-        while run.lane.record["status"][0] == PAUSED:
+        while run.lane.record["status"][0] == LOG_FULL:
             run.recorder.empty(run.engine)
-            go_on(run.engine.now, run.lane.now)
-        return int(finish_step(run.engine.now, run.lane.now, b.happened[0], b.flat[0], b.mask[0]))
+            go_on(run.engine.core, run.lane.core)
+        return int(finish_step(run.engine.core, run.lane.core, b.reward_components[0], b.flat[0], b.mask[0]))
 
     def action_masks(self) -> NDArray[np.bool_]:
         """(A,) bool, where the action is legal: what sb3-contrib's MaskablePPO asks for."""
@@ -197,7 +197,7 @@ class InferMaxEnv(gym.Env[Any, np.int64]):
     def _info(self) -> dict[str, Any]:
         run = self.run
         return {
-            "dt_s": float(self._buffers.happened[0, 0]),
+            "dt_s": float(self._buffers.reward_components[0, 0]),
             "clock_s": float(run.engine.record["clock_s"][0]),
             "num_illegal": int(run.lane.record["num_illegal"][0]),
             "action_mask": self._buffers.mask[0].copy(),
@@ -215,7 +215,7 @@ class InferMaxEnv(gym.Env[Any, np.int64]):
         self._streams = copy_streams(state.streams)
         self._history.clear()
         b, run = self._buffers, self._run
-        finish_step(run.engine.now, run.lane.now, b.happened[0], b.flat[0], b.mask[0])
+        finish_step(run.engine.core, run.lane.core, b.reward_components[0], b.flat[0], b.mask[0])
         return self._observation()
 
     def _remember(self) -> None:

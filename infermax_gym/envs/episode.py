@@ -21,7 +21,7 @@ from infermax_gym.streams import stream
 from infermax_gym.workload import PRESETS, Workload, load_workload, make_workload
 
 OPTIONS = ("workload", "start", "num_requests", "backlog", "time_scale", "num_kv_tokens", "cost")
-"""What `reset(options=...)` may pin: a workload, preset name or path; the window's first request (not for presets);
+"""What `reset(options=...)` may pin: a workload, preset name or path; its first request (not for presets);
 and single values of the settings of the same name."""
 
 
@@ -100,12 +100,12 @@ def draw_episode(config: EnvConfig, streams: Streams, options: Mapping[str, Any]
     num_kv_tokens = round(draw(config.num_kv_tokens, rng))
     backlog = round(draw(config.backlog, rng))
     cost: str | CostModel = config.costs[int(rng.integers(len(config.costs)))]
-    window_seed = int(rng.integers(2**63))
+    slice_seed = int(rng.integers(2**63))
     backlog = int(pinned.get("backlog", backlog))
     count = int(pinned.get("num_requests", config.num_requests)) + backlog
     if backlog < 0 or count <= backlog:
         raise ValueError(f"an episode needs num_requests >= 1 and backlog >= 0, got {count - backlog} and {backlog}")
-    workload = window_of(pinned.get("workload", source), count, window_seed, pinned.get("start"))
+    workload = trace_slice_of(pinned.get("workload", source), count, slice_seed, pinned.get("start"))
     workload = _paced(workload, backlog, float(pinned.get("time_scale", time_scale)))
     workload = with_slos(workload, config.slo_ttft_s, config.slo_tpot_s)
     engine = EngineConfig(
@@ -123,14 +123,14 @@ def _trace(path: str) -> Workload:
     return load_workload(path)
 
 
-def window_of(source: str | Workload, count: int, seed: int, start: int | None) -> Workload:
+def trace_slice_of(source: str | Workload, count: int, seed: int, start: int | None) -> Workload:
     """`count` requests of a preset, drawn with `seed`, or of a trace, from `start` or a place that `seed` picks."""
     if isinstance(source, str) and source in PRESETS:
         return make_workload(source, count, seed=seed)
     whole = source if isinstance(source, Workload) else _trace(source)
     last = max(len(whole) - count, 0)
     first = seed % (last + 1) if start is None else int(start)
-    return whole.window(first, count)
+    return whole.trace_slice(first, count)
 
 
 def _paced(workload: Workload, backlog: int, time_scale: float) -> Workload:
@@ -194,7 +194,7 @@ def begin_run(config: EnvConfig, episode: Episode, *, record_schedule: bool = Fa
     """Lay out the memory of an episode; the engine stands before its first arrival."""
     engine = allocate(episode.workload, episode.engine, config.base, episode.predicted, record_schedule=record_schedule)
     record = np.zeros(1, LANE)
-    record["num_levels"] = len(config.level_shares)
+    record["num_chunk_budgets"] = len(config.level_shares)
     record["num_waiting_slots"] = config.num_waiting_slots
     record["num_running_slots"] = config.num_running_slots
     record["every_iteration"] = config.decide == "iteration"
@@ -203,5 +203,5 @@ def begin_run(config: EnvConfig, episode: Episode, *, record_schedule: bool = Fa
     record["by_victim_key"] = int(config.base.victim)
     record["time_limit_s"] = config.time_limit_s
     levels = np.array(config.levels, np.int64)
-    seats = int(engine.record["num_seats"][0])
-    return Run(episode, engine, Lane(record, levels, 4 * seats + 8), Recorder())
+    max_num_seqs = int(engine.record["max_num_seqs"][0])
+    return Run(episode, engine, Lane(record, levels, 4 * max_num_seqs + 8), Recorder())

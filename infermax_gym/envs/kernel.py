@@ -19,16 +19,16 @@ from infermax_gym.engine.kernel.serve import serve_decodes
 from infermax_gym.engine.policy import Reserve
 from infermax_gym.envs.lane import (
     ADMITTED,
-    PAUSED,
+    LOG_FULL,
     PREEMPTED,
     RUNNING_ON,
     TERMINATED,
     TRUNCATED,
-    levels_of,
+    chunk_budgets_of,
     slots_of,
     touched_of,
 )
-from infermax_gym.envs.windows import show_running, show_waiting
+from infermax_gym.envs.slots import show_running, show_waiting
 
 
 @inlined
@@ -41,10 +41,10 @@ def admission_blocks(s: Any, r: int) -> Any:
 
 @inlined
 def can_admit(s: Any, v: Any, r: int) -> Any:
-    """Whether ADMIT of r is legal: a seat, its blocks, tokens if they count, and not admitted before in this turn."""
+    """Whether ADMIT of r is legal: max_num_seqs, its blocks, tokens if they count, not admitted before in this turn."""
     admitted = requests(s)[r].touched & ADMITTED
     tokens = not v.within_budget or v.spare_tokens > 0
-    return s.num_running < s.num_seats and not admitted and tokens and admission_blocks(s, r) <= s.free_blocks
+    return s.num_running < s.max_num_seqs and not admitted and tokens and admission_blocks(s, r) <= s.free_blocks
 
 
 @compiled
@@ -69,7 +69,7 @@ def can_run(s: Any, v: Any, level: int) -> Any:
     """Whether RUN at `level` is legal: every decode finds its block, and somebody computes a token."""
     if s.num_running > s.num_running_prefills:
         return v.demand <= s.free_blocks
-    if s.num_running == 0 or levels_of(v)[level] == 0:
+    if s.num_running == 0 or chunk_budgets_of(v)[level] == 0:
         return False
     if s.free_blocks > 0:
         return True
@@ -95,7 +95,7 @@ def can_preempt(s: Any, v: Any, position: int) -> Any:
     for i in range(s.num_running):
         if not req[run[i]].touched & ADMITTED:
             return False
-    return not can_run(s, v, v.num_levels - 1)
+    return not can_run(s, v, v.num_chunk_budgets - 1)
 
 
 @compiled
@@ -117,19 +117,19 @@ def _foresee(s: Any, v: Any) -> None:
 def fill_mask(s: Any, v: Any, mask: Any) -> None:
     """(num_actions,) int8: 1 where the action is legal now. Never all zero while the agent is to decide."""
     slots = slots_of(v)
-    num_levels = v.num_levels
+    num_chunk_budgets = v.num_chunk_budgets
     waits = v.num_waiting_slots
     if v.status != RUNNING_ON:
         mask[:] = 0
-        mask[num_levels - 1] = 1  # nothing is left to decide: RUN does nothing
+        mask[num_chunk_budgets - 1] = 1  # nothing is left to decide: RUN does nothing
         return
-    for level in range(num_levels):
+    for level in range(num_chunk_budgets):
         mask[level] = can_run(s, v, level)
     for i in range(waits):
-        mask[num_levels + i] = slots[i] >= 0 and can_admit(s, v, slots[i])
+        mask[num_chunk_budgets + i] = slots[i] >= 0 and can_admit(s, v, slots[i])
     for i in range(v.num_running_slots):
         position = slots[waits + i]
-        mask[num_levels + waits + i] = position >= 0 and can_preempt(s, v, position)
+        mask[num_chunk_budgets + waits + i] = position >= 0 and can_preempt(s, v, position)
 
 
 @inlined
@@ -181,7 +181,7 @@ def _iterate(s: Any, v: Any, level: int) -> None:
     """Run one iteration: every decode, and prefills within the chunk budget."""
     begin(s)
     s.num_decisions += 1
-    s.prefill_left = min(s.prefill_left, levels_of(v)[level])
+    s.prefill_left = min(s.prefill_left, chunk_budgets_of(v)[level])
     s.num_admitted = v.num_admitted
     s.changed = v.num_preempted > 0
     if s.num_running > s.num_running_prefills and not grant_group(s):
@@ -221,11 +221,11 @@ def _something_to_decide(s: Any, v: Any) -> Any:
     if v.every_iteration or not can_run(s, v, v.level):
         return True
     if s.num_running_prefills > 0:
-        budget = levels_of(v)[v.level]
+        budget = chunk_budgets_of(v)[v.level]
         spare = s.free_blocks - v.demand
         if budget == 0 or (s.reserve == Reserve.CHUNK and spare < blocks_for(s, budget) + s.num_running_prefills):
             return True
-    if s.num_waiting == 0 or s.num_running >= s.num_seats or (v.on_change and not _has_changed(s, v)):
+    if s.num_waiting == 0 or s.num_running >= s.max_num_seqs or (v.on_change and not _has_changed(s, v)):
         return False
     slots = slots_of(v)
     for i in range(v.num_waiting_shown):
@@ -249,7 +249,7 @@ def go_on(s: Any, v: Any) -> None:
             show(s, v)
             return
         if not has_room(s):
-            v.status = PAUSED
+            v.status = LOG_FULL
             return
         if s.num_running + s.num_waiting == 0:
             jump_to_next_arrival(s)
@@ -271,7 +271,7 @@ def go_on(s: Any, v: Any) -> None:
 def start(s: Any, v: Any) -> None:
     """Bring a fresh engine to its first decision."""
     v.status = RUNNING_ON
-    v.level = v.num_levels - 1
+    v.level = v.num_chunk_budgets - 1
     go_on(s, v)
 
 
@@ -279,14 +279,14 @@ def start(s: Any, v: Any) -> None:
 def _fallback(s: Any, v: Any) -> Any:
     """The action taken in place of an illegal one: RUN at full budget, else a victim, else an admission."""
     slots = slots_of(v)
-    if can_run(s, v, v.num_levels - 1):
-        return v.num_levels - 1
+    if can_run(s, v, v.num_chunk_budgets - 1):
+        return v.num_chunk_budgets - 1
     for i in range(v.num_running_shown):
         if can_preempt(s, v, slots[v.num_waiting_slots + i]):
-            return v.num_levels + v.num_waiting_slots + i
+            return v.num_chunk_budgets + v.num_waiting_slots + i
     for i in range(v.num_waiting_shown):
         if can_admit(s, v, slots[i]):
-            return v.num_levels + i
+            return v.num_chunk_budgets + i
     return 0
 
 
@@ -295,9 +295,9 @@ def _is_legal(s: Any, v: Any, action: int) -> Any:
     slots = slots_of(v)
     if action < 0:
         return False
-    if action < v.num_levels:
+    if action < v.num_chunk_budgets:
         return can_run(s, v, action)
-    action -= v.num_levels
+    action -= v.num_chunk_budgets
     if action < v.num_waiting_slots:
         return slots[action] >= 0 and can_admit(s, v, slots[action])
     action -= v.num_waiting_slots
@@ -317,7 +317,7 @@ def act(s: Any, v: Any, action: int) -> None:
     if not _is_legal(s, v, action):
         v.num_illegal += 1
         action = _fallback(s, v)
-    if action < v.num_levels:
+    if action < v.num_chunk_budgets:
         v.level = action
         v.seen_arrivals = s.next_arrival
         v.seen_finishes = s.num_finished
@@ -326,7 +326,7 @@ def act(s: Any, v: Any, action: int) -> None:
         _iterate(s, v, action)
         go_on(s, v)
         return
-    target = action - v.num_levels
+    target = action - v.num_chunk_budgets
     if target < v.num_waiting_slots:
         _do_admit(s, v, slots[target])
     else:

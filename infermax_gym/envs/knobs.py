@@ -34,7 +34,7 @@ KNOB_NAMES = (
     "generated_tokens",  # queue key: generated tokens, per 100
     "predicted_remaining",  # queue key: predicted remaining tokens, per 100; nothing without predictions
     "headroom",  # KV tokens per running request that admission leaves free: 0 .. 1,000, cubic
-    "max_running",  # cap on running requests: 1 .. seats, geometric
+    "max_running",  # cap on running requests: 1 .. sequences, geometric
     "prefill_share",  # share of the token budget for prefills beside decodes: 0.05 .. 1
     "victim_processed",  # victim key: processed tokens, per 1,000
     "victim_generated",  # victim key: generated tokens, per 100
@@ -52,10 +52,10 @@ _ROW = Policy(
 
 
 @compiled
-def _look(engines: Any, lanes: Any, happened: Any, out: Any) -> None:
+def _look(engines: Any, lanes: Any, reward_components: Any, out: Any) -> None:
     """What happened, and the engine features; arrays of one element each."""
     lanes[0].demand = decode_demand(engines[0])
-    take_components(engines[0], lanes[0], happened)
+    take_components(engines[0], lanes[0], reward_components)
     observe_engine(engines[0], lanes[0], out)
 
 
@@ -74,13 +74,13 @@ def _run(engines: Any, until_s: float) -> Any:
     return run(engines[0], NO_LIMIT, until_s, True)
 
 
-def policy_of(action: NDArray[np.floating[Any]], num_seats: int, name: str = "knobs") -> Policy:
-    """The row that an action of `InferMaxKnobs-v0` stands for.
+def policy_of(action: NDArray[np.floating[Any]], max_num_seqs: int, name: str = "knobs") -> Policy:
+    """The policy that an action of `InferMaxKnobs-v0` stands for.
 
     Args:
         action: (11,) in [-1, 1], order of `KNOB_NAMES`; values outside are clipped.
-        num_seats: the engine's `max_num_seqs`.
-        name: of the row.
+        max_num_seqs: the engine's `max_num_seqs`.
+        name: of the policy.
 
     Raises:
         ValueError: the shape is wrong or a number is not finite.
@@ -101,7 +101,7 @@ def policy_of(action: NDArray[np.floating[Any]], num_seats: int, name: str = "kn
             predicted_remaining_tokens=a[4] / 100.0,
         ),
         headroom_tokens=1000.0 * float(unit[5]) ** 3,
-        max_running=max(1, round(num_seats ** float(unit[6]))),
+        max_running=max(1, round(max_num_seqs ** float(unit[6]))),
         prefill_share=0.05 + 0.95 * float(unit[7]),
         victim=Victim.KEY,
         victim_weights=victim_weights(
@@ -121,7 +121,7 @@ class InferMaxKnobsEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
     Episode end: as in `InferMax-v0`; the last info holds `metrics`.
 
     Args:
-        config: where episodes come from; windows, levels, `decide` and `base` play no part.
+        config: where episodes come from; trace slices, levels, `decide` and `base` play no part.
         interval_s: control interval in simulated seconds.
         render_mode: "ansi" or None.
         **settings: settings of `EnvConfig` to change.
@@ -180,7 +180,7 @@ class InferMaxKnobsEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         run_now = self.run
         core = run_now.engine.record
         self._adopt(policy_of(action, self.config.max_num_seqs), core)
-        rekey(run_now.engine.now)
+        rekey(run_now.engine.core)
         until_s = min(float(core["clock_s"][0]) + self.interval_s, self.config.time_limit_s)
         code = _run(core, until_s)
         while code == LOG_FULL:
@@ -205,7 +205,7 @@ class InferMaxKnobsEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         for name in ("queue_weights", "headroom_tokens", "prefill_share", "victim_weights"):
             core[name] = getattr(policy, name)
         most = int(core["list_size"][0]) - 1
-        core["num_seats"] = min(policy.max_running or most, most)
+        core["max_num_seqs"] = min(policy.max_running or most, most)
 
     def _look(self) -> NDArray[np.float32]:
         observation = np.zeros(len(ENGINE_FEATURES), np.float32)

@@ -17,7 +17,7 @@ from infermax_gym.engine.kernel.memory import pointer
 RUNNING_ON = 0  # the agent is to decide
 TERMINATED = 1  # every request is finished or rejected
 TRUNCATED = 2  # the time limit is reached
-PAUSED = 3  # the log is full: empty it and resume
+LOG_FULL = 3  # the log is full: empty it and resume
 
 # Marks of requests that the agent touched in its turn.
 ADMITTED = 1
@@ -26,7 +26,7 @@ PREEMPTED = 2
 LANE = np.dtype(
     [
         # layout
-        ("num_levels", "i8"),
+        ("num_chunk_budgets", "i8"),
         ("num_waiting_slots", "i8"),
         ("num_running_slots", "i8"),
         ("every_iteration", "i8"),  # ask before every iteration
@@ -97,7 +97,7 @@ class Lane:
         return _rebuild, (self.record, self.levels, self.slots, self.touched)
 
     @property
-    def now(self) -> Any:
+    def core(self) -> Any:
         """The record as compiled steps take it."""
         return self.record[0]
 
@@ -120,9 +120,9 @@ def slots_of(v: Any) -> Any:
 
 
 @inlined
-def levels_of(v: Any) -> Any:
+def chunk_budgets_of(v: Any) -> Any:
     """(num_levels,) int64 tokens."""
-    return carray(pointer(v.levels_address), (v.num_levels,), np.int64)
+    return carray(pointer(v.levels_address), (v.num_chunk_budgets,), np.int64)
 
 
 @inlined

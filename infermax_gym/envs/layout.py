@@ -2,8 +2,8 @@
 
 An action of `InferMax-v0` is one number, laid out by kind and target:
 
-    RUN    0 .. num_levels - 1          run the next iteration, prefills limited to that chunk budget
-    ADMIT  then num_waiting_slots       admit the request in that waiting slot
+    RUN     0 .. num_chunk_budgets - 1  run the next iteration, prefills limited to that chunk budget
+    ADMIT   then num_waiting_slots      admit the request in that waiting slot
     PREEMPT then num_running_slots      preempt the request in that running slot
 
 so that a policy can choose the kind first and then a target of that kind.
@@ -52,8 +52,8 @@ RUNNING_FEATURES = (
 )
 ENGINE_FEATURES = (
     "free_blocks",  # share of capacity
-    "running",  # share of seats
-    "decodes",  # share of seats
+    "running",  # share of sequences
+    "decodes",  # share of sequences
     "prefills",  # running prefills, squashed at 2
     "waiting",  # requests, squashed at 16
     "waiting_tokens",  # known tokens of the queue, squashed at the KV capacity
@@ -65,7 +65,7 @@ ENGINE_FEATURES = (
     "full_seconds",  # duration of an iteration that spends the whole token budget on one prefill, squashed at 0.05 s
     "token_budget",  # squashed at 1,000
     "capacity",  # KV tokens, squashed at 100,000
-    "seats",  # squashed at 64
+    "max_num_seqs",  # squashed at 64
     "arrival_rate",  # requests per second so far, squashed at 5
     "level",  # chunk budget of the last RUN, share of the token budget
     "admitted",  # since the last iteration, squashed at 2
@@ -79,19 +79,19 @@ class ActionLayout:
     """Sizes of the parts of an action.
 
     Attributes:
-        num_levels: chunk budgets of RUN.
+        num_chunk_budgets: chunk budgets of RUN.
         num_waiting_slots: targets of ADMIT.
         num_running_slots: targets of PREEMPT.
     """
 
-    num_levels: int
+    num_chunk_budgets: int
     num_waiting_slots: int
     num_running_slots: int
 
     @property
     def num_actions(self) -> int:
         """Number of actions, all kinds together."""
-        return self.num_levels + self.num_waiting_slots + self.num_running_slots
+        return self.num_chunk_budgets + self.num_waiting_slots + self.num_running_slots
 
     def encode(self, kind: Kind, target: int) -> int:
         """The action number of (kind, target).
@@ -99,7 +99,7 @@ class ActionLayout:
         Raises:
             ValueError: the kind has no such target.
         """
-        sizes = (self.num_levels, self.num_waiting_slots, self.num_running_slots)
+        sizes = (self.num_chunk_budgets, self.num_waiting_slots, self.num_running_slots)
         if not 0 <= target < sizes[kind]:
             raise ValueError(f"{kind.name} has targets 0..{sizes[kind] - 1}, got {target}")
         return sum(sizes[:kind]) + target
@@ -112,8 +112,8 @@ class ActionLayout:
         """
         if not 0 <= action < self.num_actions:
             raise ValueError(f"actions are 0..{self.num_actions - 1}, got {action}")
-        if action < self.num_levels:
+        if action < self.num_chunk_budgets:
             return Kind.RUN, action
-        if action < self.num_levels + self.num_waiting_slots:
-            return Kind.ADMIT, action - self.num_levels
-        return Kind.PREEMPT, action - self.num_levels - self.num_waiting_slots
+        if action < self.num_chunk_budgets + self.num_waiting_slots:
+            return Kind.ADMIT, action - self.num_chunk_budgets
+        return Kind.PREEMPT, action - self.num_chunk_budgets - self.num_waiting_slots

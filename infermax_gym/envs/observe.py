@@ -14,7 +14,7 @@ from infermax_gym.engine.kernel.group import blocks_held, emitted, resident
 from infermax_gym.engine.kernel.memory import requests, running, term_ends_of, theta_of
 from infermax_gym.engine.kernel.queue import oldest
 from infermax_gym.envs.kernel import act, admission_blocks, fill_mask, take_components
-from infermax_gym.envs.lane import PAUSED, levels_of, slots_of
+from infermax_gym.envs.lane import LOG_FULL, chunk_budgets_of, slots_of
 from infermax_gym.envs.layout import ENGINE_FEATURES, RUNNING_FEATURES, WAITING_FEATURES
 
 NUM_WAITING = len(WAITING_FEATURES)
@@ -109,8 +109,8 @@ def observe_engine(s: Any, v: Any, out: Any) -> None:
     floored = s.floor_context != 0
     context = s.group_context
     out[0] = s.free_blocks / s.num_blocks
-    out[1] = s.num_running / s.num_seats
-    out[2] = decodes / s.num_seats
+    out[1] = s.num_running / s.max_num_seqs
+    out[2] = decodes / s.max_num_seqs
     out[3] = squash(s.num_running_prefills, 2.0)
     out[4] = squash(s.num_waiting, 16.0)
     out[5] = squash(s.waiting_tokens, capacity)
@@ -124,9 +124,9 @@ def observe_engine(s: Any, v: Any, out: Any) -> None:
     out[11] = squash(batch_seconds(theta, ends, floored, budget, budget * budget, 1, 0, 0, 0), 0.05)
     out[12] = squash(budget, 1000.0)
     out[13] = squash(capacity, 100_000.0)
-    out[14] = squash(s.num_seats, 64.0)
+    out[14] = squash(s.max_num_seqs, 64.0)
     out[15] = squash(s.next_arrival / max(s.clock_s, 1.0), 5.0)
-    out[16] = levels_of(v)[v.level] / budget
+    out[16] = chunk_budgets_of(v)[v.level] / budget
     out[17] = squash(v.num_admitted, 2.0)
     out[18] = squash(v.num_preempted, 2.0)
     out[19] = squash(s.num_preemptions / max(s.num_finished, 1), 1.0)
@@ -149,29 +149,29 @@ def observe(s: Any, v: Any, out: Any, mask: Any) -> None:
 
 
 @compiled
-def finish_step(s: Any, v: Any, happened: Any, out: Any, mask: Any) -> Any:
+def finish_step(s: Any, v: Any, reward_components: Any, out: Any, mask: Any) -> Any:
     """After an action: what happened, and the next observation; returns the lane's status.
 
     A paused lane (its log is full) has neither yet.
     """
-    if v.status != PAUSED:
-        take_components(s, v, happened)
+    if v.status != LOG_FULL:
+        take_components(s, v, reward_components)
         observe(s, v, out, mask)
     return v.status
 
 
 @compiled
-def step_one(engines: Any, lanes: Any, action: int, happened: Any, out: Any, mask: Any) -> Any:
+def step_one(engines: Any, lanes: Any, action: int, reward_components: Any, out: Any, mask: Any) -> Any:
     """`step_all` for the one lane of a scalar environment; returns the lane's status.
 
     Takes arrays of one element each: Python hands an array over far faster than a record.
     """
     act(engines[0], lanes[0], action)
-    return finish_step(engines[0], lanes[0], happened[0], out[0], mask[0])
+    return finish_step(engines[0], lanes[0], reward_components[0], out[0], mask[0])
 
 
 @compiled
-def step_all(engines: Any, lanes: Any, actions: Any, status: Any, happened: Any, out: Any, mask: Any) -> None:
+def step_all(engines: Any, lanes: Any, actions: Any, status: Any, reward_components: Any, out: Any, mask: Any) -> None:
     """One action on every lane.
 
     Args:
@@ -179,10 +179,10 @@ def step_all(engines: Any, lanes: Any, actions: Any, status: Any, happened: Any,
         lanes: (n,) LANE.
         actions: (n,) int64.
         status: (n,) int64, out.
-        happened: (n, 6) float64, out.
+        reward_components: (n, 6) float64, out.
         out: (n, N) float32, out.
         mask: (n, num_actions) int8, out.
     """
     for i in range(lanes.size):
         act(engines[i], lanes[i], actions[i])
-        status[i] = finish_step(engines[i], lanes[i], happened[i], out[i], mask[i])
+        status[i] = finish_step(engines[i], lanes[i], reward_components[i], out[i], mask[i])

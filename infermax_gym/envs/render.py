@@ -34,7 +34,7 @@ _BAR = 40
 def draw_ansi(run: Run) -> str:
     """A compact live view: clock, KV cache, who runs, who waits, and the visible slots with their action numbers."""
     engine = run.engine.copy()
-    disband(engine.now)
+    disband(engine.core)
     core = engine.record[0]
     lines = [_clock(core), _memory(core), _running(core, run), _waiting(core, engine)]
     if run.lane.record["status"][0] == RUNNING_ON and (run.lane.slots >= 0).any():
@@ -87,7 +87,7 @@ def _waiting_table(run: Run, engine: Engine) -> list[str]:
     for slot in range(min(int((shown >= 0).sum()), MOST_ROWS)):
         r = int(shown[slot])
         q = req[r]
-        action = int(layout["num_levels"]) + slot
+        action = int(layout["num_chunk_budgets"]) + slot
         known = int(q["prompt"] + q["generated"])
         rows.append([_legal(mask, action), f"{r}", f"{clock_s - q['arrival_s']:.2f}", f"{known}", f"{q['generated']}"])
     return _aligned(rows, int((shown >= 0).sum()))
@@ -97,7 +97,7 @@ def _running_table(run: Run, engine: Engine) -> list[str]:
     layout = run.lane.record[0]
     positions = run.lane.slots[layout["num_waiting_slots"] :]
     req, order, mask = engine.requests, engine.arrays["run"], _mask(run)
-    first = int(layout["num_levels"] + layout["num_waiting_slots"])
+    first = int(layout["num_chunk_budgets"] + layout["num_waiting_slots"])
     rows = [["PREEMPT", "request", "phase", "known", "out", "in KV", "blocks"]]
     for slot in range(min(int((positions >= 0).sum()), MOST_ROWS)):
         r = int(order[positions[slot]])
@@ -111,9 +111,9 @@ def _running_table(run: Run, engine: Engine) -> list[str]:
 
 def _mask(run: Run) -> NDArray[np.int8]:
     layout = run.lane.record[0]
-    sizes = ("num_levels", "num_waiting_slots", "num_running_slots")
+    sizes = ("num_chunk_budgets", "num_waiting_slots", "num_running_slots")
     mask = np.zeros(sum(int(layout[size]) for size in sizes), np.int8)
-    fill_mask(run.engine.now, run.lane.now, mask)
+    fill_mask(run.engine.core, run.lane.core, mask)
     return mask
 
 
@@ -167,7 +167,7 @@ def draw_picture(run: Run, history: History) -> NDArray[np.uint8]:
             "render_mode='rgb_array' needs matplotlib: pip install 'infermax-gym[viewer]'", name="matplotlib"
         ) from None
     engine = run.engine.copy()
-    disband(engine.now)
+    disband(engine.core)
     figure = Figure(figsize=_SIZE_INCHES, dpi=_DPI, facecolor=_PAPER)
     canvas = FigureCanvasAgg(figure)
     _headline(figure, engine.record[0])

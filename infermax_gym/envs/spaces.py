@@ -47,7 +47,7 @@ class Buffers:
         flat: (n, N) float32.
         waiting: (n, W, F) float32, running: (n, R, F) float32, engine: (n, G) float32: views of `flat`.
         mask: (n, A) int8.
-        happened: (n, 6) float64.
+        reward_components: (n, 6) float64.
     """
 
     def __init__(self, config: EnvConfig, num_lanes: int) -> None:
@@ -58,5 +58,5 @@ class Buffers:
         self.waiting = self.flat[:, g : g + w * fw].reshape(num_lanes, w, fw)
         self.running = self.flat[:, g + w * fw :].reshape(num_lanes, r, fr)
         self.mask = np.zeros((num_lanes, config.layout.num_actions), np.int8)
-        self.happened = np.zeros((num_lanes, 6))
+        self.reward_components = np.zeros((num_lanes, 6))
         assert np.shares_memory(self.flat, self.waiting) and np.shares_memory(self.flat, self.running)

@@ -1,8 +1,8 @@
-"""A row of the table as an agent: what it would do, as actions of the environment.
+"""A policy of the table as an agent: what it would do, as actions of the environment.
 
-At the beginning of a turn the row decides on a copy of the engine; the difference, whom it preempts, whom it
-admits, then RUN at full budget, is played action by action. With the row as the environment's `base` (so that queue and
-list have its order) the schedule is the kernel's own.
+At the beginning of a turn the policy decides on a copy of the engine; the difference, whom it preempts, whom it admits,
+then RUN at full budget, is played action by action. With the policy as the environment's `base` (so that queue and list
+have its order) the schedule is the kernel's own.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from infermax_gym.envs.episode import Run
 from infermax_gym.envs.layout import ActionLayout, Kind
 
 
-class RowTeacher:
-    """Plays a row of the table in `InferMax-v0`.
+class PolicyTeacher:
+    """Plays a policy of the table in `InferMax-v0`.
 
-    Rows whose decisions the environment can express: decodes before prefills or one list (with decodes first in
+    Policies whose decisions the environment can express: decodes before prefills or one list (with decodes first in
     it), hybrid, chunked, full prefill share.
 
     Args:
-        policy: the row.
+        policy: the policy.
         layout: the environment's layout.
     """
 
@@ -48,13 +48,13 @@ class RowTeacher:
         """The next action in an episode under way.
 
         Raises:
-            LookupError: the row's choice is not visible in the windows; make them larger.
+            LookupError: the policy's choice is not visible in the trace slices; make them larger.
         """
         if not self._plan:
             self._make_plan(run)
         kind, request = self._plan.popleft()
         if kind == Kind.RUN:
-            return self.layout.num_levels - 1
+            return self.layout.num_chunk_budgets - 1
         slots = run.lane.slots
         waits = self.layout.num_waiting_slots
         if kind == Kind.ADMIT:
@@ -71,9 +71,9 @@ class RowTeacher:
         engine = run.engine.copy()
         self._adopt(engine.record)
         before = _running(engine)
-        decide(engine.now)
+        decide(engine.core)
         if engine.record["num_tokens"][0] == 0 and engine.record["changed"][0]:
-            decide(engine.now)  # an empty decision is followed by another at the same clock
+            decide(engine.core)  # an empty decision is followed by another at the same clock
         count = int(engine.arrays["preempted"][0])
         preempted = engine.arrays["preempted"][1 : count + 1].tolist()
         after = _running(engine)

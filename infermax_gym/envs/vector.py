@@ -16,7 +16,7 @@ from infermax_gym.envs.config import EnvConfig
 from infermax_gym.envs.env import RENDER_FPS, State, copy_streams, episode_metrics
 from infermax_gym.envs.episode import Run, Streams, begin_run, draw_episode, streams_of_lanes
 from infermax_gym.envs.kernel import go_on, start
-from infermax_gym.envs.lane import LANE, PAUSED, TERMINATED, TRUNCATED
+from infermax_gym.envs.lane import LANE, LOG_FULL, TERMINATED, TRUNCATED
 from infermax_gym.envs.layout import ActionLayout
 from infermax_gym.envs.observe import finish_step, step_all
 from infermax_gym.envs.rewards import Reward
@@ -30,8 +30,8 @@ class InferMaxVectorEnv(VectorEnv[Any, Any, Any]):
     lane's episode ends, the observation returned is already the first of its next episode; the last one of the
     old is in `info["final_obs"]`, its info, with `metrics`, in `info["final_info"]`.
 
-    Every step's info has `dt_s`, `clock_s` (n,) float64, `action_mask` (n, A) int8 and `happened` (n, 6) float64
-    (see `infermax_gym.envs.rewards.COMPONENTS`); mask and happened are views that the next step overwrites.
+    Every step's info has `dt_s`, `clock_s` (n,) float64, `action_mask` (n, A) int8 and `reward_components` (n, 6)
+    float64 (see `infermax_gym.envs.rewards.COMPONENTS`); mask and happened are views that the next step overwrites.
 
     Args:
         num_envs: lanes.
@@ -124,10 +124,10 @@ class InferMaxVectorEnv(VectorEnv[Any, Any, Any]):
     def _settle(self, i: int) -> None:
         """Empty the lane's log until it has something to decide or is done; refresh its buffers."""
         b, engine, lane = self._buffers, self._engines[i], self._lanes[i]
-        while self._lanes["status"][i] == PAUSED:
+        while self._lanes["status"][i] == LOG_FULL:
             self.runs[i].recorder.empty(self.runs[i].engine)
             go_on(engine, lane)
-        self._status[i] = finish_step(engine, lane, b.happened[i], b.flat[i], b.mask[i])
+        self._status[i] = finish_step(engine, lane, b.reward_components[i], b.flat[i], b.mask[i])
 
     def step(
         self, actions: Any
@@ -137,10 +137,10 @@ class InferMaxVectorEnv(VectorEnv[Any, Any, Any]):
         chosen = np.ascontiguousarray(actions, np.int64)
         if chosen.shape != (self.num_envs,):
             raise ValueError(f"actions must have shape ({self.num_envs},), got {chosen.shape}")
-        step_all(self._engines, self._lanes, chosen, self._status, b.happened, b.flat, b.mask)
-        for i in np.flatnonzero(self._status == PAUSED):
+        step_all(self._engines, self._lanes, chosen, self._status, b.reward_components, b.flat, b.mask)
+        for i in np.flatnonzero(self._status == LOG_FULL):
             self._settle(int(i))
-        rewards = b.happened @ self._weights
+        rewards = b.reward_components @ self._weights
         terminated = self._status == TERMINATED
         truncated = self._status == TRUNCATED
         if self.config.max_decisions is not None:
@@ -158,7 +158,7 @@ class InferMaxVectorEnv(VectorEnv[Any, Any, Any]):
         final_obs = np.empty(self.num_envs, object)
         final_info: dict[str, Any] = {"_metrics": mask, "metrics": np.empty(self.num_envs, object)}
         info["dt_s"] = info["dt_s"].copy()
-        info["happened"] = self._buffers.happened.copy()
+        info["reward_components"] = self._buffers.reward_components.copy()
         for i in ended:
             final_obs[i] = self._one(int(i))
             if self.metrics:
@@ -217,8 +217,8 @@ class InferMaxVectorEnv(VectorEnv[Any, Any, Any]):
     def _info(self) -> dict[str, Any]:
         b = self._buffers
         return {
-            "dt_s": b.happened[:, 0].copy(),
+            "dt_s": b.reward_components[:, 0].copy(),
             "clock_s": self._engines["clock_s"].copy(),
             "action_mask": b.mask,
-            "happened": b.happened,
+            "reward_components": b.reward_components,
         }

@@ -1,6 +1,6 @@
 """Comparing policies fairly: the same requests, the same engine, several seeds, honest intervals.
 
-Start with `cells.py` (what is run), then `report.py` (what is shown); `capacity.py` asks how much a fleet carries.
+Start with `scenarios.py` (what is run), then `report.py` (what is shown); `capacity.py` asks how much a fleet carries.
 """
 
 from infermax_gym.evaluation.capacity import Capacity, Demand, Sizing, find_capacity, find_smallest
@@ -10,11 +10,11 @@ from infermax_gym.evaluation.fleets import FleetContender, FleetPart, PrefillPoo
 from infermax_gym.evaluation.groups import group_figures, jain_index
 from infermax_gym.evaluation.report import render_comparison, render_run
 from infermax_gym.evaluation.scenario import (
-    Cell,
     Contender,
     Evaluation,
     Player,
     Run,
+    Scenario,
     WorkloadSpec,
     evaluate,
     information_of,
@@ -27,7 +27,6 @@ from infermax_gym.evaluation.table import comparison_table
 
 __all__ = [
     "Capacity",
-    "Cell",
     "Contender",
     "Demand",
     "Evaluation",
@@ -37,6 +36,7 @@ __all__ = [
     "PrefillPool",
     "Ratio",
     "Run",
+    "Scenario",
     "Sizing",
     "WorkloadSpec",
     "comparison_table",

@@ -37,7 +37,7 @@ class PrefillPool:
     """Replicas that compute prompts for a fleet that only decodes.
 
     Attributes:
-        num_replicas: how many there are, with the cell's engine and the contender's policy.
+        num_replicas: how many there are, with the scenario's engine and the contender's policy.
         router: who distributes the prompts.
         transfer: how their KV reaches the decoding replicas.
     """
@@ -64,7 +64,7 @@ class FleetPart:
 
 @dataclass(frozen=True)
 class FleetContender:
-    """Replicas behind a router: equal ones of a cell's engine, or those of a mixed fleet.
+    """Replicas behind a router: equal ones of a scenario's engine, or those of a mixed fleet.
 
     Attributes:
         policy: the scheduler of every replica that has no other.
@@ -111,10 +111,10 @@ class FleetContender:
         asks = isinstance(self.router, Router) and self.router.uses_predictions
         if not self.parts and not asks:
             return predict(self.policy, workload, seed)
-        told = {policy.name: predict(policy, workload, seed) for policy in self.policies}
+        predicted_lengths = {policy.name: predict(policy, workload, seed) for policy in self.policies}
         if isinstance(self.router, Router) and asks:
-            told[self.router.name] = predict(self.router.predictor, workload, seed)
-        return {name: lengths for name, lengths in told.items() if lengths is not None}
+            predicted_lengths[self.router.name] = predict(self.router.predictor, workload, seed)
+        return {name: lengths for name, lengths in predicted_lengths.items() if lengths is not None}
 
     def fleet(self, config: EngineConfig) -> Fleet:
         """The fleet, given the engine of its replicas where they are equal."""

@@ -1,4 +1,4 @@
-"""One cell of a comparison: the requests, the engine, and every policy run on exactly both."""
+"""One scenario of a comparison: the requests, the engine, and every policy run on exactly both."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class WorkloadSpec:
 
 
 @dataclass(frozen=True)
-class Cell:
+class Scenario:
     """What all contenders share.
 
     Attributes:
@@ -202,12 +202,15 @@ def _warm_up_engine() -> None:
 
 
 def iterate_runs(
-    cell: Cell, contenders: Mapping[str, Contender], seeds: Sequence[int] = (0,), predict: Predict = no_predictions
+    scenario: Scenario,
+    contenders: Mapping[str, Contender],
+    seeds: Sequence[int] = (0,),
+    predict: Predict = no_predictions,
 ) -> Iterator[Run]:
     """Run the contenders one after another, each on all seeds, and hand out every run as it finishes.
 
     Args:
-        cell: requests and engine.
+        scenario: requests and engine.
         contenders: policies by the name they have in the table.
         seeds: seed k draws the workload, where it is random, and the predictions.
         predict: the predictor.
@@ -220,39 +223,44 @@ def iterate_runs(
     for name, contender in contenders.items():
         for seed in seeds:
             if seed not in workloads:
-                workloads[seed] = cell.requests(seed)
+                workloads[seed] = scenario.requests(seed)
             workload = workloads[seed]
-            yield Run(name, information_of(contender), seed, _measure(contender, workload, cell, seed, predict))
+            yield Run(name, information_of(contender), seed, _measure(contender, workload, scenario, seed, predict))
 
 
-def _measure(contender: Contender, workload: Workload, cell: Cell, seed: int, predict: Predict) -> dict[str, Any]:
+def _measure(
+    contender: Contender, workload: Workload, scenario: Scenario, seed: int, predict: Predict
+) -> dict[str, Any]:
     """The figures of one run."""
     start = time.perf_counter()
     if isinstance(contender, FleetContender):
         predicted = contender.predicted(predict, workload, seed)
-        fleet_result = contender.serve(workload, cell.config, seed=seed, predicted=predicted)
+        fleet_result = contender.serve(workload, scenario.config, seed=seed, predicted=predicted)
         wall_s = time.perf_counter() - start
-        groups = group_figures(fleet_result.pooled, cell.by, cell.slo) if cell.by else {}
-        return {**figures_of(fleet_result, cell.slo), **groups, "wall_s": wall_s}
-    result = serve(contender, workload, cell.config, seed=seed, predict=predict)
+        groups = group_figures(fleet_result.pooled, scenario.by, scenario.slo) if scenario.by else {}
+        return {**figures_of(fleet_result, scenario.slo), **groups, "wall_s": wall_s}
+    result = serve(contender, workload, scenario.config, seed=seed, predict=predict)
     wall_s = time.perf_counter() - start
-    groups = group_figures(result, cell.by, cell.slo) if cell.by else {}
-    return {**summarize(result, cell.config, cell.slo), **groups, "wall_s": wall_s}
+    groups = group_figures(result, scenario.by, scenario.slo) if scenario.by else {}
+    return {**summarize(result, scenario.config, scenario.slo), **groups, "wall_s": wall_s}
 
 
 def evaluate(
-    cell: Cell, contenders: Mapping[str, Contender], seeds: Sequence[int] = (0,), predict: Predict = no_predictions
+    scenario: Scenario,
+    contenders: Mapping[str, Contender],
+    seeds: Sequence[int] = (0,),
+    predict: Predict = no_predictions,
 ) -> Evaluation:
     """Run every contender on every seed; see `iterate_runs` for the arguments.
 
     Example:
         >>> from infermax_gym.baselines.policies import POLICIES
         >>> from infermax_gym.engine import EngineConfig
-        >>> cell = Cell(WorkloadSpec("azure-conv", first=200), EngineConfig())
-        >>> evaluation = evaluate(cell, {"vllm-v1": POLICIES["vllm-v1"]})
+        >>> scenario = Cell(WorkloadSpec("azure-conv", first=200), EngineConfig())
+        >>> evaluation = evaluate(scenario, {"vllm-v1": POLICIES["vllm-v1"]})
         >>> evaluation.summary()["vllm-v1"]["num_finished"]
         200
     """
     evaluation = Evaluation(num_seeds=len(seeds))
-    evaluation.runs.extend(iterate_runs(cell, contenders, seeds, predict))
+    evaluation.runs.extend(iterate_runs(scenario, contenders, seeds, predict))
     return evaluation

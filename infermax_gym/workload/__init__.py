@@ -2,7 +2,7 @@
 
 Start with `load_workload`, which takes the name of a preset or the path of a trace. Behind it:
 
-- `workload`: `Workload`, the requests of a run as immutable arrays, with windows and changes of rate.
+- `workload`: `Workload`, the requests of a run as immutable arrays, with trace slices and changes of rate.
 - `reader`: `read_workload`, a trace file of any known format; `formats` is the table of formats, `columns` what their
   cells hold, `blocks` the checks that all of them share, `csv_reader` and `jsonl_reader` the two syntaxes, `source`
   the file itself.

@@ -48,7 +48,7 @@ def load_workload(
     count = num_requests if first is None else first
     if count < 1:
         raise WorkloadError(f"num_requests must be at least 1, got {count}")
-    workload = make_workload(name, skip + count, seed=seed).window(skip, count)
+    workload = make_workload(name, skip + count, seed=seed).trace_slice(skip, count)
     chosen = {"skip": skip, "first": first, "time_scale": time_scale, "rate": rate}
     return retimed(replace(workload, metadata={**workload.metadata, **chosen}), time_scale, rate)
 

@@ -136,7 +136,7 @@ class Workload:
         span_s = float(self.arrival_s[-1] - self.arrival_s[0])
         return (n - 1) / span_s if span_s > 0.0 else math.inf
 
-    def window(self, start: int, count: int | None = None) -> Workload:
+    def trace_slice(self, start: int, count: int | None = None) -> Workload:
         """The requests [start, start + count), with arrivals counted from the first of them.
 
         Args:

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from infermax_gym.agents.alternatives import ALTERNATIVES, EnvPlayer, make_model, train_alternative
-from infermax_gym.agents.scenario import TRAIN, TrainingCell, windows
+from infermax_gym.agents.scenario import TRAIN, TrainingScenario, trace_slices
 from infermax_gym.envs.config import EnvConfig
 
 CONFIG = EnvConfig(
     num_requests=30, num_kv_tokens=(8_000, 8_000), level_shares=(1.0,), num_waiting_slots=6, num_running_slots=4
 )
-WINDOWS = windows(TrainingCell(num_requests=30, num_kv_tokens=8_000), 2, split=TRAIN, seed=7)
+WINDOWS = trace_slices(TrainingScenario(num_requests=30, num_kv_tokens=8_000), 2, split=TRAIN, seed=7)
 
 
 @pytest.mark.parametrize("algo", ALTERNATIVES)
@@ -44,5 +44,5 @@ def test_stops_without_progress(tmp_path: Path) -> None:
 
 def test_untrained_dqn_takes_legal_actions() -> None:
     player = EnvPlayer("dqn", make_model("dqn", CONFIG, seed=0), CONFIG)
-    window = WINDOWS[0]
-    assert player.play(window.workload, window.engine).finished.all()
+    trace_slice = WINDOWS[0]
+    assert player.play(trace_slice.workload, trace_slice.engine).finished.all()

@@ -1,4 +1,4 @@
-"""Controllers: rows in disguise, the environment's own schedule, beliefs, and files."""
+"""Controllers: policies in disguise, the environment's own schedule, beliefs, and files."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from scipy import integrate, stats
 
 import infermax_gym  # noqa: F401 - registers the environments
 from infermax_gym.agents import Agent, AgentError, load_agent, save_agent
-from infermax_gym.agents.controller import Controller, Gate, weights_from_action
-from infermax_gym.agents.controller_kernel import CONTROLLER_FEATURES, CONTROLLER_KNOBS, choose, remaining_belief
-from infermax_gym.agents.evolution import row_of
-from infermax_gym.agents.scenario import TRAIN, TrainingCell, windows
+from infermax_gym.agents.controller import Controller, GatingNetwork, weights_from_action
+from infermax_gym.agents.controller_kernel import CONTROLLER_FEATURES, CONTROLLER_KNOBS, choose, expected_remaining
+from infermax_gym.agents.evolution import tuned_policy
+from infermax_gym.agents.scenario import TRAIN, TrainingScenario, trace_slices
 from infermax_gym.engine import SimulationResult, simulate
 from infermax_gym.workload import load_workload
 
 NUM_ENGINE = CONTROLLER_FEATURES.index("log_output")
 CELLS = (
-    TrainingCell("azure-conv", 120, 1.0, 8_000),
-    TrainingCell("reasoning", 60, 0.6, 20_000),
-    TrainingCell("mixed", 100, 0.7, 20_000, "llama3-70b-a100x4"),
+    TrainingScenario("azure-conv", 120, 1.0, 8_000),
+    TrainingScenario("reasoning", 60, 0.6, 20_000),
+    TrainingScenario("mixed", 100, 0.7, 20_000, "llama3-70b-a100x4"),
 )
 
 
@@ -36,20 +36,20 @@ def same(a: SimulationResult, b: SimulationResult) -> None:
 
 def random_weights(seed: int) -> np.ndarray:
     weights = np.random.default_rng(seed).normal(0.0, 0.3, (len(CONTROLLER_KNOBS), len(CONTROLLER_FEATURES)))
-    weights[CONTROLLER_KNOBS.index("push_out"), 0] = 1.0
+    weights[CONTROLLER_KNOBS.index("preempt"), 0] = 1.0
     return weights
 
 
-@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: str(cell.workload))
-@pytest.mark.parametrize("believes", [False, True])
-def test_constant_weights_are_a_row(cell: TrainingCell, believes: bool) -> None:
+@pytest.mark.parametrize("cell", CELLS, ids=lambda scenario: str(scenario.workload))
+@pytest.mark.parametrize("estimates_lengths", [False, True])
+def test_constant_weights_are_a_row(scenario: TrainingScenario, estimates_lengths: bool) -> None:
     """Setting the same knobs again and again changes nothing."""
-    for seed, window in enumerate(windows(cell, 4, split=TRAIN)):
+    for seed, trace_slice in enumerate(trace_slices(scenario, 4, split=TRAIN)):
         action = np.random.default_rng(seed).uniform(-1.0, 1.0, 11)
-        action[4] = 0.0  # the row is told no lengths
-        row = simulate(window.workload, window.engine, row_of(action, "row", predicted_sigma=None))
-        controller = Controller(weights_from_action(action), believes=believes, interval_s=1.5)
-        same(controller.play(window.workload, window.engine), row)
+        action[4] = 0.0  # the policy is told no lengths
+        row = simulate(trace_slice.workload, trace_slice.engine, tuned_policy(action, "row", predicted_sigma=None))
+        controller = Controller(weights_from_action(action), estimates_lengths=estimates_lengths, interval_s=1.5)
+        same(controller.play(trace_slice.workload, trace_slice.engine), row)
 
 
 def test_plays_the_environment_of_knobs() -> None:
@@ -68,31 +68,33 @@ def test_plays_the_environment_of_knobs() -> None:
         features[1:NUM_ENGINE] = observation
         choose(weights, features, knobs)
         observation, _, done, _, info = raw.step(knobs[:11])  # type: ignore[attr-defined]
-    result = Controller(weights, interval_s=5.0, believes=False).play(workload, engine)
+    result = Controller(weights, interval_s=5.0, estimates_lengths=False).play(workload, engine)
     assert info["metrics"]["latency_s"]["mean"] == result.latency_s.mean()
     assert info["metrics"]["num_preemptions"] == result.num_preemptions
 
 
-@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: str(cell.workload))
-def test_any_weights_serve_everybody(cell: TrainingCell) -> None:
+@pytest.mark.parametrize("cell", CELLS, ids=lambda scenario: str(scenario.workload))
+def test_any_weights_serve_everybody(scenario: TrainingScenario) -> None:
     """Pushing out at every setting, with wild keys, still ends; the recorded schedule is the unrecorded one."""
     for seed in range(3):
-        window = windows(cell, 1, split=TRAIN, seed=seed)[0]
+        trace_slice = trace_slices(scenario, 1, split=TRAIN, seed=seed)[0]
         controller = Controller(random_weights(seed), interval_s=0.2, classes=True, sigma=0.6)
-        told = window.predicted(0.6)
-        plain = controller.play(window.workload, window.engine, predicted=told)
-        written = controller.play(window.workload, window.engine, predicted=told, record_schedule=True)
+        predicted_lengths = trace_slice.predicted(0.6)
+        plain = controller.play(trace_slice.workload, trace_slice.engine, predicted=predicted_lengths)
+        written = controller.play(
+            trace_slice.workload, trace_slice.engine, predicted=predicted_lengths, record_schedule=True
+        )
         same(plain, written)
         assert plain.finished.all() and written.schedule is not None
         computed = sum(tokens for iteration in written.schedule for _, tokens in iteration.batch)
-        needed = (window.workload.num_prompt_tokens + window.workload.num_output_tokens - 1).sum()
+        needed = (trace_slice.workload.num_prompt_tokens + trace_slice.workload.num_output_tokens - 1).sum()
         assert computed == needed + plain.num_recomputed_tokens
 
 
 def test_settings_are_what_is_set() -> None:
-    window = windows(CELLS[0], 1, split=TRAIN)[0]
+    trace_slice = trace_slices(CELLS[0], 1, split=TRAIN)[0]
     action = np.linspace(-0.9, 0.9, 11)
-    settings = Controller(weights_from_action(action)).settings(window.workload, window.engine, most=5)
+    settings = Controller(weights_from_action(action)).settings(trace_slice.workload, trace_slice.engine, most=5)
     assert len(settings) == 5
     for setting in settings:
         assert setting.specialist == 0 and setting.features[0] == 1.0
@@ -100,12 +102,12 @@ def test_settings_are_what_is_set() -> None:
 
 
 def test_pushing_out_preempts() -> None:
-    window = windows(CELLS[1], 1, split=TRAIN)[0]
+    trace_slice = trace_slices(CELLS[1], 1, split=TRAIN)[0]
     action = np.array([0.0, 0.0, 0.0, 0.5, 0.0, -1.0, 1.0, 1.0, 0.0, 0.5, 0.0])
     weights = weights_from_action(action)
-    never = Controller(weights).play(window.workload, window.engine)
-    weights[CONTROLLER_KNOBS.index("push_out"), 0] = 0.7
-    often = Controller(weights).play(window.workload, window.engine)
+    never = Controller(weights).play(trace_slice.workload, trace_slice.engine)
+    weights[CONTROLLER_KNOBS.index("preempt"), 0] = 0.7
+    often = Controller(weights).play(trace_slice.workload, trace_slice.engine)
     assert often.num_preemptions > never.num_preemptions
 
 
@@ -121,25 +123,25 @@ def test_remaining_belief_is_the_mean_beyond(generated: int, mean: float, spread
     expected = scale * sum(integrate.quad(living, *piece)[0] for piece in pairwise(edges))
     far = lengths.sf(generated) < 1e-9  # from there on the tail's leading term is taken
     tolerance = 0.2 if far else 1e-3
-    assert remaining_belief(mean, spread, float(generated)) == pytest.approx(max(expected, 1.0), rel=tolerance)
+    assert expected_remaining(mean, spread, float(generated)) == pytest.approx(max(expected, 1.0), rel=tolerance)
 
 
 def test_belief_far_beyond_is_finite_and_grows() -> None:
-    rests = [remaining_belief(3.0, 0.3, float(g)) for g in (10**3, 10**4, 10**5, 10**6)]
+    rests = [expected_remaining(3.0, 0.3, float(g)) for g in (10**3, 10**4, 10**5, 10**6)]
     assert all(np.isfinite(rests)) and rests == sorted(rests)
 
 
 def test_told_nothing_it_cannot_know() -> None:
     """Without classes and predictions, lengths that nobody has seen finish do not move the first decisions."""
-    window = windows(CELLS[1], 1, split=TRAIN)[0]
+    trace_slice = trace_slices(CELLS[1], 1, split=TRAIN)[0]
     weights = random_weights(3)
     for knob, constant in (("headroom", -1.0), ("max_running", 1.0)):
         weights[CONTROLLER_KNOBS.index(knob)] = 0.0
         weights[CONTROLLER_KNOBS.index(knob), 0] = constant
-    outputs = window.workload.num_output_tokens
+    outputs = trace_slice.workload.num_output_tokens
     controller = Controller(weights)
-    first = controller.play(replace(window.workload, num_output_tokens=outputs + 300), window.engine)
-    second = controller.play(replace(window.workload, num_output_tokens=outputs + 800), window.engine)
+    first = controller.play(replace(trace_slice.workload, num_output_tokens=outputs + 300), trace_slice.engine)
+    second = controller.play(replace(trace_slice.workload, num_output_tokens=outputs + 800), trace_slice.engine)
     before = first.finish_s.min()
     early = first.first_scheduled_s < before
     assert early.sum() > 3
@@ -173,31 +175,31 @@ def test_bad_controllers() -> None:
         Controller(np.zeros((2, 2)))
     with pytest.raises(ValueError, match="interval_s"):
         Controller(random_weights(0), interval_s=0.0)
-    window = windows(CELLS[1], 1, split=TRAIN)[0]
+    trace_slice = trace_slices(CELLS[1], 1, split=TRAIN)[0]
     with pytest.raises(ValueError, match="needs predicted"):
-        Controller(random_weights(0), sigma=0.6).play(window.workload, window.engine)
+        Controller(random_weights(0), sigma=0.6).play(trace_slice.workload, trace_slice.engine)
 
 
-def gate_between(feature: str, at: float) -> Gate:
+def gate_between(feature: str, at: float) -> GatingNetwork:
     """Specialist 1 wherever a feature is above a value, else specialist 0."""
     inner = np.zeros((1, len(CONTROLLER_FEATURES)))
     inner[0, CONTROLLER_FEATURES.index(feature)] = 10.0
     inner[0, 0] = -10.0 * at
-    return Gate(inner, np.array([[0.0, 0.0], [1.0, 0.0]]))
+    return GatingNetwork(inner, np.array([[0.0, 0.0], [1.0, 0.0]]))
 
 
 def test_gate_puts_one_specialist_in_charge() -> None:
     """A gate that always says the same is that specialist; one that looks at the clock of the queue changes over."""
-    window = windows(CELLS[1], 1, split=TRAIN)[0]
+    trace_slice = trace_slices(CELLS[1], 1, split=TRAIN)[0]
     two = np.stack([random_weights(0), random_weights(1)])
-    plays = [Controller(own, interval_s=1.0).play(window.workload, window.engine) for own in two]
+    plays = [Controller(own, interval_s=1.0).play(trace_slice.workload, trace_slice.engine) for own in two]
     assert plays[0].latency_s.mean() != plays[1].latency_s.mean()
     for k, above in ((0, 2.0), (1, -2.0)):
-        gated = Controller(two, interval_s=1.0, gate=gate_between("waiting", above))
-        same(gated.play(window.workload, window.engine), plays[k])
-    gated = Controller(two, interval_s=1.0, gate=gate_between("waiting", 0.5))
+        gated = Controller(two, interval_s=1.0, gating=gate_between("waiting", above))
+        same(gated.play(trace_slice.workload, trace_slice.engine), plays[k])
+    gated = Controller(two, interval_s=1.0, gating=gate_between("waiting", 0.5))
     place = CONTROLLER_FEATURES.index("waiting")
-    settings = gated.settings(window.workload, window.engine)
+    settings = gated.settings(trace_slice.workload, trace_slice.engine)
     assert {s.specialist for s in settings} == {0, 1}
     for s in settings:
         assert s.specialist == int(s.features[place] > 0.5)
@@ -211,11 +213,11 @@ def test_several_specialists_need_a_gate(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="2 specialists need a gate"):
         Controller(two)
     with pytest.raises(ValueError, match="a gate has"):
-        Gate(np.zeros((2, 3)), np.zeros((2, 3)))
-    gated = Controller(two, gate=gate_between("backlog", 0.25))
+        GatingNetwork(np.zeros((2, 3)), np.zeros((2, 3)))
+    gated = Controller(two, gating=gate_between("backlog", 0.25))
     save_agent(tmp_path / "gated.safetensors", Agent("gated", controller=gated))
     again = load_agent(tmp_path / "gated.safetensors").controller
-    assert again is not None and again.gate is not None and gated.gate is not None
+    assert again is not None and again.gating is not None and gated.gating is not None
     np.testing.assert_array_equal(again.weights, gated.weights)
-    np.testing.assert_array_equal(again.gate.inner, gated.gate.inner)
-    np.testing.assert_array_equal(again.gate.outer, gated.gate.outer)
+    np.testing.assert_array_equal(again.gating.inner, gated.gating.inner)
+    np.testing.assert_array_equal(again.gating.outer, gated.gating.outer)

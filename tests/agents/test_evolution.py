@@ -1,4 +1,4 @@
-"""The search over vectors, and what validation windows choose."""
+"""The search over vectors, and what validation trace slices choose."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from infermax_gym.agents.evolution import Vector, evolve, minimise, row_loss, row_of
+from infermax_gym.agents.evolution import Vector, evolve, minimise, policy_loss, tuned_policy
 from infermax_gym.agents.objectives import Objective
 from infermax_gym.agents.recipes import SHORTEST_FIRST
-from infermax_gym.agents.scenario import TRAIN, TrainingCell, windows
+from infermax_gym.agents.scenario import TRAIN, TrainingScenario, trace_slices
 
-CELL = TrainingCell("azure-conv", 60, 1.0, 8_000)
+CELL = TrainingScenario("azure-conv", 60, 1.0, 8_000)
 START = np.full(3, 0.5)
 
 
@@ -63,20 +63,20 @@ def test_says_how_long_is_missing() -> None:
 
 
 def test_validation_windows_choose() -> None:
-    """With another sort of windows for validation, the result is at least as good on them as the start."""
-    training = windows(CELL, 1, split=TRAIN, seed=0)
-    validation = windows(TrainingCell("reasoning", 40, 0.6, 8_000), 2, split=TRAIN, seed=1)
+    """With another sort of trace slices for validation, the result is at least as good on them as the start."""
+    training = trace_slices(CELL, 1, split=TRAIN, seed=0)
+    validation = trace_slices(TrainingScenario("reasoning", 40, 0.6, 8_000), 2, split=TRAIN, seed=1)
     settings = {"seed": 0, "generations": 4, "population": 8, "start": SHORTEST_FIRST}
     chosen = evolve(training, validation=validation, **settings)
     plain = evolve(training, **settings)
 
     def loss(action: Vector) -> float:
-        return row_loss(row_of(action, "row", predicted_sigma=None), validation, Objective())
+        return policy_loss(tuned_policy(action, "row", predicted_sigma=None), validation, Objective())
 
     assert loss(chosen.action) <= min(loss(SHORTEST_FIRST), loss(plain.action))
     assert chosen.loss == plain.loss
 
 
 def test_needs_windows() -> None:
-    with pytest.raises(ValueError, match="at least one training window"):
+    with pytest.raises(ValueError, match="at least one training trace slice"):
         evolve([], generations=1)

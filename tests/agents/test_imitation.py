@@ -1,4 +1,4 @@
-"""Cloning a row: the demonstrations are the row's own, and the clone serves like it."""
+"""Cloning a policy: the demonstrations are the policy's own, and the clone serves like it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Learning depends on what docs/agents.md says it depends on: each test fails where that is switched off.
 
-Seen by hand: with `tau_s=None` in `TIMED` the first test fails, with `takeover=None` for both learners the second, with
+Seen by hand: with `tau_s=None` in `TIMED` the first test fails, with `base_rollout=None` for both learners the second,
+    with
 masks of ones for the learner the third one does.
 """
 
@@ -12,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.breeding.breed import BREEDS, Breed, Course, Nursery
+from experiments.breeding.breed import BREEDS, Breed, Search, Task
 from infermax_gym.agents.evolution import minimise
 from infermax_gym.agents.ppo import PLAIN, PpoSettings, make_ppo
-from infermax_gym.agents.scenario import TRAIN, TrainingCell, windows
+from infermax_gym.agents.scenario import TRAIN, TrainingScenario, trace_slices
 from infermax_gym.agents.training import train_ppo
 from infermax_gym.agents.vec_env import InferMaxVecEnv
 from infermax_gym.baselines.policies import POLICIES
@@ -32,7 +33,7 @@ CONFIG = EnvConfig(
     num_running_slots=4,
     decide="iteration",
 )
-WINDOWS = windows(TrainingCell(num_requests=50, num_kv_tokens=10_000, time_scale=0.5), 3, split=TRAIN, seed=5)
+WINDOWS = trace_slices(TrainingScenario(num_requests=50, num_kv_tokens=10_000, time_scale=0.5), 3, split=TRAIN, seed=5)
 TIMED = replace(PLAIN, num_lanes=16, num_steps=128, lambda_tau_s=20.0)
 SHORT = PpoSettings(ahead_s=0.0, learning_rate=1.5e-3)
 """For a dozen updates: the learner that looks at a decision's own gain alone bears larger steps."""
@@ -66,7 +67,7 @@ def test_takeovers_show_what_actions_are_worth(seed: int) -> None:
     curves = []
     for settings in (SHORT, PLAIN):
         small = replace(settings, num_lanes=16, num_steps=128)
-        lanes = InferMaxVecEnv(16, config, seed=seed, takeover=small.shaping())
+        lanes = InferMaxVecEnv(16, config, seed=seed, base_rollout=small.shaping())
         model = make_ppo(lanes, small, seed=seed)
         _, progress = train_ppo(model, config, WINDOWS, num_decisions=16 * 128 * 12, every=6)
         curves.append([row[3] for row in progress.curve])
@@ -80,11 +81,11 @@ def test_masks_keep_learning_to_what_is_legal() -> None:
     assert illegal == 0
 
 
-def small_breed() -> Nursery:
-    plan = Breed("tiny", BREEDS["knobs"].objective, "mean", num_windows=1, stride=1)
-    held = windows(TrainingCell("reasoning", 40, 0.6, 20_000), 1, split=TRAIN)
+def small_breed() -> Search:
+    plan = Breed("tiny", BREEDS["knobs"].objective, "mean", num_slices=1, stride=1)
+    held = trace_slices(TrainingScenario("reasoning", 40, 0.6, 20_000), 1, split=TRAIN)
     rival = [simulate(w.workload, w.engine, POLICIES["sarathi"]) for w in held]
-    return Nursery(plan, [Course(held, rival, "")])
+    return Search(plan, [Task(held, rival, "")])
 
 
 def test_breeding_improves_and_repeats_itself() -> None:

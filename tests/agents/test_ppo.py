@@ -12,7 +12,7 @@ import torch
 
 from infermax_gym.agents import AgentError
 from infermax_gym.agents.ppo import PpoSettings, TimedPPO, make_ppo, mean_latency_s, network_of
-from infermax_gym.agents.scenario import TRAIN, TrainingCell, windows
+from infermax_gym.agents.scenario import TRAIN, TrainingScenario, trace_slices
 from infermax_gym.agents.training import load_checkpoint, train_ppo
 from infermax_gym.agents.vec_env import InferMaxVecEnv
 from infermax_gym.baselines.policies import POLICIES
@@ -29,7 +29,7 @@ CONFIG = EnvConfig(
 )
 BAD = {"num_lanes": 0, "learning_rate": 0.0, "tau_s": -1.0, "ahead_s": math.inf, "entropy": -1e-3, "gamma": 1.5}
 SMALL = PpoSettings(num_lanes=4, num_steps=64, batch_size=64, epochs=2)
-WINDOWS = windows(TrainingCell(num_requests=40, num_kv_tokens=10_000), 2, split=TRAIN, seed=5)
+WINDOWS = trace_slices(TrainingScenario(num_requests=40, num_kv_tokens=10_000), 2, split=TRAIN, seed=5)
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def one_thread() -> None:
 
 
 def model(settings: PpoSettings = SMALL, seed: int = 3) -> TimedPPO:
-    lanes = InferMaxVecEnv(settings.num_lanes, CONFIG, seed=seed, takeover=settings.shaping())
+    lanes = InferMaxVecEnv(settings.num_lanes, CONFIG, seed=seed, base_rollout=settings.shaping())
     return make_ppo(lanes, settings, seed=seed)
 
 
@@ -47,9 +47,9 @@ def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
     return all(torch.equal(weight, theirs[name]) for name, weight in a.state_dict().items())
 
 
-@pytest.mark.parametrize("takeover", [False, True])
-def test_interrupted_and_resumed_is_uninterrupted(tmp_path: Path, takeover: bool) -> None:
-    settings = replace(SMALL, takeover=takeover)
+@pytest.mark.parametrize("base_rollout", [False, True])
+def test_interrupted_and_resumed_is_uninterrupted(tmp_path: Path, base_rollout: bool) -> None:
+    settings = replace(SMALL, base_rollout=base_rollout)
     whole = model(settings)
     _, progress = train_ppo(whole, CONFIG, WINDOWS, num_decisions=6 * 256, every=2)
     path = tmp_path / "checkpoint"

@@ -9,7 +9,7 @@ import torch
 from infermax_gym.agents.compiled import weights_of
 from infermax_gym.agents.networks import ScorerNetwork
 from infermax_gym.agents.play import greedy_decider
-from infermax_gym.agents.scenario import TRAIN, TrainingCell, windows
+from infermax_gym.agents.scenario import TRAIN, TrainingScenario, trace_slices
 from infermax_gym.agents.search import (
     SearchSettings,
     action_costs,
@@ -111,7 +111,7 @@ def test_it_learns_the_best_action() -> None:
 
 def test_rounds_never_make_it_worse_and_repeat_themselves() -> None:
     config = EnvConfig(num_requests=30, backlog=(10, 20), num_kv_tokens=(8_000, 8_000), level_shares=(1.0,))
-    held = windows(TrainingCell(num_requests=30, num_kv_tokens=8_000), 2, split=TRAIN, seed=3)
+    held = trace_slices(TrainingScenario(num_requests=30, num_kv_tokens=8_000), 2, split=TRAIN, seed=3)
     settings = SearchSettings(num_states=60, horizon_s=5.0, measure=0.5)
     curves = []
     for _ in range(2):

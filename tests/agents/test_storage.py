@@ -137,14 +137,17 @@ def with_card(path: Path, **changes: object) -> None:
         ({"network": {"width": "wide"}}, "width"),
         ({"network": None}, "width"),
         ({"interface": {"base": {}}}, "interface has no 'num_waiting_slots'"),
-        ({"kind": "row"}, "policy must be an object"),
+        ({"kind": "policy"}, "policy must be an object"),
         (
-            {"kind": "row", "policy": {**policy_to_json(POLICIES["sarathi"]), "hybrid": 7}},
+            {"kind": "policy", "policy": {**policy_to_json(POLICIES["sarathi"]), "hybrid": 7}},
             "hybrid must be of type bool",
         ),
-        ({"kind": "row", "policy": {**policy_to_json(POLICIES["sarathi"]), "code": "x"}}, "unknown entry 'code'"),
-        ({"kind": "row", "policy": {**policy_to_json(POLICIES["sarathi"]), "reserve": "X"}}, "reserve must be one of"),
-        ({"kind": "row", "policy": {**policy_to_json(POLICIES["sarathi"]), "max_chunk": 0}}, "max_chunk"),
+        ({"kind": "policy", "policy": {**policy_to_json(POLICIES["sarathi"]), "code": "x"}}, "unknown entry 'code'"),
+        (
+            {"kind": "policy", "policy": {**policy_to_json(POLICIES["sarathi"]), "reserve": "X"}},
+            "reserve must be one of",
+        ),
+        ({"kind": "policy", "policy": {**policy_to_json(POLICIES["sarathi"]), "max_chunk": 0}}, "max_chunk"),
     ],
     ids=str,
 )

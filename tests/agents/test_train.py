@@ -12,7 +12,7 @@ import train
 from infermax_gym.agents import load_agent
 from infermax_gym.agents.ppo import PpoSettings
 from infermax_gym.agents.recipes import Recipe, ppo_settings
-from infermax_gym.agents.scenario import DEFAULT_CELL
+from infermax_gym.agents.scenario import DEFAULT_SCENARIO
 from infermax_gym.cli import main
 
 SHORT = ["--requests", "60", "--windows", "2", "--kv-tokens", "8000"]
@@ -72,13 +72,13 @@ def test_errors(arguments: list[str], hint: str, tmp_path: Path, capsys: pytest.
 
 
 def test_ppo_is_resumed_as_it_began(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A checkpoint holds engines of its own cell, and settings are those of the beginning, warm start or not."""
+    """A checkpoint holds engines of its own scenario, and settings are those of the beginning, warm start or not."""
     short = ["--lanes", "4", "--rollout", "32", "--every", "1", *SHORT]
     ppo = ["--algo", "ppo", "--steps", "128", "--out", str(tmp_path), *short]
     assert train.main(ppo) == 0
     capsys.readouterr()
     changed = {
-        "cell: num_kv_tokens 8000, not 9000": ["--kv-tokens", "9000"],
+        "scenario: num_kv_tokens 8000, not 9000": ["--kv-tokens", "9000"],
         "ahead_s None, not 0.0": ["--ahead-s", "0"],
     }
     for hint, other in changed.items():
@@ -86,7 +86,7 @@ def test_ppo_is_resumed_as_it_began(tmp_path: Path, capsys: pytest.CaptureFixtur
         error = capsys.readouterr().err.splitlines()
         assert len(error) == 1 and hint in error[0] and "resume it with what it began with" in error[0]
     assert train.main([*ppo, "--resume", "--steps", "256", "--patience", "9"]) == 0
-    begun = Recipe("ppo", DEFAULT_CELL, warm_start=True, ahead_s=3.0)
+    begun = Recipe("ppo", DEFAULT_SCENARIO, warm_start=True, ahead_s=3.0)
     assert ppo_settings(begun) == ppo_settings(replace(begun, resume=True))
     assert ppo_settings(begun).learning_rate < PpoSettings().learning_rate and ppo_settings(begun).ahead_s == 3.0
     assert ppo_settings(replace(begun, learning_rate=0.5)).learning_rate == 0.5

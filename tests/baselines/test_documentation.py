@@ -1,4 +1,4 @@
-"""The page of all rows says what the table says."""
+"""The page of all policies says what the table says."""
 
 from __future__ import annotations
 

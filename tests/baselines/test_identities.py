@@ -1,4 +1,4 @@
-"""Rows that must agree under some condition, and rows that promise never to preempt."""
+"""Policies that must agree under some condition, and policies that promise never to preempt."""
 
 from __future__ import annotations
 
@@ -181,20 +181,20 @@ def test_exact_lengths_help() -> None:
     assert means["mc-sf-oracle"] < means["mc-fcfs-oracle"] < means["sarathi"]
 
 
-# -- rows of papers at the ends of their knobs
+# -- policies of papers at the ends of their knobs
 
 
 @examples(60)
 @given(workload=workloads(), config=configs())
 def test_trail_that_pins_everybody_never_displaces(workload: Workload, config: EngineConfig) -> None:
     trail = POLICIES["trail-oracle"]
-    same(replace(trail, pin_after=0.0), replace(trail, pin_after=NEVER, preempt_for_newcomer=False), workload, config)
+    same(replace(trail, pin_after=0.0), replace(trail, pin_after=NEVER, preempt_for_waiting=False), workload, config)
 
 
 @examples(60)
-@given(workload=workloads(), seats=st.integers(1, 4))
-def test_trail_that_pins_everybody_is_shortest_job_first(workload: Workload, seats: int) -> None:
-    config = EngineConfig(num_kv_tokens=10**6, max_num_batched_tokens=10**5, max_num_seqs=seats)
+@given(workload=workloads(), max_num_seqs=st.integers(1, 4))
+def test_trail_that_pins_everybody_is_shortest_job_first(workload: Workload, max_num_seqs: int) -> None:
+    config = EngineConfig(num_kv_tokens=10**6, max_num_batched_tokens=10**5, max_num_seqs=max_num_seqs)
     trail = run(replace(POLICIES["trail-oracle"], pin_after=0.0), workload, config)
     sjf = run(POLICIES["sjf-oracle"], workload, config)
     np.testing.assert_array_equal(trail.finish_s, sjf.finish_s)
@@ -298,7 +298,7 @@ def test_ranked_by_arrival_is_first_come_first_served(workload: Workload, config
     """Nobody who waits came before anybody who runs, unless somebody was evicted."""
     rank = POLICIES["rank-arrival"]
     fcfs = replace(rank, queue_order=QueueOrder.FIFO, queue_weights=queue_weights(), run_order=RunOrder.ARRIVAL,
-                   preempt_for_newcomer=False)  # fmt: skip
+                   preempt_for_waiting=False)  # fmt: skip
     if run(fcfs, workload, config).num_preemptions == 0:
         same(rank, fcfs, workload, config)
 

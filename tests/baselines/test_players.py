@@ -71,7 +71,7 @@ def test_an_engine_under_changing_rows_keeps_its_invariants(
     for name in names:
         session.run(float(session.engine.record["clock_s"][0]) + 0.01)
         adopt(session.engine, POLICIES[name])
-        InvariantChecker(session.engine).now()
+        InvariantChecker(session.engine).check_now()
     session.run()
     assert checker.last_clock_s <= session.engine.record["clock_s"][0]
     assert (session.result().status != 2).all()
@@ -115,7 +115,7 @@ def test_dreams_leave_the_engine_alone() -> None:
     workload = make_workload("azure-conv", 60, seed=1, rate=10.0)
     session = Session(workload, TIGHT, POLICIES["sarathi"])
     session.run(3.0)
-    disband(session.engine.now)
+    disband(session.engine.core)
     before = session.engine.copy()
     dream = imagined(session.engine, np.random.default_rng(0))
     first = total_latency_s(dream, POLICIES["spf-headroom"])

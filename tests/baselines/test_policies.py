@@ -1,4 +1,4 @@
-"""Every row of the table runs, is described, and knows no more than it says."""
+"""Every policy of the table runs, is described, and knows no more than it says."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from infermax_gym.engine.policy import (
 from infermax_gym.workload import Workload, make_workload
 from tests.engine.same import same_result
 
-ROWS = pytest.mark.parametrize("policy", list(POLICIES.values()), ids=list(POLICIES))
+TABLE = pytest.mark.parametrize("policy", list(POLICIES.values()), ids=list(POLICIES))
 
 TIGHT = EngineConfig(num_kv_tokens=9_000, max_model_len=8_192, max_output_tokens=2_048)
 
@@ -34,7 +34,7 @@ def run(policy: Policy, workload: Workload, config: EngineConfig = TIGHT, **opti
     return simulate(workload, config, policy, predicted=predictions(policy, workload), **options)
 
 
-@ROWS
+@TABLE
 def test_under_tight_memory(policy: Policy) -> None:
     """All is served, the invariants hold, and every token granted is accounted for."""
     workload = busy_workload()
@@ -54,7 +54,7 @@ def test_the_example_is_tight() -> None:
     assert {"vllm-v0", "vllm-v1", "sarathi", "srf", "srpt-oracle", "hrrn", "trt-max-utilization"} <= set(preempting)
 
 
-@ROWS
+@TABLE
 def test_description(policy: Policy) -> None:
     assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9.]+)*", policy.name)
     for text in (policy.source, policy.note):
@@ -86,7 +86,7 @@ def test_promised_names() -> None:
 
 
 def uses(policy: Policy) -> Information:
-    """The least that a row has to know for its knobs, whatever it declares."""
+    """The least that a policy has to know for its knobs, whatever it declares."""
     weights = dict(zip(QUEUE_FEATURES, policy.queue_weights, strict=True))
     victims = dict(zip(VICTIM_FEATURES, policy.victim_weights, strict=True))
     estimates = policy.reserve == Reserve.TOTAL_ESTIMATE or policy.admission_check == AdmissionCheck.FUTURE_PEAK
@@ -97,7 +97,7 @@ def uses(policy: Policy) -> Information:
     return Information.BOUND if estimates else Information.NONE
 
 
-@ROWS
+@TABLE
 def test_declared_information(policy: Policy) -> None:
     needed = uses(policy)
     if needed == Information.PREDICTED:
@@ -108,7 +108,7 @@ def test_declared_information(policy: Policy) -> None:
     assert policy.name.endswith("-oracle") <= (policy.information == Information.ORACLE)
 
 
-@ROWS
+@TABLE
 def test_predictions_reach_only_those_that_declare_them(policy: Policy) -> None:
     workload = busy_workload(num_requests=40)
     if policy.information in (Information.PREDICTED, Information.ORACLE):
@@ -120,7 +120,7 @@ def test_predictions_reach_only_those_that_declare_them(policy: Policy) -> None:
     same_result(simulate(workload, TIGHT, policy, predicted=wild), simulate(workload, TIGHT, policy))
 
 
-@ROWS
+@TABLE
 @pytest.mark.parametrize("request_number", [0, 7, 20])
 def test_the_future_is_unknown(policy: Policy, request_number: int) -> None:
     """Had a request a longer answer, with the same prediction, nothing would differ before its answer ends."""

@@ -64,7 +64,7 @@ def test_seeds() -> None:
 
 
 def test_fewer_requests_get_the_same_predictions() -> None:
-    few = WORKLOAD.window(0, 100)
+    few = WORKLOAD.trace_slice(0, 100)
     np.testing.assert_array_equal(predicted(noisy(0.3), few), predicted(noisy(0.3))[:100])
 
 
@@ -72,7 +72,7 @@ def test_classes_are_ten_of_equal_width() -> None:
     row = Policy("classes", prediction=Prediction.CLASS, information=Information.PREDICTED)
     workload = Workload([0.0] * 6, [1] * 6, [1, 51, 52, 460, 461, 9_000])
     np.testing.assert_allclose(predicted(row, workload), [25.6, 25.6, 76.8, 435.2, 486.4, 486.4])
-    told = predicted(POLICIES["sjf-classes"])
-    assert len(np.unique(told)) == 10
+    predicted_lengths = predicted(POLICIES["sjf-classes"])
+    assert len(np.unique(predicted_lengths)) == 10
     noise = predicted(noisy(0.3))
-    assert (np.abs(told - np.minimum(noise, 486.4)) <= 25.6 + 1e-9).all()
+    assert (np.abs(predicted_lengths - np.minimum(noise, 486.4)) <= 25.6 + 1e-9).all()

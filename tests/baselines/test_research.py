@@ -1,4 +1,4 @@
-"""Rows of research schedulers: what they must equal at the ends of their knobs, and what they promise."""
+"""Policies of research schedulers: what they must equal at the ends of their knobs, and what they promise."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def run(policy: Policy, workload: Workload, config: EngineConfig, **options: boo
     return simulate(workload, config, policy, predicted=predictions(policy, workload), **options)
 
 
-# -- every row, on everything --------------------------------------------------------------------------------------
+# -- every policy, on everything --------------------------------------------------------------------------------------
 
 
 @examples(250)
@@ -87,7 +87,7 @@ def test_held_decodes_meet_their_deadline_and_let_prompts_pass() -> None:
 
 
 def test_a_short_job_overtakes_in_a_feedback_queue() -> None:
-    """One seat, a long answer under way: a newcomer's first token does not wait for its end."""
+    """One sequence, a long answer under way: a waiting request's first token does not wait for its end."""
     workload = Workload([0.0, 1.0], [50, 50], [2000, 3])
     config = EngineConfig(num_kv_tokens=10_000, max_num_seqs=1)
     fast, fcfs = run(POLICIES["fastserve"], workload, config), run(POLICIES["vllm-v1"], workload, config)

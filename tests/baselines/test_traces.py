@@ -67,12 +67,12 @@ def everything_is_served(workload: Workload, result: SimulationResult) -> None:
 @needs_shared
 @EACH_TRACE
 @EACH_MEMORY
-def test_rows(trace: str, memory: str) -> None:
+def test_policies(trace: str, memory: str) -> None:
     workload = head_of(trace)
     for name, policy in POLICIES.items():
-        told = predictions(policy, workload)
+        predicted_lengths = predictions(policy, workload)
         try:
-            result = simulate(workload, engine_for(workload, memory), policy, predicted=told, debug=True)
+            result = simulate(workload, engine_for(workload, memory), policy, predicted=predicted_lengths, debug=True)
             everything_is_served(workload, result)
         except Exception as error:
             raise AssertionError(f"{name} on {trace}, {memory} memory") from error

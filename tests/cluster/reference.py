@@ -154,7 +154,7 @@ class ReferenceFleet:
 
     def e2(self, line: list[int], request: Request) -> int:
         prompt = request.num_prompt_tokens
-        since = request.arrival_s - self.router.window_s
+        since = request.arrival_s - self.router.recent_s
         load = [sum(n for at, j, _, n in self.new_tokens if j == i and at > since) for i in range(len(self.replicas))]
         rate = [replica.prefill_tokens_per_s for replica in self.replicas]
         longest = max(self.matched[i] for i in line)

@@ -26,17 +26,17 @@ def choose_ahead(
 def finish_ahead(router: Router, replica: Replica, request: Request) -> float:
     """When the request would finish in a copy of the replica whose outputs are as long as estimated."""
     twin = copy_of(replica)
-    newcomer = twin.requests[request.number]
-    newcomer.order = replica.num_entered
-    twin.run.to_come.append(newcomer)
+    waiting_request = twin.requests[request.number]
+    waiting_request.order = replica.num_entered
+    twin.run.to_come.append(waiting_request)
     engine = twin.run.engine
     for live in (*engine.queue, *engine.running, *twin.run.to_come):
         live.num_output_tokens = estimate(router, twin.run, live)
     horizon_s = request.arrival_s + router.horizon_s
-    while newcomer.status != "finished":
+    while waiting_request.status != "finished":
         if engine.clock_s >= horizon_s or not twin.iterate():
             return math.inf
-    return newcomer.finish_s
+    return waiting_request.finish_s
 
 
 def copy_of(replica: Replica) -> Replica:

@@ -48,7 +48,7 @@ class Replica:
         whole_budget = replace(self.requests[0], resident=0)
         self.prefill_tokens_per_s = engine.C / engine.duration.of({whole_budget: engine.C})
         self.capacity = engine.N * engine.b
-        self.num_seats = engine.B
+        self.max_num_seqs = engine.B
 
     def can_hold(self, request: Request) -> bool:
         engine = self.run.engine
@@ -84,7 +84,7 @@ class Replica:
         """What happens at a boundary."""
         self.signals = self.read_signals()
         goes_on = self.has_work and self.iterate()
-        assert goes_on or not self.has_work or self.num_seats > self.run.engine.B, "nobody can run"
+        assert goes_on or not self.has_work or self.max_num_seqs > self.run.engine.B, "nobody can run"
         self.next_boundary_s = self.run.engine.clock_s if goes_on else math.inf
 
     def iterate(self) -> bool:

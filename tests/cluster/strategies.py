@@ -60,7 +60,7 @@ def routers(draw: Any) -> Router:
         return replace(
             row,
             share_weights=tuple(draw(st.sampled_from([0.0, 0.5, 1.0, 3.0])) for _ in range(3)),
-            window_s=draw(st.sampled_from([1e-3, 0.5, 180.0])),
+            recent_s=draw(st.sampled_from([1e-3, 0.5, 180.0])),
             quantum_tokens=draw(st.sampled_from([1, 20, 150, 16_384])),
         )
     if draw(st.booleans()):

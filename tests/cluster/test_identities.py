@@ -69,8 +69,8 @@ def mixed_fleet(staleness_s: float = 0.0) -> Fleet:
 @pytest.mark.parametrize("router", ROUTERS.values(), ids=ROUTERS.keys())
 def test_replicas_do_what_they_would_do_alone(router: Router) -> None:
     workload, fleet = conversation(1_000, 25.0), mixed_fleet(0.05)
-    told = router_predictions(router, workload)
-    result = simulate_fleet(workload, fleet, router, seed=3, predicted=told)
+    predicted_lengths = router_predictions(router, workload)
+    result = simulate_fleet(workload, fleet, router, seed=3, predicted=predicted_lengths)
     assert (result.pooled.status == 0).all()
     assert result.num_requests_of.sum() == len(workload)
     for i, replica in enumerate(fleet.replicas):
@@ -191,7 +191,7 @@ def test_choices_follow_a_renaming_of_replicas(router: Router) -> None:
             "matched": rng.permutation(30)[:9],
         }
         if router.score == Score.E2:
-            known["window_tokens"] = rng.permutation(900)[:9]
+            known["recent_tokens"] = rng.permutation(900)[:9]
         if router.score == Score.DEFICIT:
             known["charged"] = rng.integers(0, 3 * router.quantum_tokens, (1, 9))
         order = rng.permutation(9)
@@ -237,8 +237,8 @@ def test_what_fits_nowhere_is_rejected_and_what_fits_somewhere_is_served() -> No
     small, large = (Replica(replace(CONFIG, num_kv_tokens=size), POLICIES["vllm-v1"]) for size in (1_600, 6_400))
     workload = Workload(np.arange(8.0), [2_000, 100, 9_000, 100, 2_000, 100, 100, 3_000], np.full(8, 20))
     for router in (*ROUTERS.values(), ToTheLast()):
-        told = workload.num_output_tokens.astype(float)
-        result = simulate_fleet(workload, Fleet((small, small, large, small)), router, predicted=told)
+        predicted_lengths = workload.num_output_tokens.astype(float)
+        result = simulate_fleet(workload, Fleet((small, small, large, small)), router, predicted=predicted_lengths)
         assert result.pooled.status.tolist() == [0, 0, 1, 0, 0, 0, 0, 0]
         assert result.replica_of[[0, 2, 4, 7]].tolist() == [2, -1, 2, 2]
         assert result.num_requests_of.sum() == 7
@@ -337,14 +337,14 @@ def test_predictions_by_policy_name() -> None:
 def test_the_copy_of_a_replica_does_what_the_replica_will_do() -> None:
     """With true lengths, a router that looks ahead at the last request knows when it finishes."""
     workload, fleet = conversation(300, 30.0), mixed_fleet()
-    told = workload.num_output_tokens.astype(float)
+    predicted_lengths = workload.num_output_tokens.astype(float)
     block = replace(ROUTERS["block-predicted"], horizon_s=1e6)
-    went = simulate_fleet(workload, fleet, block, predicted=told)
+    went = simulate_fleet(workload, fleet, block, predicted=predicted_lengths)
     others = []
     for i in range(fleet.num_replicas):
-        run = FleetRun(workload, fleet, block, told)
-        run.route(np.zeros((299, 0)), predicted=told)
-        run.state.lay_out(np.zeros((1, 0)), told)
+        run = FleetRun(workload, fleet, block, predicted_lengths)
+        run.route(np.zeros((299, 0)), predicted=predicted_lengths)
+        run.state.lay_out(np.zeros((1, 0)), predicted_lengths)
         run.show(np.zeros(fleet.num_replicas, bool))
         run.send(i)
         run.finish()

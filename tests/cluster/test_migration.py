@@ -40,9 +40,9 @@ def conversation(num_requests: int, rate_per_s: float) -> Workload:
 def test_pairs_that_never_meet_change_nothing(router: Router) -> None:
     workload, still = conversation(400, 16.0), Fleet.uniform(4, CONFIG, POLICIES["vllm-v1"], staleness_s=0.3)
     never = replace(still, migration=Migration(period_s=1e9))
-    told = router_predictions(router, workload)
-    expected = simulate_fleet(workload, still, router, seed=2, predicted=told)
-    result = simulate_fleet(workload, never, router, seed=2, predicted=told)
+    predicted_lengths = router_predictions(router, workload)
+    expected = simulate_fleet(workload, still, router, seed=2, predicted=predicted_lengths)
+    result = simulate_fleet(workload, never, router, seed=2, predicted=predicted_lengths)
     np.testing.assert_array_equal(result.replica_of, expected.replica_of)
     for name in ("first_scheduled_s", "first_token_s", "finish_s", "num_preemptions_of", "status"):
         np.testing.assert_array_equal(getattr(result.pooled, name), getattr(expected.pooled, name), err_msg=name)

@@ -127,7 +127,7 @@ def test_e2_by_hand() -> None:
     row, none = ROUTERS["preble"], np.zeros((6, 3))
 
     def best(matched: list[int], load: list[int], sent: list[int]) -> int:
-        known = {"matched": np.array(matched), "window_tokens": np.array(load), "sent": np.array(sent)}
+        known = {"matched": np.array(matched), "recent_tokens": np.array(load), "sent": np.array(sent)}
         return chosen(row, none, constants=constants, **known)
 
     assert best([26, 0, 26], [900, 0, 800], [0, 0, 0]) == 2  # exploit: the lighter owner, however heavy
@@ -140,8 +140,8 @@ def test_e2_by_hand() -> None:
 def test_the_window_forgets() -> None:
     """Prompts of 900 and of 100 by turns: as long as the first counts, the second replica gets what comes."""
     workload = Workload([0.0, 1.0, 2.0, 3.0], [900, 100, 100, 100], [2, 2, 2, 2])
-    for window_s, expected in ((180.0, [0, 1, 1, 1]), (2.5, [0, 1, 1, 0]), (0.5, [0, 1, 0, 1])):
-        row = replace(ROUTERS["preble"], window_s=window_s)
+    for recent_s, expected in ((180.0, [0, 1, 1, 1]), (2.5, [0, 1, 1, 0]), (0.5, [0, 1, 0, 1])):
+        row = replace(ROUTERS["preble"], recent_s=recent_s)
         assert simulate_fleet(workload, fleet(2), row).replica_of.tolist() == expected
 
 
@@ -185,7 +185,7 @@ def test_bad_settings_say_so() -> None:
         replace(ROUTERS["preble"], num_choices=2)
     with pytest.raises(ValueError, match="share_weights"):
         replace(ROUTERS["llm-d"], share_weights=(1.0, -1.0, 0.0))
-    with pytest.raises(ValueError, match="window_s"):
-        replace(ROUTERS["preble"], window_s=0.0)
+    with pytest.raises(ValueError, match="recent_s"):
+        replace(ROUTERS["preble"], recent_s=0.0)
     with pytest.raises(ValueError, match="quantum_tokens"):
         replace(ROUTERS["d2lpm"], quantum_tokens=0)

@@ -95,7 +95,7 @@ def with_prefixes(draw: Any, most_requests: int = 12) -> Workload:
 
 @st.composite
 def configs(draw: Any) -> EngineConfig:
-    """Tiny caches, budgets and seats."""
+    """Tiny caches, budgets and sequences."""
     block = draw(st.sampled_from([1, 2, 4, 16]))
     return EngineConfig(
         cost=draw(st.sampled_from([*COSTS.values(), ROOFLINE])),
@@ -115,8 +115,8 @@ def policies(draw: Any) -> Policy:
     """Any combination of knobs that is a valid policy."""
     queue_order = draw(st.sampled_from(list(QueueOrder)))
     run_orders = [o for o in RunOrder if queue_order == QueueOrder.LINEAR or o != RunOrder.QUEUE_KEY]
-    newcomers = queue_order == QueueOrder.LINEAR and draw(st.booleans())
-    checks = [c for c in AdmissionCheck if not (newcomers and c == AdmissionCheck.FUTURE_PEAK)]
+    waiting_requests = queue_order == QueueOrder.LINEAR and draw(st.booleans())
+    checks = [c for c in AdmissionCheck if not (waiting_requests and c == AdmissionCheck.FUTURE_PEAK)]
     pick = lambda *values: draw(st.sampled_from(values))  # noqa: E731
     holds = draw(st.sampled_from([False, False, True]))
     levels = queue_order == QueueOrder.LINEAR and draw(st.booleans())
@@ -149,7 +149,7 @@ def policies(draw: Any) -> Policy:
         victim_pool=pick(*VictimPool),
         self_preemption_ends=draw(st.booleans()),
         admit_after_preemption=draw(st.booleans()),
-        preempt_for_newcomer=newcomers,
+        preempt_for_waiting=waiting_requests,
         preempt_mode=preempt_mode,
         admit_when_empty_only=pick(False, False, True),
         release_at_batch_end=pick(False, False, True),
@@ -166,7 +166,7 @@ def policies(draw: Any) -> Policy:
         hold_tpot_s=pick(0.02, 0.1),
         quantum_s=quantum_s,
         quantum_growth=pick(1.0, 2.0),
-        num_levels=pick(1, 3, 16),
+        mlfq_levels=pick(1, 3, 16),
         skip_join=quantum_s > 0.0 and draw(st.booleans()),
         starvation_s=pick(0.0, 0.01, 0.3) if levels else 0.0,
         starvation_every=pick(1, 1, 5),

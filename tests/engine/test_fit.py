@@ -48,7 +48,7 @@ def test_future_peak_is_the_peak(requests: list[tuple[int, int, int]], block_siz
     engine.record["num_running"] = n - 1
     # Blocks may be filled up to the last token but one of the next: each request counts block_size - 1 more.
     expected = peak_by_simulation([i + block_size - 1 for i in prompts], generated, outputs)
-    assert future_peak(engine.now, n - 1) == expected
+    assert future_peak(engine.core, n - 1) == expected
 
 
 @examples(100)

@@ -27,9 +27,9 @@ def running_engine() -> tuple[Engine, InvariantChecker]:
     engine = allocate(workload, CONFIG, POLICIES["sarathi"])
     checker = InvariantChecker(engine)
     for _ in range(4):
-        run(engine.now, 1, np.inf, False)
+        run(engine.core, 1, np.inf, False)
         checker.after_iteration()
-    disband(engine.now)
+    disband(engine.core)
     core = engine.record[0]
     counts = [int(core[name]) for name in ("num_finished", "num_rejected", "num_running", "num_waiting")]
     assert counts == [1, 1, 3, 1]
@@ -86,7 +86,7 @@ DAMAGES = [
     (5, "a token too many", change("generated", 1, FINISHED)),
     (5, "computed beyond what is known", change("computed", 3, WAITING)),
     (5, "finished before it began", change("finish_s", -1e6, FINISHED)),
-    (6, "more running than seats", change("num_seats", -6)),
+    (6, "more running than sequences", change("max_num_seqs", -6)),
     (7, "recomputed tokens from nowhere", change("num_recomputed", 1)),
     (7, "computed tokens from nowhere", change("computed", 1, RUNNING, 1)),
     (8, "a decode that lacks two tokens", change("computed", -1, RUNNING, 0)),
@@ -96,14 +96,14 @@ DAMAGES = [
 @pytest.mark.parametrize(("number", "what", "damage"), DAMAGES, ids=[f"{d[0]}-{d[1]}" for d in DAMAGES])
 def test_damage_between_iterations(number: int, what: str, damage: Callable[[Engine], None]) -> None:
     engine, checker = running_engine()
-    checker.now()
+    checker.check_now()
     if what == "computed beyond what is known":
         one(engine, WAITING)["computed"] = one(engine, WAITING)["prompt"]
-    if what == "more running than seats":
+    if what == "more running than sequences":
         checker.last_running = 0  # they have joined since
     damage(engine)
     with pytest.raises(InvariantError, match=f"^invariant {number} broken at .* s: "):
-        checker.now()
+        checker.check_now()
 
 
 def test_running_on_finds_damage() -> None:
@@ -117,15 +117,15 @@ def test_running_on_finds_damage() -> None:
 def test_seats_may_be_taken_away() -> None:
     """Whoever steers an engine may lower its cap: nobody has to go, but nobody may join."""
     engine, checker = running_engine()
-    checker.now()
-    change("num_seats", -6)(engine)
-    checker.now()
+    checker.check_now()
+    change("max_num_seqs", -6)(engine)
+    checker.check_now()
 
 
 def test_the_quick_look_is_enough_where_all_is_well() -> None:
     engine, checker = running_engine()
-    assert all_in_order(engine.now, checker.granted, checker.last_clock_s, 0)
-    assert not all_in_order(engine.now, checker.granted + 1, checker.last_clock_s, 0)
+    assert all_in_order(engine.core, checker.granted, checker.last_clock_s, 0)
+    assert not all_in_order(engine.core, checker.granted + 1, checker.last_clock_s, 0)
 
 
 def test_an_iteration_above_its_budget() -> None:
@@ -161,7 +161,7 @@ def caching_engine() -> Engine:
     prefixes = {"prefix_blocks": [1, 1, 2, 1], "prefix_start": [0, 1, 3, 4], "prefix_block_size": 8}
     workload = Workload([0.0, 0.001, 0.002], [8, 16, 12], [1, 30, 30], **prefixes)
     engine = allocate(workload, replace(CONFIG, prefix_caching=True), POLICIES["sarathi"])
-    run(engine.now, 6, np.inf, False)
+    run(engine.core, 6, np.inf, False)
     assert engine.record["num_running"][0] == 2 and engine.record["num_cached"][0] == 16
     return engine
 
@@ -188,17 +188,17 @@ CACHE_DAMAGES = [
 def test_damage_to_the_prefix_cache(what: str, damage: Callable[[Engine], None]) -> None:
     engine = caching_engine()
     checker = InvariantChecker(engine)
-    checker.now()
+    checker.check_now()
     damage(engine)
     with pytest.raises(InvariantError, match=r"invariant 10 broken at .* s: "):
-        checker.now()
+        checker.check_now()
 
 
 def test_a_checker_may_join_a_run() -> None:
     """One that begins in the middle knows what was granted before."""
     engine, _ = running_engine()
     late = InvariantChecker(engine)
-    late.now()
+    late.check_now()
     for _ in range(5):
-        run(engine.now, 1, np.inf, False)
+        run(engine.core, 1, np.inf, False)
         late.after_iteration()

@@ -1,4 +1,4 @@
-"""What a row of the table and an engine may be; each mistake has its line."""
+"""What a policy of the table and an engine may be; each mistake has its line."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ from infermax_gym.engine.policy import (
         ({"reserve": Reserve.TOTAL_ESTIMATE}, "TOTAL_ESTIMATE and FUTURE_PEAK need a length estimate"),
         ({"admission_check": AdmissionCheck.FUTURE_PEAK}, "TOTAL_ESTIMATE and FUTURE_PEAK need a length estimate"),
         ({"run_order": RunOrder.QUEUE_KEY}, "run_order QUEUE_KEY needs queue_order LINEAR"),
-        ({"preempt_for_newcomer": True}, "preempt_for_newcomer needs queue_order LINEAR"),
+        ({"preempt_for_waiting": True}, "preempt_for_newcomer needs queue_order LINEAR"),
         (
             {
-                "preempt_for_newcomer": True,
+                "preempt_for_waiting": True,
                 "queue_order": QueueOrder.LINEAR,
                 "admission_check": AdmissionCheck.FUTURE_PEAK,
                 "estimate": LengthEstimate.BOUND,
@@ -63,7 +63,7 @@ from infermax_gym.engine.policy import (
         ({"starvation_s": 1.0}, "levels .* need queue_order LINEAR"),
         ({"queue_order": QueueOrder.LINEAR, "skip_join": True}, "skip_join needs a quantum_s"),
         ({"quantum_growth": 0.5}, "quantum_growth must be at least 1, got 0.5"),
-        ({"num_levels": 0}, r"num_levels must be in 1..64, got 0"),
+        ({"mlfq_levels": 0}, r"mlfq_levels must be in 1..64, got 0"),
         ({"hold_iterations": 5.0, "phase_order": PhaseOrder.ONE_LIST}, "hold_iterations needs hybrid"),
         ({"hold_tpot_s": 0.0}, "hold_tpot_s must be positive, got 0.0"),
         ({"evict_share": 0.5, "preempt_mode": PreemptMode.SWAP}, "evict_share needs preempt_mode RECOMPUTE"),

@@ -134,7 +134,7 @@ def test_an_engine_says_what_a_request_would_find() -> None:
     policy = Policy("fcfs")
     engine = allocate(workload, EngineConfig(prefix_caching=True), policy)
     assert [cached_tokens(engine, r) for r in (1, 2, 3)] == [0, 0, 0]
-    run(engine.now, 1, np.inf, False)
+    run(engine.core, 1, np.inf, False)
     assert [cached_tokens(engine, r) for r in (1, 2, 3)] == [32, 0, 48]
     assert cached_tokens(engine, 3, 65) == 64
     assert cached_tokens(allocate(workload, EngineConfig(), policy), 0) == 0
@@ -145,11 +145,11 @@ def test_an_engine_says_what_a_request_would_find() -> None:
 def test_a_copy_goes_on_alike(workload: Workload, config: EngineConfig, policy: Policy) -> None:
     predicted = workload.num_output_tokens.astype(float)
     engine = allocate(workload, config, policy, predicted)
-    run(engine.now, 7, np.inf, True)
+    run(engine.core, 7, np.inf, True)
     twin = engine.copy()
-    run(engine.now, NO_LIMIT, np.inf, True)
+    run(engine.core, NO_LIMIT, np.inf, True)
     assert twin.record["num_iterations"][0] <= 7 + engine.record["num_iterations"][0]
-    run(twin.now, NO_LIMIT, np.inf, True)
+    run(twin.core, NO_LIMIT, np.inf, True)
     np.testing.assert_array_equal(engine.requests["finish_s"], twin.requests["finish_s"])
     for name in ("nodes", "segments", "holds"):
         np.testing.assert_array_equal(engine.arrays[name], twin.arrays[name])

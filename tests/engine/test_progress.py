@@ -62,7 +62,7 @@ def test_most_cached_tokens_first(
 @pytest.mark.parametrize("block_size", [1, 4])
 @pytest.mark.parametrize("chunk", [1, 3, 100])
 def test_worst_first_in_every_order(run_order: RunOrder, block_size: int, chunk: int) -> None:
-    """Longest known first, and newcomers that push others out."""
+    """Longest known first, and waiting requests that preempt others."""
     policy = replace(
         CRUEL,
         run_order=run_order,
@@ -70,7 +70,7 @@ def test_worst_first_in_every_order(run_order: RunOrder, block_size: int, chunk:
         max_chunk=chunk,
         queue_order=QueueOrder.LINEAR,
         queue_weights=queue_weights(num_known_tokens=-1.0),
-        preempt_for_newcomer=True,
+        preempt_for_waiting=True,
     )
     result = simulate(CROWD, replace(TINY, block_size=block_size), policy, debug=True)
     assert result.finished.all()
@@ -87,7 +87,7 @@ def test_worst_first_in_every_order(run_order: RunOrder, block_size: int, chunk:
 def test_caches_of_a_few_blocks(
     data: st.DataObject, workload: Workload, config: EngineConfig, policy: Policy, blocks: int
 ) -> None:
-    """A preempted request may come back in the same call, or push out the one it was preempted for."""
+    """A preempted request may come back in the same call, or preempt the one it was preempted for."""
     cruel = replace(policy, victim=Victim.KEY, victim_weights=CRUEL.victim_weights, victim_pool=VictimPool.ALL)
     config = replace(config, num_kv_tokens=blocks, block_size=1, max_model_len=None)
     result = simulate(workload, config, cruel, predicted=data.draw(predictions(workload)), debug=True)
@@ -126,12 +126,12 @@ def test_the_guard_is_rarely_needed(swap: bool) -> None:
 
 
 def test_two_newcomers_do_not_displace_each_other_for_ever() -> None:
-    """Losing its cached prefix lowers a request's key: whoever was pushed out would push out whoever did it."""
+    """Losing its cached prefix lowers a request's key: whoever was preempted would preempt whoever did it."""
     lacking_most_first = Policy(
         "lacking-most-first",
         queue_order=QueueOrder.LINEAR,
         queue_weights=queue_weights(num_lacking_tokens=-1.0),
-        preempt_for_newcomer=True,
+        preempt_for_waiting=True,
     )
     config = EngineConfig(num_kv_tokens=40, block_size=1, max_num_seqs=1, prefix_caching=True)
     result = simulate(Workload([0.0, 0.01], [8, 4], [6, 6]), config, lacking_most_first, debug=True)

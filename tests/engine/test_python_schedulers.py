@@ -56,8 +56,8 @@ class Fcfs:
             batch.append((int(running.request[position]), tokens))
             budget -= tokens
             position += 1
-        seats = view.max_num_seqs - len(running)
-        for position in range(0 if victims else min(len(waiting), seats)):
+        max_num_seqs = view.max_num_seqs - len(running)
+        for position in range(0 if victims else min(len(waiting), max_num_seqs)):
             tokens = min(lacking(waiting, position), budget)
             needed = blocks(view, tokens)
             if tokens == 0 or needed > free:
@@ -83,7 +83,7 @@ FCFS_ROW = replace(VLLM_V1, queue_order=QueueOrder.LINEAR, queue_weights=queue_w
 @examples(150)
 @given(workload=workloads(), config=configs())
 def test_equal_rights(workload: Workload, config: EngineConfig) -> None:
-    """The same rule as a row of the table and as Python gives the same run."""
+    """The same rule as a policy of the table and as Python gives the same run."""
     row = simulate(workload, config, FCFS_ROW, record_schedule=True)
     python = simulate(workload, config, Fcfs(), record_schedule=True, debug=True)
     same_result(python, row)
@@ -224,7 +224,7 @@ TINY = EngineConfig(num_kv_tokens=64, block_size=4, max_num_batched_tokens=40, m
         ([Decision([(0, -3)])], "request 0 must get between 1 and its missing tokens"),
         ([Decision([(0, 11)])], "request 0 must get between 1 and its missing tokens"),
         ([Decision([(0, 5)]), Decision([(0, 6)])], "request 0 must get between 1 and its missing tokens"),
-        ([Decision([(0, 10), (1, 20)])], "request 1 finds no seat: max_num_seqs requests are running"),
+        ([Decision([(0, 10), (1, 20)])], "request 1 finds no free sequence: max_num_seqs requests are running"),
     ],
 )
 def test_faults(script: list[Decision], fault: str) -> None:

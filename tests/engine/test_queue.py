@@ -28,7 +28,7 @@ LARRY = Policy(
 def engine_for(policy: Policy, prompts: list[int], arrival_s: np.ndarray) -> Engine:
     engine = allocate(Workload(arrival_s, prompts, np.ones(len(prompts), int)), EngineConfig(), policy)
     for r in range(len(prompts)):
-        set_queue_key(engine.now, r)
+        set_queue_key(engine.core, r)
     return engine
 
 
@@ -56,15 +56,15 @@ def test_like_a_plain_list(data: st.DataObject, prompts: list[int], policy: Poli
     for _ in range(40):
         r = data.draw(st.integers(0, n - 1))
         if r in waiting:
-            remove(engine.now, r)
+            remove(engine.core, r)
             waiting.remove(r)
         else:
-            push(engine.now, r)
+            push(engine.core, r)
             waiting.add(r)
         engine.record["clock_s"] += data.draw(st.sampled_from([0.0, 0.125, 1.0, 64.0]))
         keys = {r: key(engine, policy, r) for r in sorted(waiting)}
-        assert head(engine.now) == min(keys, key=lambda r: keys[r], default=-1)
-        assert oldest(engine.now) == min(waiting, default=-1)
+        assert head(engine.core) == min(keys, key=lambda r: keys[r], default=-1)
+        assert oldest(engine.core) == min(waiting, default=-1)
         assert engine.record["num_waiting"][0] == len(waiting)
         assert engine.record["waiting_tokens"][0] == sum(prompts[r] for r in waiting)
 
@@ -73,12 +73,12 @@ def test_the_longest_waiting_in_proportion_leads() -> None:
     """Work 2 from the start against work 1 later: the ratio of waiting time to work decides, and changes."""
     engine = engine_for(HRRN, [2, 1], np.array([0.0, 4.0]))
     engine.record["clock_s"] = 4.0
-    push(engine.now, 0)
-    push(engine.now, 1)
+    push(engine.core, 0)
+    push(engine.core, 1)
     leaders = []
     for clock_s in (4.0, 6.0, 7.9, 8.1, 20.0):
         engine.record["clock_s"] = clock_s
-        leaders.append(int(head(engine.now)))
+        leaders.append(int(head(engine.core)))
     assert leaders == [0, 0, 0, 1, 1]
 
 
@@ -86,10 +86,10 @@ def test_the_longest_waiting_in_proportion_leads() -> None:
 def test_reset_empties_the_queue(policy: Policy) -> None:
     engine = engine_for(policy, [3, 1, 2], np.zeros(3))
     for r in range(3):
-        push(engine.now, r)
-    reset(engine.now)
-    assert head(engine.now) == -1
-    assert oldest(engine.now) == -1
+        push(engine.core, r)
+    reset(engine.core)
+    assert head(engine.core) == -1
+    assert oldest(engine.core) == -1
 
 
 def test_ties_go_to_the_earlier_arrival_wherever_they_are_met() -> None:
@@ -101,7 +101,7 @@ def test_ties_go_to_the_earlier_arrival_wherever_they_are_met() -> None:
     engine = allocate(workload, EngineConfig(), policy)
     leaders = []
     for r in range(5):
-        set_queue_key(engine.now, r)
-        push(engine.now, r)
-        leaders.append(int(head(engine.now)))
+        set_queue_key(engine.core, r)
+        push(engine.core, r)
+        leaders.append(int(head(engine.core)))
     assert leaders == [0, 1, 1, 0, 0]

@@ -35,7 +35,7 @@ ROWS = ("sarathi", "vllm-v1", "vllm-v0-swap", "srf", "hrrn", "lightllm", "srpt-o
 
 def state_of(engine: Engine) -> tuple[bytes, ...]:
     """Everything that an engine is, but for where it lies."""
-    disband(engine.now)
+    disband(engine.core)
     record = engine.record.copy()
     for name in record.dtype.names:
         if name.endswith("_address"):
@@ -54,14 +54,14 @@ def test_a_copy_runs_by_itself_and_alike(
     data: st.DataObject, workload: Workload, config: EngineConfig, policy: Policy, steps: int
 ) -> None:
     engine = allocate(workload, config, policy, data.draw(predictions(workload)))
-    run(engine.now, steps, np.inf, True)
+    run(engine.core, steps, np.inf, True)
     copy = engine.copy()
     before = state_of(copy.copy())
-    assert run(engine.now, NO_LIMIT, np.inf, True) == DONE
+    assert run(engine.core, NO_LIMIT, np.inf, True) == DONE
     assert state_of(copy.copy()) == before, "running the original changed its copy"
     for name, array in engine.arrays.items():
         assert not np.shares_memory(array, copy.arrays[name]), name
-    assert run(copy.now, NO_LIMIT, np.inf, True) == DONE
+    assert run(copy.core, NO_LIMIT, np.inf, True) == DONE
     assert state_of(copy) == state_of(engine)
 
 
@@ -73,19 +73,19 @@ def test_stopping_changes_nothing(
     """After any number of iterations, or at any time."""
     predicted = data.draw(predictions(workload))
     whole = allocate(workload, config, policy, predicted)
-    run(whole.now, NO_LIMIT, np.inf, True)
+    run(whole.core, NO_LIMIT, np.inf, True)
     stopped = allocate(workload, config, policy, predicted)
     code = LIMIT
     while code == LIMIT:
         steps = data.draw(st.integers(1, 40))
         until_s = data.draw(st.sampled_from([np.inf, float(stopped.record["clock_s"][0]) + 0.02]))
         before = int(stopped.record["num_iterations"][0])
-        code = run(stopped.now, steps, until_s, True)
+        code = run(stopped.core, steps, until_s, True)
         assert stopped.record["num_iterations"][0] <= before + steps
     assert code == DONE
     for name in ("clock_s", "busy_s", "num_iterations", "num_preemptions", "system_seconds", "unstarted_seconds"):
         assert stopped.record[name] == whole.record[name], name
-    disband(whole.now), disband(stopped.now)
+    disband(whole.core), disband(stopped.core)
     for name in ("finish_s", "first_token_s", "preemptions", "generated"):
         np.testing.assert_array_equal(stopped.requests[name], whole.requests[name])
 
@@ -97,8 +97,8 @@ def test_time_in_the_system_adds_up(
 ) -> None:
     """Requests in the system, integrated over time, are the sum of latencies; those without a token, of TTFTs."""
     engine = allocate(workload, config, policy, data.draw(predictions(workload)))
-    run(engine.now, NO_LIMIT, np.inf, data.draw(st.booleans()))
-    disband(engine.now)
+    run(engine.core, NO_LIMIT, np.inf, data.draw(st.booleans()))
+    disband(engine.core)
     done = engine.requests[np.isfinite(engine.requests["finish_s"])]
     latency_s, ttft_s = done["finish_s"] - done["arrival_s"], done["first_token_s"] - done["arrival_s"]
     np.testing.assert_allclose(engine.record["system_seconds"][0], latency_s.sum(), rtol=1e-9, atol=1e-9)

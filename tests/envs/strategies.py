@@ -19,7 +19,7 @@ FIXED_KEYS = (QueueOrder.FIFO, QueueOrder.LINEAR)
 
 @st.composite
 def bases(draw: Any) -> Policy:
-    """The default, some that stress one thing, and any row whose queue keys stand still."""
+    """The default, some that stress one thing, and any policy whose queue keys stand still."""
     plain = [
         BASE,
         replace(BASE, preempt_mode=PreemptMode.SWAP),

@@ -92,7 +92,7 @@ def test_errors_of_environments(make: Any, error: type[Exception], message: str)
 def test_settings_change_a_configuration() -> None:
     config = EnvConfig(num_requests=7)
     env = InferMaxEnv(config, num_waiting_slots=3, level_shares=(0.5, 1.0))
-    assert (env.config.num_requests, env.layout.num_waiting_slots, env.layout.num_levels) == (7, 3, 2)
+    assert (env.config.num_requests, env.layout.num_waiting_slots, env.layout.num_chunk_budgets) == (7, 3, 2)
     assert config.num_waiting_slots == 16, "the configuration itself stays as it is"
     assert env.config.levels == (256, 512)
 

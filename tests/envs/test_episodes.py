@@ -19,7 +19,7 @@ from infermax_gym.envs.config import EnvConfig
 from infermax_gym.envs.env import InferMaxEnv
 from infermax_gym.envs.episode import streams_of_lanes
 from infermax_gym.envs.layout import Kind
-from infermax_gym.envs.teacher import RowTeacher
+from infermax_gym.envs.teacher import PolicyTeacher
 from infermax_gym.envs.vector import InferMaxVectorEnv
 from infermax_gym.testing import random_legal
 from infermax_gym.workload import Workload, WorkloadError, make_workload, write_workload
@@ -44,7 +44,7 @@ def test_truncated_by_time_while_the_engine_skips() -> None:
     env = tight_env(Workload([0.0], [10], [200]), time_limit_s=0.3)
     env.reset(seed=0)
     env.step(env.layout.encode(Kind.ADMIT, 0))
-    _, _, terminated, truncated, info = env.step(env.layout.num_levels - 1)
+    _, _, terminated, truncated, info = env.step(env.layout.num_chunk_budgets - 1)
     assert (terminated, truncated) == (False, True)
     assert 0.3 <= info["clock_s"] < 0.31
 
@@ -60,7 +60,7 @@ def test_metrics_are_those_of_bench() -> None:
     row = POLICIES["sarathi"]
     workload = make_workload("azure-conv", 40, seed=1)
     env = InferMaxEnv(workloads=(workload,), num_requests=40, base=row)
-    teacher = RowTeacher(row, env.layout)
+    teacher = PolicyTeacher(row, env.layout)
     env.reset(seed=0)
     _, info = play(env, teacher.action)
     engine = EngineConfig(cost=COSTS["llama2-7b-a100"], num_kv_tokens=20_000)
@@ -115,7 +115,7 @@ def test_full_logs_are_emptied(decide: str) -> None:
     vector = InferMaxVectorEnv(2, config, flat=True)
     env.reset(seed=0)
     vector.reset(seed=0)
-    run, admit = env.layout.num_levels - 1, env.layout.encode(Kind.ADMIT, 0)
+    run, admit = env.layout.num_chunk_budgets - 1, env.layout.encode(Kind.ADMIT, 0)
     done = False
     while not done:
         action = admit if env.action_masks()[admit] else run
@@ -282,7 +282,7 @@ def test_illegal_actions_are_replaced(flat: bool) -> None:
     done = False
     while not done:
         mask = env.action_masks()
-        full = env.layout.num_levels - 1
+        full = env.layout.num_chunk_budgets - 1
         victims = [a for a in range(env.layout.encode(Kind.PREEMPT, 0), env.layout.num_actions) if mask[a]]
         admissions = [a for a in range(full + 1, full + 1 + env.layout.num_waiting_slots) if mask[a]]
         instead = full if mask[full] else (victims or admissions)[0]

@@ -121,7 +121,7 @@ def test_the_oracle_tells_the_truth() -> None:
 
 
 def test_the_error_process_of_the_predictor() -> None:
-    """O exp(sigma Z - sigma^2 / 2), at least 1: the same numbers as the table's noisy rows see with that seed."""
+    """O exp(sigma Z - sigma^2 / 2), at least 1: the same numbers as the table's noisy policies see with that seed."""
     env = env_of(WORKLOAD, "noisy", prediction_sigma=0.6)
     env.reset(seed=7)
     expected = predictions(POLICIES["sjf-noisy-0.6"], WORKLOAD, seed=7)

@@ -33,12 +33,12 @@ def test_random_actions(workload: Workload, config: EnvConfig, seed: int) -> Non
     )
     predicted = workload.num_output_tokens.astype(float)
     run = begin_run(config, Episode(workload, engine, predicted))
-    state, lane = run.engine.now, run.lane.record[0]
+    state, lane = run.engine.core, run.lane.record[0]
     rng = np.random.default_rng(seed)
     mask = np.zeros(config.layout.num_actions, np.int8)
     start(state, lane)
     for _ in range(150):
-        InvariantChecker(run.engine).now()
+        InvariantChecker(run.engine).check_now()
         if lane["status"] != RUNNING_ON:
             break
         fill_mask(state, lane, mask)

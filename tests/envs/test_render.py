@@ -83,7 +83,7 @@ def test_picture() -> None:
     assert picture.dtype == np.uint8 and picture.shape == (640, 900, 3)
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
     np.testing.assert_array_equal(picture, env.render())
-    env.step(env.layout.num_levels - 1)
+    env.step(env.layout.num_chunk_budgets - 1)
     assert not np.array_equal(picture, env.render())
 
 

@@ -1,4 +1,4 @@
-"""A row of the table, played action by action, gives exactly the kernel's schedule."""
+"""A policy of the table, played action by action, gives exactly the kernel's schedule."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from infermax_gym.cost import COSTS
 from infermax_gym.engine import EngineConfig, Information, simulate
 from infermax_gym.envs.config import EnvConfig
 from infermax_gym.envs.env import InferMaxEnv
-from infermax_gym.envs.teacher import RowTeacher
+from infermax_gym.envs.teacher import PolicyTeacher
 from infermax_gym.workload import make_workload
 
 ROWS = (
@@ -55,7 +55,7 @@ def test_same_schedule(name: str, decide: str) -> None:
         base=row,
     )
     env = InferMaxEnv(config, flat=True)
-    teacher = RowTeacher(row, env.layout)
+    teacher = PolicyTeacher(row, env.layout)
     env.reset(seed=0)
     done = False
     while not done:
@@ -81,12 +81,12 @@ def test_the_workload_is_contended() -> None:
 
 
 def test_too_small_a_window_says_so() -> None:
-    """A row that looks past the head of the queue needs to see more than the head."""
+    """A policy that looks past the head of the queue needs to see more than the head."""
     row = POLICIES["best-fit"]
     env = InferMaxEnv(
         workloads=(WORKLOAD,), num_requests=150, num_kv_tokens=(8_000, 8_000), num_waiting_slots=1, base=row
     )
-    teacher = RowTeacher(row, env.layout)
+    teacher = PolicyTeacher(row, env.layout)
     env.reset(seed=0)
     with pytest.raises(LookupError, match="use more slots"):
         for _ in range(20_000):

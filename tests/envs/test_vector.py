@@ -174,8 +174,8 @@ def test_happened_holds_the_components() -> None:
     env.reset(seed=0)
     for _ in range(50):
         _, rewards, _, _, info = env.step(env.action_masks().argmax(1))
-        np.testing.assert_array_equal(-info["happened"][:, 3], rewards)
-        np.testing.assert_array_equal(info["happened"][:, 0], info["dt_s"])
+        np.testing.assert_array_equal(-info["reward_components"][:, 3], rewards)
+        np.testing.assert_array_equal(info["reward_components"][:, 0], info["dt_s"])
 
 
 def test_without_metrics() -> None:

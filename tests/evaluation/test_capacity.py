@@ -11,7 +11,7 @@ import pytest
 from infermax_gym.baselines.routers import ROUTERS
 from infermax_gym.cluster import simulate_fleet, summarize_fleet
 from infermax_gym.engine import EngineConfig, Policy, Slo, simulate
-from infermax_gym.evaluation import Cell, Demand, FleetContender, evaluate, find_capacity, find_smallest, serve
+from infermax_gym.evaluation import Demand, FleetContender, Scenario, evaluate, find_capacity, find_smallest, serve
 from infermax_gym.evaluation.capacity import highest_rate
 from infermax_gym.workload import Workload, make_workload
 
@@ -91,7 +91,7 @@ def test_prices() -> None:
 def test_a_fleet_is_a_contender() -> None:
     workload, slo = requests(0, 2), Slo(ttft_s=1.0)
     priced = replace(CONFIG, cost=replace(CONFIG.cost, price_usd_per_device_hour=1.5))
-    row = evaluate(Cell(workload, priced, slo), {FLEET.name: FLEET}).summary()["fcfs + least-outstanding"]
+    row = evaluate(Scenario(workload, priced, slo), {FLEET.name: FLEET}).summary()["fcfs + least-outstanding"]
     assert row.pop("information") == "none"
     assert row.pop("wall_s") > 0.0
     expected = simulate_fleet(workload, FLEET.fleet(priced), FLEET.router)
@@ -105,6 +105,6 @@ def test_a_fleet_is_a_contender() -> None:
 
 def test_a_fleet_of_one_is_the_policy() -> None:
     workload = requests(0, 1)
-    one = evaluate(Cell(workload, CONFIG), {"one": replace(FLEET, num_replicas=1), "none": FLEET.policy})
+    one = evaluate(Scenario(workload, CONFIG), {"one": replace(FLEET, num_replicas=1), "none": FLEET.policy})
     assert one.values("one", "ttft_s.p99") == one.values("none", "ttft_s.p99")
     assert simulate(workload, CONFIG, FLEET.policy).busy_s == one.values("one", "busy_s")[0]

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from infermax_gym.engine import Decision, EngineConfig, Information, OnlineView, Policy, Slo, simulate, summarize
-from infermax_gym.evaluation import Cell, WorkloadSpec, evaluate, information_of, iterate_runs
+from infermax_gym.evaluation import Scenario, WorkloadSpec, evaluate, information_of, iterate_runs
 from infermax_gym.workload import Workload
 
 CONFIG = EngineConfig(num_kv_tokens=600)
@@ -35,14 +35,14 @@ class OneAtATime:
 
 def test_figures_are_those_of_summarize() -> None:
     slo = Slo(ttft_s=0.5)
-    row = evaluate(Cell(requests(), CONFIG, slo), {"fcfs": FCFS}).summary()["fcfs"]
+    row = evaluate(Scenario(requests(), CONFIG, slo), {"fcfs": FCFS}).summary()["fcfs"]
     assert row.pop("information") == "none"
     assert row.pop("wall_s") > 0.0
     assert row == summarize(simulate(requests(), CONFIG, FCFS), CONFIG, slo)
 
 
 def test_seeds_draw_new_requests_and_all_contenders_face_them() -> None:
-    evaluation = evaluate(Cell(requests, CONFIG), {"a": FCFS, "b": Policy("same")}, seeds=range(4))
+    evaluation = evaluate(Scenario(requests, CONFIG), {"a": FCFS, "b": Policy("same")}, seeds=range(4))
     latencies = evaluation.values("a", "latency_s.mean")
     assert len(set(latencies.tolist())) == 4
     assert latencies.tolist() == evaluation.values("b", "latency_s.mean").tolist()
@@ -54,7 +54,7 @@ def test_seeds_draw_new_requests_and_all_contenders_face_them() -> None:
 
 
 def test_policies_are_compared_seed_by_seed() -> None:
-    rows = evaluate(Cell(requests, CONFIG), {"alone": OneAtATime(), "fcfs": FCFS}, seeds=range(4)).summary()
+    rows = evaluate(Scenario(requests, CONFIG), {"alone": OneAtATime(), "fcfs": FCFS}, seeds=range(4)).summary()
     versus = rows["alone"]["vs_best"]
     assert versus["policy"] == "fcfs"
     assert 1.0 < versus["ci95"][0] < versus["latency_ratio"] < versus["ci95"][1]
@@ -67,7 +67,7 @@ def test_requests_are_drawn_once_per_seed() -> None:
         drawn.append(seed)
         return requests(seed)
 
-    evaluate(Cell(recipe, CONFIG), {"a": FCFS, "b": FCFS, "c": FCFS}, seeds=(3, 5))
+    evaluate(Scenario(recipe, CONFIG), {"a": FCFS, "b": FCFS, "c": FCFS}, seeds=(3, 5))
     assert drawn == [3, 5]
 
 
@@ -79,21 +79,21 @@ def test_the_predictor_is_asked_for_every_policy_and_seed() -> None:
         return workload.num_output_tokens.astype(np.float64)
 
     clairvoyant = Policy("clairvoyant", information=Information.ORACLE)
-    evaluate(Cell(requests(), CONFIG), {"x": clairvoyant}, seeds=(0, 1), predict=predict)
+    evaluate(Scenario(requests(), CONFIG), {"x": clairvoyant}, seeds=(0, 1), predict=predict)
     assert asked == [("clairvoyant", 12, 0), ("clairvoyant", 12, 1)]
 
 
 def test_schedulers_in_python_take_part() -> None:
-    rows = evaluate(Cell(requests(), CONFIG), {"fcfs": FCFS, "alone": OneAtATime()}).summary()
+    rows = evaluate(Scenario(requests(), CONFIG), {"fcfs": FCFS, "alone": OneAtATime()}).summary()
     assert rows["alone"]["num_finished"] == 12
     assert rows["alone"]["latency_s"]["mean"] > rows["fcfs"]["latency_s"]["mean"]
     assert information_of(OneAtATime()) == "none"
 
 
 def test_policies_without_all_their_seeds_are_left_out() -> None:
-    cell = Cell(requests, CONFIG)
-    evaluation = evaluate(cell, {}, seeds=(0, 1))
-    for run in iterate_runs(cell, {"a": FCFS, "b": FCFS}, seeds=(0, 1)):
+    scenario = Scenario(requests, CONFIG)
+    evaluation = evaluate(scenario, {}, seeds=(0, 1))
+    for run in iterate_runs(scenario, {"a": FCFS, "b": FCFS}, seeds=(0, 1)):
         evaluation.runs.append(run)
         if len(evaluation.runs) == 3:
             break
@@ -101,7 +101,7 @@ def test_policies_without_all_their_seeds_are_left_out() -> None:
 
 
 def test_missing_figures_are_nan() -> None:
-    evaluation = evaluate(Cell(requests(), CONFIG), {"fcfs": FCFS})
+    evaluation = evaluate(Scenario(requests(), CONFIG), {"fcfs": FCFS})
     assert np.isnan(evaluation.values("fcfs", "goodput_per_s")).all()
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.engine import EngineConfig, SimulationResult, Slo, simulate
-from infermax_gym.evaluation import Cell, evaluate, group_figures, jain_index
+from infermax_gym.evaluation import Scenario, evaluate, group_figures, jain_index
 from infermax_gym.evaluation.groups import _history, _union, max_service_gap
 from infermax_gym.workload import Workload, make_workload
 
@@ -106,8 +106,8 @@ def test_weights_buy_service() -> None:
 
 
 def test_classes_in_an_evaluation_over_seeds() -> None:
-    cell = Cell(lambda seed: make_workload("mixed", 40, seed=seed), CONFIG, Slo(ttft_s=1.0), "slo-class")
-    row = evaluate(cell, {"sarathi": POLICIES["sarathi"]}, seeds=(0, 1)).summary()["sarathi"]
+    scenario = Scenario(lambda seed: make_workload("mixed", 40, seed=seed), CONFIG, Slo(ttft_s=1.0), "slo-class")
+    row = evaluate(scenario, {"sarathi": POLICIES["sarathi"]}, seeds=(0, 1)).summary()["sarathi"]
     assert set(row["groups"]) == {"chat", "code", "reasoning"}
     assert 0.0 <= row["groups"]["chat"]["slo_attainment"] <= 1.0
     assert row["ci95"]["fairness"]["jain_index"] is not None

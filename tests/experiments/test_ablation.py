@@ -20,13 +20,13 @@ from experiments.board.ablation import (
 )
 from infermax_gym.agents.ppo import PpoSettings, make_ppo, network_of
 from infermax_gym.agents.recipes import environment
-from infermax_gym.agents.scenario import TEST, TrainingCell, windows
+from infermax_gym.agents.scenario import TEST, TrainingScenario, trace_slices
 from infermax_gym.agents.training import train_ppo
 from infermax_gym.agents.vec_env import InferMaxVecEnv
 from infermax_gym.envs.layout import WAITING_FEATURES, Kind
 
 SMALL = PpoSettings(num_lanes=4, num_steps=64, batch_size=64, epochs=2)
-CONFIG = environment(TrainingCell(num_requests=60), TEACHER)
+CONFIG = environment(TrainingScenario(num_requests=60), TEACHER)
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ def test_a_feature_stays_unseen() -> None:
     blind_to("spare_blocks")(network)
     place = WAITING_FEATURES.index("spare_blocks")
     before = network.admit.slot.weight.detach().clone()
-    train_ppo(model, CONFIG, windows(TrainingCell(num_requests=30), 1, split=TEST), num_decisions=512)
+    train_ppo(model, CONFIG, trace_slices(TrainingScenario(num_requests=30), 1, split=TEST), num_decisions=512)
     after = network.admit.slot.weight.detach()
     assert not torch.equal(before, after)
     assert (after[:, place] == 0.0).all() and (network.value_head.waiting.weight[:, place] == 0.0).all()
@@ -50,7 +50,7 @@ def test_preempts_only_where_nothing_else_is_legal() -> None:
     model = make_ppo(InferMaxVecEnv(4, CONFIG, seed=0), SMALL, seed=0)
     network = network_of(model)
     only_forced_preemption(network)
-    train_ppo(model, CONFIG, windows(TrainingCell(num_requests=30), 1, split=TEST), num_decisions=512)
+    train_ppo(model, CONFIG, trace_slices(TrainingScenario(num_requests=30), 1, split=TEST), num_decisions=512)
     observation = torch.rand(8, network.observation_size)
     legal = torch.ones(8, network.layout.num_actions, dtype=torch.bool)
     preempts = network.kind_of == Kind.PREEMPT
@@ -77,8 +77,8 @@ def test_factored_play_and_the_likeliest_action_differ() -> None:
     """A fresh network admits by kind; of its single actions, to run is the likeliest as soon as many wait."""
     network = network_of(make_ppo(InferMaxVecEnv(2, CONFIG, seed=0), SMALL, seed=0))
     unscaled(network)  # so that it hardly prefers one request to another
-    window = windows(TrainingCell(num_requests=80, time_scale=0.3), 1, split=TEST)[0]
-    by_kind, single = (latency_s(network, CONFIG, window, factored) for factored in (True, False))
+    trace_slice = trace_slices(TrainingScenario(num_requests=80, time_scale=0.3), 1, split=TEST)[0]
+    by_kind, single = (latency_s(network, CONFIG, trace_slice, factored) for factored in (True, False))
     assert by_kind < 0.8 * single
 
 

@@ -1,4 +1,4 @@
-"""Breeding: what a loss is, and the windows that specialists are bred on."""
+"""Breeding: what a loss is, and the trace slices that specialists are bred on."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from experiments.board.rivals import load_rivals
-from experiments.board.scenarios import GRID
-from experiments.breeding.breed import Nursery, behind, courses, excess
-from experiments.breeding.specialists import SCHOOLS, in_group
+from experiments.board.scenarios import SCENARIOS
+from experiments.breeding.breed import Search, behind, excess, tasks_of
+from experiments.breeding.specialists import RECIPES, in_group
 from infermax_gym.agents.objectives import Objective
-from infermax_gym.agents.scenario import TRAIN, TrainingCell, windows
+from infermax_gym.agents.scenario import TRAIN, TrainingScenario, trace_slices
 from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.engine import simulate
 
-PLAN = replace(SCHOOLS["generalist"].breed, num_windows=1, windows_at_once=1)
-WINDOW = windows(TrainingCell("azure-conv", 120, 0.9, 9_000), 1, split=TRAIN)[0]
+PLAN = replace(RECIPES["generalist"].breed, num_slices=1, slices_at_once=1)
+WINDOW = trace_slices(TrainingScenario("azure-conv", 120, 0.9, 9_000), 1, split=TRAIN)[0]
 
 
 def test_a_loss_beyond_the_rival_counts_on_the_average_of_windows() -> None:
@@ -32,14 +32,14 @@ def test_a_loss_beyond_the_rival_counts_on_the_average_of_windows() -> None:
 
 
 def test_worst_is_the_cell_furthest_behind() -> None:
-    plan = replace(PLAN, cells=in_group("code-tight-7b"))
-    nursery = Nursery(plan, courses(plan, load_rivals()))
-    vector = nursery.start(load_rivals())
-    controller = nursery.controller(vector)
+    plan = replace(PLAN, scenarios=in_group("code-tight-7b"))
+    search = Search(plan, tasks_of(plan, load_rivals()))
+    vector = search.start(load_rivals())
+    controller = search.controller(vector)
     ratios = []
-    for course in nursery.schooling:
-        window = course.windows[0]
-        ours, theirs = controller.play(window.workload, window.engine), course.rival[0]
+    for task in search.tasks:
+        trace_slice = task.trace_slices[0]
+        ours, theirs = controller.play(trace_slice.workload, trace_slice.engine), task.rival[0]
         ratios.append(float(np.log(ours.latency_s.mean() / theirs.latency_s.mean())))
-    assert len(ratios) == sum(map(plan.cells, GRID))
-    assert nursery.worst(vector) == pytest.approx(max(ratios))
+    assert len(ratios) == sum(map(plan.scenarios, SCENARIOS))
+    assert search.worst(vector) == pytest.approx(max(ratios))

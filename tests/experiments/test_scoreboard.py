@@ -1,4 +1,4 @@
-"""The grid of cells, the rivals and the tables."""
+"""The grid of scenarios, the rivals and the tables."""
 
 from __future__ import annotations
 
@@ -6,60 +6,60 @@ import numpy as np
 import pytest
 
 from experiments.board.rivals import MEAN, STARTS, harder, load_rivals, main, tail, tune_cell
-from experiments.board.scenarios import GRID, has_slos
+from experiments.board.scenarios import SCENARIOS, has_slos
 from experiments.board.scoreboard import FIGURES, NUM_WINDOWS, Board, measure, ratio, shipped_agents
 from experiments.board.tables import page
-from infermax_gym.agents.evolution import row_loss
-from infermax_gym.agents.scenario import TEST, TRAIN, windows
+from infermax_gym.agents.evolution import policy_loss
+from infermax_gym.agents.scenario import TEST, TRAIN, trace_slices
 
 
 def test_grid() -> None:
-    assert len(GRID) == 72
-    for name, cell in GRID.items():
-        held = windows(cell, 1, split=TEST)[0].workload
+    assert len(SCENARIOS) == 72
+    for name, scenario in SCENARIOS.items():
+        held = trace_slices(scenario, 1, split=TEST)[0].workload
         limits = np.isfinite(held.ttft_slo_s).all() and np.isfinite(held.tpot_slo_s).all()
         assert limits == has_slos(name)
-    tight, wide = GRID["conv-tight-saturated-7b"], GRID["conv-wide-saturated-7b"]
+    tight, wide = SCENARIOS["conv-tight-saturated-7b"], SCENARIOS["conv-wide-saturated-7b"]
     assert tight.num_kv_tokens < wide.num_kv_tokens
-    moderate, overloaded = GRID["code-wide-moderate-70b"], GRID["code-wide-overloaded-70b"]
+    moderate, overloaded = SCENARIOS["code-wide-moderate-70b"], SCENARIOS["code-wide-overloaded-70b"]
     assert moderate.time_scale > overloaded.time_scale
 
 
 def test_windows_of_the_splits_differ() -> None:
-    cell = GRID["mixed-tight-saturated-7b"]
-    lengths = [w.workload.num_output_tokens.tolist() for s in (TRAIN, TEST) for w in windows(cell, 3, split=s)]
+    scenario = SCENARIOS["mixed-tight-saturated-7b"]
+    lengths = [w.workload.num_output_tokens.tolist() for s in (TRAIN, TEST) for w in trace_slices(scenario, 3, split=s)]
     assert len({tuple(some) for some in lengths}) == 6
 
 
 def test_tuning_harder_is_never_worse_on_its_own_windows(capsys: pytest.CaptureFixture[str]) -> None:
-    on_held, on_training = harder("code-tight-moderate-7b", num_windows=1, generations=4)
+    on_held, on_training = harder("code-tight-moderate-7b", num_slices=1, generations=4)
     assert on_training <= 1.0 and on_held > 0.0
     with pytest.raises(SystemExit):
         main(["--harder", "code-tight-moderate-7b,nonsense"])
-    assert "unknown cell 'nonsense'; cells have names such as" in capsys.readouterr().err
+    assert "unknown scenario 'nonsense'; scenarios have names such as" in capsys.readouterr().err
 
 
 def test_tuned_for_the_tail_alone_the_tail_is_shorter_and_the_mean_is_not() -> None:
-    p99, mean = tail("conv-tight-saturated-7b", num_windows=4)
+    p99, mean = tail("conv-tight-saturated-7b", num_slices=4)
     assert p99 < 0.9 and mean > 1.0
 
 
 def test_rivals_are_complete() -> None:
     rivals = load_rivals()
-    for name in GRID:
-        rows = rivals.rows_of(name)
+    for name in SCENARIOS:
+        rows = rivals.policies_of(name)
         assert {"global", "global-blend", "per-cell", "informed", "clairvoyant"} <= set(rows)
         assert ("per-cell-goodput" in rows) == has_slos(name)
         assert rows["per-cell"].information.name == "NONE" and rows["informed"].information.name == "PREDICTED"
 
 
 def test_tuning_never_loses_to_where_it_begins() -> None:
-    held = windows(GRID["reasoning-tight-overloaded-7b"], 2, split=TRAIN)
-    from infermax_gym.agents.evolution import row_of
+    held = trace_slices(SCENARIOS["reasoning-tight-overloaded-7b"], 2, split=TRAIN)
+    from infermax_gym.agents.evolution import tuned_policy
 
     action = tune_cell(MEAN, held, STARTS, 2)
-    begun = min(row_loss(row_of(s, "s", predicted_sigma=None), held, MEAN) for s in STARTS)
-    assert row_loss(row_of(action, "t", predicted_sigma=None), held, MEAN) <= begun
+    begun = min(policy_loss(tuned_policy(s, "s", predicted_sigma=None), held, MEAN) for s in STARTS)
+    assert policy_loss(tuned_policy(action, "t", predicted_sigma=None), held, MEAN) <= begun
 
 
 def test_ratio() -> None:
@@ -79,7 +79,7 @@ def test_board_compares_the_better_with_the_worse() -> None:
 
 
 def test_page_of_two_cells() -> None:
-    cells = ["conv-tight-moderate-7b", "rollouts-tight-moderate-7b"]
-    text = page(measure(cells, load_rivals(), shipped_agents(), 2), 2)
-    assert all(cell in text for cell in cells) and "nan" not in text
+    scenarios = ["conv-tight-moderate-7b", "rollouts-tight-moderate-7b"]
+    text = page(measure(scenarios, load_rivals(), shipped_agents(), 2), 2)
+    assert all(scenario in text for scenario in scenarios) and "nan" not in text
     assert NUM_WINDOWS >= 8

@@ -9,40 +9,40 @@ import numpy as np
 import pytest
 
 from experiments.board.rivals import load_rivals
-from experiments.board.scenarios import GRID, has_slos
+from experiments.board.scenarios import SCENARIOS, has_slos
 from experiments.breeding.specialists import (
-    SCHOOLS,
-    Classroom,
-    Pupil,
-    attend,
+    RECIPES,
+    Candidate,
+    GroupTraining,
     groups_of,
-    guests_of,
     in_group,
+    search_specialists,
     starts_of,
+    warm_starts_of,
 )
 from infermax_gym.agents import AgentError
 from infermax_gym.agents.controller import Controller
 from infermax_gym.agents.controller_kernel import CONTROLLER_FEATURES, CONTROLLER_KNOBS
 
-PLAN = SCHOOLS["generalist"].breed
-TINY = replace(PLAN, generations=(2, 1), population=4, num_windows=2, windows_at_once=1, cells=lambda name: True)
+PLAN = RECIPES["generalist"].breed
+TINY = replace(PLAN, generations=(2, 1), population=4, num_slices=2, slices_at_once=1, scenarios=lambda name: True)
 STARTS_OF_CHAT = starts_of(TINY, "conv-tight-7b", load_rivals())[:8:2]
 
 
-@pytest.mark.parametrize("name", SCHOOLS)
+@pytest.mark.parametrize("name", RECIPES)
 def test_groups_share_out_the_cells(name: str) -> None:
-    plan = SCHOOLS[name].breed
+    plan = RECIPES[name].breed
     groups = groups_of(plan)
-    for cell in GRID:
-        assert sum(in_group(group)(cell) for group in groups) == plan.cells(cell)
-    assert len(groups_of(SCHOOLS["goodput"].breed)) == sum(map(has_slos, GRID)) // 3
+    for scenario in SCENARIOS:
+        assert sum(in_group(group)(scenario) for group in groups) == plan.scenarios(scenario)
+    assert len(groups_of(RECIPES["goodput"].breed)) == sum(map(has_slos, SCENARIOS)) // 3
 
 
 def test_starts_are_settings_of_the_family() -> None:
     rivals = load_rivals()
     starts = starts_of(PLAN, "code-wide-70b", rivals)
-    names = [name for name in GRID if in_group("code-wide-70b")(name)]
-    place = PLAN.knobs.index("push_out")
+    names = [name for name in SCENARIOS if in_group("code-wide-70b")(name)]
+    place = PLAN.knobs.index("preempt")
     assert len(starts) == 4 * (2 + len(names)) and {s[place] for s in starts} == {-0.5, 0.5}
     own = np.array(rivals.per_cell["mean"][names[0]])
     assert any(np.array_equal(s[: len(own)], own) for s in starts)
@@ -51,27 +51,27 @@ def test_starts_are_settings_of_the_family() -> None:
 def test_interrupted_schools_go_on(tmp_path: Path) -> None:
     """A specialist in the folder is not bred again; one that is missing is, from what the others are by then."""
     rivals = load_rivals()
-    plan = replace(TINY, cells=lambda name: name.startswith("conv-tight"))
+    plan = replace(TINY, scenarios=lambda name: name.startswith("conv-tight"))
     said: list[str] = []
-    first, losses = attend(plan, rivals, 0, tmp_path, said.append)
+    first, losses = search_specialists(plan, rivals, 0, tmp_path, said.append)
     assert set(first) == {"conv-tight-7b", "conv-tight-70b"} and len(said) == 6
     (tmp_path / "conv-tight-70b-weights.json").unlink()
     (tmp_path / "conv-tight-70b-mended.json").unlink()
-    again, same = attend(plan, rivals, 0, tmp_path, said.append)
+    again, same = search_specialists(plan, rivals, 0, tmp_path, said.append)
     assert [line.split(":")[0] for line in said[6:]] == ["conv-tight-70b, weights", "conv-tight-70b, mended"]
     for group in first:
         np.testing.assert_array_equal(first[group].weights, again[group].weights)
     assert same == losses
     with pytest.raises(AgentError, match="another folder"):
-        attend(plan, rivals, 1, tmp_path, said.append)
+        search_specialists(plan, rivals, 1, tmp_path, said.append)
     with pytest.raises(AgentError, match="or guests; take another folder"):
-        attend(plan, rivals, 0, tmp_path, said.append, [first["conv-tight-7b"]])
+        search_specialists(plan, rivals, 0, tmp_path, said.append, [first["conv-tight-7b"]])
 
 
 def test_a_specialist_takes_over_what_another_has_found() -> None:
     """Where another group's specialist is better than its own, it goes on from that, and never falls behind it."""
     rivals = load_rivals()
-    room = Classroom(TINY, "conv-tight-7b", rivals, 0)
+    room = GroupTraining(TINY, "conv-tight-7b", rivals, 0)
     vectors = [room.training.vector(Controller(room.training.controller(start).weights)) for start in STARTS_OF_CHAT]
     losses = [room.choosing.whole_loss(vector) for vector in vectors]
     worst, best = int(np.argmax(losses)), int(np.argmin(losses))
@@ -84,26 +84,26 @@ def test_a_specialist_takes_over_what_another_has_found() -> None:
 @pytest.mark.parametrize("name", ["informed", "goodput"])
 def test_guests_are_what_a_school_could_have_bred_itself(name: str) -> None:
     """They set only its knobs by its features, so that nothing is lost where a search begins at one of them."""
-    school = SCHOOLS[name]
-    guests = guests_of(school)
-    assert len(guests) == len(groups_of(PLAN)) and all(guest.gate is None for guest in guests)
-    knobs = [CONTROLLER_KNOBS.index(knob) for knob in school.breed.knobs]
-    features = [0, *(CONTROLLER_FEATURES.index(feature) for feature in school.breed.features)]
-    for guest in guests:
-        rest = guest.weights.copy()
+    recipe = RECIPES[name]
+    warm_starts = warm_starts_of(recipe)
+    assert len(warm_starts) == len(groups_of(PLAN)) and all(warm_start.gating is None for warm_start in warm_starts)
+    knobs = [CONTROLLER_KNOBS.index(knob) for knob in recipe.breed.knobs]
+    features = [0, *(CONTROLLER_FEATURES.index(feature) for feature in recipe.breed.features)]
+    for warm_start in warm_starts:
+        rest = warm_start.weights.copy()
         rest[np.ix_(knobs, features)] = 0.0
         assert not rest.any()
-    assert guests_of(SCHOOLS["generalist"]) == []
+    assert warm_starts_of(RECIPES["generalist"]) == []
 
 
 def test_a_school_learns_from_its_guests() -> None:
     rivals = load_rivals()
-    plan = replace(TINY, cells=lambda name: name.startswith("mixed-tight") and name.endswith("7b"))
-    room = Classroom(plan, "mixed-tight-7b", rivals, 0)
-    guest = guests_of(SCHOOLS["informed"])[groups_of(PLAN).index("mixed-tight-7b")]
-    reached = room.choosing.whole_loss(room.training.vector(guest))
-    _, alone = attend(plan, rivals, 0, None, lambda line: None)
-    _, helped = attend(plan, rivals, 0, None, lambda line: None, [guest])
+    plan = replace(TINY, scenarios=lambda name: name.startswith("mixed-tight") and name.endswith("7b"))
+    room = GroupTraining(plan, "mixed-tight-7b", rivals, 0)
+    warm_start = warm_starts_of(RECIPES["informed"])[groups_of(PLAN).index("mixed-tight-7b")]
+    reached = room.choosing.whole_loss(room.training.vector(warm_start))
+    _, alone = search_specialists(plan, rivals, 0, None, lambda line: None)
+    _, helped = search_specialists(plan, rivals, 0, None, lambda line: None, [warm_start])
     assert alone["mixed-tight-7b"] > reached, "what it finds alone is as good: no test"
     assert helped["mixed-tight-7b"] <= reached
 
@@ -111,24 +111,24 @@ def test_a_school_learns_from_its_guests() -> None:
 def test_who_is_behind_is_mended_and_who_is_not_stays() -> None:
     """First come, first served is far behind shortest first; what is bred from it is less so."""
     rivals = load_rivals()
-    room = Classroom(replace(TINY, generations=(2, 12), population=8), "conv-tight-7b", rivals, 0)
+    room = GroupTraining(replace(TINY, generations=(2, 12), population=8), "conv-tight-7b", rivals, 0)
     first = np.zeros(len(STARTS_OF_CHAT[0]))
     first[PLAN.knobs.index("aging")], first[PLAN.knobs.index("prefill_share")] = 1.0, 1.0
-    slow = Pupil(room.training.controller(first), room.choosing.whole_loss(first))
+    slow = Candidate(room.training.controller(first), room.choosing.whole_loss(first))
     behind = room.choosing.worst(room.training.vector(slow.controller))
-    mended = room.mend(slow, [slow.controller])
+    mended = room.refine(slow, [slow.controller])
     assert behind > 0.1
     assert room.choosing.worst(room.training.vector(mended.controller)) < behind - 0.02
     room.choosing.worst = lambda vector: 0.0  # type: ignore[method-assign]
-    assert room.mend(slow, [slow.controller]) is slow
+    assert room.refine(slow, [slow.controller]) is slow
     best = min(STARTS_OF_CHAT, key=room.choosing.whole_loss)
-    assert room.mend(slow, [room.training.controller(best)]).loss <= room.choosing.whole_loss(best)  # overtaken
+    assert room.refine(slow, [room.training.controller(best)]).loss <= room.choosing.whole_loss(best)  # overtaken
 
 
 def test_schools_know_what_they_may() -> None:
-    assert "late" not in SCHOOLS["generalist"].breed.knobs and "class_ttft" not in SCHOOLS["generalist"].breed.knobs
-    assert SCHOOLS["generalist"].breed.sigma is None and SCHOOLS["informed"].breed.sigma is not None
-    for school in SCHOOLS.values():
-        assert set(school.breed.knobs) <= set(CONTROLLER_KNOBS) and set(school.breed.features) <= set(
+    assert "shed" not in RECIPES["generalist"].breed.knobs and "class_ttft" not in RECIPES["generalist"].breed.knobs
+    assert RECIPES["generalist"].breed.sigma is None and RECIPES["informed"].breed.sigma is not None
+    for recipe in RECIPES.values():
+        assert set(recipe.breed.knobs) <= set(CONTROLLER_KNOBS) and set(recipe.breed.features) <= set(
             CONTROLLER_FEATURES
         )

@@ -12,7 +12,7 @@ OBJECTIVES = ("makespan", "latency")
 
 
 def tiny(seed: int, limits: bool = True) -> tuple[Instance, str, str]:
-    """An instance that brute force can solve, with arrivals, chunks, blocks, seats and limits; and what to solve."""
+    """An instance that brute force can solve, with arrivals, chunks, blocks, sequences and limits; what to solve."""
     rng = random.Random(seed)
     count = rng.choice([1, 2, 2, 3])
     lengths = [(rng.randint(1, 4 if count < 3 else 2), rng.randint(1, 3)) for _ in range(count)]

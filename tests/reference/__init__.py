@@ -4,7 +4,7 @@ Written from the specification alone, so that it and the compiled kernel can be 
 
 - `engine`: the clock, the effective values, `advance`; `simulate_reference` is the entry.
 - `decision`: one decision: resume, displace, order, serve, afterwards.
-- `admission`: newcomers; `fit`: what must be free for one; `preemption`: who has to go, and where to.
+- `admission`: waiting requests; `fit`: what must be free for one; `preemption`: who has to go, and where to.
 - `keys`, `waiting`: features, keys and the waiting queue.
 - `cache`: the prefix cache, block by block.
 - `request`, `state`: what all of these read and write.

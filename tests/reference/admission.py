@@ -1,4 +1,4 @@
-"""Admission of newcomers."""
+"""Admission of waiting requests."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _tokens_in_time(engine: Engine, decision: Decision, resident: int, most: int
 
 
 def _is_open(engine: Engine, decision: Decision) -> bool:
-    """Whether newcomers may join in this call at all."""
+    """Whether waiting requests may join in this call at all."""
     policy = decision.policy
     if not policy.admit_after_preemption and decision.preempted_in_serve:
         return False

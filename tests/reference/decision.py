@@ -21,7 +21,7 @@ def decide(engine: Engine) -> Decision:
     decision = Decision(policy, something_ran=bool(engine.running), tokens_left=engine.C)
     lift_starving(engine)
     resume(engine, decision)
-    if policy.preempt_for_newcomer:
+    if policy.preempt_for_waiting:
         displace(engine, decision)
     order(engine, policy)
     serve(engine, decision)
@@ -78,7 +78,7 @@ def displace(engine: Engine, decision: Decision) -> None:
 
 
 def _displaced(engine: Engine, head: Request, chunk: int) -> list[Request]:
-    """As few running requests with larger keys as give the head a seat and a fit; nobody if all do not."""
+    """As few running requests with larger keys as give the head a sequence and a fit; nobody if all do not."""
     head_key = queue_key(engine.policy, head, engine.clock_s)
     later_first = list(reversed(engine.running))
     values = {r: queue_value(engine.policy, r, engine.duration) for r in later_first}

@@ -20,7 +20,7 @@ from tests.reference.result import Books, Iteration, ReferenceResult, collect_re
 from tests.reference.state import Decision, Engine
 
 MOST_EMPTY_IN_A_ROW = 10_000
-"""Decisions without a batch after which a run is given up; the specification sets no limit."""
+"""Decisions without a batch after which a run is shed; the specification sets no limit."""
 
 
 def simulate_reference(

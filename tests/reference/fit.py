@@ -1,4 +1,4 @@
-"""Fit: what must be free before a newcomer joins."""
+"""Fit: what must be free before a waiting request joins."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _history_estimate(engine: Engine, generated: int) -> int:
 
 
 def reserved_blocks(engine: Engine, request: Request, stored: int) -> int:
-    """R: the blocks a newcomer gets when it joins and will store so many tokens after its first pass."""
+    """R: the blocks a waiting request gets when it joins and will store so many tokens after its first pass."""
     reserve = engine.policy.reserve
     if reserve == Reserve.CHUNK:
         tokens = stored
@@ -84,7 +84,7 @@ def future_peak(engine: Engine, requests: Sequence[Request]) -> int:
 
 
 def fits(engine: Engine, request: Request, stored: int, running: Sequence[Request], free: int) -> bool:
-    """Whether a newcomer fits beside `running` where so many blocks are free."""
+    """Whether a waiting request fits beside `running` where so many blocks are free."""
     policy = engine.policy
     if not running:
         return reserved_blocks(engine, request, stored) <= free

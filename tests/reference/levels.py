@@ -17,9 +17,9 @@ def start_level(engine: Engine, request: Request) -> None:
     """The first level whose quantum holds the prefill, or the last."""
     if engine.policy.skip_join:
         prefill_s = engine.duration.of_prefill(request.num_prompt_tokens)
-        levels = range(engine.policy.num_levels - 1)
+        levels = range(engine.policy.mlfq_levels - 1)
         holding = (level for level in levels if _quantum_s(engine, level) >= prefill_s)
-        request.level = next(holding, engine.policy.num_levels - 1)
+        request.level = next(holding, engine.policy.mlfq_levels - 1)
 
 
 def _move(engine: Engine, request: Request, level: int) -> None:
@@ -35,7 +35,7 @@ def sink(engine: Engine, batch: dict[Request, int], duration_s: float) -> None:
         return
     for request in batch:
         request.level_run_s += duration_s
-        last = request.level == engine.policy.num_levels - 1
+        last = request.level == engine.policy.mlfq_levels - 1
         if not last and request.level_run_s > _quantum_s(engine, request.level):
             _move(engine, request, request.level + 1)
 

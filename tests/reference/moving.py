@@ -21,7 +21,7 @@ CARRIED = (
 
 
 def set_aside(engine: Engine, request: Request, num_blocks: int) -> None:
-    """Keep a seat and blocks for a request to come."""
+    """Keep a sequence and blocks for a request to come."""
     engine.B -= 1
     if engine.cache:
         engine.cache.tables[request.number] = []

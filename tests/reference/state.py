@@ -93,13 +93,13 @@ class Engine:
             run_order=RunOrder.ARRIVAL,
             victim=Victim.LIST_TAIL,
             victim_pool=VictimPool.UNVISITED,
-            preempt_for_newcomer=False,
+            preempt_for_waiting=False,
             evict_share=0.0,
         )
 
     @property
     def batch_is_certain(self) -> bool:
-        """Whether who has got tokens when newcomers are admitted keeps them."""
+        """Whether who has got tokens when waiting requests are admitted keeps them."""
         prefills_first = self.policy.phase_order == PhaseOrder.PREFILL_FIRST and self.policy.hybrid
         decodes_last = prefills_first or self.policy.hold_iterations > 0.0
         anybody = self.policy.victim_pool == VictimPool.ALL or self.policy.evict_share > 0.0
@@ -178,11 +178,11 @@ class Decision:
         prefill_tokens_left: what is left of the prefill tokens.
         batch: tokens per request, in the order in which they were granted.
         preempted: who was preempted, in order.
-        preempted_in_serve: whether somebody was preempted while running requests or newcomers were served.
+        preempted_in_serve: whether somebody was preempted while running requests or waiting requests were served.
         share_cleared: whether `evict_share` has had its victims.
         serving_ended: a request that preempted itself ended the serving of running requests.
         num_resumed: how many came back from the host.
-        num_admitted: how many newcomers joined.
+        num_admitted: how many waiting requests joined.
         swapped_tokens: tokens that moved to the host or back.
     """
 

@@ -26,7 +26,7 @@ class WaitingQueue:
         return iter(self.requests)
 
     def add(self, request: Request, in_front: bool) -> None:
-        """Enter a newcomer (at the end) or a preempted request (in front of everybody)."""
+        """Enter a waiting request (at the end) or a preempted request (in front of everybody)."""
         self.rekey(request)
         if in_front:
             self.requests.insert(0, request)

@@ -21,7 +21,7 @@ def test_presets_by_name():
 
 def test_windows_of_presets():
     window = load_workload("mixed", skip=30, first=40, seed=1)
-    assert_same_requests(window, make_workload("mixed", 70, seed=1).window(30, 40))
+    assert_same_requests(window, make_workload("mixed", 70, seed=1).trace_slice(30, 40))
     assert window.metadata["skip"] == 30
     assert load_workload("mixed", skip=30, first=40, rate=9.0).mean_rate_per_s == pytest.approx(9.0)
 

@@ -53,7 +53,7 @@ def test_presets(name):
     assert workload.name == name
     assert workload.metadata["seed"] == 0
     assert workload.num_prompt_tokens.tobytes() != make_workload(name, 400, seed=1).num_prompt_tokens.tobytes()
-    assert_same_requests(make_workload(name, 150, seed=0), workload.window(0, 150))
+    assert_same_requests(make_workload(name, 150, seed=0), workload.trace_slice(0, 150))
 
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if name != "rollouts"])

@@ -28,7 +28,7 @@ def requests(**fields) -> Workload:
 
 
 def test_window_counts_arrivals_from_its_first_request_and_keeps_the_prefixes():
-    window = requests().window(1, 2)
+    window = requests().trace_slice(1, 2)
     assert window.arrival_s.tolist() == [0.0, 0.5]
     assert window.num_prompt_tokens.tolist() == [20, 30]
     assert window.priority.tolist() == [2, 1]
@@ -36,13 +36,13 @@ def test_window_counts_arrivals_from_its_first_request_and_keeps_the_prefixes():
     assert window.prefix_blocks.tolist() == [7, 9]
     assert window.prefix_start.tolist() == [0, 0, 2]
     assert window.name == "four"
-    assert len(requests().window(1)) == 3
+    assert len(requests().trace_slice(1)) == 3
 
 
 @pytest.mark.parametrize(("start", "count"), [(-1, 2), (0, 5), (4, 1), (0, 0), (4, None)])
 def test_window_outside_the_workload(start, count):
     with pytest.raises(WorkloadError, match=r"four: no window of -?\d+ requests from request -?\d+; it holds 4"):
-        requests().window(start, count)
+        requests().trace_slice(start, count)
 
 
 def test_with_limits_leaves_own_limits_alone():
@@ -77,7 +77,7 @@ def test_a_rate_needs_two_arrival_times():
     assert batch.mean_rate_per_s == math.inf
     with pytest.raises(WorkloadError, match="batch: all 2 requests arrive at once, so a rate does not apply"):
         batch.with_rate(2.0)
-    assert len(batch.window(0, 1).with_rate(2.0)) == 1
+    assert len(batch.trace_slice(0, 1).with_rate(2.0)) == 1
     assert math.isnan(Workload([], [], []).mean_rate_per_s)
 
 

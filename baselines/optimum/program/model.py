@@ -232,7 +232,7 @@ class _Builder:
         return generated, resident, decoding, finished
 
     def _share(self, k: int) -> None:
-        """What the requests of iteration k share: budget, seats, blocks, and its number in the order of time."""
+        """What the requests of iteration k share: budget, sequences, blocks, and its number in the order of time."""
         model, instance = self.model, self.instance
         column = [row[k] for row in self.cells]
         model.add(sum(c.tokens for c in column) <= instance.max_num_batched_tokens)

@@ -7,7 +7,7 @@ is known. Those whose bound reaches the incumbent are skipped.
 
 Only for requests that arrive together, under a linear cost without a binding token budget. There passes can happen
 as late as they can, which only lowers the memory in between (see `expand.expand`). Of this the search uses: nobody
-idles beside both a decode and a prefill, and KV is given up only where keeping it would not fit.
+idles beside both a decode and a prefill, and KV is dropped only where keeping it would not fit.
 """
 
 from __future__ import annotations

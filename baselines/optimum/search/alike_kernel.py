@@ -95,7 +95,7 @@ def _batch_s(
         again = max(takes - scratch[WAITS, k], 0)
         g = scratch[LEVEL, k]
         if seat and scratch[FALLS, k] > again and held_blocks[g] <= spare:
-            return -1.0  # KV is given up only where keeping it would not fit
+            return -1.0  # KV is dropped only where keeping it would not fit
         prefills += takes
         restarts += again
         total_s += takes * pass_s[0, g]

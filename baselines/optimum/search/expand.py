@@ -287,7 +287,7 @@ def _starting_at(
 
 @compiled
 def _set_most(ints: Ints, work: Ints) -> None:
-    """Most blocks and seats that the requests from i on can take."""
+    """Most blocks and sequences that the requests from i on can take."""
     n = ints[NUM_REQUESTS]
     most = ints[MOST]
     work[most + 2 * n] = 0
@@ -311,7 +311,7 @@ def expand(
     """List every successor of a state whose bound is below `limit`; returns how many there are.
 
     Without loss some successors are skipped. An iteration starts now or, after waiting, at the arrival of a
-    request it serves. KV is given up only when keeping it would not fit (the latest moment is the best one).
+    request it serves. KV is dropped only when keeping it would not fit (the latest moment is the best one).
 
     Where the cost is linear (LEAN), a decode is replaced by a restart only if that rids the batch of all decodes
     and pays. Where, besides, no token budget binds, passes happen as late as they can between two waits, which only

@@ -55,7 +55,7 @@ CHOSEN = 32  # (n,) action picked for each request
 AFTER = 33  # (n,) codes after it
 SUMS = 34  # (n + 1, SUMMED) totals of the actions picked so far
 LOAD_SUMS = 35  # (n + 1, num_loads)
-MOST = 36  # (n + 1, 2) blocks and seats that the requests from i on can take at most
+MOST = 36  # (n + 1, 2) blocks and sequences that the requests from i on can take at most
 ROOM = 37  # (4, n) of the bounds; in `work_s` (3, n) from 0
 
 HEADER = 38
@@ -75,7 +75,7 @@ PAUSES = 10  # has decoded since its prefill and idles
 PARKS = 11  # has not decoded since its prefill and idles
 PARTIALS = 12  # a prefill chunk that leaves tokens to be prefilled
 SUMMED = 13
-HELD = 13  # blocks given up by a request that drops its KV and passes nothing, else 0
+HELD = 13  # blocks dropped by a request that drops its KV and passes nothing, else 0
 FIRST = 14  # emits the first token
 LOCKS = 15  # backward: blocks of the pass that would come next; the request is locked if they fit as well
 TO_CODE = 16

@@ -126,7 +126,7 @@ def matched_of(f: Any) -> Any:
 
 
 @inlined
-def window_tokens_of(f: Any) -> Any:
+def recent_tokens_of(f: Any) -> Any:
     """(num_replicas,) int64, new prompt tokens sent there by requests that are not forgotten. Only with a window."""
     return carray(pointer(f.window_tokens_address), (f.num_replicas,), np.int64)
 
@@ -140,13 +140,13 @@ def num_forgotten_of(f: Any) -> Any:
 @inlined
 def new_tokens_of(f: Any) -> Any:
     """(num_windowed,) int64, new prompt tokens of each routed request."""
-    return carray(pointer(f.new_tokens_address), (f.num_windowed,), np.int64)
+    return carray(pointer(f.new_tokens_address), (f.num_recent,), np.int64)
 
 
 @inlined
 def arrival_seconds_of(f: Any) -> Any:
     """(num_windowed,) float64, when each request arrives."""
-    return carray(pointer(f.arrival_seconds_address), (f.num_windowed,), np.float64)
+    return carray(pointer(f.arrival_seconds_address), (f.num_recent,), np.float64)
 
 
 @inlined

@@ -103,7 +103,7 @@ def _begin(f: Any, i: int, d: int) -> None:
     q = requests(s)[r]
     tokens = resident(s, q)
     blocks = blocks_for(t, tokens + 1)
-    if not can_hold(t, q) or t.num_running >= t.num_seats or t.free_blocks - blocks < t.watermark_blocks:
+    if not can_hold(t, q) or t.num_running >= t.max_num_seqs or t.free_blocks - blocks < t.watermark_blocks:
         return
     if not _pays(f, i, d, blocks_held(s, q), blocks):
         return

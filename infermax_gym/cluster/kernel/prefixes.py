@@ -17,7 +17,7 @@ from infermax_gym.cluster.kernel.memory import (
     sent_to,
     touched_of,
 )
-from infermax_gym.cluster.kernel.window import note
+from infermax_gym.cluster.kernel.recent_load import note
 from infermax_gym.cluster.router import CONSTANTS
 from infermax_gym.compile import compiled
 

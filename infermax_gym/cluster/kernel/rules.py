@@ -10,9 +10,9 @@ import math
 from typing import Any
 
 from infermax_gym.cluster.kernel.candidates import is_candidate
-from infermax_gym.cluster.kernel.memory import charged_to, constants_of, matched_of, seen_by, sent_to, window_tokens_of
+from infermax_gym.cluster.kernel.memory import charged_to, constants_of, matched_of, recent_tokens_of, seen_by, sent_to
+from infermax_gym.cluster.kernel.recent_load import forget_before
 from infermax_gym.cluster.kernel.signals import FREE_KV, RUNNING, WAITING
-from infermax_gym.cluster.kernel.window import forget_before
 from infermax_gym.cluster.router import CONSTANTS
 from infermax_gym.compile import compiled, inlined
 
@@ -100,8 +100,8 @@ def e2_rule(f: Any, q: Any) -> Any:
     constants = constants_of(f)
     matched = matched_of(f)
     sent = sent_to(f)
-    forget_before(f, q.arrival_s - f.window_s)
-    window_tokens = window_tokens_of(f)
+    forget_before(f, q.arrival_s - f.recent_s)
+    recent_tokens = recent_tokens_of(f)
     longest = 0
     for i in range(f.num_replicas):
         if is_candidate(f, i, q):
@@ -114,7 +114,7 @@ def e2_rule(f: Any, q: Any) -> Any:
         i = _next(f, i)
         if not is_candidate(f, i, q) or (exploits and matched[i] < longest):
             continue
-        cost = float(window_tokens[i])
+        cost = float(recent_tokens[i])
         if not exploits:
             new = q.prompt - matched[i]
             capacity = constants[KV_TOKENS, i]

@@ -1,4 +1,4 @@
-"""Who joins: swapped requests that come back, newcomers, and newcomers that push others out."""
+"""Who joins: swapped requests that come back, waiting requests, and waiting requests that preempt others."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _channel_busy(s: Any) -> Any:
 def resume_swapped(s: Any) -> None:
     """Bring requests back from the host while they lead the queue and fit."""
     req = requests(s)
-    while s.num_waiting > 0 and s.num_running < s.num_seats:
+    while s.num_waiting > 0 and s.num_running < s.max_num_seqs:
         r = head(s)
         q = req[r]
         if not q.on_host or (s.num_running > 0 and guarded(s)) or _channel_busy(s):
@@ -68,17 +68,17 @@ def bring_in(s: Any, r: int, blocks: int) -> None:
 
 
 @compiled
-def seat_and_fit(s: Any, r: int, freed: int, left: int) -> Any:
+def has_room_for(s: Any, r: int, freed: int, left: int) -> Any:
     """Whether r joins once `left` victims are gone and `freed` blocks with them; if any go, nothing is found held."""
     req = requests(s)
     known = req[r].prompt + req[r].generated
     if left == 0:
         freed += find_for(s, r)[1]
-    return s.num_running - left < s.num_seats and fits(s, r, reserved_blocks(s, r, known), freed, left)
+    return s.num_running - left < s.max_num_seqs and fits(s, r, reserved_blocks(s, r, known), freed, left)
 
 
 @compiled
-def push_out_for(s: Any, r: int, key: float) -> Any:
+def preempt_for(s: Any, r: int, key: float) -> Any:
     """Preempt as few running requests with keys larger than `key` as let r in; False (and no change) if all do not."""
     run = running(s)
     keys = sort_keys(s)
@@ -87,7 +87,7 @@ def push_out_for(s: Any, r: int, key: float) -> Any:
         keys[i] = -np.inf if is_pinned(s, run[i]) else queue_score(s, run[i])
     freed = 0
     left = 0
-    while not seat_and_fit(s, r, freed, left):
+    while not has_room_for(s, r, freed, left):
         worst = -1
         for i in range(s.num_running):
             if keys[i] > key and (worst < 0 or keys[i] >= keys[worst]):
@@ -108,18 +108,18 @@ def push_out_for(s: Any, r: int, key: float) -> Any:
 
 @compiled
 def displace(s: Any) -> None:
-    """Newcomers with smaller queue keys push running requests out and join without tokens yet.
+    """Waiting requests with smaller queue keys preempt running requests and join without tokens yet.
 
-    Losing its KV may lower a request's key: whoever was preempted at this clock pushes nobody out in return, or two
+    Losing its KV may lower a request's key: whoever was preempted at this clock preempts nobody in return, or two
     could go on for ever.
     """
     req = requests(s)
-    if not s.preempt_for_newcomer or guarded(s):
+    if not s.preempt_for_waiting or guarded(s):
         return
     while s.num_waiting > 0 and s.num_running > 0:
         r = head(s)
         just_left = req[r].preemptions > 0 and req[r].waiting_since_s == s.clock_s
-        if seat_and_fit(s, r, 0, 0) or just_left or _channel_busy(s) or not push_out_for(s, r, req[r].key):
+        if has_room_for(s, r, 0, 0) or just_left or _channel_busy(s) or not preempt_for(s, r, req[r].key):
             return
         bring_in(s, r, reserved_blocks(s, r, req[r].prompt + req[r].generated))
 
@@ -148,7 +148,7 @@ def _gate_closed(s: Any) -> Any:
 
 @compiled
 def admit(s: Any) -> None:
-    """Newcomers join, best key first, while seats, tokens and memory last."""
+    """Waiting requests join, best key first, while sequences, tokens and memory last."""
     req = requests(s)
     skipped = skipped_of(s)
     if s.num_waiting == 0 or _gate_closed(s):
@@ -157,7 +157,7 @@ def admit(s: Any) -> None:
     if shares:
         publish_batch(s)
     num_skipped = 0
-    while s.num_waiting > 0 and s.num_running < s.num_seats and s.tokens_left > 0:
+    while s.num_waiting > 0 and s.num_running < s.max_num_seqs and s.tokens_left > 0:
         r = head(s)
         found, found_held = find_for(s, r)
         computed = found * s.block_size

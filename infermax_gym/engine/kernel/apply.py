@@ -23,7 +23,7 @@ FAULTS = (
     "must get one token, as every decode",
     "must get between 1 and its missing tokens",
     "exceeds the token budget of the iteration",
-    "finds no seat: max_num_seqs requests are running",
+    "finds no free sequence: max_num_seqs requests are running",
     "finds no free KV block for its tokens",
 )
 
@@ -45,14 +45,14 @@ def _fault_of(s: Any, r: int, num_tokens: int) -> Any:
         return 6
     if num_tokens > s.tokens_left:
         return 7
-    if q.place == WAITING and s.num_running >= s.num_seats:
+    if q.place == WAITING and s.num_running >= s.max_num_seqs:
         return 8
     return 0
 
 
 @compiled
 def _serve(s: Any, r: int, num_tokens: int) -> Any:
-    """Give r its tokens, after bringing it in if it waits; a newcomer computes no token that it finds in the cache.
+    """Give r its tokens, after bringing it in if it waits; it computes no token that it finds in the cache.
 
     Returns an index into FAULTS.
     """

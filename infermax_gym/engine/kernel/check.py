@@ -93,7 +93,7 @@ def all_in_order(s: Any, granted: int, last_clock_s: float, last_running: int) -
         and _each_runs_once(s)
         and s.free_blocks + held + s.withheld_blocks == s.num_blocks
         and s.free_blocks >= 0
-        and s.num_running <= max(s.num_seats, last_running)
+        and s.num_running <= max(s.max_num_seqs, last_running)
         and s.clock_s >= last_clock_s
         and granted == computed + s.num_recomputed - s.num_cached
     )

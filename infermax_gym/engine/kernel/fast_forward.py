@@ -27,7 +27,7 @@ def is_steady(s: Any) -> Any:
     moving = (
         s.queue_order == QueueOrder.RESPONSE_RATIO
         or s.admission_check == AdmissionCheck.FUTURE_PEAK
-        or s.preempt_for_newcomer
+        or s.preempt_for_waiting
         or s.delay_factor > 0.0
         or s.min_decodes_between_prefills > 0
         or s.starvation_s > 0.0

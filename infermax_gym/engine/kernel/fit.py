@@ -21,7 +21,7 @@ def blocks_for(s: Any, num_tokens: int) -> Any:
 
 @compiled
 def reserved_blocks(s: Any, r: int, stored: int) -> Any:
-    """Blocks that newcomer r gets on admission, at most all; `stored` tokens are its own after its first pass."""
+    """Blocks that r, which waits, gets on admission, at most all; `stored` tokens are its own after its first pass."""
     req = requests(s)
     q = req[r]
     kind = s.reserve
@@ -68,8 +68,8 @@ def bucket_of(prompt: int) -> Any:
 
 
 @compiled
-def future_peak(s: Any, newcomer: int) -> Any:
-    """Most KV tokens that the running requests and the newcomer will ever need, if nobody else joins.
+def future_peak(s: Any, waiting_request: int) -> Any:
+    """Most KV tokens that the running requests and the waiting request will ever need, if nobody else joins.
 
     Were all to decode in lock-step, the peak comes at somebody's completion: with requests sorted by remaining
     tokens, descending, it is the maximum over k of rest_k * k + the sum of the first k present needs.
@@ -80,7 +80,7 @@ def future_peak(s: Any, newcomer: int) -> Any:
     ids = sort_ids(s)
     count = 0
     for i in range(s.num_running + 1):
-        r = newcomer if i == s.num_running else run[i]
+        r = waiting_request if i == s.num_running else run[i]
         rest = max(output_estimate(s, r) - emitted(s, req[r]) - 1, 0)
         j = count
         while j > 0 and keys[j - 1] < rest:
@@ -100,7 +100,7 @@ def future_peak(s: Any, newcomer: int) -> Any:
 
 @compiled
 def fits(s: Any, r: int, reserved: int, freed: int, left: int) -> Any:
-    """Whether newcomer r fits with `reserved` blocks.
+    """Whether waiting request r fits with `reserved` blocks.
 
     `freed` blocks count as free already (it finds them, held by somebody, or victims that are only considered hold
     them), and `left` requests as gone.

@@ -28,7 +28,7 @@ def start_level(s: Any, r: int) -> None:
     """Give a request that has just arrived the first level whose quantum holds its prefill."""
     q = requests(s)[r]
     prefill_s = prefill_seconds(s, q.prompt)
-    while q.level < s.num_levels - 1 and _quantum(s, q.level) < prefill_s:
+    while q.level < s.mlfq_levels - 1 and _quantum(s, q.level) < prefill_s:
         q.level += 1
 
 
@@ -48,7 +48,7 @@ def sink(s: Any, duration_s: float) -> None:
     for slot in range(s.batch_size):
         q = req[batch[slot, 0]]
         q.level_run_s += duration_s
-        if q.level < s.num_levels - 1 and q.level_run_s > _quantum(s, q.level):
+        if q.level < s.mlfq_levels - 1 and q.level_run_s > _quantum(s, q.level):
             _move(s, q, q.level + 1)
 
 

@@ -20,15 +20,15 @@ from infermax_gym.engine.policy import QueueOrder
 
 @compiled
 def set_aside(s: Any, blocks: int) -> None:
-    """Keep a seat and `blocks` free blocks for a request to come."""
-    s.num_seats -= 1
+    """Keep a sequence and `blocks` free blocks for a request to come."""
+    s.max_num_seqs -= 1
     s.free_blocks -= blocks
 
 
 @compiled
 def give_back(s: Any, blocks: int) -> None:
-    """The request does not come: its seat and its blocks are free again."""
-    s.num_seats += 1
+    """The request does not come: its sequence and its blocks are free again."""
+    s.max_num_seqs += 1
     if s.prefix_caching:
         give_back_blocks(s, blocks)
     else:
@@ -79,7 +79,7 @@ def attach(s: Any, t: Any, r: int, blocks: int, left_s: float) -> None:
 def seat(s: Any, r: int) -> None:
     """Request r, which has landed, joins the running list with the blocks that were set aside for it."""
     q = requests(s)[r]
-    s.num_seats += 1
+    s.max_num_seqs += 1
     s.system_seconds += s.clock_s - q.waiting_since_s
     if s.skip_join:
         start_level(s, r)

@@ -250,7 +250,7 @@ def publish_shared(s: Any, r: int, num_tokens: int) -> None:
 
 @compiled
 def publish_batch(s: Any) -> None:
-    """What the batch will have computed can be found by newcomers, who compute after it."""
+    """What the batch will have computed can be found by waiting requests, who compute after it."""
     req = requests(s)
     batch = batch_of(s)
     for i in range(s.batch_size):

@@ -1,5 +1,5 @@
 """`InferMaxRouter-v0`: which replica gets the arriving request.
 
 Reading order: `env` (the contract), `layout` (features), `config` and `episode` (what an episode is drawn from),
-`vector` (many lanes in one call), `teacher` (a row of the table of routers as an agent); then `kernel` (compiled).
+`vector` (many lanes in one call), `teacher` (a policy of the table of routers as an agent); then `kernel` (compiled).
 """

@@ -20,7 +20,7 @@ class RouterEnvConfig:
     A range (low, high) is drawn uniformly, positive ones of a factor of 4 or more on a log scale; low = high pins it.
 
     Attributes:
-        workloads: names of presets, paths of traces, or workloads; each episode takes one and a window of it.
+        workloads: names of presets, paths of traces, or workloads; each episode takes one and a trace slice of it.
         num_requests: requests of an episode.
         num_replicas: engines behind the router.
         rate_per_replica: range of the mean arrival rate, requests per second and replica.

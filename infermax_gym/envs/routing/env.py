@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from infermax_gym.envs.env import RENDER_FPS, copy_streams
 from infermax_gym.envs.episode import Streams
-from infermax_gym.envs.lane import PAUSED, TERMINATED, TRUNCATED
+from infermax_gym.envs.lane import LOG_FULL, TERMINATED, TRUNCATED
 from infermax_gym.envs.rewards import Reward
 from infermax_gym.envs.routing.config import RouterEnvConfig
 from infermax_gym.envs.routing.episode import RoutingRun, begin_routing
@@ -61,7 +61,7 @@ def parts_of(flat: NDArray[np.float32], mask: NDArray[np.int8]) -> dict[str, NDA
 def settle(run: RoutingRun) -> None:
     """Make room and empty logs until the lane has something to decide or is done."""
     record = run.fleet.state.record
-    while run.lane["status"][0] == PAUSED:
+    while run.lane["status"][0] == LOG_FULL:
         if record["chosen"][0] >= 0:
             run.fleet.state.make_room(int(record["chosen"][0]))
         else:
@@ -173,7 +173,7 @@ class InferMaxRouterEnv(gym.Env[Any, np.int64]):
         self._action[0] = action
         record = run.fleet.state.record
         step_all(record, run.lane, self._action, self._status, self._happened, self._flat, self._mask)
-        if self._status[0] == PAUSED:
+        if self._status[0] == LOG_FULL:
             self._refresh()
         terminated = bool(self._status[0] == TERMINATED)
         truncated = bool(self._status[0] == TRUNCATED)

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from infermax_gym.cluster import Fleet, FleetRun, Replica, summarize_fleet
 from infermax_gym.engine import EngineConfig
-from infermax_gym.envs.episode import Streams, draw, noisy_lengths, window_of, with_slos
+from infermax_gym.envs.episode import Streams, draw, noisy_lengths, trace_slice_of, with_slos
 from infermax_gym.envs.routing.config import RouterEnvConfig
 from infermax_gym.envs.routing.kernel import LANE
 from infermax_gym.workload import Workload
 
 OPTIONS = ("workload", "start", "num_requests", "rate_per_replica", "num_kv_tokens", "cost")
-"""What `reset(options=...)` may pin: a workload, preset name or path; the window's first request (not for presets);
+"""What `reset(options=...)` may pin: a workload, preset name or path; its first request (not for presets);
 and single values of the settings of the same name."""
 
 
@@ -67,12 +67,12 @@ def begin_routing(config: RouterEnvConfig, streams: Streams, options: Mapping[st
     # Every draw happens whether or not it is pinned, so that pinning one thing does not change another.
     source: str | Workload = config.workloads[int(rng.integers(len(config.workloads)))]
     rate = draw(config.rate_per_replica, rng)
-    window_seed = int(rng.integers(2**63))
+    slice_seed = int(rng.integers(2**63))
     replicas = _replicas(config, rng, pinned)
     count = int(pinned.get("num_requests", config.num_requests))
     if count < 2:
         raise ValueError(f"an episode needs num_requests >= 2, got {count}")
-    workload = window_of(pinned.get("workload", source), count, window_seed, pinned.get("start"))
+    workload = trace_slice_of(pinned.get("workload", source), count, slice_seed, pinned.get("start"))
     rate = float(pinned.get("rate_per_replica", rate)) * config.num_replicas
     if np.isfinite(workload.mean_rate_per_s):
         workload = workload.with_rate(rate)

@@ -21,7 +21,7 @@ from infermax_gym.cluster.kernel.memory import (
 from infermax_gym.cluster.kernel.run import finish, place, reject
 from infermax_gym.cluster.kernel.signals import FREE_KV, RELEASE_RATE, RUNNING, WAITING, WAITING_TOKENS, refresh
 from infermax_gym.compile import compiled, inlined
-from infermax_gym.envs.lane import PAUSED, RUNNING_ON, TERMINATED, TRUNCATED
+from infermax_gym.envs.lane import LOG_FULL, RUNNING_ON, TERMINATED, TRUNCATED
 from infermax_gym.envs.observe import squash
 from infermax_gym.envs.rewards import COMPONENTS
 from infermax_gym.envs.routing.layout import REPLICA_FEATURES, REQUEST_FEATURES
@@ -66,7 +66,7 @@ def _end(f: Any, v: Any) -> None:
     """All requests are routed: run every replica to its end."""
     v.num_ended = finish(f, v.num_ended)
     if v.num_ended < f.num_replicas:
-        v.status = PAUSED
+        v.status = LOG_FULL
         return
     cores = cores_of(f)
     signals = signals_of(f)
@@ -84,7 +84,7 @@ def _end(f: Any, v: Any) -> None:
 def go_on(f: Any, v: Any) -> None:
     """Carry out the choice, if there is one, and go to the next arrival that has a candidate; sets `status`.
 
-    PAUSED: room must be made at replica `chosen`, or, if that is -1, the log be emptied; then call again.
+    LOG_FULL: room must be made at replica `chosen`, or, if that is -1, the log be emptied; then call again.
     """
     cores = cores_of(f)
     slots = slots_of(f)
@@ -92,7 +92,7 @@ def go_on(f: Any, v: Any) -> None:
         if v.action >= 0:
             if cores[v.action].num_requests == slots[v.action]:
                 f.chosen = v.action
-                v.status = PAUSED
+                v.status = LOG_FULL
                 return
             place(f, v.action, f.next_request - f.first_arrival)
             v.action = -1
@@ -101,7 +101,7 @@ def go_on(f: Any, v: Any) -> None:
             return
         at_s = arrivals_of(f)[f.next_request - f.first_arrival].arrival_s
         if not look(f, at_s) or not advance_until(f, at_s):
-            v.status = PAUSED
+            v.status = LOG_FULL
             return
         v.clock_s = at_s
         if at_s >= v.time_limit_s:
@@ -155,11 +155,11 @@ def _observe_replicas(f: Any, prompt: int, mask: Any, out: Any) -> None:
     matched = matched_of(f)
     for i in range(f.num_replicas):
         at = NUM_REQUEST + i * NUM_REPLICA
-        seats = float(cores[i].num_seats)
+        max_num_seqs = float(cores[i].max_num_seqs)
         capacity = constants[KV_TOKENS, i]
         free = seen[FREE_KV, i]
         out[at] = squash(seen[WAITING, i], 8.0)
-        out[at + 1] = seen[RUNNING, i] / seats
+        out[at + 1] = seen[RUNNING, i] / max_num_seqs
         out[at + 2] = squash(seen[WAITING_TOKENS, i], capacity)
         out[at + 3] = squash(start_delay(seen, constants, i, 0), 1.0)
         out[at + 4] = free / capacity
@@ -168,7 +168,7 @@ def _observe_replicas(f: Any, prompt: int, mask: Any, out: Any) -> None:
         out[at + 7] = squash(seen[RELEASE_RATE, i], 1000.0)
         out[at + 8] = squash(capacity, 100_000.0)
         out[at + 9] = squash(constants[PREFILL_RATE, i], 10_000.0)
-        out[at + 10] = squash(seats, 64.0)
+        out[at + 10] = squash(max_num_seqs, 64.0)
         out[at + 11] = f.next_request > 0 and f.last_chosen == i
         out[at + 12] = mask[i]
         out[at + 13] = matched[i] / prompt if prompt > 0 else 0.0
@@ -206,16 +206,16 @@ def observe(f: Any, v: Any, out: Any, mask: Any) -> None:
 
 
 @compiled
-def finish_step(f: Any, v: Any, happened: Any, out: Any, mask: Any) -> Any:
+def finish_step(f: Any, v: Any, reward_components: Any, out: Any, mask: Any) -> Any:
     """After an action: what happened, and the next observation; returns the lane's status."""
-    if v.status != PAUSED:
-        _take_components(f, v, happened)
+    if v.status != LOG_FULL:
+        _take_components(f, v, reward_components)
         observe(f, v, out, mask)
     return v.status
 
 
 @compiled
-def step_all(fleets: Any, lanes: Any, actions: Any, status: Any, happened: Any, out: Any, mask: Any) -> None:
+def step_all(fleets: Any, lanes: Any, actions: Any, status: Any, reward_components: Any, out: Any, mask: Any) -> None:
     """One choice in every lane.
 
     Args:
@@ -223,13 +223,13 @@ def step_all(fleets: Any, lanes: Any, actions: Any, status: Any, happened: Any, 
         lanes: (n,) LANE.
         actions: (n,) int64.
         status: (n,) int64, out.
-        happened: (n, 6) float64, out.
+        reward_components: (n, 6) float64, out.
         out: (n, N) float32, out.
         mask: (n, num_replicas) int8, out.
     """
     for i in range(lanes.size):
         act(fleets[i], lanes[i], actions[i])
-        status[i] = finish_step(fleets[i], lanes[i], happened[i], out[i], mask[i])
+        status[i] = finish_step(fleets[i], lanes[i], reward_components[i], out[i], mask[i])
 
 
 @compiled
@@ -240,7 +240,7 @@ def start_all(fleets: Any, lanes: Any) -> None:
 
 
 @compiled
-def finish_all(fleets: Any, lanes: Any, status: Any, happened: Any, out: Any, mask: Any) -> None:
+def finish_all(fleets: Any, lanes: Any, status: Any, reward_components: Any, out: Any, mask: Any) -> None:
     """`finish_step` in every lane; arguments as in `step_all`."""
     for i in range(lanes.size):
-        status[i] = finish_step(fleets[i], lanes[i], happened[i], out[i], mask[i])
+        status[i] = finish_step(fleets[i], lanes[i], reward_components[i], out[i], mask[i])

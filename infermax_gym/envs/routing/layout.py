@@ -4,7 +4,7 @@ from __future__ import annotations
 
 REPLICA_FEATURES = (
     "waiting",  # requests that wait there, squashed at 8
-    "running",  # share of seats
+    "running",  # share of sequences
     "waiting_tokens",  # their known tokens, squashed at the KV capacity
     "prefill_seconds",  # tokens to prefill over the prefill rate, squashed at 1 s
     "free_kv",  # share of capacity
@@ -13,7 +13,7 @@ REPLICA_FEATURES = (
     "release_rate",  # tokens of finished requests per second of its iterations, squashed at 1,000
     "kv_capacity",  # tokens, squashed at 100,000
     "prefill_rate",  # tokens per second of an iteration of one prefill, squashed at 10,000
-    "seats",  # squashed at 64
+    "max_num_seqs",  # squashed at 64
     "chosen_last",  # 1 for the replica that got the last request
     "candidate",  # 1 if it can hold this request
     "prefix_match",  # share of the prompt that is presumably in its prefix cache; 0 without one

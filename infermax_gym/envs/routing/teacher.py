@@ -1,4 +1,4 @@
-"""A row of the table of routers as an agent of `InferMaxRouter-v0`."""
+"""A policy of the table of routers as an agent of `InferMaxRouter-v0`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from infermax_gym.envs.routing.episode import RoutingRun
 
 
 class RouterTeacher:
-    """Chooses as a row of the table would, from what the environment's replicas tell.
+    """Chooses as a policy of the table would, from what the environment's replicas tell.
 
     Args:
-        router: the row; it must look at all replicas, not at a random sample.
+        router: the policy; it must look at all replicas, not at a random sample.
 
     Raises:
-        ValueError: the row draws replicas at random.
+        ValueError: the policy draws replicas at random.
     """
 
     def __init__(self, router: Router) -> None:

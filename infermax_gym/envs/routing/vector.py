@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from infermax_gym.cluster.layout import FLEET
 from infermax_gym.envs.env import RENDER_FPS, copy_streams
 from infermax_gym.envs.episode import Streams, streams_of_lanes
-from infermax_gym.envs.lane import PAUSED, TERMINATED, TRUNCATED
+from infermax_gym.envs.lane import LOG_FULL, TERMINATED, TRUNCATED
 from infermax_gym.envs.rewards import Reward
 from infermax_gym.envs.routing.config import RouterEnvConfig
 from infermax_gym.envs.routing.env import (
@@ -36,8 +36,8 @@ class InferMaxRouterVectorEnv(VectorEnv[Any, Any, Any]):
     already the first of its next episode; the last one of the old is in `info["final_obs"]`, its info, with
     `metrics`, in `info["final_info"]`.
 
-    Every step's info has `dt_s`, `clock_s` (n,) float64, `action_mask` (n, N) int8 and `happened` (n, 6) float64
-    (see `infermax_gym.envs.rewards.COMPONENTS`); mask and happened are views that the next step overwrites.
+    Every step's info has `dt_s`, `clock_s` (n,) float64, `action_mask` (n, N) int8 and `reward_components` (n, 6)
+    float64 (see `infermax_gym.envs.rewards.COMPONENTS`); mask and happened are views that the next step overwrites.
 
     Args:
         num_envs: lanes.
@@ -144,7 +144,7 @@ class InferMaxRouterVectorEnv(VectorEnv[Any, Any, Any]):
         if chosen.shape != (self.num_envs,):
             raise ValueError(f"actions must have shape ({self.num_envs},), got {chosen.shape}")
         step_all(self._fleets, self._lanes, chosen, self._status, self._happened, self._flat, self._mask)
-        for i in np.flatnonzero(self._status == PAUSED):
+        for i in np.flatnonzero(self._status == LOG_FULL):
             self._settle(int(i))
         rewards = self._happened @ self._weights
         terminated, truncated = self._status == TERMINATED, self._status == TRUNCATED
@@ -160,7 +160,7 @@ class InferMaxRouterVectorEnv(VectorEnv[Any, Any, Any]):
         mask[ended] = True
         final_obs = np.empty(self.num_envs, object)
         final_info: dict[str, Any] = {"_metrics": mask, "metrics": np.empty(self.num_envs, object)}
-        info["happened"] = self._happened.copy()
+        info["reward_components"] = self._happened.copy()
         for i in ended:
             final_obs[i] = self._one(int(i))
             if self.metrics:
@@ -202,5 +202,5 @@ class InferMaxRouterVectorEnv(VectorEnv[Any, Any, Any]):
             "dt_s": self._happened[:, 0].copy(),
             "clock_s": self._lanes["clock_s"].copy(),
             "action_mask": self._mask,
-            "happened": self._happened,
+            "reward_components": self._happened,
         }

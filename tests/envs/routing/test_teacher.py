@@ -57,8 +57,8 @@ def test_same_fleet_with_prefix_caches(name: str) -> None:
 def test_the_fleet_is_contended() -> None:
     """Else the equality above would say little."""
     fleet = Fleet.uniform(5, CONFIG, POLICIES["vllm-v1"], staleness_s=0.3)
-    told = routed().num_output_tokens.astype(float)
-    results = [simulate_fleet(routed(), fleet, ROUTERS[name], predicted=told) for name in DETERMINISTIC]
+    predicted_lengths = routed().num_output_tokens.astype(float)
+    results = [simulate_fleet(routed(), fleet, ROUTERS[name], predicted=predicted_lengths) for name in DETERMINISTIC]
     assert all(result.pooled.num_preemptions > 0 for result in results)
     assert len({result.replica_of.tobytes() for result in results}) >= len(results) - 2
 

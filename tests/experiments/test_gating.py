@@ -7,56 +7,56 @@ from dataclasses import replace
 import numpy as np
 
 from experiments.board.rivals import load_rivals
-from experiments.board.scenarios import GRID
-from experiments.breeding.breed import Course
-from experiments.breeding.gating import Lessons, costs_of, gated, learn_gate, lessons, teach
-from experiments.breeding.specialists import SCHOOLS
+from experiments.board.scenarios import SCENARIOS
+from experiments.breeding.breed import Task
+from experiments.breeding.gating import GatingExamples, costs_of, gating_examples, teach, train_gating, with_gating
+from experiments.breeding.specialists import RECIPES
 from infermax_gym.agents.controller import Controller, weights_from_action
 from infermax_gym.agents.controller_kernel import CONTROLLER_FEATURES, NUM_FEATURES, pick
 from infermax_gym.agents.evolution import FCFS
 from infermax_gym.agents.objectives import Objective
 from infermax_gym.agents.recipes import SHORTEST_FIRST
-from infermax_gym.agents.scenario import TEST, TRAIN, TrainingCell, windows
+from infermax_gym.agents.scenario import TEST, TRAIN, TrainingScenario, trace_slices
 from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.engine import simulate
 
-PLAN = SCHOOLS["generalist"].breed
+PLAN = RECIPES["generalist"].breed
 
 
-def course(cell: TrainingCell, count: int = 2) -> Course:
-    held = windows(cell, count, split=TRAIN)
-    return Course(held, [simulate(w.workload, w.engine, POLICIES["sarathi"]) for w in held], "")
+def task(scenario: TrainingScenario, count: int = 2) -> Task:
+    held = trace_slices(scenario, count, split=TRAIN)
+    return Task(held, [simulate(w.workload, w.engine, POLICIES["sarathi"]) for w in held], "")
 
 
-CHAT = course(TrainingCell("azure-conv", 120, 0.9, 9_000))
-LONG = course(TrainingCell("reasoning", 60, 0.6, 20_000))
+CHAT = task(TrainingScenario("azure-conv", 120, 0.9, 9_000))
+LONG = task(TrainingScenario("reasoning", 60, 0.6, 20_000))
 
 
-def synthetic(rng: np.random.Generator, feature: float, costs: list[float], rows: int = 400) -> Lessons:
-    """What is seen in a cell where a feature has some value, give or take, another is noise, and the rest constant."""
+def synthetic(rng: np.random.Generator, feature: float, costs: list[float], rows: int = 400) -> GatingExamples:
+    """What is seen in a scenario where a feature has some value, give or take, another is noise, the rest constant."""
     features = np.full((rows, NUM_FEATURES), 0.3)
     features[:, 0] = 1.0
     features[:, CONTROLLER_FEATURES.index("backlog")] = rng.uniform(0.0, 1.0, rows)
     features[:, CONTROLLER_FEATURES.index("capacity")] = feature + rng.normal(0.0, 0.02, rows)
-    return Lessons(features, np.tile(costs, (rows, 1)), np.full(rows, 1.0 / rows))
+    return GatingExamples(features, np.tile(costs, (rows, 1)), np.full(rows, 1.0 / rows))
 
 
 def test_gate_learns_who_is_right_where() -> None:
     rng = np.random.default_rng(0)
-    cells = [(0.1, [0.0, 0.3, 0.3]), (0.5, [0.3, 0.0, 0.3]), (0.9, [0.3, 0.3, 0.0])]
-    gate = learn_gate([synthetic(rng, at, costs) for at, costs in cells], seed=0, num_steps=400)
-    for k, (at, costs) in enumerate(cells):
+    scenarios = [(0.1, [0.0, 0.3, 0.3]), (0.5, [0.3, 0.0, 0.3]), (0.9, [0.3, 0.3, 0.0])]
+    gating = train_gating([synthetic(rng, at, costs) for at, costs in scenarios], seed=0, num_steps=400)
+    for k, (at, costs) in enumerate(scenarios):
         held = synthetic(rng, at, costs, 40)
-        chosen = [pick(gate.inner, gate.outer, row) for row in held.features]
+        chosen = [pick(gating.inner, gating.outer, row) for row in held.features]
         assert np.mean(np.array(chosen) == k) > 0.9
 
 
 def test_gate_avoids_what_would_cost_most() -> None:
-    """Two cells that look alike: the specialist that is second best in both costs less than guessing."""
+    """Two scenarios that look alike: the specialist that is second best in both costs less than guessing."""
     rng = np.random.default_rng(1)
     alike = [synthetic(rng, 0.5, costs) for costs in ([0.0, 0.5, 0.05], [0.5, 0.0, 0.05])]
-    gate = learn_gate(alike, seed=0, num_steps=400)
-    chosen = [pick(gate.inner, gate.outer, row) for row in synthetic(rng, 0.5, [0.0, 0.0, 0.0]).features]
+    gating = train_gating(alike, seed=0, num_steps=400)
+    chosen = [pick(gating.inner, gating.outer, row) for row in synthetic(rng, 0.5, [0.0, 0.0, 0.0]).features]
     assert np.mean(np.array(chosen) == 2) > 0.8
 
 
@@ -65,27 +65,27 @@ def test_gated_controller_is_as_good_as_the_right_specialist() -> None:
     attained = np.array([0.0, 0.0, 0.0, 0.5, 0.0, -0.6, 1.0, 1.0, 0.0, 0.5, 0.0])
     specialists = [Controller(weights_from_action(action)) for action in (SHORTEST_FIRST, attained, FCFS)]
     plan = replace(PLAN, objective=Objective(), hinge=0.0)
-    schooling = [CHAT, LONG]
-    costs = costs_of(plan, schooling, specialists)
+    tasks = [CHAT, LONG]
+    costs = costs_of(plan, tasks, specialists)
     assert costs[0].argmin() != costs[1].argmin(), "one of them is best in both"
     right = [specialists[i] for i in costs.argmin(axis=1)]
-    some = lessons(plan, schooling, right, costs, np.random.default_rng(0))
-    both = gated(plan, specialists, learn_gate([some], seed=0, num_steps=400))
-    reached = costs_of(plan, schooling, [both])[:, 0]
+    some = gating_examples(plan, tasks, right, costs, np.random.default_rng(0))
+    both = with_gating(plan, specialists, train_gating([some], seed=0, num_steps=400))
+    reached = costs_of(plan, tasks, [both])[:, 0]
     assert reached.mean() < costs.mean(axis=0).min(), "one specialist alone does as well"
     assert (reached < costs.min(axis=1) + 0.1).all()
 
 
 def test_of_equals_the_one_at_home_is_in_charge() -> None:
-    """Two specialists that do the same: who is in charge costs nothing and says where the gate takes itself to be."""
+    """Two specialists that do the same: who is active costs nothing and says where the gate takes itself to be."""
     names = [f"{traffic}-tight-saturated-7b" for traffic in ("conv", "code")]
-    plan = replace(PLAN, cells=lambda name: name in names, num_windows=2)
+    plan = replace(PLAN, scenarios=lambda name: name in names, num_slices=2)
     same = Controller(weights_from_action(SHORTEST_FIRST))
     specialists = {"conv-tight-7b": same, "code-tight-7b": same}
-    both, _ = teach(plan, specialists, load_rivals(), 0, lambda line: None, at_home=0.02)
-    assert both.gate is not None
+    both, _ = teach(plan, specialists, load_rivals(), 0, lambda line: None, in_distribution_bonus=0.02)
+    assert both.gating is not None
     for place, name in enumerate(names):
-        held = windows(GRID[name], 1, split=TEST)[0]
+        held = trace_slices(SCENARIOS[name], 1, split=TEST)[0]
         settings = both.settings(held.workload, held.engine)
-        chosen = [pick(both.gate.inner, both.gate.outer, setting.features) for setting in settings]
+        chosen = [pick(both.gating.inner, both.gating.outer, setting.features) for setting in settings]
         assert np.mean(np.array(chosen) == place) > 0.8

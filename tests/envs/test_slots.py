@@ -56,7 +56,7 @@ def expected_running(env: InferMaxEnv, req: Any, order: Any, num_slots: int) -> 
 
 def check_slots(env: InferMaxEnv, observation: dict[str, Any]) -> None:
     engine = env.run.engine.copy()
-    disband(engine.now)
+    disband(engine.core)
     req, core = engine.requests, engine.record[0]
     order = engine.arrays["run"][: int(core["num_running"])]
     w, r = env.layout.num_waiting_slots, env.layout.num_running_slots
@@ -104,18 +104,18 @@ def check_runway(row: Any, core: Any) -> None:
 def check_mask(env: InferMaxEnv, mask: Any) -> None:
     """Seats, blocks and marks, counted anew."""
     engine = env.run.engine.copy()
-    disband(engine.now)
+    disband(engine.core)
     req, core, layout = engine.requests, engine.record[0], env.layout
     order = engine.arrays["run"][: int(core["num_running"])]
     block, free = int(core["block_size"]), int(core["free_blocks"])
     decodes = [q for q in req[order] if not q["in_prefill"]]
     demand = sum(int(q["computed"]) == int(q["held"]) * block for q in decodes)
     room = free > 0 or any(q["computed"] < q["held"] * block for q in req[order])
-    for level in range(layout.num_levels):
+    for level in range(layout.num_chunk_budgets):
         runs = demand <= free if decodes else bool(len(order)) and env.run.lane.levels[level] > 0 and room
         assert mask[level] == runs
     for i, request in enumerate(env.run.lane.slots[: layout.num_waiting_slots]):
-        legal = request >= 0 and core["num_running"] < core["num_seats"] and not req["touched"][request] & ADMITTED
+        legal = request >= 0 and core["num_running"] < core["max_num_seqs"] and not req["touched"][request] & ADMITTED
         if legal:
             q = req[request]
             tokens = 1 if core["reserve"] == Reserve.CHUNK else int(q["prompt"] + q["generated"])

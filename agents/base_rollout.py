@@ -1,18 +1,19 @@
-"""What a state is worth if a row takes over: the potential by which rewards tell at once what an action was worth.
+"""What a state is worth if a policy takes over: the potential by which rewards tell at once what an action was worth.
 
 Returns differ far more with the traffic than with the decisions, and what a decision does shows many decisions later.
-So at every decision the environment's own row (`EnvConfig.base`) serves a copy of the engine to the end of the episode,
-on the same requests. Minus the discounted request-seconds of that run is a potential Phi: rewards become
-r + D Phi(s') - Phi(s), D the discount of the step, which is what the action gains over leaving it to the row. Shaping
-by a potential changes no policy's rank (Ng, Harada & Russell, "Policy Invariance under Reward Transformations", 1999).
-This one is the value of a base policy, as rollout methods measure it (Bertsekas, "Rollout, Policy Iteration, and
-Distributed Reinforcement Learning", 2020). A learner that looks no further than such a reward improves on the row; one
-that looks further has a critic, which has to know only what the learner does otherwise later (`PpoSettings.ahead_s`).
-Only the trainer sees the future of the requests.
+So at every decision the environment's own policy (`EnvConfig.base`) serves a copy of the engine to the end of the
+episode, on the same requests. Minus the discounted request-seconds of that run is a potential Phi: rewards become r + D
+Phi(s') - Phi(s), D the discount of the step, which is what the action gains over leaving it to the policy. Shaping by a
+potential changes no policy's rank (Ng, Harada & Russell, "Policy Invariance under Reward Transformations", 1999). This
+one is the value of a base policy, as rollout methods measure it (Bertsekas, "Rollout, Policy Iteration, and Distributed
+Reinforcement Learning", 2020). A learner that looks no further than such a reward improves on the policy; one that
+looks further has a critic, which has to know only what the learner does otherwise later (`PpoSettings.ahead_s`). Only
+the trainer sees the future of the requests.
 
-Most actions are what the row would do itself. Then the row's run from the next state is the rest of its run from the
-last one, and need not be simulated again: a follower, which the row leads on from the last state, is found where the
-row leads to from the next one. Bits are the same either way.
+Most actions are what the policy would do itself. Then the policy's run from the next state is the rest of its run from
+the
+last one, and need not be simulated again: a follower, which the policy leads on from the last state, is found where the
+policy leads to from the next one. Bits are the same either way.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ Array = NDArray[np.float64]
 
 @compiled
 def _lead(s: Any, num_iterations: int) -> None:
-    """The row serves so many iterations, or to the end."""
+    """The policy serves so many iterations, or to the end."""
     last = s.num_iterations + num_iterations
     code = LOG_FULL
     while code == LOG_FULL:
@@ -78,7 +79,7 @@ def _lead(s: Any, num_iterations: int) -> None:
 
 @compiled
 def _lead_to_end(s: Any, finish_s: Any) -> None:
-    """The row serves all; when every request finishes goes into `finish_s`, -inf for those that are rejected."""
+    """The policy serves all; when every request finishes goes into `finish_s`, -inf for those that are rejected."""
     _lead(s, 2**62)
     req = requests(s)
     for r in range(s.num_requests):
@@ -113,7 +114,7 @@ def _request_as_in(a: Any, b: Any, r: int) -> Any:
 
 @compiled
 def _same(a: Any, b: Any, words_a: Any, words_b: Any) -> Any:
-    """Whether two engines of the same row and requests, given as records and as words, stand at the same point.
+    """Whether two engines of the same policy and requests, given as records and as words, stand at the same point.
 
     Never with a prefix cache, whose contents are not compared.
     """
@@ -156,7 +157,7 @@ def _measure(
         words: (n, 2, words of a CORE) int64: the same.
         follower: (n,) int64, which of the two follows; -1: neither yet.
         num_words: (n, arrays) int64, of each array what is to be copied.
-        finish_s: (n, requests) float64, when the row finishes each, from where the follower began.
+        finish_s: (n, requests) float64, when the policy finishes each, from where the follower began.
         tau_s: horizon of the discount.
         out: (n,) float64.
     """
@@ -182,14 +183,14 @@ def _measure(
     return count
 
 
-class Takeover:
+class BaseRollout:
     """The potentials of some lanes, and the rewards that they shape; every environment needs one of its own.
 
     Args:
         tau_s: horizon of the discount in simulated seconds; a learner that looks further should not look beyond it.
 
     Attributes:
-        num_runs: how often the row served an episode to its end so far, to see what following saves.
+        num_runs: how often the policy served an episode to its end so far, to see what following saves.
     """
 
     def __init__(self, tau_s: float) -> None:
@@ -232,7 +233,7 @@ class Takeover:
                 self._finish_s = np.pad(self._finish_s, ((0, 0), (0, wider)))
 
     def potentials(self, runs: Sequence[Run]) -> Array:
-        """(n,) minus the discounted request-seconds from each lane's state on, were its row to serve it."""
+        """(n,) minus the discounted request-seconds from each lane's state on, were its policy to serve it."""
         n = len(runs)
         for live, one in zip(self._live, runs, strict=True):
             live[:] = one.engine.record.view(np.int64)
@@ -248,7 +249,7 @@ class Takeover:
         return out
 
     def shaped(self, rewards: Array, dt_s: Array, ended: NDArray[np.bool_], runs: Sequence[Run]) -> Array:
-        """(n,) rewards of a step relative to the row.
+        """(n,) rewards of a step relative to the policy.
 
         Args:
             rewards: (n,) minus the request-seconds of the step; they are taken to come evenly over it, and discounted.

@@ -1,4 +1,4 @@
-"""Agents on windows of a trace: what is cut, who plays, and what is said of bad input."""
+"""Agents on trace slices of a trace: what is cut, who plays, and what is said of bad input."""
 
 from __future__ import annotations
 
@@ -45,4 +45,4 @@ def test_command_and_its_errors(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main([str(tmp_path / "some.csv"), "--requests", "50"]) == 2
     assert "holds no 50 requests" in capsys.readouterr().err
     assert main([str(tmp_path / "some.csv"), "--requests", "10"]) == 0
-    assert capsys.readouterr().out.startswith("2 windows of 10 requests")
+    assert capsys.readouterr().out.startswith("2 trace slices of 10 requests")

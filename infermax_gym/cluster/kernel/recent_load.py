@@ -12,8 +12,8 @@ from infermax_gym.cluster.kernel.memory import (
     charged_to,
     new_tokens_of,
     num_forgotten_of,
+    recent_tokens_of,
     replica_of,
-    window_tokens_of,
 )
 from infermax_gym.compile import compiled, inlined
 
@@ -21,9 +21,9 @@ from infermax_gym.compile import compiled, inlined
 @inlined
 def note(f: Any, i: int, r: int, tenant: int, num_new_tokens: int) -> None:
     """Request r of a tenant goes to replica i."""
-    if f.num_windowed > 0:
+    if f.num_recent > 0:
         new_tokens_of(f)[r] = num_new_tokens
-        window_tokens_of(f)[i] += num_new_tokens
+        recent_tokens_of(f)[i] += num_new_tokens
     if f.num_tenants > 0:
         charged_to(f)[tenant, i] += num_new_tokens
 
@@ -33,12 +33,12 @@ def forget_before(f: Any, at_s: float) -> None:
     """Take out of the window what arrived at or before `at_s`."""
     arrival_s = arrival_seconds_of(f)
     new_tokens = new_tokens_of(f)
-    window_tokens = window_tokens_of(f)
+    recent_tokens = recent_tokens_of(f)
     went = replica_of(f)
     num_forgotten = num_forgotten_of(f)
     r = num_forgotten[0]
     while r < f.next_request and arrival_s[r] <= at_s:
         if went[r] >= 0:
-            window_tokens[went[r]] -= new_tokens[r]
+            recent_tokens[went[r]] -= new_tokens[r]
         r += 1
     num_forgotten[0] = r

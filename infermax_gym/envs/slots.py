@@ -1,4 +1,4 @@
-"""What fits the agent's windows: the visible waiting and running requests, found without scanning the queue.
+"""What fits the agent's trace slices: the visible waiting and running requests, found without scanning the queue.
 
 Waiting slots: the first half holds the smallest queue keys in order, the rest the oldest requests that are not
 among them. Running slots: the first half holds the end of the running list, last first (the newest, as most

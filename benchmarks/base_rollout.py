@@ -1,10 +1,10 @@
-"""What PPO's rewards cost: decisions per second on `train.py`'s default cell, with and without a takeover.
+"""What PPO's rewards cost: decisions per second on `train.py`'s default cell, with and without a base-policy rollout.
 
-    python benchmarks/takeover.py
+    python benchmarks/base_rollout.py
 
 Two players, sampling their actions: the shipped network `conv-ppo`, which half the time does what the row would do, and
 a fresh one. "simulated anew": as if nothing were known at the next state; "followed" is how training does
-it (`infermax_gym.agents.takeover`). Wall-clock time, since a takeover uses two cores.
+it (`infermax_gym.agents.base_rollout`). Wall-clock time, since a base-policy rollout uses two cores.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from rich.console import Console
 from rich.table import Table
 
 from infermax_gym.agents import load_agent
+from infermax_gym.agents.base_rollout import BaseRollout
 from infermax_gym.agents.networks import ScorerNetwork
 from infermax_gym.agents.ppo import PpoSettings
 from infermax_gym.agents.recipes import environment, learner
-from infermax_gym.agents.scenario import DEFAULT_CELL
+from infermax_gym.agents.scenario import DEFAULT_SCENARIO
 from infermax_gym.agents.storage import ZOO
-from infermax_gym.agents.takeover import Takeover
 from infermax_gym.agents.vec_env import InferMaxVecEnv
 from infermax_gym.envs.config import EnvConfig
 
@@ -31,11 +31,13 @@ TAKEOVERS = ("none", "simulated anew", "followed")
 _WARM_UP = 30
 
 
-def play(network: ScorerNetwork, config: EnvConfig, takeover: str, num_steps: int, seed: int) -> tuple[float, float]:
+def play(
+    network: ScorerNetwork, config: EnvConfig, base_rollout: str, num_steps: int, seed: int
+) -> tuple[float, float]:
     """Decisions per second, and of how many of them the row's run to the end was simulated."""
     settings = PpoSettings()
-    shaping = None if takeover == "none" else settings.shaping()
-    env = InferMaxVecEnv(settings.num_lanes, config, seed=seed, takeover=shaping)
+    shaping = None if base_rollout == "none" else settings.shaping()
+    env = InferMaxVecEnv(settings.num_lanes, config, seed=seed, base_rollout=shaping)
     observation = env.reset()
     torch.manual_seed(seed)
     before = 0
@@ -47,8 +49,8 @@ def play(network: ScorerNetwork, config: EnvConfig, takeover: str, num_steps: in
             masks = torch.from_numpy(env.action_masks())
             log_probs = network.log_probs(torch.from_numpy(np.asarray(observation)), masks)
             actions = torch.distributions.Categorical(logits=log_probs).sample().numpy()
-        if takeover == "simulated anew":
-            assert isinstance(shaping, Takeover)
+        if base_rollout == "simulated anew":
+            assert isinstance(shaping, BaseRollout)
             shaping.forget()
         observation, _, _, _ = env.step(actions)
     decisions = num_steps * settings.num_lanes
@@ -62,18 +64,18 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=250, help="decisions of each of the 32 lanes")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    config = learner(environment(DEFAULT_CELL, "spf-headroom"), DEFAULT_CELL)
+    config = learner(environment(DEFAULT_SCENARIO, "spf-headroom"), DEFAULT_SCENARIO)
     trained = load_agent(ZOO / "conv-ppo.safetensors").network
     assert trained is not None
     torch.manual_seed(0)
     fresh = ScorerNetwork(config.layout, config.level_shares)
-    table = Table(title="Decisions per second with a takeover", title_justify="left")
-    for name in ("player", "takeover", "decisions per s", "simulated to the end"):
-        table.add_column(name, justify="left" if name in ("player", "takeover") else "right")
+    table = Table(title="Decisions per second with a base-policy rollout", title_justify="left")
+    for name in ("player", "base_rollout", "decisions per s", "simulated to the end"):
+        table.add_column(name, justify="left" if name in ("player", "base_rollout") else "right")
     for name, network in (("conv-ppo", trained), ("fresh network", fresh)):
-        for takeover in TAKEOVERS:
-            rate, share = play(network, config, takeover, options.steps, seed=0)
-            table.add_row(name, takeover, f"{rate:,.0f}", "" if takeover == "none" else f"{share:.0%}")
+        for base_rollout in TAKEOVERS:
+            rate, share = play(network, config, base_rollout, options.steps, seed=0)
+            table.add_row(name, base_rollout, f"{rate:,.0f}", "" if base_rollout == "none" else f"{share:.0%}")
     Console().print(table)
 
 

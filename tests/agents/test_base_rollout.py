@@ -1,4 +1,4 @@
-"""Takeovers: exact potentials; following the row gains nothing; nothing is gained or lost by shaping."""
+"""Base-policy rollouts: exact potentials; following the policy gains nothing; nothing is gained or lost by shaping."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import pytest
 
 pytest.importorskip("stable_baselines3")
 
-from infermax_gym.agents.takeover import Takeover
+from infermax_gym.agents.base_rollout import BaseRollout
 from infermax_gym.agents.vec_env import InferMaxVecEnv
 from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.engine import simulate
 from infermax_gym.envs.config import EnvConfig
-from infermax_gym.envs.teacher import RowTeacher
+from infermax_gym.envs.teacher import PolicyTeacher
 from infermax_gym.testing import random_legal
 
 ROW = POLICIES["spf-headroom"]
@@ -28,13 +28,13 @@ CONFIG = EnvConfig(
 
 
 def lanes(seed: int, tau_s: float = 1e9, **settings: object) -> InferMaxVecEnv:
-    env = InferMaxVecEnv(3, CONFIG.changed(**settings), seed=seed, takeover=Takeover(tau_s))
+    env = InferMaxVecEnv(3, CONFIG.changed(**settings), seed=seed, base_rollout=BaseRollout(tau_s))
     env.reset()
     return env
 
 
 def latency_s(env: InferMaxVecEnv, lane: int) -> np.ndarray:
-    """What the row makes of a lane's present episode."""
+    """What the policy makes of a lane's present episode."""
     episode = env.lanes.runs[lane].episode
     return simulate(episode.workload, episode.engine, ROW).latency_s
 
@@ -42,8 +42,8 @@ def latency_s(env: InferMaxVecEnv, lane: int) -> np.ndarray:
 @pytest.mark.parametrize("tau_s", [5.0, 60.0])
 def test_potentials_are_discounted_integrals(tau_s: float) -> None:
     env = lanes(4, tau_s)
-    assert env.takeover is not None
-    found = env.takeover.potentials(env.lanes.runs)
+    assert env.base_rollout is not None
+    found = env.base_rollout.potentials(env.lanes.runs)
     for i, run in enumerate(env.lanes.runs):
         w, now_s = run.episode.workload, float(env.lanes.clock_s[i])
         come = np.maximum(w.arrival_s - now_s, 0.0)
@@ -53,7 +53,7 @@ def test_potentials_are_discounted_integrals(tau_s: float) -> None:
 
 
 def test_measuring_changes_nothing() -> None:
-    """The same actions lead to the same observations with a takeover and without."""
+    """The same actions lead to the same observations with a base-policy rollout and without."""
     plain, shaped = InferMaxVecEnv(3, CONFIG, seed=7), lanes(7)
     a, rng = plain.reset(), np.random.default_rng(0)
     for _ in range(300):
@@ -65,9 +65,9 @@ def test_measuring_changes_nothing() -> None:
 
 
 def test_following_the_row_gains_nothing() -> None:
-    """Turn by turn: in the middle of one the row would go on otherwise than from its beginning."""
+    """Turn by turn: in the middle of one the policy would go on otherwise than from its beginning."""
     env = lanes(1)
-    teachers = [RowTeacher(ROW, CONFIG.layout) for _ in env.lanes.runs]
+    teachers = [PolicyTeacher(ROW, CONFIG.layout) for _ in env.lanes.runs]
     turn = np.zeros(3)
     for _ in range(400):
         actions = np.array([t.action_in(run) for t, run in zip(teachers, env.lanes.runs, strict=True)])
@@ -83,38 +83,38 @@ def test_following_the_row_gains_nothing() -> None:
 @pytest.mark.parametrize("decide", ["change", "event"])
 @pytest.mark.parametrize("name", ["spf-headroom", "least-attained-service", "vllm-v0", "lightllm", "srf"])
 def test_what_is_known_is_not_simulated_again(decide: str, name: str) -> None:
-    """Bits are those of a fresh takeover at every state, however the row is followed; following it costs little."""
+    """Bits are those of a fresh base-policy rollout at every state, however the policy is followed."""
     config = CONFIG.changed(base=POLICIES[name], decide=decide)
-    env = InferMaxVecEnv(3, config, seed=3, takeover=Takeover(60.0))
+    env = InferMaxVecEnv(3, config, seed=3, base_rollout=BaseRollout(60.0))
     env.reset()
     rng = np.random.default_rng(4)
-    assert env.takeover is not None
+    assert env.base_rollout is not None
     for _ in range(250):
         masks = env.action_masks()
-        waits = masks[:, 0] & (rng.random(3) < 0.8)  # RUN is what rows do most of the time
+        waits = masks[:, 0] & (rng.random(3) < 0.8)  # RUN is what policies do most of the time
         actions = [0 if w else random_legal(m, config.layout, rng) for w, m in zip(waits, masks, strict=True)]
         env.step(np.array(actions))
-        fresh = Takeover(60.0)
+        fresh = BaseRollout(60.0)
         fresh.begin(env.lanes.runs)
-        np.testing.assert_array_equal(env.takeover.potentials(env.lanes.runs), fresh.potentials(env.lanes.runs))
+        np.testing.assert_array_equal(env.base_rollout.potentials(env.lanes.runs), fresh.potentials(env.lanes.runs))
 
 
 def test_following_the_row_costs_little() -> None:
     env = lanes(1)
-    teachers = [RowTeacher(ROW, CONFIG.layout) for _ in env.lanes.runs]
-    assert env.takeover is not None
-    before = env.takeover.num_runs
+    teachers = [PolicyTeacher(ROW, CONFIG.layout) for _ in env.lanes.runs]
+    assert env.base_rollout is not None
+    before = env.base_rollout.num_runs
     for _ in range(200):
         actions = np.array([t.action_in(run) for t, run in zip(teachers, env.lanes.runs, strict=True)])
         _, _, dones, _ = env.step(actions)
         for i in np.flatnonzero(dones):
             teachers[i].reset()
-    assert env.takeover.num_runs - before < 0.5 * 200 * 3
-    before, known = env.takeover.num_runs, env.takeover.potentials(env.lanes.runs)
-    assert env.takeover.num_runs == before
-    env.takeover.forget()
-    np.testing.assert_array_equal(env.takeover.potentials(env.lanes.runs), known)
-    assert env.takeover.num_runs == before + 3
+    assert env.base_rollout.num_runs - before < 0.5 * 200 * 3
+    before, known = env.base_rollout.num_runs, env.base_rollout.potentials(env.lanes.runs)
+    assert env.base_rollout.num_runs == before
+    env.base_rollout.forget()
+    np.testing.assert_array_equal(env.base_rollout.potentials(env.lanes.runs), known)
+    assert env.base_rollout.num_runs == before + 3
 
 
 @pytest.mark.parametrize("decide", ["change", "event"])
@@ -144,5 +144,5 @@ def test_a_state_brings_its_potentials_along() -> None:
 
 def test_what_a_takeover_needs() -> None:
     for settings in ({"reward": "gpu_cost"}, {"max_decisions": 9}, {"time_limit_s": 9.0}):
-        with pytest.raises(ValueError, match="a takeover needs the reward 'latency', and no time_limit_s"):
+        with pytest.raises(ValueError, match="a base-policy rollout needs the reward 'latency', and no time_limit_s"):
             lanes(0, **settings)

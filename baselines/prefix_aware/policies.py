@@ -1,4 +1,4 @@
-"""The rows: every prefix-aware scheduler by name."""
+"""The policies: every prefix-aware scheduler by name."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ DLPM = Sglang(
 
 
 def k_lpm(k: int) -> Sglang:
-    """k-LPM: every k-th newcomer is the one that came first."""
+    """k-LPM: every k-th waiting request is the one that came first."""
     return Sglang(
         f"k-lpm-{k}",
         partial(KLpm, k),
@@ -54,4 +54,4 @@ def k_lpm(k: int) -> Sglang:
 PREFIX_AWARE: dict[str, Sglang] = {
     row.name: row for row in (SGLANG_FCFS, SGLANG_LPM, SGLANG_LPM_IN_BATCH, SGLANG_SHORTEST, k_lpm(2), k_lpm(8), DLPM)
 }
-"""Every row by name."""
+"""Every policy by name."""
