@@ -22,7 +22,7 @@ from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.engine import Policy, SimulationResult
 from infermax_gym.evaluation import serve
 
-FOLDER = Path(__file__).parent.parent / "docs" / "pictures"
+FOLDER = Path(__file__).resolve().parents[2] / "docs" / "pictures"
 SCENARIOS_DRAWN = {
     "reasoning-tight-overloaded-7b": "generalist",
     "conv-tight-overloaded-7b": "generalist",

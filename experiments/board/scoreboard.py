@@ -42,7 +42,7 @@ AGENTS = ("generalist", "knobs", "informed", "goodput", "conv-evolved", "reasoni
 BOUND = "bound"
 """The name under which the certified bounds stand on the board."""
 
-PAGE = Path(__file__).parent.parent / "docs" / "results.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "results.md"
 BEGIN, END = "<!-- scoreboard: begin -->", "<!-- scoreboard: end -->"
 
 Array = NDArray[np.float64]

@@ -18,7 +18,7 @@ from infermax_gym.baselines.prefix_aware import PREFIX_AWARE
 from infermax_gym.engine import Policy
 from infermax_gym.engine.policy import QUEUE_FEATURES, VICTIM_FEATURES
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "policies.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "policies.md"
 
 INTRODUCTION = f"""\
 # The table of schedulers

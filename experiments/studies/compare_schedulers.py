@@ -25,7 +25,7 @@ from infermax_gym.evaluation import Scenario, evaluate, information_of
 from infermax_gym.evaluation.figures import lookup
 from infermax_gym.workload import make_workload
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "schedulers.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "schedulers.md"
 CLASSES = ("none", "bound", "predicted", "oracle")
 
 

@@ -12,7 +12,7 @@ from infermax_gym.baselines.optimum.instance import Instance
 from infermax_gym.baselines.optimum.portfolio import solve
 from infermax_gym.viewer.schedule import draw_schedules
 
-PICTURE = Path(__file__).resolve().parents[1] / "docs" / "pictures" / "optimum.png"
+PICTURE = Path(__file__).resolve().parents[2] / "docs" / "pictures" / "optimum.png"
 TITLES = {"preemptive": "with preemption", "no-preemption": "without preemption", "reserve": "reserving I + O - 1"}
 
 

@@ -130,7 +130,7 @@ def with_card(path: Path, **changes: object) -> None:
 @pytest.mark.parametrize(
     ("changes", "hint"),
     [
-        ({"schema": 2}, "schema 2"),
+        ({"schema": 3}, "schema 3"),
         ({"kind": "tree"}, "kind 'tree'"),
         ({"observation": {"engine": ["free_blocks"]}}, "trained for other observations: its 1 engine features"),
         ({"network": {"width": 16}}, "another network"),

@@ -128,7 +128,7 @@ def test_nothing_half_written_stays(
         arguments[1].write("half")  # type: ignore[attr-defined]
         raise KeyboardInterrupt
 
-    for name in ("evaluation.records.write_requests_csv", "evaluation.records.write_schedule_jsonl"):
+    for name in ("evaluation.export.write_requests_csv", "evaluation.export.write_schedule_jsonl"):
         monkeypatch.setattr(f"infermax_gym.{name}", interrupted)
     monkeypatch.setattr("infermax_gym.viewer.perfetto.write_trace", interrupted)
     folder = tmp_path / "out"
