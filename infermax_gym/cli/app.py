@@ -16,6 +16,7 @@ from infermax_gym.cli.capacity import capacity
 from infermax_gym.cli.errors import InputError, Interrupted
 from infermax_gym.cli.listing import list_names
 from infermax_gym.cli.optimal import optimal
+from infermax_gym.cli.profile import profile
 from infermax_gym.cli.report import report
 from infermax_gym.cli.simulate import simulate
 
@@ -36,6 +37,7 @@ app.command("capacity")(capacity)
 app.command("optimal")(optimal)
 app.command("bound")(bound)
 app.command("list")(list_names)
+app.command("profile")(profile)
 app.command("report")(report)
 
 

@@ -1,0 +1,31 @@
+"""The measured layers do what a decoder does: chunks and decodes give what one long prefill gives."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from infermax_gym.profiler.design import Batch  # noqa: E402
+from infermax_gym.profiler.layers import Decoder  # noqa: E402
+from infermax_gym.profiler.shapes import SHAPES  # noqa: E402
+
+
+def test_chunks_and_decodes_give_what_one_prefill_gives() -> None:
+    decoder = Decoder(SHAPES["tiny"], 64, torch.device("cpu"), torch.float32)
+    ids = torch.arange(12) * 7 % 256
+    positions = torch.arange(12, dtype=torch.float32)
+    whole = decoder.forward(Batch(1, 12, 0), ids, positions)
+    decoder.forward(Batch(1, 8, 0), ids[:8], positions[:8])
+    decoder.forward(Batch(1, 3, 8), ids[8:11], positions[8:11])
+    assert decoder.forward(Batch(num_decodes=1, decode_context_tokens=11), ids[11:], positions[11:]) == whole
+
+
+def test_requests_of_a_batch_do_not_see_each_other() -> None:
+    decoder = Decoder(SHAPES["tiny"], 64, torch.device("cpu"), torch.float32)
+    batch = Batch(2, 5, 0, 1, 0)
+    ids, positions = decoder.inputs(batch)
+    together = decoder.forward(batch, ids, positions)
+    alone = [decoder.forward(Batch(1, 5, 0), ids[i : i + 5], positions[i : i + 5]) for i in (0, 5)]
+    alone.append(decoder.forward(Batch(num_decodes=1, decode_context_tokens=0), ids[10:], positions[10:]))
+    assert together.tolist() == torch.cat(alone).tolist()
