@@ -42,7 +42,7 @@ def profile(
                 raise InputError(f"--model {model!r} is neither a config.json nor one of {', '.join(SHAPES)}")
             shape = known or shape_from_config(model)
             where = measuring.device_of(device.value)
-            num_kv_tokens = measuring.kv_tokens_on(where, shape, kv_tokens)
+            num_kv_tokens = measuring.kv_tokens_on(where, shape, max_num_batched_tokens, kv_tokens)
         except ShapeError as error:
             raise InputError(str(error)) from None
     except ModuleNotFoundError as error:

@@ -17,7 +17,8 @@ from infermax_gym.profiler.shapes import ModelShape, ShapeError
 if TYPE_CHECKING:
     import torch
 
-_RESERVE_BYTES = 6 << 30  # for activations, the library's workspaces and graphs
+_RESERVE_BYTES = 4 << 30  # for the library's workspaces
+_ACTIVATIONS = 32  # bytes of activations for each token of a batch and each unit of the MLP, a captured graph included
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ def device_of(name: str) -> torch.device:
     return torch.device(name)
 
 
-def kv_tokens_on(device: torch.device, shape: ModelShape, most: int) -> int:
-    """KV tokens that fit beside the weights, at most so many.
+def kv_tokens_on(device: torch.device, shape: ModelShape, max_num_batched_tokens: int, most: int) -> int:
+    """KV tokens that fit beside the weights and the activations of a batch, at most so many.
 
     Raises:
         ShapeError: the weights alone do not fit.
@@ -59,7 +60,8 @@ def kv_tokens_on(device: torch.device, shape: ModelShape, most: int) -> int:
     if device.type != "cuda":
         return most
     free, _ = torch.cuda.mem_get_info()
-    left = free - 2 * shape.num_weights - _RESERVE_BYTES
+    activations = _ACTIVATIONS * max_num_batched_tokens * shape.intermediate_size
+    left = free - 2 * shape.num_weights - activations - _RESERVE_BYTES
     if left < 1024 * shape.kv_bytes_per_token:
         needs = 2 * shape.num_weights / 2**30
         raise ShapeError(
@@ -116,6 +118,7 @@ def _prepared(decoder: Any, batch: Batch) -> Callable[[], None]:
         for _ in range(2):
             decoder.forward(batch, ids, positions)
     torch.cuda.synchronize()
+    torch.cuda.empty_cache()  # the graph's memory is its own
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         decoder.forward(batch, ids, positions)
