@@ -1,7 +1,7 @@
 """Digests of schedules: what every scheduler, router, environment and shipped agent does, in a few characters each.
 
-`python -m tests.digests` writes tests/digests.json anew; do that only when a schedule is meant to change, and say in
-CHANGELOG.md which and why. Digests are taken of integers alone (who ran, how many tokens, who was preempted), so the
+`python -m tests.digests` adds what is new to tests/digests.json and drops what is gone; `python -m tests.digests NAME ...`
+takes those anew. Do the latter only when a schedule is meant to change, and say in CHANGELOG.md which and why. Digests are taken of integers alone (who ran, how many tokens, who was preempted), so the
 last bit of a logarithm on another processor does not matter.
 """
 
@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -154,13 +155,15 @@ def everything() -> Iterator[tuple[str, str]]:
         yield from ((kind, name) for name in names)
 
 
-def main() -> None:
-    """Write the file."""
+def main(anew: Sequence[str]) -> None:
+    """Write the file; names in `anew` are taken again though they are there."""
+    kept = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
     found: dict[str, dict[str, Any]] = {kind: {} for kind in DIGESTS}
     for kind, name in everything():
-        found[kind][name] = DIGESTS[kind][0](name)
+        known = kept.get(kind, {}).get(name)
+        found[kind][name] = known if known and name not in anew else DIGESTS[kind][0](name)
     FILE.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
