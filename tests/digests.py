@@ -1,7 +1,7 @@
 """Digests of schedules: what every scheduler, router, environment and shipped agent does, in a few characters each.
 
 `python -m tests.digests` adds what is new to tests/digests.json and drops what is gone. With names it takes those anew;
-do that only when a schedule is meant to change, and say in CHANGELOG.md which and why. Digests are taken of integers
+do that only when a schedule is meant to change, and say in CHANGELOG.md which and why. They are taken of integers
 alone (who ran, how many tokens, who was preempted), so the last bit of a logarithm on another processor does not matter.
 """
 
