@@ -147,7 +147,7 @@ def test_the_table_is_for_people(command: Command, trace: Path) -> None:
 def test_an_interrupt_keeps_what_has_finished(
     command: Command, trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: int
 ) -> None:
-    real, calls = evaluation.scenario.simulate, []
+    real, calls = evaluation.contenders.simulate, []
 
     def interrupted(*arguments: Any, **options: Any) -> Any:
         if len(calls) == finished:
@@ -155,7 +155,7 @@ def test_an_interrupt_keeps_what_has_finished(
         calls.append(arguments)
         return real(*arguments, **options)
 
-    monkeypatch.setattr(evaluation.scenario, "simulate", interrupted)
+    monkeypatch.setattr(evaluation.contenders, "simulate", interrupted)
     policies = "vllm-v1,vllm-v0,sarathi"
     code, out, err = command(
         "bench", "--workload", trace, "--policies", policies, "--seeds", 2, "--out", tmp_path, "--json"
