@@ -36,7 +36,7 @@ def for_editors() -> dict[str, str]:
 
 
 def test_everything_promised_is_there() -> None:
-    assert PROMISED <= set(ig.__all__)
+    assert set(ig.__all__) >= PROMISED
 
 
 def test_editors_and_python_see_the_same_names() -> None:
@@ -58,11 +58,11 @@ def test_no_other_name_is_there() -> None:
 
 def test_a_name_costs_only_its_own_module() -> None:
     code = (
-        "import sys, infermax_gym as ig; before = set(sys.modules); ig.CostModel;"
+        "import sys, infermax_gym as ig; ig.CostModel;"
         "print([m for m in ('numba', 'torch', 'infermax_gym.engine', 'infermax_gym.baselines') if m in sys.modules])"
     )
     seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert seen.stdout == "['numba']\n"
+    assert seen.stdout == "[]\n"
 
 
 def test_everything_by_a_star() -> None:

@@ -142,7 +142,7 @@ def find_smallest(contender: FleetContender, rate_per_s: float, demand: Demand, 
         contender: policy, router and signals; its number of replicas does not matter.
         rate_per_s: requests per second of the whole fleet.
         demand: what is asked of it.
-        most: give up beyond so many replicas.
+        most: the search ends beyond so many replicas.
     """
     shares: dict[int, tuple[float, float]] = {}
 
