@@ -101,7 +101,7 @@ def test_former_words_are_gone(path: Path) -> None:
         ("happened = 1", 1),
         ("# it happened once", 0),
         ("class RowTeacher: pass", 1),
-        ("num_levels = School()", 2),
+        ("num_levels = RowTeacher()", 2),
         ("max_num_seqs = mlfq_levels", 0),
     ],
 )

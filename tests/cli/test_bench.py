@@ -86,7 +86,7 @@ def test_slo_gives_goodput(command: Command, trace: Path) -> None:
 
 
 def test_schedulers_know_the_slo(command: Command, trace: Path) -> None:
-    """A policy that sheds who is bound to miss its deadline plays differently with a limit; `simulate` and `bench` agree."""
+    """One that sheds who must miss its deadline plays differently with a limit; `simulate` and `bench` agree."""
     busy = ("--workload", "azure-code", "--first", 150, "--time-scale", 0.4, "--agent", "goodput", "--json")
     tight, loose = (
         json.loads(command("bench", *busy, "--policies", "vllm-v1", "--slo", f"ttft={limit}").out)["policies"]
