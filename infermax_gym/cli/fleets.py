@@ -70,7 +70,12 @@ class FleetOptions:
             for router in routers(self.routers)
             for migration in migrations
         ]
-        return {fleet.name: fleet for fleet in fleets}
+        named = {fleet.name: fleet for fleet in fleets}
+        if len(named) < len(fleets):
+            names = [fleet.name for fleet in fleets]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise InputError(f"two of the fleets are called {twice!r}; give routers of your own other names")
+        return named
 
     def _policies(self) -> list[Policy]:
         """Policies that replicas can run; a name that they cannot is an error, `all` leaves it out."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+from numba.core import event
 
 from infermax_gym import evaluation
 from infermax_gym.baselines.catalogue import QUICK
@@ -169,6 +171,30 @@ def test_an_interrupt_keeps_what_has_finished(
     assert list(document["policies"]) == policies.split(",")[:whole]
     assert json.loads((tmp_path / "summary.json").read_text()) == document
     assert len((tmp_path / "results.csv").read_text().splitlines()) == (finished + 1 if finished else 0)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("bench", "--policies", "vllm-v1"),
+        ("bench", "--replicas", 2, "--routers", "sal"),
+        ("simulate", "--policy", "vllm-v1"),
+        ("capacity", "--requests-per-replica", 10, "--slo", "ttft=100"),
+    ],
+)
+def test_compiling_is_said_on_standard_error(
+    command: Command, trace: Path, arguments: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compiling(*arguments: object, **options: object) -> None:
+        with event.trigger_event("numba:compile"):
+            pass
+
+    monkeypatch.setattr(import_module("infermax_gym.evaluation.warm_up"), "serve", compiling)
+    code, out, err = command(*arguments, "--workload", trace, "--json")
+    assert code == 0
+    assert json.loads(out)["schema"] == 1
+    assert err.count("\n") == 1
+    assert err.startswith("infermax: compiling the simulator for this machine, once")
 
 
 def test_an_interrupt_elsewhere_says_so(command: Command, trace: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,7 +82,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
     yield tmp_path
-    for name in ("own_fcfs", "own_faulty", "own_broken"):
+    for name in ("own_fcfs", "own_faulty", "own_broken", "own_same"):
         sys.modules.pop(name, None)
 
 
@@ -128,6 +128,12 @@ def test_a_policy_of_ones_own_goes_under_the_name_that_was_typed(command: Comman
     assert len(fleets) == 4
     assert fleets["own_faulty:CHUNKED + round-robin"] == fleets["sarathi + round-robin"]
     assert fleets["sarathi + first"]["request_imbalance"] == 2.0
+
+
+def test_two_routers_of_one_name_are_not_mixed_up(command: Command, here: Path, trace: Path) -> None:
+    (here / "own_same.py").write_text(FAULTY.replace('"first"', '"round-robin"'))
+    arguments = ("--workload", trace, "--replicas", 2, "--routers", "round-robin,own_same:First")
+    check(command("bench", *arguments), "two of the fleets are called 'vllm-v1 + round-robin'")
 
 
 @pytest.mark.parametrize(
