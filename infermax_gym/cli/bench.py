@@ -33,7 +33,11 @@ def bench(
     prefix_caching: options.PrefixCaching = False,
     policies: Annotated[
         str | None,
-        typer.Option(metavar="all|A,B,C", help="Policies to compare.", show_default="all; of fleets, vllm-v1"),
+        typer.Option(
+            metavar="all|A,B,C",
+            help="Policies to compare; module:Class is one of your own.",
+            show_default="all; of fleets, vllm-v1",
+        ),
     ] = None,
     agent: options.Agents = None,
     trust_pickle: options.TrustPickle = False,

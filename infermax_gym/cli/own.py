@@ -50,9 +50,9 @@ def look_up(kind: Kind, name: str, table: Mapping[str, Any]) -> Any:
         raise InputError(wrong[name])
     try:
         if name in found:
-            return named(kind, name, found[name].load(), found[name].reference)
+            return _named(kind, name, found[name].load(), found[name].reference)
         if ":" in name and kind in ("policies", "routers"):
-            return named(kind, name, _from_here(name, kind), name)
+            return _named(kind, name, _from_here(name, kind), name)
     except PluginError as error:
         raise InputError(f"{_SINGULAR[kind]} {error}") from None
     raise unknown(_SINGULAR[kind], name, [*table, *found], f"infermax list {kind}")
@@ -64,7 +64,7 @@ def added(kind: Kind, table: Collection[str]) -> dict[str, tuple[str, Any]]:
     loaded = {}
     for name, plugin in found.items():
         try:
-            loaded[name] = plugin.distribution, named(kind, name, plugin.load(), plugin.reference)
+            loaded[name] = plugin.distribution, _named(kind, name, plugin.load(), plugin.reference)
         except PluginError as error:
             wrong[name] = str(error)
     for message in wrong.values():
@@ -72,7 +72,7 @@ def added(kind: Kind, table: Collection[str]) -> dict[str, tuple[str, Any]]:
     return loaded
 
 
-def named(kind: Kind, name: str, found: Any, reference: str) -> Any:
+def _named(kind: Kind, name: str, found: Any, reference: str) -> Any:
     """Under the name that was typed; a scheduler written in Python begins each run anew."""
     from infermax_gym.engine import Player, Policy
 
@@ -80,7 +80,7 @@ def named(kind: Kind, name: str, found: Any, reference: str) -> Any:
         return found
     if isinstance(found, Policy):
         return replace(found, name=name)
-    return OwnScheduler(name, found.information, lambda: load_object(reference, kind), found)
+    return _OwnScheduler(name, found.information, lambda: load_object(reference, kind), found)
 
 
 def _from_here(reference: str, kind: Kind) -> Any:
@@ -92,7 +92,7 @@ def _from_here(reference: str, kind: Kind) -> Any:
 
 
 @dataclass(frozen=True, eq=False)
-class OwnScheduler:
+class _OwnScheduler:
     """A scheduler written in Python as a contender: a new one for each run, and its faults in one line.
 
     Attributes:

@@ -24,7 +24,7 @@ from infermax_gym.evaluation.report import render_comparison, render_run
 from infermax_gym.evaluation.scenario import Evaluation, Run, Scenario, WorkloadSpec, evaluate, iterate_runs
 from infermax_gym.evaluation.statistics import Ratio, mean_and_ci95, paired_bootstrap, paired_ratio, student_t975
 from infermax_gym.evaluation.table import comparison_table
-from infermax_gym.evaluation.warm_up import warm_up
+from infermax_gym.evaluation.warming import warm_up
 
 __all__ = [
     "Capacity",

@@ -15,7 +15,7 @@ from infermax_gym.evaluation.figures import combine, lookup, sorted_names
 from infermax_gym.evaluation.fleets import Predict
 from infermax_gym.evaluation.groups import By
 from infermax_gym.evaluation.statistics import mean_and_ci95, paired_ratio
-from infermax_gym.evaluation.warm_up import Notify, say_nothing, warm_up
+from infermax_gym.evaluation.warming import Notify, say_nothing, warm_up
 from infermax_gym.workload import Workload, WorkloadPreset, load_workload
 from infermax_gym.workload.reader import retimed
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +188,7 @@ def test_compiling_is_said_on_standard_error(
         with event.trigger_event("numba:compile"):
             pass
 
-    monkeypatch.setattr(import_module("infermax_gym.evaluation.warm_up"), "serve", compiling)
+    monkeypatch.setattr(evaluation.warming, "serve", compiling)
     code, out, err = command(*arguments, "--workload", trace, "--json")
     assert code == 0
     assert json.loads(out)["schema"] == 1

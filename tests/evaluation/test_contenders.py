@@ -32,9 +32,11 @@ from infermax_gym.evaluation import (
     Scenario,
     contenders,
     evaluate,
+    fleets,
     run_contender,
     serve,
     warm_up,
+    warming,
     with_slo,
 )
 from infermax_gym.workload import Workload
@@ -140,7 +142,7 @@ def test_the_first_run_of_a_fleet_is_not_charged_for_the_warm_up(
     seen: set[str] = set()
 
     def slow_at_first(name: str) -> None:
-        real = getattr(contenders_of_fleets, name)
+        real = getattr(fleets, name)
 
         def call(*arguments: Any, **options: Any) -> Any:
             result = real(*arguments, **options)
@@ -148,9 +150,7 @@ def test_the_first_run_of_a_fleet_is_not_charged_for_the_warm_up(
             seen.add(name)
             return result
 
-        monkeypatch.setattr(contenders_of_fleets, name, call)
-
-    import infermax_gym.evaluation.fleets as contenders_of_fleets
+        monkeypatch.setattr(fleets, name, call)
 
     for name in ("simulate_fleet", "simulate_disaggregated"):
         slow_at_first(name)
@@ -168,27 +168,21 @@ def test_players_are_warmed_up_and_what_may_remember_is_not() -> None:
 
 
 def test_each_kind_of_fleet_is_warmed_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    import importlib
-
-    module = importlib.import_module("infermax_gym.evaluation.warm_up")
     ran: list[tuple[Contender, bool]] = []
 
     def record(contender: Contender, workload: Workload, config: EngineConfig, **options: Any) -> None:
         ran.append((contender, config.prefix_caching))
 
-    monkeypatch.setattr(module, "serve", record)
+    monkeypatch.setattr(warming, "serve", record)
     caching = EngineConfig(prefix_caching=True)
-    fleets = [FleetContender(FCFS, router, 4) for router in ROUTERS.values()]
-    warm_up([FCFS, *fleets, replace(fleets[0], migration=Migration())], caching)
+    alike = [FleetContender(FCFS, router, 4) for router in ROUTERS.values()]
+    warm_up([FCFS, *alike, replace(alike[0], migration=Migration())], caching)
     kinds = [type(contender).__name__ for contender, _ in ran]
     assert kinds == ["Policy", "FleetContender", "FleetContender"]
     assert all(is_caching for _, is_caching in ran)
 
 
 def test_a_compilation_is_announced_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    import importlib
-
-    module = importlib.import_module("infermax_gym.evaluation.warm_up")
     said: list[str] = []
 
     def compiling(*arguments: object, **options: object) -> None:
@@ -196,10 +190,10 @@ def test_a_compilation_is_announced_once(monkeypatch: pytest.MonkeyPatch) -> Non
             with event.trigger_event("numba:compile"):
                 pass
 
-    monkeypatch.setattr(module, "serve", compiling)
+    monkeypatch.setattr(warming, "serve", compiling)
     warm_up([InPython()], CONFIG, lambda: said.append("compiling"))
     assert said == ["compiling"]
-    monkeypatch.setattr(module, "serve", lambda *arguments, **options: None)
+    monkeypatch.setattr(warming, "serve", lambda *arguments, **options: None)
     warm_up([InPython()], CONFIG, lambda: said.append("again"))
     assert said == ["compiling"]
 
