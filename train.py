@@ -33,7 +33,15 @@ from infermax_gym.agents.scenario import DEFAULT_SCENARIO, TEST, TrainingScenari
 from infermax_gym.agents.storage import write_bytes
 from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.baselines.predict import predictions
-from infermax_gym.evaluation import Contender, Scenario, evaluate, render_comparison
+from infermax_gym.evaluation import (
+    Contender,
+    Scenario,
+    WorkloadSpec,
+    comparison_document,
+    evaluate,
+    render_comparison,
+    resolved_options,
+)
 from infermax_gym.workload import WorkloadError
 
 RIVALS = ("sarathi", "vllm-v1", "vllm-v0", "srf", "shortest-prompt-first", "least-attained-service", "spf-headroom")
@@ -100,11 +108,9 @@ def compare(name: str, learned: Contender, scenario: TrainingScenario, num_slice
     engine = scenario.engine
     common = Scenario(lambda seed: held_out[seed].workload, engine)
     evaluation = evaluate(common, contenders, range(num_slices), predictions)
-    config = {"workload": scenario.workload, "num_requests": scenario.num_requests, "seeds": num_slices, "slo": None}
-    config |= {"time_scale": scenario.time_scale, "cost": scenario.cost, "kv_tokens": engine.num_kv_tokens}
-    config |= {"span_s": float(held_out[0].workload.arrival_s[-1]), "block_size": engine.block_size}
-    config |= {"max_num_batched_tokens": engine.max_num_batched_tokens, "max_num_seqs": engine.max_num_seqs}
-    return {"schema": 1, "config": config, "policies": evaluation.summary()}
+    spec = WorkloadSpec(scenario.workload, first=scenario.num_requests, time_scale=scenario.time_scale)
+    config = resolved_options(spec, held_out[0].workload, engine, None, seeds=num_slices)
+    return comparison_document(config, evaluation.summary())
 
 
 def write_curve(folder: Path, rows: list[Row]) -> None:

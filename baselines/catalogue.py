@@ -15,21 +15,15 @@ from infermax_gym.baselines.rollout import Rollout
 from infermax_gym.baselines.sorted_f import SortedF
 from infermax_gym.baselines.table.infermax import SRF
 from infermax_gym.baselines.table.sizes import FCFS_HEADROOM, LEAST_ATTAINED_SERVICE, SPF_HEADROOM
-from infermax_gym.engine import EngineConfig, Information, Policy, SimulationResult
-from infermax_gym.workload import Workload
+from infermax_gym.engine import Player, Policy
 
 
-class Player(Protocol):
-    """A scheduler with code of its own, described as a policy is."""
+class Described(Player, Protocol):
+    """A player that says of itself what a policy says."""
 
     @property
     def name(self) -> str:
         """Kebab-case."""
-        ...
-
-    @property
-    def information(self) -> Information:
-        """What it knows about output lengths."""
         ...
 
     @property
@@ -42,14 +36,8 @@ class Player(Protocol):
         """One line, good and bad at."""
         ...
 
-    def play(
-        self, workload: Workload, engine: EngineConfig, *, seed: int = 0, record_schedule: bool = False
-    ) -> SimulationResult:
-        """Serve a workload to its end."""
-        ...
 
-
-PLAYERS: dict[str, Player] = {
+PLAYERS: dict[str, Described] = {
     player.name: player
     for player in (
         Rollout(
@@ -67,7 +55,7 @@ PLAYERS: dict[str, Player] = {
 }
 """Schedulers with code of their own, which serve whole workloads."""
 
-QUICK: dict[str, Policy | Player] = {**POLICIES, **PLAYERS}
+QUICK: dict[str, Policy | Described] = {**POLICIES, **PLAYERS}
 """What `--policies all` runs: policies first, in the order of the table."""
 
 NESTED_WAIT = NestedWait()

@@ -27,7 +27,7 @@ from infermax_gym.agents.storage import ZOO
 from infermax_gym.agents.vec_env import InferMaxVecEnv
 from infermax_gym.envs.config import EnvConfig
 
-TAKEOVERS = ("none", "simulated anew", "followed")
+BASE_ROLLOUTS = ("none", "simulated anew", "followed")
 _WARM_UP = 30
 
 
@@ -73,7 +73,7 @@ def main() -> None:
     for name in ("player", "base_rollout", "decisions per s", "simulated to the end"):
         table.add_column(name, justify="left" if name in ("player", "base_rollout") else "right")
     for name, network in (("conv-ppo", trained), ("fresh network", fresh)):
-        for base_rollout in TAKEOVERS:
+        for base_rollout in BASE_ROLLOUTS:
             rate, share = play(network, config, base_rollout, options.steps, seed=0)
             table.add_row(name, base_rollout, f"{rate:,.0f}", "" if base_rollout == "none" else f"{share:.0%}")
     Console().print(table)

@@ -1,4 +1,4 @@
-"""A row of the table as an agent: it plays actions, and its schedule is the kernel's own.
+"""A policy of the table as an agent: it plays actions, and its schedule is the kernel's own.
 
 python examples/heuristic_agent.py --policy spf-headroom
 """

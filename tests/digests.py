@@ -2,7 +2,7 @@
 
 `python -m tests.digests` adds what is new to tests/digests.json and drops what is gone. With names it takes those anew;
 do that only when a schedule is meant to change, and say in CHANGELOG.md which and why. They are taken of integers
-alone (who ran, how many tokens, who was preempted), so the last bit of a logarithm on another processor does not matter.
+alone (who ran, how many tokens, who was preempted), so the last bit of a logarithm elsewhere does not matter.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from infermax_gym.baselines.routers import ROUTERS
 from infermax_gym.cluster import Fleet, FleetResult, simulate_fleet
 from infermax_gym.engine import EngineConfig, SimulationResult
 from infermax_gym.engine.simulate import result_of
-from infermax_gym.evaluation.scenario import serve
+from infermax_gym.evaluation import serve
 from infermax_gym.workload import Workload, make_workload
 
 FILE = Path(__file__).parent / "digests.json"

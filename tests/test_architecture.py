@@ -33,8 +33,9 @@ MAY_IMPORT = {
     "testing": _BELOW_EVALUATION,
     "evaluation": _BELOW_EVALUATION,
     "viewer": _BELOW_VIEWER,
-    "__init__": _BELOW_VIEWER,
-    "cli": {*_BELOW_VIEWER, "viewer", "profiler", "baselines", "agents"},
+    "plugins": _BELOW_EVALUATION - {"envs"},
+    "__init__": {*_BELOW_VIEWER, "baselines", "agents"},  # names, each imported when it is used
+    "cli": {*_BELOW_VIEWER, "plugins", "viewer", "profiler", "baselines", "agents"},
     "__main__": {"cli"},
     "baselines": _BELOW_ENVS | {"cluster"},
     "agents": {*_BELOW_VIEWER, "viewer", "baselines"},
@@ -125,9 +126,10 @@ def test_third_party_imports(path: Path) -> None:
         assert where.startswith(OPTIONAL_DEPENDENCIES[name]), f"{where}: only {OPTIONAL_DEPENDENCIES[name]} has {name}"
 
 
-def test_no_file_is_too_long() -> None:
-    long = {str(p.relative_to(ROOT)): n for p in tracked("*.py") if (n := len(p.read_text().splitlines())) > 500}
-    assert not long, f"over 500 lines: {long}"
+@pytest.mark.parametrize("path", tracked("*.py"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_file_is_too_long(path: Path) -> None:
+    most = 400 if path.relative_to(ROOT).parts[0] in PACKAGES else 500
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= most
 
 
 def test_packages_are_type_checked() -> None:

@@ -13,16 +13,16 @@ from infermax_gym import __version__
 from infermax_gym.cli.bench import bench
 from infermax_gym.cli.bound import bound
 from infermax_gym.cli.capacity import capacity
-from infermax_gym.cli.errors import InputError, Interrupted
+from infermax_gym.cli.errors import InputError, Interrupted, missing_extra
 from infermax_gym.cli.listing import list_names
 from infermax_gym.cli.optimal import optimal
 from infermax_gym.cli.profile import profile
 from infermax_gym.cli.report import report
 from infermax_gym.cli.simulate import simulate
 
-EXIT_OK = 0
-EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
+_EXIT_OK = 0
+_EXIT_BAD_INPUT = 2
+_EXIT_INTERRUPTED = 130
 
 app = typer.Typer(
     name="infermax",
@@ -70,24 +70,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = app(args=None if arguments is None else list(arguments), prog_name="infermax", standalone_mode=False)
         sys.stdout.flush()
-        if code == EXIT_INTERRUPTED:  # how some versions of typer put KeyboardInterrupt
+        if code == _EXIT_INTERRUPTED:  # how some versions of typer put KeyboardInterrupt
             raise KeyboardInterrupt
-        return code if isinstance(code, int) else EXIT_OK
+        return code if isinstance(code, int) else _EXIT_OK
     except Interrupted as interruption:
-        return _end(EXIT_INTERRUPTED, f"interrupted: {interruption}")
+        return _end(_EXIT_INTERRUPTED, f"interrupted: {interruption}")
     except (KeyboardInterrupt, typer.Abort):
-        return _end(EXIT_INTERRUPTED, "interrupted")
+        return _end(_EXIT_INTERRUPTED, "interrupted")
     except InputError as error:
-        return _end(EXIT_BAD_INPUT, f"error: {error}")
+        return _end(_EXIT_BAD_INPUT, f"error: {error}")
     except (BrokenPipeError, SystemExit):  # the reader, such as `head`, has seen enough; rich and typer exit by it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_OK
+        return _EXIT_OK
+    except ModuleNotFoundError as error:
+        missing = missing_extra(error)
+        if missing is None:
+            raise
+        return _end(_EXIT_BAD_INPUT, f"error: {missing}")
     except Exception as error:
+        if _is_a_schedulers_fault(error):
+            return _end(_EXIT_BAD_INPUT, f"error: {error}")
         # typer reports wrong usage by exceptions that say themselves how they read; others are faults of ours.
         explain = getattr(error, "format_message", None)
         if explain is None:
             raise
-        return _end(EXIT_BAD_INPUT, f"error: {explain()} (see --help)")
+        return _end(_EXIT_BAD_INPUT, f"error: {explain()} (see --help)")
+
+
+def _is_a_schedulers_fault(error: Exception) -> bool:
+    """Whether a scheduler or a router decided what cannot be carried out."""
+    engine, cluster = (sys.modules.get(f"infermax_gym.{name}") for name in ("engine", "cluster"))
+    return (engine is not None and isinstance(error, engine.SchedulerError)) or (
+        cluster is not None and isinstance(error, cluster.RouterError)
+    )
 
 
 def _end(code: int, message: str) -> int:

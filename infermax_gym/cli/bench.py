@@ -33,7 +33,11 @@ def bench(
     prefix_caching: options.PrefixCaching = False,
     policies: Annotated[
         str | None,
-        typer.Option(metavar="all|A,B,C", help="Policies to compare.", show_default="all; of fleets, vllm-v1"),
+        typer.Option(
+            metavar="all|A,B,C",
+            help="Policies to compare; module:Class is one of your own.",
+            show_default="all; of fleets, vllm-v1",
+        ),
     ] = None,
     agent: options.Agents = None,
     trust_pickle: options.TrustPickle = False,
@@ -135,25 +139,19 @@ def bench(
     folder = None if out is None else output.writable_folder(out)
     requests = cache(partial(inputs.load, spec))
 
-    from infermax_gym.evaluation import Scenario
+    from infermax_gym.evaluation import Scenario, comparison_document, resolved_options
 
     named = {"policies": list(contenders), "agents": list(agent or ()), "seeds": seeds, **fleet}
-    echo = inputs.resolved(spec, requests(0), config, slo, by=groups, **named)
+    echo = resolved_options(spec, requests(0), config, limits, by=groups, **named)
     scenario = Scenario(requests, config, limits, groups)
-    evaluation, interrupted = _run(scenario, contenders, seeds, bool(fleet))
-    document: dict[str, Any] = {"schema": 1, "config": echo}
+    evaluation, interrupted = _run(scenario, contenders, seeds)
     if (bound or optimum is not None) and not interrupted:
         bounds = yardsticks.certified(requests, config, seeds)
         optima = {} if optimum is None else yardsticks.add_optima(evaluation, scenario, bounds, seeds, optimum)
-        document["policies"] = evaluation.summary()
-        for name, note in optima.items():
-            document["policies"][name]["optimum"] = note
-        yardsticks.add_distances(document["policies"], evaluation, contenders, bounds)
-        document["bounds"] = {f"{objective}_s": sum(found) / seeds for objective, found in bounds.items()}
+        measured = yardsticks.measured(evaluation, contenders, bounds, optima)
+        document = comparison_document(echo, measured, bounds=yardsticks.means(bounds))
     else:
-        document["policies"] = evaluation.summary()
-    if interrupted:
-        document["interrupted"] = True
+        document = comparison_document(echo, evaluation.summary(), interrupted=interrupted or None)
     _report(document, evaluation, folder, json)
     if interrupted:
         raise Interrupted(f"{len(document['policies'])} of {len(contenders)} policies had finished")
@@ -177,23 +175,21 @@ def _fleets(
     return fleets, {**typed.echo(fleets), "replicas": count, "fleet": described(parts)}
 
 
-def _run(scenario: Scenario, contenders: dict[str, Contender], num_seeds: int, fleet: bool) -> tuple[Evaluation, bool]:
+def _run(scenario: Scenario, contenders: dict[str, Contender], num_seeds: int) -> tuple[Evaluation, bool]:
     """Run everything, or what Ctrl-C leaves time for."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from infermax_gym.baselines.predict import predictions
-    from infermax_gym.evaluation import Evaluation, iterate_runs, warm_up
+    from infermax_gym.evaluation import Evaluation, iterate_runs
 
     evaluation = Evaluation(num_seeds)
     screen = output.progress_console()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
         names = list(contenders)
-        task = progress.add_task("preparing the engine, slow on its first use", total=len(names) * num_seeds)
+        task = progress.add_task(names[0], total=len(names) * num_seeds)
         try:
-            warm_up(contenders[names[0]] if fleet else None)
-            progress.update(task, description=names[0])
-            for run in iterate_runs(scenario, contenders, range(num_seeds), predictions):
+            for run in iterate_runs(scenario, contenders, range(num_seeds), predictions, output.say_compiling):
                 evaluation.runs.append(run)
                 done = len(evaluation.runs)
                 progress.update(task, advance=1, description=names[min(done // num_seeds, len(names) - 1)])

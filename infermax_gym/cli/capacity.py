@@ -91,7 +91,7 @@ def capacity(
     json: options.Json = False,
 ) -> None:
     """Find the highest request rate within an SLO, or the smallest fleet for a rate."""
-    from infermax_gym.evaluation import Demand
+    from infermax_gym.evaluation import Demand, resolved_options
 
     if not 0.0 < attainment <= 1.0:
         raise InputError(f"--attainment must be a share in (0, 1], got {attainment:g}")
@@ -139,7 +139,7 @@ def capacity(
     from infermax_gym.baselines.predict import predictions
 
     demand = Demand(requests, engines[0], limits, attainment, range(seeds), predictions)
-    echo = inputs.resolved(spec, first, engines[0], slo) | {
+    echo = resolved_options(spec, first, engines[0], limits) | {
         "costs": [engine.cost.name for engine in engines],
         "kv_tokens_of": [engine.num_kv_tokens for engine in engines],
         **typed.echo({fleet.name: fleet for fleet in fleets}),
@@ -207,9 +207,9 @@ def _run(
     screen = output.progress_console()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
-        task = progress.add_task("preparing the engine, slow on its first use", total=len(chosen))
+        task = progress.add_task(chosen[0][1].name, total=len(chosen))
         try:
-            warm_up()
+            warm_up([fleet for _, fleet in chosen], chosen[0][0], output.say_compiling)
             for row in _rows(chosen, demand, for_rate):
                 rows.append(row)
                 done = len(rows)

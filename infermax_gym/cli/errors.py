@@ -14,6 +14,28 @@ class Interrupted(Exception):  # noqa: N818 - not an error: what had finished ha
     """Ctrl-C came while a command ran, after it kept what had finished; the message says what that was."""
 
 
+_EXTRA_OF = {
+    "torch": "agents",
+    "stable_baselines3": "agents",
+    "sb3_contrib": "agents",
+    "safetensors": "agents",
+    "cma": "agents",
+    "tensorboard": "agents",
+    "tqdm": "agents",
+    "ortools": "optimum",
+    "matplotlib": "viewer",
+}
+"""Packages that only some commands need, and the extra that installs them."""
+
+
+def missing_extra(error: ModuleNotFoundError) -> InputError | None:
+    """The error for a package that is not installed, with the extra that has it; None where no extra does."""
+    package = (error.name or "").partition(".")[0]
+    if package not in _EXTRA_OF:
+        return None
+    return InputError(f"this needs {package}, which is not installed: pip install 'infermax-gym[{_EXTRA_OF[package]}]'")
+
+
 def unknown(kind: str, name: str, known: Iterable[str], hint: str) -> InputError:
     """The error for a name that nothing has, with the closest one that exists.
 

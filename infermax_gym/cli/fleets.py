@@ -6,11 +6,12 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from infermax_gym.cli.errors import InputError, unknown
+from infermax_gym.cli import own
+from infermax_gym.cli.errors import InputError
 from infermax_gym.cli.inputs import contenders, names_in
 
 if TYPE_CHECKING:
-    from infermax_gym.cluster import KvTransfer, Migration, Router
+    from infermax_gym.cluster import KvTransfer, Migration, PythonRouter, Router
     from infermax_gym.engine import Policy
     from infermax_gym.evaluation import Contender, FleetContender, FleetPart, PrefillPool
 
@@ -69,7 +70,12 @@ class FleetOptions:
             for router in routers(self.routers)
             for migration in migrations
         ]
-        return {fleet.name: fleet for fleet in fleets}
+        named = {fleet.name: fleet for fleet in fleets}
+        if len(named) < len(fleets):
+            names = [fleet.name for fleet in fleets]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise InputError(f"two of the fleets are called {twice!r}; give routers of your own other names")
+        return named
 
     def _policies(self) -> list[Policy]:
         """Policies that replicas can run; a name that they cannot is an error, `all` leaves it out."""
@@ -144,19 +150,16 @@ class FleetOptions:
         return echoed
 
 
-def routers(text: str | None) -> list[Router]:
-    """Routers of the table by name; every one if none was asked for."""
+def routers(text: str | None) -> list[Router | PythonRouter]:
+    """Routers by name, or `module:name`; every one of ours if none was asked for."""
     from infermax_gym.baselines.routers import ROUTERS
 
-    names = list(ROUTERS) if text is None else names_in(text)
+    names = names_in("all" if text is None else text)
     if names == ["all"]:
-        names = list(ROUTERS)
+        return list(ROUTERS.values())
     if not names:
         raise InputError("--routers names no router; expected all, or names separated by commas")
-    for name in names:
-        if name not in ROUTERS:
-            raise unknown("router", name, ROUTERS, "infermax list routers")
-    return [ROUTERS[name] for name in dict.fromkeys(names)]
+    return [own.look_up("routers", name, ROUTERS) for name in dict.fromkeys(names)]
 
 
 def check_replica(name: str, row: Contender) -> None:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from infermax_gym.cli.errors import InputError, unknown
+from infermax_gym.cli import own
+from infermax_gym.cli.errors import InputError
 
 if TYPE_CHECKING:
     from infermax_gym.cost import CostModel
     from infermax_gym.engine import EngineConfig, Slo
     from infermax_gym.evaluation import Contender, WorkloadSpec
     from infermax_gym.evaluation.groups import By
-    from infermax_gym.workload import Workload
+    from infermax_gym.evaluation.scenario import Reader
+    from infermax_gym.workload import Workload, WorkloadPreset
 
 _SLO_NAMES = ("ttft", "tpot", "latency")
 
@@ -50,10 +51,9 @@ def cost_model(name: str) -> CostModel:
     """A cost preset by name, or a cost model file by path."""
     from infermax_gym.cost import COSTS, CostModelError, load_cost_model
 
-    if name in COSTS:
-        return COSTS[name]
-    if not name.endswith(".json") and not Path(name).exists():
-        raise unknown("cost model", name, COSTS, "infermax list costs")
+    if not name.endswith(".json") and (name in COSTS or not Path(name).exists()):
+        model: CostModel = own.look_up("costs", name, COSTS)
+        return model
     try:
         return load_cost_model(name)
     except CostModelError as error:
@@ -71,41 +71,66 @@ def workload_spec(
             raise InputError(f"{name} must be a positive number, got {value:g}")
     if time_scale is not None and rate is not None:
         raise InputError("--time-scale and --rate exclude each other; give one of them")
-    return WorkloadSpec(source, skip, first, 1.0 if time_scale is None else time_scale, rate)
+    scale = 1.0 if time_scale is None else time_scale
+    return WorkloadSpec(source, skip, first, scale, rate, _made_by(source))
+
+
+def _made_by(source: str) -> WorkloadPreset | Reader | None:
+    """The preset, or the reader of READER:PATH, that an installed package adds; None where the source is ours."""
+    from infermax_gym.plugins import PluginError, find_plugins
+    from infermax_gym.workload import PRESETS, WorkloadPreset
+
+    name, colon, _ = source.partition(":")
+    if source in PRESETS or Path(source).exists():
+        return None
+    found, wrong = find_plugins("workloads", PRESETS)
+    if name in wrong and name not in PRESETS:
+        raise InputError(wrong[name])
+    if name not in found:
+        return None
+    try:
+        made_by: WorkloadPreset | Reader = found[name].load()
+    except PluginError as error:
+        raise InputError(f"workload {error}") from None
+    if isinstance(made_by, WorkloadPreset) == bool(colon):
+        expected = f"--workload {name}" if colon else f"--workload {name}:PATH"
+        kind = "a preset" if colon else "a reader of trace files"
+        raise InputError(f"--workload {source}: {name!r} is {kind}; expected {expected}")
+    return made_by
 
 
 def load(spec: WorkloadSpec, seed: int) -> Workload:
     """The requests of a seed."""
+    from infermax_gym.plugins import in_one_line
     from infermax_gym.workload import WorkloadError
 
     try:
         return spec(seed)
     except WorkloadError as error:
         raise InputError(str(error)) from None
+    except Exception as error:
+        if spec.made_by is None:
+            raise
+        raise InputError(f"--workload {spec.source}: its package raised {in_one_line(error)}") from None
 
 
 def contenders(policies: str | None, agents: Sequence[str] | None, trust_pickle: bool = False) -> dict[str, Contender]:
-    """Policies by name and agents by path; every policy if neither was asked for."""
-    if policies is None:
-        policies = "" if agents else "all"
-    names = names_in(policies)
-    if names == ["all"]:
-        from infermax_gym.baselines.catalogue import QUICK
+    """Policies by name and agents by path; every policy of ours that is fast if neither was asked for."""
+    from infermax_gym.baselines.catalogue import QUICK
 
-        names = list(QUICK)
-    chosen = {name: policy(name) for name in names} | {path: agent(path, trust_pickle) for path in agents or ()}
+    names = names_in(policies or ("all" if policies is None and not agents else ""))
+    chosen: dict[str, Contender] = dict(QUICK) if names == ["all"] else {name: policy(name) for name in names}
+    chosen |= {path: agent(path, trust_pickle) for path in agents or ()}
     if not chosen:
         raise InputError("--policies names no policy; expected all, or names separated by commas")
     return chosen
 
 
 def policy(name: str) -> Contender:
-    """A scheduler by name."""
+    """A scheduler by name, of ours or of an installed package, or `module:name`."""
     from infermax_gym.baselines.catalogue import SCHEDULERS
 
-    if name not in SCHEDULERS:
-        raise unknown("policy", name, SCHEDULERS, "infermax list policies")
-    chosen: Contender = SCHEDULERS[name]
+    chosen: Contender = own.look_up("policies", name, SCHEDULERS)
     return chosen
 
 
@@ -116,10 +141,8 @@ def names_in(text: str) -> list[str]:
 
 def agent(path: str, trust_pickle: bool = False) -> Contender:
     """A trained policy from its file, or a shipped one by its name."""
-    try:
-        load_agent = import_module("infermax_gym.agents").load_agent
-    except (ImportError, AttributeError):
-        raise InputError(f"--agent {path}: trained policies need the package `agents`, which is not here") from None
+    from infermax_gym.agents import load_agent
+
     try:
         contender: Contender = load_agent(path, trust_pickle=trust_pickle)
     except ValueError as error:
@@ -164,31 +187,3 @@ def groups(by: str | None) -> By | None:
     if by not in known:
         raise InputError(f"--by must be tenant or slo-class, got {by!r}")
     return known[by]
-
-
-def resolved(
-    spec: WorkloadSpec, workload: Workload, config: EngineConfig, slo_text: str | None, **more: Any
-) -> dict[str, Any]:
-    """Every option as it was understood, for the report."""
-    last = float(workload.arrival_s[-1]) if len(workload) else 0.0
-    return {
-        "workload": spec.source,
-        "skip": spec.skip,
-        "first": spec.first,
-        "time_scale": spec.time_scale,
-        "rate": spec.rate,
-        "num_requests": len(workload),
-        "span_s": last,
-        "cost": config.cost.name,
-        "kv_tokens": config.num_kv_tokens,
-        "block_size": config.block_size,
-        "max_num_batched_tokens": config.max_num_batched_tokens,
-        "max_num_seqs": config.max_num_seqs,
-        "max_model_len": config.max_model_len,
-        "max_output_tokens": config.max_output_tokens,
-        "num_host_kv_tokens": config.num_host_kv_tokens,
-        "swap_tokens_per_s": config.swap_tokens_per_s,
-        "prefix_caching": config.prefix_caching,
-        "slo": slo_limits(slo_text),
-        **more,
-    }

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from importlib import import_module
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import typer
 
-from infermax_gym.cli import options, output
+from infermax_gym.cli import options, output, own
 from infermax_gym.cli.errors import InputError
+from infermax_gym.plugins import Kind
 
 Rows = list[dict[str, Any]]
 
@@ -32,31 +32,48 @@ def _policies() -> Rows:
     from infermax_gym.baselines.catalogue import SCHEDULERS
     from infermax_gym.evaluation import information_of
 
-    return [
-        {"name": name, "information": information_of(policy), "note": policy.note, "source": policy.source}
-        for name, policy in SCHEDULERS.items()
-    ]
+    def row(policy: Any) -> dict[str, Any]:
+        return {"information": information_of(policy), "note": _said(policy, "note"), "source": _said(policy, "source")}
+
+    return _rows("policies", SCHEDULERS, row)
 
 
 def _routers() -> Rows:
     from infermax_gym.baselines.routers import ROUTERS
+    from infermax_gym.evaluation import information_of
 
-    return [
-        {"name": name, "information": row.information.name.lower(), "note": row.note, "source": row.source}
-        for name, row in ROUTERS.items()
-    ]
+    def row(router: Any) -> dict[str, Any]:
+        return {"information": information_of(router), "note": _said(router, "note"), "source": _said(router, "source")}
+
+    return _rows("routers", ROUTERS, row)
 
 
 def _costs() -> Rows:
     from infermax_gym.cost import COSTS
 
-    return [{"name": name, "num_devices": model.num_devices, "source": model.source} for name, model in COSTS.items()]
+    return _rows("costs", COSTS, lambda model: {"num_devices": model.num_devices, "source": model.source})
 
 
 def _workloads() -> Rows:
     from infermax_gym.workload import PRESETS
 
-    return [{"name": name, "note": preset.note} for name, preset in PRESETS.items()]
+    def row(preset: Any) -> dict[str, Any]:
+        return {"note": _said(preset, "note") or (preset.__doc__ or "").split("\n")[0]}
+
+    return _rows("workloads", PRESETS, row)
+
+
+def _rows(kind: Kind, table: Mapping[str, Any], row: Callable[[Any], dict[str, Any]]) -> Rows:
+    """What we have by name, then what installed packages add, with the package."""
+    rows = [{"name": name, **row(item)} for name, item in table.items()]
+    for name, (package, item) in own.added(kind, table).items():
+        rows.append({"name": name, **row(item), "package": package})
+    return rows
+
+
+def _said(item: Any, what: str) -> str:
+    """What something says of itself, if it does."""
+    return str(getattr(item, what, ""))
 
 
 def _envs() -> Rows:
@@ -69,11 +86,9 @@ def _envs() -> Rows:
 
 
 def _agents() -> Rows:
-    try:
-        rows: Rows = import_module("infermax_gym.agents").list_agents()
-    except (ImportError, AttributeError):
-        return []
-    return rows
+    from infermax_gym.agents import list_agents
+
+    return list_agents()
 
 
 _LISTS: dict[str, Callable[[], Rows]] = {
@@ -100,9 +115,10 @@ def _print_table(kind: str, rows: Rows) -> None:
         console.print(f"no {kind} here")
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    names = [name for name in rows[0] if name != "source" or kind not in ("policies", "routers")]
+    shown = dict.fromkeys(name for row in rows for name in row)
+    names = [name for name in shown if name != "source" or kind not in ("policies", "routers")]
     for name in names:
         table.add_column(_HEADERS.get(name, name), no_wrap=name == "name", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(str(row[name])) for name in names))
+        table.add_row(*(Text(str(row.get(name, ""))) for name in names))
     console.print(table)

@@ -26,9 +26,7 @@ class Objective(str, Enum):
 
 def optimal(
     instance: Annotated[Path, typer.Argument(metavar="INSTANCE.json", show_default=False)],
-    objective: Annotated[
-        Objective, typer.Option(help="The makespan (GPU cost), or the mean latency.")
-    ] = Objective.makespan,
+    objective: Annotated[Objective, typer.Option(help="The makespan, or the mean latency.")] = Objective.makespan,
     no_preemption: Annotated[bool, typer.Option("--no-preemption", help="Forbid preemption.")] = False,
     reserve: Annotated[bool, typer.Option("--reserve", help="Reserve all of I + O - 1 on admission.")] = False,
     time_limit: Annotated[float, typer.Option(min=0.0, metavar="S", help="Seconds to search.")] = 20.0,
@@ -121,5 +119,5 @@ def _write_files(
 
         try:
             draw_schedules({f"{found.objective}: {found.status}": found.run}, picture_out, kv_tokens)
-        except (ModuleNotFoundError, ValueError) as error:
+        except ValueError as error:
             raise InputError(f"{picture_out}: {error}") from None

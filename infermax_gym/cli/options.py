@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -146,4 +145,3 @@ SloLimits = Annotated[
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object instead of a table.", rich_help_panel=_OUTPUT)
 ]
-OutFile = Path | None

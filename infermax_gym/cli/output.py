@@ -39,6 +39,20 @@ def progress_console() -> Console:
     return Console(stderr=True)
 
 
+def warn(message: str) -> None:
+    """One line on standard error, about what is left out or comes twice."""
+    print(f"infermax: warning: {' '.join(message.split())}", file=sys.stderr)
+
+
+def say_compiling() -> None:
+    """One line on standard error, before the first run after an installation or an edit."""
+    print(
+        "infermax: compiling the simulator for this machine, once (some minutes; later runs find it on disk) ...",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
 def to_json(document: Mapping[str, Any], indent: int = 2) -> str:
     """The document as JSON; numbers that JSON has no name for become null."""
     return json.dumps(_finite(document), indent=indent, allow_nan=False)

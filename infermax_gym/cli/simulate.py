@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,12 +12,11 @@ from infermax_gym.cli.errors import InputError
 
 if TYPE_CHECKING:
     from infermax_gym.engine import SimulationResult
-    from infermax_gym.workload import Workload
 
 
 def simulate(
     workload: options.Workload,
-    policy: Annotated[str | None, typer.Option(metavar="NAME", help="The policy to run.")] = None,
+    policy: Annotated[str | None, typer.Option(metavar="NAME|MODULE:NAME", help="The policy to run.")] = None,
     agent: Annotated[str | None, typer.Option(metavar="PATH", help="The trained policy to run instead.")] = None,
     trust_pickle: options.TrustPickle = False,
     skip: options.Skip = 0,
@@ -69,23 +67,25 @@ def simulate(
     )
     config = engine.config()
     limits = inputs.slo(slo)
-    requests = inputs.load(spec, seed)
-    if limits is not None:
-        requests = requests.with_limits(limits.ttft_s, limits.tpot_s)
 
     from infermax_gym.baselines.predict import predictions
-    from infermax_gym.engine import summarize
-    from infermax_gym.evaluation import information_of, serve, warm_up
+    from infermax_gym.evaluation import (
+        comparison_document,
+        information_of,
+        resolved_options,
+        run_contender,
+        warm_up,
+        with_slo,
+    )
 
+    requests = with_slo(inputs.load(spec, seed), limits)
     record = schedule_out is not None or trace_out is not None
-    warm_up()
-    start = time.perf_counter()
-    result = serve(contender, requests, config, seed=seed, predict=predictions, record_schedule=record)
-    wall_s = time.perf_counter() - start
-    _write_files(result, requests, requests_out, schedule_out, trace_out)
-    figures = {"information": information_of(contender), **summarize(result, config, limits), "wall_s": wall_s}
-    echo = inputs.resolved(spec, requests, config, slo, policy=policy, agent=agent, seed=seed)
-    document: dict[str, Any] = {"schema": 1, "config": echo, "policies": {name: figures}}
+    warm_up([contender], config, output.say_compiling)
+    served = run_contender(contender, requests, config, seed=seed, predict=predictions, record_schedule=record)
+    _write_files(served.result, requests_out, schedule_out, trace_out)
+    figures = {"information": information_of(contender), **served.figures(config, limits)}
+    echo = resolved_options(spec, requests, config, limits, policy=policy, agent=agent, seed=seed)
+    document = comparison_document(echo, {name: figures})
     if json:
         print(output.to_json(document))
     else:
@@ -96,7 +96,6 @@ def simulate(
 
 def _write_files(
     result: SimulationResult,
-    requests: Workload,
     requests_out: Path | None,
     schedule_out: Path | None,
     trace_out: Path | None,

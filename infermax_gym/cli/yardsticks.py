@@ -53,8 +53,7 @@ def add_optima(
     """
     from infermax_gym.baselines.optimum.instance import Instance, InstanceError
     from infermax_gym.baselines.optimum.portfolio import solve
-    from infermax_gym.engine import summarize
-    from infermax_gym.evaluation import Run
+    from infermax_gym.evaluation import Run, Served
 
     notes: dict[str, dict[str, Any]] = {}
     for objective in ("makespan", "latency"):
@@ -72,7 +71,8 @@ def add_optima(
             solution = solve(instance, objective, time_limit_s=seconds, seed=seed)  # type: ignore[arg-type]
             if solution.run is None:
                 continue
-            figures = {**summarize(solution.run, scenario.config, scenario.slo), "wall_s": time.perf_counter() - began}
+            served = Served(solution.run, None, time.perf_counter() - began)
+            figures = served.figures(scenario.config, scenario.slo, scenario.by)
             bounds[objective][seed] = max(bounds[objective][seed], solution.lower_bound_s)
             found.append((solution, figures))
             if solution.interrupted:
@@ -86,22 +86,33 @@ def add_optima(
     return notes
 
 
-def add_distances(
-    policies: dict[str, dict[str, Any]], evaluation: Evaluation, contenders: Mapping[str, Contender], bounds: Bounds
-) -> None:
-    """Give every policy "over_bound": by what share its makespan and mean latency exceed the bounds, over the seeds.
+def means(bounds: Bounds) -> dict[str, float]:
+    """The bounds by figure, means over the seeds."""
+    return {f"{objective}_s": sum(found) / len(found) for objective, found in bounds.items()}
 
-    Policies with a token budget of their own, or that leave requests unfinished, play another game and get none.
+
+def measured(
+    evaluation: Evaluation, contenders: Mapping[str, Contender], bounds: Bounds, optima: Mapping[str, dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """The figures by policy, with what a search found of itself ("optimum") and how far each is above the bounds.
+
+    "over_bound" says by what share makespan and mean latency exceed the bounds, over the seeds. Policies with a token
+    budget of their own, or that leave requests unfinished, play another game and get none.
     """
-    for name, row in policies.items():
-        if _has_own_budget(contenders.get(name)) or row["num_finished"] + row["num_rejected"] < row["num_requests"]:
+    policies = evaluation.summary()
+    for name, note in optima.items():
+        policies[name]["optimum"] = note
+    for name, figures in policies.items():
+        unfinished = figures["num_finished"] + figures["num_rejected"] < figures["num_requests"]
+        if unfinished or not figures["num_finished"] or _has_own_budget(contenders.get(name)):
             continue
         ratios = {
             objective: evaluation.values(name, figure) / np.array(bounds[objective])
             for objective, figure in _FIGURES.items()
             if all(bounds[objective])
         }
-        row["over_bound"] = {objective: float(np.mean(ratio) - 1.0) for objective, ratio in ratios.items()}
+        figures["over_bound"] = {objective: float(np.mean(ratio) - 1.0) for objective, ratio in ratios.items()}
+    return policies
 
 
 def _has_own_budget(contender: Contender | None) -> bool:

@@ -1,4 +1,7 @@
-"""Metrics of a run, all from its per-request records. Percentiles interpolate linearly."""
+"""Metrics of a run, all from its per-request records. Percentiles interpolate linearly.
+
+`summarize` defines every figure; a figure that does not exist is None (`null` in JSON), never 0 or nan.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from numpy.typing import NDArray
 from infermax_gym.engine.config import EngineConfig
 from infermax_gym.engine.result import SimulationResult
 
-PERCENTILES = {"p50": 0.50, "p90": 0.90, "p99": 0.99}
+_PERCENTILES = {"p50": 0.50, "p90": 0.90, "p99": 0.99}
 
 
 @dataclass(frozen=True)
@@ -34,13 +37,13 @@ def distribution(samples: NDArray[np.float64], counts: NDArray[Any] | None = Non
         counts: (k,) positive integers, or None for once each.
     """
     if samples.size == 0:
-        return {"mean": None, **dict.fromkeys(PERCENTILES), "max": None}
+        return {"mean": None, **dict.fromkeys(_PERCENTILES), "max": None}
     if counts is None:
-        figures = dict(zip(PERCENTILES, np.quantile(samples, list(PERCENTILES.values())), strict=True))
+        figures = dict(zip(_PERCENTILES, np.quantile(samples, list(_PERCENTILES.values())), strict=True))
         return {"mean": float(samples.mean()), **{k: float(v) for k, v in figures.items()}, "max": float(samples.max())}
     total = int(counts.sum(dtype=np.int64))
     result: dict[str, float | None] = {"mean": float(np.dot(samples, counts) / total)}
-    positions = {name: q * (total - 1) for name, q in PERCENTILES.items()}
+    positions = {name: q * (total - 1) for name, q in _PERCENTILES.items()}
     ranks = {int(p) for p in positions.values()} | {min(int(p) + 1, total - 1) for p in positions.values()}
     sample_of = _order_statistics(samples, counts, sorted(ranks))
     for name, position in positions.items():
@@ -109,26 +112,51 @@ def _limit(value: float | None) -> float:
 
 
 def gpu_cost_usd(result: SimulationResult, config: EngineConfig) -> float | None:
-    """Busy seconds x devices x price, or None without a price."""
+    """What the computation costs in US dollars: busy hours x devices x price of a device hour.
+
+    Busy seconds are those in which iterations run; an engine that waits for requests costs nothing, so the figure
+    compares schedulers whatever the traffic. Returns None where the cost model has no price.
+    """
     price = config.cost.price_usd_per_device_hour
     return None if price is None else result.busy_s / 3600.0 * config.cost.num_devices * price
 
 
 def summarize(result: SimulationResult, config: EngineConfig, slo: Slo | None = None) -> dict[str, Any]:
-    """The figures of a run under the names of the JSON contract.
+    """The figures of a run under the names of `infermax bench --json`.
 
-    Throughput counts output tokens and finished requests per second of makespan.
+    - `num_requests` is all requests; `num_rejected` those that can never fit; what is neither finished nor rejected was
+      left unfinished.
+    - `ttft_s` is over requests with a first token, `tpot_s` over finished ones with more than one token, `itl_s` over
+      all gaps between successive tokens, `latency_s` over finished ones: mean, p50, p90, p99, max.
+    - `makespan_s` is when the last request finished. Throughput counts output tokens and finished requests,
+      `goodput_per_s` finished requests within all their limits, each per second of it; `kv_utilization` is the mean
+      share of KV blocks held until then.
+    - `slo_attainment` is the share of *all* requests that finished within their limits: rejected and unfinished
+      ones are misses.
+    - `busy_s` is the sum of iteration durations; `gpu_cost_usd` charges it, not the makespan.
+
+    None stands for what does not exist: the distributions without a sample; everything per makespan, and the makespan,
+    where nothing finished; goodput and attainment where no request has a limit, attainment where there is no request;
+    the cost without a price; `prefix_hit_rate` without a prefix cache.
+
+    Args:
+        result: a run.
+        config: the replica that served it.
+        slo: limits of requests that have none of their own.
     """
     finished = result.finished
-    makespan_s = result.makespan_s
-    per_second = 1.0 / makespan_s if makespan_s > 0.0 else 0.0
+    per_second = 1.0 / result.makespan_s if finished.any() and result.makespan_s > 0.0 else None
     met = meets_slo(result, slo)
     tpot_s = result.tpot_s[finished]
+
+    def rate(count: Any) -> float | None:
+        return None if per_second is None else float(count) * per_second
+
     return {
         "num_requests": len(result.workload),
         "num_finished": int(finished.sum()),
         "num_rejected": int((result.status == 1).sum()),
-        "makespan_s": makespan_s,
+        "makespan_s": result.makespan_s if finished.any() else None,
         "busy_s": result.busy_s,
         "num_iterations": result.num_iterations,
         "num_preemptions": result.num_preemptions,
@@ -137,11 +165,11 @@ def summarize(result: SimulationResult, config: EngineConfig, slo: Slo | None = 
         "tpot_s": distribution(tpot_s[np.isfinite(tpot_s)]),
         "itl_s": distribution(result.gap_s, result.gap_counts),
         "latency_s": distribution(result.latency_s[finished]),
-        "throughput_tokens_per_s": float(result.num_generated_tokens.sum()) * per_second,
-        "throughput_requests_per_s": float(finished.sum()) * per_second,
-        "goodput_per_s": None if met is None else float(met.sum()) * per_second,
-        "slo_attainment": None if met is None else (float(met.mean()) if met.size else 0.0),
-        "kv_utilization": result.kv_utilization,
+        "throughput_tokens_per_s": rate(result.num_generated_tokens.sum()),
+        "throughput_requests_per_s": rate(finished.sum()),
+        "goodput_per_s": None if met is None else rate(met.sum()),
+        "slo_attainment": None if met is None or not met.size else float(met.mean()),
+        "kv_utilization": result.kv_utilization if finished.any() else None,
         "prefix_hit_rate": result.prefix_hit_rate,
         "gpu_cost_usd": gpu_cost_usd(result, config),
     }

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import index
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,10 @@ from infermax_gym.engine.layout import WAITING
 from infermax_gym.engine.policy import Information
 from infermax_gym.engine.state import Engine
 from infermax_gym.workload.workload import Workload
+
+if TYPE_CHECKING:
+    from infermax_gym.engine.config import EngineConfig
+    from infermax_gym.engine.result import SimulationResult
 
 
 class SchedulerError(RuntimeError):
@@ -125,11 +129,41 @@ class Scheduler(Protocol):
     `information` says which view `decide` gets: `ClairvoyantView` for ORACLE, `OnlineView` otherwise.
     """
 
-    name: str
-    information: Information
+    @property
+    def name(self) -> str:
+        """Its name in results and messages."""
+        ...
+
+    @property
+    def information(self) -> Information:
+        """What it knows about output lengths."""
+        ...
 
     def decide(self, view: Any) -> Decision:
         """The next iteration. An empty batch waits for the next arrival."""
+        ...
+
+
+@runtime_checkable
+class Player(Protocol):
+    """A contender that serves whole workloads by itself, such as a trained policy or a rollout over policies."""
+
+    @property
+    def information(self) -> Information:
+        """What it knows about output lengths."""
+        ...
+
+    def play(
+        self, workload: Workload, engine: EngineConfig, *, seed: int = 0, record_schedule: bool = False
+    ) -> SimulationResult:
+        """Serve a workload to its end.
+
+        Args:
+            workload: the requests.
+            engine: the replica.
+            seed: of the run; whatever is random in it comes from named streams of this seed.
+            record_schedule: keep every iteration.
+        """
         ...
 
 
@@ -197,6 +231,7 @@ __all__ = [
     "ClairvoyantView",
     "Decision",
     "OnlineView",
+    "Player",
     "RequestsView",
     "Scheduler",
     "SchedulerError",

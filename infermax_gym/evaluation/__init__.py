@@ -1,29 +1,30 @@
 """Comparing policies fairly: the same requests, the same engine, several seeds, honest intervals.
 
-Start with `scenarios.py` (what is run), then `report.py` (what is shown); `capacity.py` asks how much a fleet carries.
+Start with `scenario.py` (what is compared), `contenders.py` (how each is run, and what it is told), then `document.py`
+and `report.py` (what is shown); `capacity.py` asks how much a fleet carries.
 """
 
+from infermax_gym.engine import Player
 from infermax_gym.evaluation.capacity import Capacity, Demand, Sizing, find_capacity, find_smallest
 from infermax_gym.evaluation.capacity_report import render_capacity
+from infermax_gym.evaluation.contenders import (
+    Contender,
+    Served,
+    information_of,
+    no_predictions,
+    run_contender,
+    serve,
+    with_slo,
+)
+from infermax_gym.evaluation.document import comparison_document, resolved_options
 from infermax_gym.evaluation.figures import flatten, lookup
 from infermax_gym.evaluation.fleets import FleetContender, FleetPart, PrefillPool
 from infermax_gym.evaluation.groups import group_figures, jain_index
 from infermax_gym.evaluation.report import render_comparison, render_run
-from infermax_gym.evaluation.scenario import (
-    Contender,
-    Evaluation,
-    Player,
-    Run,
-    Scenario,
-    WorkloadSpec,
-    evaluate,
-    information_of,
-    iterate_runs,
-    serve,
-    warm_up,
-)
+from infermax_gym.evaluation.scenario import Evaluation, Run, Scenario, WorkloadSpec, evaluate, iterate_runs
 from infermax_gym.evaluation.statistics import Ratio, mean_and_ci95, paired_bootstrap, paired_ratio, student_t975
 from infermax_gym.evaluation.table import comparison_table
+from infermax_gym.evaluation.warming import warm_up
 
 __all__ = [
     "Capacity",
@@ -37,8 +38,10 @@ __all__ = [
     "Ratio",
     "Run",
     "Scenario",
+    "Served",
     "Sizing",
     "WorkloadSpec",
+    "comparison_document",
     "comparison_table",
     "evaluate",
     "find_capacity",
@@ -50,12 +53,16 @@ __all__ = [
     "jain_index",
     "lookup",
     "mean_and_ci95",
+    "no_predictions",
     "paired_bootstrap",
     "paired_ratio",
     "render_capacity",
     "render_comparison",
     "render_run",
+    "resolved_options",
+    "run_contender",
     "serve",
     "student_t975",
     "warm_up",
+    "with_slo",
 ]

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from infermax_gym.engine import EngineConfig, Slo, meets_slo
+from infermax_gym.evaluation.contenders import no_predictions, serve, with_slo
 from infermax_gym.evaluation.fleets import FleetContender, Predict
-from infermax_gym.evaluation.scenario import no_predictions
 from infermax_gym.evaluation.statistics import mean_and_ci95
 from infermax_gym.workload import Workload
 
@@ -41,11 +41,9 @@ class Demand:
 
     def attained(self, contender: FleetContender, rate_per_s: float, seed: int) -> float:
         """Share of the requests within their limits at a rate, for one seed."""
-        workload = self.requests(seed, contender.num_replicas).with_rate(rate_per_s)
-        workload = workload.with_limits(self.slo.ttft_s, self.slo.tpot_s)
-        predicted = contender.predicted(self.predict, workload, seed)
-        result = contender.serve(workload, self.config, seed=seed, predicted=predicted)
-        met = meets_slo(result.pooled, self.slo)
+        workload = with_slo(self.requests(seed, contender.num_replicas).with_rate(rate_per_s), self.slo)
+        result = serve(contender, workload, self.config, seed=seed, predict=self.predict)
+        met = meets_slo(result, self.slo)
         return 1.0 if met is None else float(met.mean())
 
 
@@ -80,7 +78,7 @@ def find_capacity(contender: FleetContender, demand: Demand, tolerance: float = 
     """
 
     def highest(seed: int) -> float:
-        return highest_rate(
+        return _highest_rate(
             lambda rate: demand.attained(contender, rate, seed) >= demand.attainment,
             float(contender.num_replicas),
             tolerance,
@@ -93,11 +91,11 @@ def find_capacity(contender: FleetContender, demand: Demand, tolerance: float = 
     return Capacity(contender, mean, half, rates)
 
 
-def highest_rate(meets: Callable[[float], bool], start: float, tolerance: float) -> float:
+def _highest_rate(meets: Callable[[float], bool], start: float, tolerance: float) -> float:
     """The largest rate that meets, to a relative tolerance; 0.0 if none does, inf if every one does.
 
     Example:
-        >>> round(highest_rate(lambda rate: rate <= 3.0, 1.0, 0.001), 2)
+        >>> round(_highest_rate(lambda rate: rate <= 3.0, 1.0, 0.001), 2)
         3.0
     """
     low, high = (start, 2.0 * start) if meets(start) else (0.5 * start, start)
@@ -144,7 +142,7 @@ def find_smallest(contender: FleetContender, rate_per_s: float, demand: Demand, 
         contender: policy, router and signals; its number of replicas does not matter.
         rate_per_s: requests per second of the whole fleet.
         demand: what is asked of it.
-        most: give up beyond so many replicas.
+        most: the search ends beyond so many replicas.
     """
     shares: dict[int, tuple[float, float]] = {}
 

@@ -8,7 +8,7 @@ from typing import TextIO
 
 from infermax_gym.engine import STATUS_NAMES, SimulationResult
 
-REQUEST_COLUMNS = (
+_REQUEST_COLUMNS = (
     "request",
     "arrival_s",
     "num_prompt_tokens",
@@ -34,7 +34,7 @@ def write_requests_csv(result: SimulationResult, file: TextIO) -> None:
         result.num_preemptions_of,
     )
     status = [STATUS_NAMES[code] for code in result.status.tolist()]
-    file.write(",".join(REQUEST_COLUMNS) + "\n")
+    file.write(",".join(_REQUEST_COLUMNS) + "\n")
     for request, row in enumerate(zip(*(column.tolist() for column in columns), status, strict=True)):
         file.write(f"{request},{','.join(_text(value) for value in row)}\n")
 

@@ -43,7 +43,7 @@ class PrefillPool:
     """
 
     num_replicas: int
-    router: Router
+    router: Router | PythonRouter
     transfer: KvTransfer = field(default_factory=KvTransfer)
 
 

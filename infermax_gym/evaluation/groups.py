@@ -20,7 +20,7 @@ from infermax_gym.engine.metrics import distribution, meets_slo
 By = Literal["tenant", "slo-class"]
 
 PROMPT_CHARGE, OUTPUT_CHARGE = 1.0, 2.0
-MOST_PAIRED = 32
+_MOST_PAIRED = 32
 """Groups that are compared pair by pair: those that were backlogged longest."""
 
 
@@ -52,7 +52,7 @@ def group_figures(result: SimulationResult, by: By, slo: Slo | None = None) -> d
     }
     fairness = {
         "jain_index": jain_index(np.array(rates)),
-        "max_service_gap_tokens": max_service_gap(histories),
+        "max_service_gap_tokens": _max_service_gap(histories),
         "longest_wait_s": _largest(waits),
     }
     return {"fairness": fairness, "groups": groups}
@@ -65,7 +65,7 @@ def jain_index(shares: NDArray[np.float64]) -> float | None:
 
 
 @dataclass(frozen=True, eq=False)
-class History:
+class _History:
     """One group over time.
 
     Attributes:
@@ -90,7 +90,7 @@ class History:
         return _received(self.jumps, self.ramps, at_s, after)
 
 
-def _history(result: SimulationResult, members: NDArray[np.bool_]) -> History:
+def _history(result: SimulationResult, members: NDArray[np.bool_]) -> _History:
     workload = result.workload
     arrival_s = workload.arrival_s[members]
     scheduled_s = result.first_scheduled_s[members]
@@ -105,7 +105,7 @@ def _history(result: SimulationResult, members: NDArray[np.bool_]) -> History:
         _received(jumps, ramps, waiting[:, 1], True).sum(),
         _received(jumps, ramps, waiting[:, 0], True).sum(),
     ]
-    return History(waiting, jumps, ramps, float(gained[0] - gained[1]))
+    return _History(waiting, jumps, ramps, float(gained[0] - gained[1]))
 
 
 def _union(begin_s: NDArray[np.float64], end_s: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -140,13 +140,13 @@ def _ramped(begin_s: NDArray[np.float64], rates: NDArray[np.float64], at_s: NDAr
     return np.asarray(slopes[count] * at_s - offsets[count])
 
 
-def max_service_gap(histories: list[History]) -> float | None:
+def _max_service_gap(histories: list[_History]) -> float | None:
     """The most tokens by which one group's service grew beyond another's while both were backlogged.
 
     None if no two groups ever were backlogged at once.
     """
     largest: float | None = None
-    longest_first = sorted(histories, key=lambda h: -h.backlogged_s)[:MOST_PAIRED]
+    longest_first = sorted(histories, key=lambda h: -h.backlogged_s)[:_MOST_PAIRED]
     for one, other in combinations(longest_first, 2):
         common = _intersection(one.waiting, other.waiting)
         if common:
@@ -169,7 +169,7 @@ def _intersection(a: NDArray[np.float64], b: NDArray[np.float64]) -> list[tuple[
     return common
 
 
-def _gap_between(one: History, other: History, common: NDArray[np.float64]) -> float:
+def _gap_between(one: _History, other: _History, common: NDArray[np.float64]) -> float:
     """The most that the difference of two services changed within one of the (k, 2) intervals, or a part of it."""
     moments = [h.jumps[:, 0] for h in (one, other)] + [h.ramps[:, :2].ravel() for h in (one, other)]
     times = np.unique(np.concatenate([common.ravel(), *moments]))
@@ -187,7 +187,7 @@ def _figures(
     members: NDArray[np.bool_],
     met: NDArray[np.bool_] | None,
     waits: NDArray[np.float64],
-    history: History,
+    history: _History,
 ) -> dict[str, Any]:
     finished = members & result.finished
     attained = None if met is None or not members.any() else float(met[members].mean())

@@ -36,10 +36,10 @@ _TOTALS = (
 
 
 def render_comparison(document: Mapping[str, Any], console: Console) -> None:
-    """Print a `bench` document: caption, table, and what the reader has to know to read it."""
+    """Print a `bench` document: _caption, table, and what the reader has to know to read it."""
     policies = document["policies"]
     table, dropped = comparison_table(policies, console.width)
-    for line in caption(document):
+    for line in _caption(document):
         console.print(Text(line))
     console.print()
     console.print(table)
@@ -55,7 +55,7 @@ def render_comparison(document: Mapping[str, Any], console: Console) -> None:
 def render_run(document: Mapping[str, Any], console: Console) -> None:
     """Print a document with a single policy: one line per figure, distributions in columns."""
     ((name, figures),) = document["policies"].items()
-    for line in caption(document):
+    for line in _caption(document):
         console.print(Text(line))
     console.print(Text(f"policy    {name} (lengths known: {figures['information']})"))
     console.print()
@@ -74,7 +74,7 @@ def render_run(document: Mapping[str, Any], console: Console) -> None:
             console.print(Text(f"{label:<26}{_significant(value)}"))
 
 
-def caption(document: Mapping[str, Any]) -> list[str]:
+def _caption(document: Mapping[str, Any]) -> list[str]:
     """Workload and engine in words."""
     config = document["config"]
     requests = config.get("num_requests")
@@ -82,8 +82,8 @@ def caption(document: Mapping[str, Any]) -> list[str]:
     workload = f"workload  {config['workload']}"
     if requests is not None:
         workload += f": {requests:,} requests"
-    if span:
-        workload += f" over {span:,.0f} s ({requests / span:.2f} per s)"
+    if span and requests is not None and requests > 1:
+        workload += f" over {_span(span)} ({(requests - 1) / span:.2f} per s)"
     if config.get("seeds", 1) > 1:
         workload += ", seed 0"
     lines = [workload]
@@ -94,6 +94,11 @@ def caption(document: Mapping[str, Any]) -> list[str]:
     if config.get("slo"):
         lines.append(f"SLO       {slo_in_words(config)}")
     return lines
+
+
+def _span(seconds: float) -> str:
+    """Whole seconds, or three digits of a short span."""
+    return f"{seconds:,.0f} s" if seconds >= 100.0 else f"{seconds:.3g} s"
 
 
 def engine_in_words(config: Mapping[str, Any]) -> str:

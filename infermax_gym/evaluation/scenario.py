@@ -2,65 +2,56 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from infermax_gym.engine import (
-    EngineConfig,
-    Information,
-    Policy,
-    Scheduler,
-    SimulationResult,
-    Slo,
-    simulate,
-    summarize,
-)
+from infermax_gym.engine import EngineConfig, Slo
+from infermax_gym.evaluation.contenders import Contender, information_of, no_predictions, run_contender, with_slo
 from infermax_gym.evaluation.figures import combine, lookup, sorted_names
-from infermax_gym.evaluation.fleets import FleetContender, Predict, figures_of
-from infermax_gym.evaluation.groups import By, group_figures
+from infermax_gym.evaluation.fleets import Predict
+from infermax_gym.evaluation.groups import By
 from infermax_gym.evaluation.statistics import mean_and_ci95, paired_ratio
-from infermax_gym.workload import Workload, load_workload
+from infermax_gym.evaluation.warming import Notify, say_nothing, warm_up
+from infermax_gym.workload import Workload, WorkloadPreset, load_workload
+from infermax_gym.workload.reader import retimed
 
-
-@runtime_checkable
-class Player(Protocol):
-    """A contender that serves whole workloads by itself, such as a trained policy."""
-
-    @property
-    def information(self) -> Information:
-        """What it knows about output lengths."""
-
-    def play(
-        self, workload: Workload, engine: EngineConfig, *, seed: int = 0, record_schedule: bool = False
-    ) -> SimulationResult:
-        """Serve a workload to its end; the seed is of the run."""
-
-
-Contender = Policy | Scheduler | Player | FleetContender
-"""(policy, workload, seed) to the output lengths that the policy is told, or None if it is told none."""
+Reader = Callable[[str], Workload]
+"""Reads a trace file, by its path."""
 
 
 @dataclass(frozen=True)
 class WorkloadSpec:
-    """A recipe for requests: call it with a seed. Arguments as in `load_workload`."""
+    """A recipe for requests: call it with a seed. Other arguments as in `load_workload`.
+
+    Attributes:
+        made_by: a preset or a reader that the package does not have: of a preset, `source` is its name; of a reader,
+            `source` is READER:PATH.
+    """
 
     source: str
     skip: int = 0
     first: int | None = None
     time_scale: float = 1.0
     rate: float | None = None
+    made_by: WorkloadPreset | Reader | None = None
 
     def __call__(self, seed: int) -> Workload:
         """The requests of a seed; a file of complete requests is the same for every seed."""
-        return load_workload(
-            self.source, skip=self.skip, first=self.first, time_scale=self.time_scale, rate=self.rate, seed=seed
-        )
+        if self.made_by is None or isinstance(self.made_by, WorkloadPreset):
+            return load_workload(
+                self.made_by or self.source,
+                skip=self.skip,
+                first=self.first,
+                time_scale=self.time_scale,
+                rate=self.rate,
+                seed=seed,
+            )
+        requests = self.made_by(self.source.partition(":")[2]).trace_slice(self.skip, self.first)
+        return retimed(requests, self.time_scale, self.rate)
 
 
 @dataclass(frozen=True)
@@ -81,8 +72,7 @@ class Scenario:
 
     def requests(self, seed: int) -> Workload:
         """The requests that every contender faces under this seed; they are told the limits that count."""
-        drawn = self.workload if isinstance(self.workload, Workload) else self.workload(seed)
-        return drawn if self.slo is None else drawn.with_limits(self.slo.ttft_s, self.slo.tpot_s)
+        return with_slo(self.workload if isinstance(self.workload, Workload) else self.workload(seed), self.slo)
 
 
 @dataclass(frozen=True)
@@ -153,96 +143,36 @@ class Evaluation:
         return {"policy": best, "latency_ratio": ratio.value, "ci95": [ratio.low, ratio.high]}
 
 
-def no_predictions(policy: Policy, workload: Workload, seed: int) -> None:
-    """The predictor of a comparison without predicted lengths."""
-
-
-def information_of(contender: Contender) -> str:
-    """What a contender knows about output lengths, by name."""
-    return Information(getattr(contender, "information", Information.NONE)).name.lower()
-
-
-def serve(
-    contender: Contender,
-    workload: Workload,
-    config: EngineConfig,
-    *,
-    seed: int = 0,
-    predict: Predict = no_predictions,
-    record_schedule: bool = False,
-) -> SimulationResult:
-    """Serve a workload to its end under any kind of contender; arguments as in `iterate_runs` and `simulate`."""
-    if isinstance(contender, FleetContender):
-        if record_schedule:
-            raise ValueError("the schedule of a fleet cannot be recorded")
-        predicted = contender.predicted(predict, workload, seed)
-        return contender.serve(workload, config, seed=seed, predicted=predicted).pooled
-    if isinstance(contender, Player):
-        return contender.play(workload, config, seed=seed, record_schedule=record_schedule)
-    predicted = predict(contender, workload, seed) if isinstance(contender, Policy) else None
-    return simulate(workload, config, contender, predicted=predicted, record_schedule=record_schedule)
-
-
-def warm_up(contender: Contender | None = None) -> None:
-    """Load the compiled engine, or compile it on its first use, so that `wall_s` measures simulations alone.
-
-    Args:
-        contender: one whose own compiled code is wanted as well, such as a fleet.
-    """
-    _warm_up_engine()
-    if isinstance(contender, Player):
-        one = np.ones(1, np.int64)
-        contender.play(Workload(np.zeros(1), one, one), EngineConfig())
-
-
-@cache
-def _warm_up_engine() -> None:
-    one = np.ones(1, np.int64)
-    simulate(Workload(np.zeros(1), one, one), EngineConfig(), Policy("warm-up"))
-
-
 def iterate_runs(
     scenario: Scenario,
     contenders: Mapping[str, Contender],
     seeds: Sequence[int] = (0,),
     predict: Predict = no_predictions,
+    notify: Notify = say_nothing,
 ) -> Iterator[Run]:
     """Run the contenders one after another, each on all seeds, and hand out every run as it finishes.
+
+    Whatever they run is compiled before the first of them is timed.
 
     Args:
         scenario: requests and engine.
         contenders: policies by the name they have in the table.
         seeds: seed k draws the workload, where it is random, and the predictions.
         predict: the predictor.
+        notify: told when something has to be compiled, which takes minutes.
 
     Yields:
         One `Run` per contender and seed.
     """
-    warm_up()
+    warm_up(contenders.values(), scenario.config, notify)
     workloads: dict[int, Workload] = {}
     for name, contender in contenders.items():
         for seed in seeds:
             if seed not in workloads:
                 workloads[seed] = scenario.requests(seed)
-            workload = workloads[seed]
-            yield Run(name, information_of(contender), seed, _measure(contender, workload, scenario, seed, predict))
-
-
-def _measure(
-    contender: Contender, workload: Workload, scenario: Scenario, seed: int, predict: Predict
-) -> dict[str, Any]:
-    """The figures of one run."""
-    start = time.perf_counter()
-    if isinstance(contender, FleetContender):
-        predicted = contender.predicted(predict, workload, seed)
-        fleet_result = contender.serve(workload, scenario.config, seed=seed, predicted=predicted)
-        wall_s = time.perf_counter() - start
-        groups = group_figures(fleet_result.pooled, scenario.by, scenario.slo) if scenario.by else {}
-        return {**figures_of(fleet_result, scenario.slo), **groups, "wall_s": wall_s}
-    result = serve(contender, workload, scenario.config, seed=seed, predict=predict)
-    wall_s = time.perf_counter() - start
-    groups = group_figures(result, scenario.by, scenario.slo) if scenario.by else {}
-    return {**summarize(result, scenario.config, scenario.slo), **groups, "wall_s": wall_s}
+            served = run_contender(contender, workloads[seed], scenario.config, seed=seed, predict=predict)
+            figures = served.figures(scenario.config, scenario.slo, scenario.by)
+            yield Run(name, information_of(contender), seed, figures)
 
 
 def evaluate(
@@ -256,7 +186,7 @@ def evaluate(
     Example:
         >>> from infermax_gym.baselines.policies import POLICIES
         >>> from infermax_gym.engine import EngineConfig
-        >>> scenario = Cell(WorkloadSpec("azure-conv", first=200), EngineConfig())
+        >>> scenario = Scenario(WorkloadSpec("azure-conv", first=200), EngineConfig())
         >>> evaluation = evaluate(scenario, {"vllm-v1": POLICIES["vllm-v1"]})
         >>> evaluation.summary()["vllm-v1"]["num_finished"]
         200

@@ -23,7 +23,7 @@ _MOST_REQUESTS = 64
 
 
 @dataclass(frozen=True)
-class Bar:
+class _Bar:
     """What one request does in one iteration: `kind` from `start_s` to `end_s`, holding `kv_tokens` at its end."""
 
     request: int
@@ -33,7 +33,7 @@ class Bar:
     kv_tokens: int
 
 
-def bars(run: SimulationResult) -> list[Bar]:
+def _bars(run: SimulationResult) -> list[_Bar]:
     """Every stay of a request in the KV memory, iteration by iteration.
 
     Raises:
@@ -57,7 +57,7 @@ def bars(run: SimulationResult) -> list[Bar]:
                 resident[r] += tokens[r]
                 ready[r] = resident[r] == prompts[r] + generated[r]
                 generated[r] += ready[r]
-            result.append(Bar(r, iteration.start_s, iteration.end_s, kind, int(resident[r])))
+            result.append(_Bar(r, iteration.start_s, iteration.end_s, kind, int(resident[r])))
             if generated[r] == outputs[r]:
                 resident[r] = 0
     return result
@@ -79,7 +79,7 @@ def draw_schedules(runs: Mapping[str, SimulationResult], path: Path, kv_tokens: 
     grid = figure.add_gridspec(2 * len(runs), 1, height_ratios=[2.2, 1.0] * len(runs))
     end_s = max(run.makespan_s for run in runs.values())
     for k, (title, run) in enumerate(runs.items()):
-        stays = bars(run)
+        stays = _bars(run)
         gantt = figure.add_subplot(grid[2 * k])
         _gantt(gantt, title, run, stays, end_s)
         memory = figure.add_subplot(grid[2 * k + 1], sharex=gantt)
@@ -108,7 +108,7 @@ def _figure(runs: list[SimulationResult]) -> Any:
     return figure
 
 
-def _gantt(axes: Any, title: str, run: SimulationResult, stays: list[Bar], end_s: float) -> None:
+def _gantt(axes: Any, title: str, run: SimulationResult, stays: list[_Bar], end_s: float) -> None:
     for kind, colour in _COLOURS.items():
         chosen = [b for b in stays if b.kind == kind]
         axes.barh(
@@ -135,7 +135,7 @@ def _gantt(axes: Any, title: str, run: SimulationResult, stays: list[Bar], end_s
     _plain(axes)
 
 
-def _memory(axes: Any, stays: list[Bar], kv_tokens: int | None) -> None:
+def _memory(axes: Any, stays: list[_Bar], kv_tokens: int | None) -> None:
     """KV tokens during every iteration, as they stand at its end."""
     starts = sorted({b.start_s for b in stays})
     ends = {b.start_s: b.end_s for b in stays}

@@ -7,7 +7,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from infermax_gym.workload.presets import PRESETS, make_workload
+from infermax_gym.workload.presets import PRESETS, WorkloadPreset, make_workload
 from infermax_gym.workload.reader import check_selection, read_workload, retimed
 from infermax_gym.workload.workload import Workload, WorkloadError
 
@@ -16,7 +16,7 @@ NUM_REQUESTS = 1_000
 
 
 def load_workload(
-    name_or_path: str | Path,
+    name_or_path: str | Path | WorkloadPreset,
     *,
     num_requests: int = NUM_REQUESTS,
     skip: int = 0,
@@ -28,7 +28,7 @@ def load_workload(
     """Requests from a preset or from a trace file.
 
     Args:
-        name_or_path: a key of `PRESETS`, else the path of a trace (see `read_workload`).
+        name_or_path: a preset or its key in `PRESETS`, else the path of a trace (see `read_workload`).
         num_requests: how many requests a preset makes after the skipped ones, unless `first` says; files ignore it.
         skip: requests to leave out at the beginning.
         first: how many requests to keep at most.
@@ -39,8 +39,10 @@ def load_workload(
     Raises:
         WorkloadError: neither a preset nor a usable trace, or an option is out of range; one line.
     """
-    name = os.fspath(name_or_path)
-    if name not in PRESETS:
+    preset = name_or_path if isinstance(name_or_path, WorkloadPreset) else PRESETS.get(os.fspath(name_or_path))
+    if preset is None:
+        assert not isinstance(name_or_path, WorkloadPreset)
+        name = os.fspath(name_or_path)
         if isinstance(name_or_path, str) and not _looks_like_path(name):
             raise WorkloadError(_unknown(name))
         return read_workload(name_or_path, skip=skip, first=first, time_scale=time_scale, rate=rate, seed=seed)
@@ -48,7 +50,7 @@ def load_workload(
     count = num_requests if first is None else first
     if count < 1:
         raise WorkloadError(f"num_requests must be at least 1, got {count}")
-    workload = make_workload(name, skip + count, seed=seed).trace_slice(skip, count)
+    workload = make_workload(preset, skip + count, seed=seed).trace_slice(skip, count)
     chosen = {"skip": skip, "first": first, "time_scale": time_scale, "rate": rate}
     return retimed(replace(workload, metadata={**workload.metadata, **chosen}), time_scale, rate)
 

@@ -139,7 +139,7 @@ PRESETS: dict[str, WorkloadPreset] = {
 
 
 def make_workload(
-    name: str, num_requests: int, *, seed: int, rate: float | None = None, time_scale: float = 1.0
+    name: str | WorkloadPreset, num_requests: int, *, seed: int, rate: float | None = None, time_scale: float = 1.0
 ) -> Workload:
     """Draw requests from a preset.
 
@@ -147,7 +147,7 @@ def make_workload(
     a longer one with the same seed.
 
     Args:
-        name: a key of `PRESETS`.
+        name: a key of `PRESETS`, or a preset that is not among them.
         num_requests: how many, at least 1.
         seed: of the `workload` stream.
         rate: stretch the arrivals so that their mean rate is exactly this, in requests per second.
@@ -161,14 +161,14 @@ def make_workload(
         >>> len(make_workload("azure-conv", 100, seed=0, rate=6.0))
         100
     """
-    if name not in PRESETS:
+    if isinstance(name, str) and name not in PRESETS:
         raise WorkloadError(f"no preset is called {name!r}; presets are {', '.join(PRESETS)}")
     if num_requests < 1:
         raise WorkloadError(f"num_requests must be at least 1, got {num_requests}")
     check_selection(0, None, time_scale, rate)
-    preset = PRESETS[name]
-    metadata = {"preset": name, "num_requests": num_requests, "seed": seed, "time_scale": time_scale, "rate": rate}
-    workload = Workload(**_requests(preset, workload_stream(seed), num_requests), name=name, metadata=metadata)
+    preset = PRESETS[name] if isinstance(name, str) else name
+    drawn = {"preset": preset.name, "num_requests": num_requests, "seed": seed, "time_scale": time_scale, "rate": rate}
+    workload = Workload(**_requests(preset, workload_stream(seed), num_requests), name=preset.name, metadata=drawn)
     return retimed(workload, time_scale, rate)
 
 

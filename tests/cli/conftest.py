@@ -8,7 +8,12 @@ from typing import NamedTuple
 
 import pytest
 
+from infermax_gym.baselines.catalogue import QUICK
+from infermax_gym.baselines.routers import ROUTERS
 from infermax_gym.cli import main
+from infermax_gym.cluster import Migration
+from infermax_gym.engine import EngineConfig, Policy
+from infermax_gym.evaluation import FleetContender, PrefillPool, warm_up
 
 NUM_REQUESTS = 30
 
@@ -22,6 +27,17 @@ class Outcome(NamedTuple):
 
 
 Command = Callable[..., Outcome]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled() -> None:
+    """Everything is compiled, so that no command has a word to say about it."""
+    router = ROUTERS["round-robin"]
+    fleet = FleetContender(Policy("fcfs"), router, 2)
+    apart = FleetContender(Policy("fcfs"), router, 2, prefill=PrefillPool(1, router))
+    moving = FleetContender(Policy("fcfs"), router, 2, migration=Migration())
+    for caching in (False, True):
+        warm_up([*QUICK.values(), fleet, apart, moving], EngineConfig(prefix_caching=caching))
 
 
 @pytest.fixture

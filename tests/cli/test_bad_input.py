@@ -92,6 +92,6 @@ def test_faults_of_ours_are_not_dressed_up(command: Command, trace: Path, monkey
     def broken(*arguments: object, **options: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("infermax_gym.evaluation.scenario.simulate", broken)
+    monkeypatch.setattr("infermax_gym.evaluation.contenders.simulate", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         command("bench", "--workload", trace, "--policies", "vllm-v1")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from numba.core import event
 
 from infermax_gym import evaluation
 from infermax_gym.baselines.catalogue import QUICK
@@ -85,8 +86,8 @@ def test_slo_gives_goodput(command: Command, trace: Path) -> None:
     assert row["goodput_per_s"] == pytest.approx(row["throughput_requests_per_s"])
 
 
-def test_schedulers_are_told_the_slo(command: Command, trace: Path) -> None:
-    """A policy that gives up who is bound to be late plays differently with a limit; `simulate` and `bench` agree."""
+def test_schedulers_know_the_slo(command: Command, trace: Path) -> None:
+    """One that sheds who must miss its deadline plays differently with a limit; `simulate` and `bench` agree."""
     busy = ("--workload", "azure-code", "--first", 150, "--time-scale", 0.4, "--agent", "goodput", "--json")
     tight, loose = (
         json.loads(command("bench", *busy, "--policies", "vllm-v1", "--slo", f"ttft={limit}").out)["policies"]
@@ -147,15 +148,16 @@ def test_the_table_is_for_people(command: Command, trace: Path) -> None:
 def test_an_interrupt_keeps_what_has_finished(
     command: Command, trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: int
 ) -> None:
-    real, calls = evaluation.scenario.simulate, []
+    real, calls = evaluation.contenders.simulate, []
 
     def interrupted(*arguments: Any, **options: Any) -> Any:
-        if len(calls) == finished:
-            raise KeyboardInterrupt
-        calls.append(arguments)
+        if len(arguments[0]) == NUM_REQUESTS:  # and not a run that only warms up
+            if len(calls) == finished:
+                raise KeyboardInterrupt
+            calls.append(arguments)
         return real(*arguments, **options)
 
-    monkeypatch.setattr(evaluation.scenario, "simulate", interrupted)
+    monkeypatch.setattr(evaluation.contenders, "simulate", interrupted)
     policies = "vllm-v1,vllm-v0,sarathi"
     code, out, err = command(
         "bench", "--workload", trace, "--policies", policies, "--seeds", 2, "--out", tmp_path, "--json"
@@ -168,6 +170,30 @@ def test_an_interrupt_keeps_what_has_finished(
     assert list(document["policies"]) == policies.split(",")[:whole]
     assert json.loads((tmp_path / "summary.json").read_text()) == document
     assert len((tmp_path / "results.csv").read_text().splitlines()) == (finished + 1 if finished else 0)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("bench", "--policies", "vllm-v1"),
+        ("bench", "--replicas", 2, "--routers", "sal"),
+        ("simulate", "--policy", "vllm-v1"),
+        ("capacity", "--requests-per-replica", 10, "--slo", "ttft=100"),
+    ],
+)
+def test_compiling_is_said_on_standard_error(
+    command: Command, trace: Path, arguments: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compiling(*arguments: object, **options: object) -> None:
+        with event.trigger_event("numba:compile"):
+            pass
+
+    monkeypatch.setattr(evaluation.warming, "serve", compiling)
+    code, out, err = command(*arguments, "--workload", trace, "--json")
+    assert code == 0
+    assert json.loads(out)["schema"] == 1
+    assert err.count("\n") == 1
+    assert err.startswith("infermax: compiling the simulator for this machine, once")
 
 
 def test_an_interrupt_elsewhere_says_so(command: Command, trace: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ def test_lists(command: Command, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["policies", "routers"])
-def test_rows_are_described(command: Command, kind: str) -> None:
+def test_policies_and_routers_are_described(command: Command, kind: str) -> None:
     for row in json.loads(command("list", kind, "--json").out)[kind]:
         assert row["information"] in ("none", "bound", "predicted", "oracle")
         assert row["note"], row["name"]

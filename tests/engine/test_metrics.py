@@ -120,11 +120,12 @@ def test_records_and_summary_follow_from_the_schedule(
     assert figures["num_requests"] == len(workload)
     assert figures["num_finished"] == len(served)
     assert figures["num_rejected"] == len(workload) - len(served)
-    makespan_s = max((times[r][-1] for r in served), default=0.0)
-    assert figures["makespan_s"] == makespan_s
     if not served:
         assert figures["ttft_s"] == figures["latency_s"] == NONE
+        assert figures["makespan_s"] is figures["throughput_tokens_per_s"] is figures["kv_utilization"] is None
         return
+    makespan_s = max(times[r][-1] for r in served)
+    assert figures["makespan_s"] == makespan_s
     arrival_s = workload.arrival_s
     assert_same_figures(figures["ttft_s"], plain(np.array([times[r][0] - arrival_s[r] for r in served])))
     assert_same_figures(figures["latency_s"], plain(np.array([times[r][-1] - arrival_s[r] for r in served])))
@@ -238,3 +239,32 @@ def test_gpu_cost() -> None:
     priced = replace(EngineConfig().cost, num_devices=4, price_usd_per_device_hour=2.5)
     assert summarize(MADE_UP, EngineConfig(cost=priced))["gpu_cost_usd"] == pytest.approx(5.0)
     assert summarize(MADE_UP, EngineConfig())["gpu_cost_usd"] is None
+
+
+def test_the_cost_is_of_busy_seconds_not_of_the_makespan() -> None:
+    """Two requests an hour apart cost twice what one costs."""
+    priced = EngineConfig(cost=replace(EngineConfig().cost, price_usd_per_device_hour=3.0))
+    one = simulate(Workload([0.0], [40], [3]), priced, POLICIES["sarathi"])
+    two = simulate(Workload([0.0, 3600.0], [40, 40], [3, 3]), priced, POLICIES["sarathi"])
+    assert two.makespan_s > 3600.0
+    cost = summarize(one, priced)["gpu_cost_usd"]
+    assert cost == pytest.approx(one.busy_s / 3600.0 * 3.0, rel=1e-12)
+    assert summarize(two, priced)["gpu_cost_usd"] == pytest.approx(2.0 * cost, rel=1e-9)
+
+
+def test_figures_that_do_not_exist_are_none() -> None:
+    """Where nothing finished there is no makespan, and nothing per second of it; attainment counts misses."""
+    config = EngineConfig(num_kv_tokens=160)
+    rejected = simulate(Workload([0.0, 1.0], [1000, 2000], [2, 2]), config, POLICIES["sarathi"])
+    figures = summarize(rejected, config, Slo(ttft_s=60.0))
+    assert (figures["num_requests"], figures["num_rejected"], figures["num_finished"]) == (2, 2, 0)
+    assert figures["slo_attainment"] == 0.0
+    assert figures["busy_s"] == figures["num_iterations"] == 0
+    per_makespan = ("makespan_s", "throughput_tokens_per_s", "throughput_requests_per_s", "goodput_per_s")
+    assert [figures[name] for name in (*per_makespan, "kv_utilization")] == [None] * 5
+    assert all(figures[name] == NONE for name in ("ttft_s", "tpot_s", "itl_s", "latency_s"))
+
+
+def test_nobody_has_no_attainment() -> None:
+    nobody = simulate(Workload([], [], []), EngineConfig(), POLICIES["sarathi"])
+    assert summarize(nobody, EngineConfig(), Slo(ttft_s=1.0))["slo_attainment"] is None

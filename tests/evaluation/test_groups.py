@@ -10,7 +10,7 @@ import pytest
 from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.engine import EngineConfig, SimulationResult, Slo, simulate
 from infermax_gym.evaluation import Scenario, evaluate, group_figures, jain_index
-from infermax_gym.evaluation.groups import _history, _union, max_service_gap
+from infermax_gym.evaluation.groups import _history, _max_service_gap, _union
 from infermax_gym.workload import Workload, make_workload
 
 CONFIG = EngineConfig(num_kv_tokens=15_000)
@@ -73,7 +73,7 @@ def test_the_gap_against_a_plain_sum() -> None:
             largest = max(largest, max(differences) - min(differences))
         else:
             differences = []
-    gap = max_service_gap([one, other])
+    gap = _max_service_gap([one, other])
     assert gap is not None and largest > 1000
     assert largest <= gap <= largest + 6000
     moments = np.array([0.3, 7.7, 20.0])

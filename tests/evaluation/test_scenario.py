@@ -1,4 +1,4 @@
-"""Cells: every contender faces the same requests."""
+"""Scenarios: every contender faces the same requests."""
 
 from __future__ import annotations
 
