@@ -3,7 +3,7 @@
 A request that meets its TTFT limit has its prompt computed in iterations that lie between its arrival and its
 deadline. Each of them takes at least what its tokens cost whoever they share it with, and their share of the
 iteration's constants (as in `certify`). So the requests in time are jobs on one machine, and how many of them fit in
-fractions bounds how many fit at all. What fits is decided by intervals: the jobs whose windows lie in one may not need
+fractions bounds how many fit at all. What fits is decided by intervals: the jobs that begin and end in one may not need
 more than its length. Such sets are polymatroids, on which the greedy rule is optimal (Edmonds, 1970): the shortest job
 first, each as far as it fits.
 """
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infermax_gym.baselines.optimum.minorant import minorants
+from infermax_gym.baselines.optimum.rounding import RELATIVE, as_clocked, clock_unit_s
 from infermax_gym.cost.features import HAS_PREFILL, NUM_PREFILLS, NUM_TOKENS, ONE, PREFILL_WORK
 from infermax_gym.engine import EngineConfig
 from infermax_gym.workload import Workload
@@ -43,13 +44,19 @@ def most_in_time(workload: Workload, config: EngineConfig) -> int:
     prompts = workload.num_prompt_tokens[limited].astype(np.float64)
     arrivals_s, limits_s = workload.arrival_s[limited], workload.ttft_slo_s[limited]
     budget = config.max_num_batched_tokens
+    if prompts.size == 0:
+        return len(workload)
+    # What the clock rounds off: iterations seem shorter, deadlines later.
+    latest_s = float((arrivals_s + limits_s).max())
+    deadlines_s = arrivals_s + limits_s + 2.0 * clock_unit_s(latest_s)
     least = float(prompts.size)
-    for theta in minorants(config.cost, budget, config.num_kv_tokens):
+    for form in minorants(config.cost, budget, config.num_kv_tokens):
+        theta = as_clocked(form, latest_s)
         tokens_s = theta[NUM_TOKENS] * prompts + theta[PREFILL_WORK] * prompts**2 + theta[NUM_PREFILLS]
         iteration_s = theta[ONE] + theta[HAS_PREFILL]
-        alone = tokens_s + iteration_s * np.ceil(prompts / budget) <= limits_s * (1.0 + 1e-9)
+        alone = tokens_s + iteration_s * np.ceil(prompts / budget) <= limits_s * (1.0 + RELATIVE)
         work_s = tokens_s + iteration_s * prompts / budget
-        jobs = (some[alone] for some in (arrivals_s, arrivals_s + limits_s, work_s))
+        jobs = (some[alone] for some in (arrivals_s, deadlines_s, work_s))
         least = min(least, _in_blocks(*jobs))
     return int(np.floor(least + _ROUNDING)) + int((~limited).sum())
 

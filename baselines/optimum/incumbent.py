@@ -11,10 +11,14 @@ from typing import Any
 from infermax_gym.baselines.optimum.instance import Instance
 from infermax_gym.baselines.optimum.plan import Plan, PlanError, plan_of_run, simulate_plan
 from infermax_gym.baselines.optimum.plan_search import ObjectiveName
+from infermax_gym.baselines.optimum.rounding import clock_error_s
 from infermax_gym.engine import SimulationResult
 
 TOLERANCE = 1e-7
-"""Relative distance from the bound at which a plan counts as proven: bounds are lowered by 1e-9 against rounding."""
+"""Relative distance from the bound at which a plan counts as proven, beside what the clock rounds off.
+
+Bounds are lowered by `rounding.RELATIVE` against the rounding of their own sums.
+"""
 
 Progress = Callable[[float, float], None]
 """Called with the best objective (infinite if there is none) and the best bound, in seconds."""
@@ -78,6 +82,10 @@ class Incumbent:
         self.objective: ObjectiveName = objective
         self.value_s = math.inf
         self.bound_s = bound_s
+        # A schedule with more iterations than tokens pays for each of them far more than the clock rounds off.
+        num_iterations = sum(r.peak_tokens for r in instance.requests)
+        latest_s = instance.requests[-1].arrival_s + bound_s
+        self._clock_error_s = 2.0 * clock_error_s(2.0 * latest_s, num_iterations)
         self.run: SimulationResult | None = None
         self.infeasible = False
         self._found_by, self._bounded_by = "nothing", "dual feasible functions"
@@ -86,15 +94,9 @@ class Incumbent:
         self._ended = threading.Event()
 
     @property
-    def scale(self) -> tuple[int, float]:
-        """(count, offset): searches that sum up finish times have objective x count + offset, seconds."""
-        requests = self.instance.requests
-        return (1, 0.0) if self.objective == "makespan" else (len(requests), sum(r.arrival_s for r in requests))
-
-    @property
     def proven(self) -> bool:
         """Whether the plan meets the bound, or there is none to be found."""
-        return self.infeasible or self.value_s <= self.bound_s * (1.0 + TOLERANCE)
+        return self.infeasible or self.value_s <= self.bound_s * (1.0 + TOLERANCE) + self._clock_error_s
 
     @property
     def ended(self) -> bool:
@@ -127,7 +129,8 @@ class Incumbent:
         self.offer_run(run, found_by)
 
     def offer_bound(self, bound_s: float, bounded_by: str) -> None:
-        """A lower bound for the problem itself."""
+        """A lower bound for the problem itself but for what clocks round off, which is taken away here."""
+        bound_s -= self._clock_error_s
         with self._lock:
             if bound_s <= self.bound_s:
                 return

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,13 @@ class Instance:
     def is_offline(self) -> bool:
         """Whether all requests arrive at the same time."""
         return self.requests[0].arrival_s == self.requests[-1].arrival_s
+
+    def from_zero(self) -> Instance:
+        """The same instance with the first arrival at 0, where clocks round off least."""
+        first_s = self.requests[0].arrival_s
+        if first_s == 0.0:
+            return self
+        return replace(self, requests=tuple(replace(r, arrival_s=r.arrival_s - first_s) for r in self.requests))
 
     def workload(self) -> Workload:
         """The requests as the engine takes them."""

@@ -16,7 +16,7 @@ from contextlib import suppress
 from functools import cache
 
 from infermax_gym.baselines.optimum.annealing.anneal import Annealer
-from infermax_gym.baselines.optimum.certify import certify
+from infermax_gym.baselines.optimum.bounds import certify
 from infermax_gym.baselines.optimum.incumbent import TOLERANCE, Incumbent, Progress, Solution
 from infermax_gym.baselines.optimum.instance import Instance
 from infermax_gym.baselines.optimum.plan_search import VARIANTS, ObjectiveName, Variant, search_plan
@@ -24,6 +24,7 @@ from infermax_gym.baselines.optimum.program.model import ProgramTooLargeError
 from infermax_gym.baselines.optimum.program.solve import ProgramSearch
 from infermax_gym.baselines.optimum.search import astar
 from infermax_gym.baselines.optimum.search.alike import AlikeSearch, suits
+from infermax_gym.baselines.optimum.search.exact import TOLERANCE as SEARCH_TOLERANCE
 from infermax_gym.baselines.optimum.search.exact import ExactSearch, exact_options
 from infermax_gym.baselines.optimum.search.tables import TooLargeError
 from infermax_gym.engine import simulate
@@ -104,6 +105,20 @@ class _Portfolio:
         self.workers = workers
         self.seed = seed
         self.deadline = deadline
+        self.from_zero = known.instance.from_zero()
+        """What the exact searches solve."""
+
+    def _value_s(self, instance: Instance, total_s: float) -> float:
+        """The objective, for what a search of `instance` minimises: its last finish, or the sum of its finish times."""
+        if self.known.objective == "makespan":
+            return total_s + (self.instance.requests[0].arrival_s - instance.requests[0].arrival_s)
+        return (total_s - sum(r.arrival_s for r in instance.requests)) / len(instance)
+
+    def _total_s(self, instance: Instance, value_s: float) -> float:
+        """The inverse of `_value_s`."""
+        if self.known.objective == "makespan":
+            return value_s - (self.instance.requests[0].arrival_s - instance.requests[0].arrival_s)
+        return value_s * len(instance) + sum(r.arrival_s for r in instance.requests)
 
     @property
     def left_s(self) -> float:
@@ -121,17 +136,17 @@ class _Portfolio:
                 raise
 
     def _anneal(self, worker: int, seconds: float, max_evaluations: int | None) -> None:
-        """One worker's plans: from rows of the table, from priority lists, or from both in turn."""
+        """One worker's plans: from policies, from priority lists, or from both in turn."""
         small = len(self.instance) <= _MOST_LISTED
         lists = small and self.variant != "reserve" and not self.instance.has_ttft_limits
         share = 1.0 if not lists or worker % 2 == 1 else 0.0 if self.workers > 1 else 0.3
         if share > 0.0:
-            self._anneal_rows(worker, seconds * share, max_evaluations and max(round(max_evaluations * share), 1))
+            self._anneal_policies(worker, seconds * share, max_evaluations and max(round(max_evaluations * share), 1))
         if share < 1.0 and not self.known.ended:
             rest = None if max_evaluations is None else round(max_evaluations * (1.0 - share))
             self._anneal_lists(worker, seconds * (1.0 - share), rest)
 
-    def _anneal_rows(self, worker: int, seconds: float, max_evaluations: int | None) -> None:
+    def _anneal_policies(self, worker: int, seconds: float, max_evaluations: int | None) -> None:
         known, workload, config = self.known, self.instance.workload(), self.instance.engine()
         best = search_plan(
             workload,
@@ -147,7 +162,7 @@ class _Portfolio:
         if best is not None:
             lengths = workload.num_output_tokens.astype(float)
             run = simulate(best.run.workload, config, best.policy, predicted=lengths, record_schedule=True)
-            known.offer_run(run, "annealed row of the table")
+            known.offer_run(run, "annealed policy")
 
     def _anneal_lists(self, worker: int, seconds: float, max_evaluations: int | None) -> None:
         known, deadline = self.known, time.perf_counter() + seconds
@@ -169,8 +184,7 @@ class _Portfolio:
             took = time.perf_counter() - began
             if max_evaluations is None:
                 rounds = min(max(round(rounds * _SLICE_S / max(took, 1e-6)), 1), 4 * rounds)
-        count, arrivals = known.scale
-        if (annealer.value - arrivals) / count < known.value_s:
+        if self._value_s(self.instance, annealer.value) < known.value_s:
             known.offer_plan(annealer.plan(), "annealed priority list")
 
     def prove(self) -> None:
@@ -194,38 +208,40 @@ class _Portfolio:
         """The exact search, in slices, until it is proven, full, or out of time."""
         known = self.known
         try:
-            search = _exact_search(self.instance, known.objective, self.variant)
+            search = _exact_search(self.from_zero, known.objective, self.variant)
         except TooLargeError:
             return
-        count, arrivals = known.scale
         try:
             while search.status == astar.RUNNING and time.perf_counter() < self.deadline and not known.ended:
                 if math.isfinite(known.value_s):
-                    search.offer((known.value_s * count + arrivals) * (1.0 + 1e-12))
+                    search.offer(self._total_s(self.from_zero, known.value_s) * (1.0 + 1e-12))
                 search.advance(min(0.5, self.left_s))
-                self._report(search, count, arrivals)
+                self._report(search)
         except KeyboardInterrupt:
-            self._report(search, count, arrivals)
+            self._report(search)
             raise
-        self._report(search, count, arrivals)
+        self._report(search)
         if search.status == astar.EXHAUSTED and not math.isfinite(search.incumbent):
             known.refute("exact search")
 
-    def _report(self, search: ExactSearch | AlikeSearch, count: int, arrivals: float) -> None:
+    def _report(self, search: ExactSearch | AlikeSearch) -> None:
         plan = search.plan()
-        if plan is not None and (search.incumbent - arrivals) / count < self.known.value_s:
+        if plan is not None and self._value_s(self.from_zero, search.incumbent) < self.known.value_s:
             self.known.offer_plan(plan, "exact search")
         if math.isfinite(search.bound):
-            self.known.offer_bound((search.bound - arrivals) / count * (1.0 - 1e-9), "exact search")
+            # The search looks for no gain below its tolerance, which is one on finish times.
+            least_s = search.bound * (1.0 - SEARCH_TOLERANCE)
+            self.known.offer_bound(self._value_s(self.from_zero, least_s), "exact search")
 
     def _program(self, workers: int) -> None:
         """CP-SAT, until it is proven or out of time."""
         known, run = self.known, self.known.run
         hint = None if run is None or run.schedule is None else [dict(i.batch) for i in run.schedule]
+        begins_s = self.instance.requests[0].arrival_s if known.objective == "makespan" else 0.0
         with suppress(ProgramTooLargeError):
             search = ProgramSearch(
-                self.instance, known.objective, self.variant,
-                incumbent_s=known.value_s, bound_s=known.bound_s, hint=hint,
+                self.from_zero, known.objective, self.variant,
+                incumbent_s=known.value_s - begins_s, bound_s=known.bound_s - begins_s, hint=hint,
             )  # fmt: skip
             watch = threading.Thread(target=self._stop_with, args=(search,))
             watch.start()
@@ -234,7 +250,7 @@ class _Portfolio:
                 workers,
                 self.seed,
                 on_plan=lambda plan: known.offer_plan(plan, "CP-SAT"),
-                on_bound=lambda bound_s: known.offer_bound(bound_s, "CP-SAT"),
+                on_bound=lambda bound_s: known.offer_bound(bound_s + begins_s, "CP-SAT"),
             )
             if search.infeasible and known.run is None:
                 known.refute("CP-SAT")

@@ -27,7 +27,7 @@ from infermax_gym.agents.agent import Agent
 from infermax_gym.agents.objectives import goodput_per_s
 from infermax_gym.agents.scenario import TEST, TraceSlice, trace_slices
 from infermax_gym.agents.storage import ZOO, load_agent, write_bytes
-from infermax_gym.baselines.optimum.certify import certify
+from infermax_gym.baselines.optimum.bounds import certify
 from infermax_gym.baselines.optimum.in_time import most_in_time
 from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.engine import Information, Policy, SimulationResult, simulate

@@ -46,7 +46,7 @@ def bound(
     if limits is not None and "ttft" not in limits:
         raise InputError(f"--slo {slo!r}: what is bounded is who gets the first token in time; add ttft=S")
 
-    from infermax_gym.baselines.optimum.certify import certify
+    from infermax_gym.baselines.optimum.bounds import certify
     from infermax_gym.baselines.optimum.in_time import most_in_time
 
     began = time.perf_counter()

@@ -34,7 +34,7 @@ def check(config: EngineConfig, fleet_option: str | None) -> None:
 
 def certified(requests: Callable[[int], Workload], config: EngineConfig, num_seeds: int) -> Bounds:
     """The bounds of every seed."""
-    from infermax_gym.baselines.optimum.certify import certify
+    from infermax_gym.baselines.optimum.bounds import certify
 
     found = [certify(requests(seed), config) for seed in range(num_seeds)]
     return {"makespan": [b.makespan_s for b in found], "latency": [b.mean_latency_s for b in found]}

@@ -77,7 +77,7 @@ def test_the_bound_holds_at_every_moment(objective: str) -> None:
     search = AlikeSearch(instance, options)
     search.offer(full.incumbent * 1.02)
     bounds = [search.bound]
-    while not alike_kernel.advance(search._store, *search._arrays, search._scratch, 50, TOLERANCE):
+    while not alike_kernel.advance(*search._records, 50, TOLERANCE):
         bounds.append(search.bound)
     assert len(bounds) > 20
     assert max(bounds) <= full.incumbent * (1.0 + 1e-12)

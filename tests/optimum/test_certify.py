@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from infermax_gym.baselines.optimum.certify import certify
+from infermax_gym.baselines.optimum.bounds import certify
 from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.baselines.predict import predictions
 from infermax_gym.cost import COSTS

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from infermax_gym.baselines.optimum.certify import certify
+from infermax_gym.baselines.optimum.bounds import certify
 from infermax_gym.baselines.optimum.instance import Instance
 from infermax_gym.baselines.optimum.plan import score
 from infermax_gym.baselines.optimum.search import astar

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from infermax_gym.baselines.optimum.certify import certify
+from infermax_gym.baselines.optimum.bounds import certify
 from infermax_gym.baselines.optimum.instance import Instance, InstanceError, Request, instance_from_dict
 from infermax_gym.baselines.optimum.plan import score
 from infermax_gym.baselines.optimum.plan_search import search_plan

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from infermax_gym.baselines.optimum.certify import certify, most_iterations
+from infermax_gym.baselines.optimum.bounds import certify, most_iterations
 from infermax_gym.baselines.optimum.instance import Instance, Request
 from infermax_gym.baselines.optimum.plan import Plan, score
 from infermax_gym.baselines.optimum.program.model import ProgramTooLargeError

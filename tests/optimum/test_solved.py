@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from infermax_gym.baselines.optimum.certify import certify
+from infermax_gym.baselines.optimum.bounds import certify
 from infermax_gym.baselines.optimum.plan import score
 from infermax_gym.baselines.optimum.solved import solved_instances
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from infermax_gym.baselines.optimum.annealing import decoder
-from infermax_gym.baselines.optimum.annealing.decoder import (
+from infermax_gym.baselines.optimum.annealing import layout
+from infermax_gym.baselines.optimum.annealing.decoder import decode
+from infermax_gym.baselines.optimum.annealing.layout import (
     GAP,
     HORIZON,
     NUM_KNOBS,
@@ -18,14 +19,35 @@ from infermax_gym.baselines.optimum.annealing.decoder import (
     SHARE,
     SKIPS,
     VICTIM,
-    decode,
+    Case,
+    Floats,
+    Ints,
+    Scratch,
 )
+from infermax_gym.baselines.optimum.borrow import borrowed
 from infermax_gym.baselines.optimum.instance import Instance
 from infermax_gym.baselines.optimum.plan import Plan, Step
 from infermax_gym.compile import compiled
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
+
+class Solutions(NamedTuple):
+    """The solution that annealing is at, and the best so far.
+
+    Attributes:
+        order, best_order: (n,) priority lists.
+        knobs, best_knobs: (NUM_KNOBS,) thresholds.
+        value: (2,) NOW and BEST: objectives of both, seconds.
+    """
+
+    order: Ints
+    knobs: Ints
+    best_order: Ints
+    best_knobs: Ints
+    value: Floats
+
+
+NOW = 0
+BEST = 1
 
 
 @compiled
@@ -76,45 +98,66 @@ def _move(order: Ints, knobs: Ints, seed: NDArray[np.uint64], shortest: int, lon
 
 @compiled
 def anneal(
-    request: Ints, arrival: Floats, engine: Ints, theta: Floats, term_end: Ints, state: Ints, room: Ints,
-    residue: Ints, counter: Ints, events: Ints, order: Ints, knobs: Ints, best_order: Ints, best_knobs: Ints,
-    value: Floats, seed: NDArray[np.uint64], rounds: int, hot: float, cold: float, preemptive: bool,
-) -> None:  # fmt: skip
-    """Some rounds of annealing from `order` and `knobs`; `value` is (current, best).
+    case: Case, w: Scratch, found: Solutions, seed: NDArray[np.uint64], rounds: int, hot: float, cold: float
+) -> None:
+    """Some rounds of annealing from the current solution.
 
     Args:
-        request, arrival, engine, theta, term_end, state, room, residue, counter, events: see `decode`.
-        order, knobs: current solution, updated.
-        best_order, best_knobs: best solution, updated.
-        value: (2,) objectives of both, seconds, updated.
+        case: the requests and the engine. If schedules may preempt, admissions may look ahead less far than to the
+            end.
+        w: scratch of `decode`.
+        found: updated.
         seed: (1,) state of the random numbers.
         rounds: schedules to try.
-        hot, cold: temperature at the first and last round, as a share of the objective.
-        preemptive: admissions may look ahead less far than to the end, so that somebody may have to be preempted.
+        hot: temperature at the first round, as a share of the objective.
+        cold: likewise at the last one.
     """
+    case, w, found = borrowed(case), borrowed(w), borrowed(found)
+    order, knobs, value = found.order, found.knobs, found.value
     old_order, old_knobs = order.copy(), knobs.copy()
+    nothing = np.zeros((0, 4), np.int64)
     longest = 1
-    for r in range(request.shape[0]):
-        longest = max(longest, request[r, 1])
-    shortest = 1 if preemptive else longest
+    for r in range(case.output.size):
+        longest = max(longest, case.output[r])
+    shortest = 1 if case.preemptive else longest
     for k in range(rounds):
-        temperature = value[1] * hot * (cold / hot) ** (k / rounds)
+        temperature = value[BEST] * hot * (cold / hot) ** (k / rounds)
         _move(order, knobs, seed, shortest, longest)
-        allowed = value[0] - temperature * np.log(1.0 - _random(seed))
-        new = decode(
-            request, arrival, order, knobs, engine, theta, term_end, state, room, residue, counter, events, allowed
-        )
+        allowed = value[NOW] - temperature * np.log(1.0 - _random(seed))
+        new = decode(case, w, order, knobs, nothing, allowed)
         if new > allowed:
             order[:] = old_order
             knobs[:] = old_knobs
             continue
-        value[0] = new
+        value[NOW] = new
         old_order[:] = order
         old_knobs[:] = knobs
-        if new < value[1]:
-            value[1] = new
-            best_order[:] = order
-            best_knobs[:] = knobs
+        if new < value[BEST]:
+            value[BEST] = new
+            found.best_order[:] = order
+            found.best_knobs[:] = knobs
+
+
+_NOTHING = np.zeros((0, 4), np.int64)  # no room for events
+
+
+def _case(instance: Instance, objective: str, variant: str) -> Case:
+    """The instance as `decode` takes it."""
+    requests, budget = instance.requests, instance.max_num_batched_tokens
+    return Case(
+        prompt=np.array([r.num_prompt_tokens for r in requests], dtype=np.int64),
+        output=np.array([r.num_output_tokens for r in requests], dtype=np.int64),
+        arrival_s=np.array([r.arrival_s for r in requests], dtype=np.float64),
+        num_blocks=int(instance.num_blocks),
+        block_size=int(instance.block_size),
+        max_num_batched_tokens=int(budget),
+        max_num_seqs=int(min(instance.max_num_seqs, budget)),
+        floor_context=bool(instance.cost.floor_context),
+        theta=instance.cost.theta,
+        term_end=instance.cost.term_end,
+        latency=objective == "latency",
+        preemptive=variant == "preemptive",
+    )
 
 
 class Annealer:
@@ -141,88 +184,68 @@ class Annealer:
             seed: of the random moves.
             stop: asked between the standard lists; True ends them, after one at least.
         """
-        n = len(instance)
         self.instance = instance
-        self.preemptive = variant == "preemptive"
-        requests = instance.requests
-        self._request = np.array([(r.num_prompt_tokens, r.num_output_tokens) for r in requests], dtype=np.int64)
-        self._arrival = np.array([r.arrival_s for r in requests])
-        budget = instance.max_num_batched_tokens
-        self._engine = np.array(
-            [
-                instance.num_blocks, instance.block_size, budget, min(instance.max_num_seqs, budget),
-                instance.cost.floor_context, objective == "latency", self.preemptive,
-            ],
-            dtype=np.int64,
-        )  # fmt: skip
-        self._cost = (instance.cost.theta, instance.cost.term_end)
-        self._scratch = (
-            np.zeros((n, decoder.STATE_COLUMNS), np.int64),
-            np.zeros((4, n + 1), np.int64),
-            np.zeros(instance.block_size, np.int64),
-            np.zeros(decoder.NUM_COUNTERS + 4, np.int64),
-        )
-        self._nothing = np.zeros((0, 4), np.int64)
+        self._case = _case(instance, objective, variant)
+        self._scratch = layout.new_scratch(len(instance), instance.block_size)
         self._seed = np.array([seed * 2_654_435_761 + 88_172_645_463_325_252], dtype=np.uint64)
         self.num_schedules = 0
-        self._start(stop)
+        self._found = self._start(stop)
 
-    def _decode(self, order: Ints, knobs: Ints, events: Ints, stop_at: float = np.inf) -> float:
+    def _decode(self, order: Ints, knobs: Ints, events: Ints = _NOTHING, stop_at: float = np.inf) -> float:
         self.num_schedules += 1
-        return float(
-            decode(
-                self._request, self._arrival, order, knobs, self._engine, *self._cost, *self._scratch, events, stop_at
-            )
-        )
+        return float(decode(self._case, self._scratch, order, knobs, events, stop_at))
 
     def _lists(self) -> list[Ints]:
         """Priority lists to start from."""
-        prompt, output = self._request.T
+        prompt, output = self._case.prompt, self._case.output
         keys = (np.arange(len(prompt)), output, -output, prompt + output, -(prompt + output), prompt, output - prompt)
         return [np.lexsort((np.arange(len(prompt)), key)).astype(np.int64) for key in keys]
 
-    def _start(self, stop: Callable[[], bool]) -> None:
-        longest = int(self._request[:, 1].max())
-        horizons = (
-            [longest] if not self.preemptive else sorted({1, 2, 4, 8, 16, longest // 4, longest // 2, longest})[::-1]
-        )
-        best = np.inf
+    def _start(self, stop: Callable[[], bool]) -> Solutions:
+        """The best of the standard lists and thresholds, one at least."""
+        longest = int(self._case.output.max())
+        horizons = [longest]
+        if self._case.preemptive:
+            horizons = sorted({1, 2, 4, 8, 16, longest // 4, longest // 2, longest}, reverse=True)
+        best, best_order, best_knobs = np.inf, None, None
         for order, horizon, gap in itertools.product(self._lists(), horizons, (0, 4, 8)):
-            knobs = np.array([max(horizon, 1), gap, 8, decoder.LAST_IN_LIST, 0], dtype=np.int64)
+            knobs = np.zeros(NUM_KNOBS, np.int64)
+            knobs[HORIZON], knobs[GAP], knobs[SKIPS], knobs[VICTIM] = max(horizon, 1), gap, 8, layout.LAST_IN_LIST
             # Admitting with little foresight may preempt for ever: nothing much worse is followed to its end.
-            value = self._decode(order, knobs, self._nothing, 2.0 * best)
-            if value < best or not hasattr(self, "_order"):
-                best, self._order, self._knobs = value, order.copy(), knobs
+            value = self._decode(order, knobs, stop_at=2.0 * best)
+            if value < best or best_order is None or best_knobs is None:
+                best, best_order, best_knobs = value, order, knobs
             if stop():
                 break
-        self._best_order, self._best_knobs = self._order.copy(), self._knobs.copy()
-        self._value = np.array([best, best])
+        assert best_order is not None and best_knobs is not None
+        return Solutions(
+            best_order.copy(), best_knobs.copy(), best_order.copy(), best_knobs.copy(), np.array([best, best])
+        )
 
     @property
     def value(self) -> float:
         """Objective of the best schedule: last finish, or sum of finish times, seconds; infinite if there is none."""
-        return float(self._value[1])
+        return float(self._found.value[BEST])
 
     def advance(self, rounds: int, hot: float = 0.003, cold: float = 0.0001) -> None:
         """Anneal for some rounds, from the best schedule so far."""
-        self._order[:], self._knobs[:], self._value[0] = self._best_order, self._best_knobs, self._value[1]
+        found = self._found
+        found.order[:], found.knobs[:], found.value[NOW] = found.best_order, found.best_knobs, found.value[BEST]
         self.num_schedules += rounds
-        anneal(
-            self._request, self._arrival, self._engine, *self._cost, *self._scratch, self._nothing, self._order,
-            self._knobs, self._best_order, self._best_knobs, self._value, self._seed, rounds, hot, cold, self.preemptive,
-        )  # fmt: skip
+        anneal(self._case, self._scratch, found, self._seed, rounds, hot, cold)
 
     def plan(self) -> Plan:
         """The best schedule as a plan."""
-        self._decode(self._best_order, self._best_knobs, self._nothing)
-        events = np.zeros((int(self._scratch[3][decoder.NUM_EVENTS]), 4), np.int64)
-        self._decode(self._best_order, self._best_knobs, events)
-        return self._plan_of(events.tolist(), int(self._scratch[3][decoder.STEP]))
+        order, knobs, counter = self._found.best_order, self._found.best_knobs, self._scratch.counter
+        self._decode(order, knobs)
+        events = np.zeros((int(counter[layout.NUM_EVENTS]), 4), np.int64)
+        self._decode(order, knobs, events)
+        return self._plan_of(events.tolist(), int(counter[layout.STEP]))
 
     def _plan_of(self, events: list[list[int]], num_batches: int) -> Plan:
         """Replay the events: who decodes when follows from them."""
-        left = self._request[:, 1].tolist()
-        known = self._request[:, 0].tolist()
+        left = self._case.output.tolist()
+        known = self._case.prompt.tolist()
         chunked = [0] * len(left)
         runs: dict[int, None] = {}
         steps: list[Step] = []
@@ -232,9 +255,9 @@ class Annealer:
             while at < len(events) and events[at][0] == batch_number:
                 _, kind, r, tokens = events[at]
                 at += 1
-                if kind == decoder.WAIT:
+                if kind == layout.WAIT:
                     steps.append(Step(()))
-                elif kind == decoder.DROP:
+                elif kind == layout.DROP:
                     preempted.append(r)
                     del runs[r]
                 else:

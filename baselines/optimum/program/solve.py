@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from infermax_gym.baselines.optimum.certify import most_iterations
+from infermax_gym.baselines.optimum.bounds import most_iterations
 from infermax_gym.baselines.optimum.instance import Instance
 from infermax_gym.baselines.optimum.plan import Batch, Pass, Plan, assemble
 from infermax_gym.baselines.optimum.program.model import Program, ProgramTooLargeError, build
@@ -181,7 +181,7 @@ def _alone_s(instance: Instance, r: int) -> float:
 
 def _least_s(instance: Instance, r: int) -> float:
     """No schedule has a smaller latency of this request, seconds."""
-    from infermax_gym.baselines.optimum.certify import certify
+    from infermax_gym.baselines.optimum.bounds import certify
 
     single = Instance(
         (instance.requests[r],), instance.kv_tokens, instance.max_num_batched_tokens, instance.max_num_seqs,

@@ -1,12 +1,15 @@
-"""The layered search over identical requests, compiled; `alike.py` says what it does, `alike_lists.py` what a state is."""
+"""The layered search over identical requests, compiled.
+
+`alike.py` says what it does, `alike_lists.py` what a state is.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from infermax_gym.baselines.optimum.borrow import borrowed
 from infermax_gym.baselines.optimum.search.alike_lists import (
     DECODES,
     DROPS,
@@ -19,62 +22,64 @@ from infermax_gym.baselines.optimum.search.alike_lists import (
     NUM_REACHED,
     PLACE,
     Alike,
+    Lists,
+    Sizes,
 )
-from infermax_gym.baselines.optimum.search.floor import Floats, Ints, state_bound
+from infermax_gym.baselines.optimum.search.floor import state_bound
 from infermax_gym.baselines.optimum.search.layout import (
-    AFTER,
-    ARRIVAL,
-    LATENCY,
-    LOAD,
-    LOAD_SUMS,
-    MAX_SEQS,
-    NUM_BLOCKS,
-    NUM_LOADS,
+    ANY_BATCH,
+    WITH_DECODES,
+    WITH_PREFILLS,
+    Ints,
+    Scratch,
+    Tables,
 )
 from infermax_gym.compile import compiled, inlined
 
-# Rows of the scratch of one expansion, by level: distinct numbers of tokens generated among those without KV.
+# Lines of the scratch of one expansion, by level: distinct numbers of tokens generated among those without KV.
 LEVEL = 0
 WAITS = 1
 FALLS = 2  # dropped in this iteration
 TAKES = 3  # prefilled in this iteration
 USED = 4  # blocks up to this level
-SEATS = 5
-NUM_ROWS = 6
-
-
-@compiled
-def bound_of(s: Alike, ints: Ints, floats: Floats, work: Ints, work_s: Floats, list_number: int, other: int, cost: float, enough: float) -> Any:  # fmt: skip
-    """Lower bound on the objective of every completion of a state that is reached at `cost`."""
-    n = s.sizes[0]
-    held = s.held[list_number, 0]
-    at, sums, loads = ints[AFTER], ints[LOAD_SUMS], ints[NUM_LOADS]
-    work[sums : sums + loads] = 0
-    for k in range(n):
-        code = s.code[1, s.held[list_number, 3 + k]] if k < held else s.code[0, s.others[other, k - held]]
-        work[at + k] = code
-        for f in range(loads):  # requests are identical: the loads of the first one's codes are everybody's
-            work[sums + f] += ints[ints[LOAD] + code * loads + f]
-    clock = floats[ints[ARRIVAL]] if ints[LATENCY] == 1 else cost
-    return state_bound(ints, floats, work, work_s, at, sums, clock, cost, enough)
+SEQS = 5  # sequences up to this level
+NUM_LINES = 6
 
 
 @inlined
-def _levels(scratch: Any, row: Any, other: Any, n: int, length: int, outputs: int) -> Any:
+def bound_of(s: Alike, t: Tables, w: Scratch, list_number: int, other: int, cost: float, enough: float) -> Any:
+    """Lower bound on the objective of every completion of a state that is reached at `cost`."""
+    n = t.num_requests
+    held = s.lists.held_length[list_number]
+    w.load_sums[n, :] = 0
+    for k in range(n):
+        if k < held:
+            code = s.resident_code[s.lists.held[list_number, k]]
+        else:
+            code = s.waiting_code[s.lists.others[other, k - held]]
+        w.after[k] = code
+        for f in range(t.load_cap.size):  # requests are identical: the loads of the first one's codes are everybody's
+            w.load_sums[n, f] += t.load[code, f]
+    clock = t.arrival_s[0] if t.latency else cost
+    return state_bound(t, w, w.after, clock, cost, enough)
+
+
+@inlined
+def _levels(s: Sizes, scratch: Any, what: Any, other: Any, length: int) -> Any:
     """Merge the others with those dropped into LEVEL, WAITS and FALLS; returns how many levels and finished ones."""
     i, j, count = 0, 0, 0
-    drops = row[DROPS]
+    drops = what[DROPS]
     while True:
-        a = other[i] if i < length else outputs
-        b = row[HEAD + n + j] if j < drops else outputs
+        a = other[i] if i < length else s.num_outputs
+        b = what[HEAD + s.num_requests + j] if j < drops else s.num_outputs
         g = min(a, b)
-        if g == outputs:
-            return count, length - i + row[FINISHED]
+        if g == s.num_outputs:
+            return count, length - i + what[FINISHED]
         waits, falls = 0, 0
         while i < length and other[i] == g:
             waits += 1
             i += 1
-        while j < drops and row[HEAD + n + j] == g:
+        while j < drops and what[HEAD + s.num_requests + j] == g:
             falls += 1
             j += 1
         scratch[LEVEL, count] = g
@@ -84,9 +89,7 @@ def _levels(scratch: Any, row: Any, other: Any, n: int, length: int, outputs: in
 
 
 @inlined
-def _batch_s(
-    scratch: Any, pass_s: Any, held_blocks: Any, constants_s: Any, decodes: int, levels: int, spare: int, seat: bool
-) -> Any:
+def _batch_s(s: Sizes, scratch: Any, decodes: int, levels: int, spare: int, spare_seq: bool) -> Any:
     """Seconds of the chosen prefills and the constants of their batch, negative if it is not worth looking at."""
     total_s, extra_s = 0.0, 0.0
     prefills, restarts = 0, 0
@@ -94,23 +97,22 @@ def _batch_s(
         takes = scratch[TAKES, k]
         again = max(takes - scratch[WAITS, k], 0)
         g = scratch[LEVEL, k]
-        if seat and scratch[FALLS, k] > again and held_blocks[g] <= spare:
+        if spare_seq and scratch[FALLS, k] > again and s.held_blocks[g] <= spare:
             return -1.0  # KV is dropped only where keeping it would not fit
         prefills += takes
         restarts += again
-        total_s += takes * pass_s[0, g]
-        extra_s += again * (pass_s[0, g] - pass_s[1, g])
+        total_s += takes * s.prefill_s[g]
+        extra_s += again * (s.prefill_s[g] - s.decode_s[g])
     if prefills + decodes == 0:
         return -1.0
-    if restarts > 0 and extra_s >= constants_s[1] - (0.0 if prefills > restarts else constants_s[2]):
+    with_decodes, with_prefills = s.constants_s[WITH_DECODES], s.constants_s[WITH_PREFILLS]
+    if restarts > 0 and extra_s >= with_decodes - (0.0 if prefills > restarts else with_prefills):
         return -1.0  # decoding them instead is no worse
-    return total_s + constants_s[0] + (constants_s[2] if prefills > 0 else 0.0)
+    return total_s + s.constants_s[ANY_BATCH] + (with_prefills if prefills > 0 else 0.0)
 
 
 @inlined
-def _after(
-    scratch: Any, row: Any, binomial: Any, start: Any, rank_at: Any, kept: int, levels: int, finished: int, outputs: int
-) -> Any:
+def _after(lists: Lists, num_outputs: int, scratch: Any, what: Any, kept: int, levels: int, finished: int) -> Any:
     """Number of the state after the batch with the chosen prefills."""
     rank, count, i = 0, 0, 0
     for k in range(levels):
@@ -118,65 +120,71 @@ def _after(
         if takes == 0:
             continue
         g = scratch[LEVEL, k] + 1
-        if g == outputs:
+        if g == num_outputs:
             finished += takes
             continue
-        while i < kept and row[HEAD + i] <= g:
-            rank += binomial[count + 1, row[HEAD + i] - 1 + count]
+        while i < kept and what[HEAD + i] <= g:
+            rank += lists.binomial[count + 1, what[HEAD + i] - 1 + count]
             count += 1
             i += 1
         for _ in range(takes):
-            rank += binomial[count + 1, g - 1 + count]
+            rank += lists.binomial[count + 1, g - 1 + count]
             count += 1
     while i < kept:
-        rank += binomial[count + 1, row[HEAD + i] - 1 + count]
+        rank += lists.binomial[count + 1, what[HEAD + i] - 1 + count]
         count += 1
         i += 1
-    state = start[rank_at[count] + rank]
+    state = lists.start[lists.rank_at[count] + rank]
     count = 0
     for k in range(levels):
         g = scratch[LEVEL, k]
         for _ in range(scratch[WAITS, k] + scratch[FALLS, k] - scratch[TAKES, k]):
-            state += binomial[count + 1, g + count]
+            state += lists.binomial[count + 1, g + count]
             count += 1
     for _ in range(finished):
-        state += binomial[count + 1, outputs + count]
+        state += lists.binomial[count + 1, num_outputs + count]
         count += 1
     return state
 
 
-@compiled
+@inlined
 def _expand(
-    sizes: Ints, binomial: Ints, start: Ints, rank_at: Ints, outcome: NDArray[np.int8], outcome_blocks: Ints,
-    outcome_s: Floats, outcome_gap: Ints, pass_blocks: Ints, held_blocks: Ints, pass_s: Floats, constants_s: Floats,
-    cost_s: Floats, parent: NDArray[np.int32], other: NDArray[np.int8], length: int, num_blocks: int, max_seqs: int,
-    latency: bool, scratch: Ints, source: int, limit: float,
-) -> Any:  # fmt: skip
+    s: Alike, scratch: Ints, outcome_from: int, outcome_to: int, other: Any, length: int, source: int, limit: float
+) -> Any:
     """Reach every state that one iteration leads to; returns how many of them are new.
 
-    The arrays are fields of `Alike`: the outcomes those of the state's residents, `other` the list of its others.
+    Args:
+        s: the search.
+        scratch: (NUM_LINES, n + 2).
+        outcome_from: first outcome of the state's residents.
+        outcome_to: one past the last of them.
+        other: the list of its others, and its length.
+        length: see `other`.
+        source: the state.
+        limit: seconds; states that cost no less are not worth reaching.
     """
-    n, outputs = sizes[0], sizes[1]
-    left = n
+    sizes, outcomes = s.sizes, s.outcomes
+    cost_s, parent = s.progress.cost_s, s.progress.parent
+    left = sizes.num_requests
     waiting = 0  # blocks that everybody without KV would take
     for i in range(length):
-        left -= other[i] == outputs
-        if other[i] < outputs:
-            waiting += pass_blocks[other[i]]
-    weight = left if latency else 1
+        left -= other[i] == sizes.num_outputs
+        if other[i] < sizes.num_outputs:
+            waiting += sizes.pass_blocks[other[i]]
+    weight = left if sizes.latency else 1
     cost = cost_s[source]
     reached = 0
-    for o in range(outcome.shape[0]):
-        row = outcome[o]
-        decodes, idles = row[DECODES], row[IDLES]
-        gap = outcome_gap[o] if decodes > 0 else 0
+    for o in range(outcome_from, outcome_to):
+        what = outcomes.what[o]
+        decodes, idles = what[DECODES], what[IDLES]
+        gap = outcomes.gap[o] if decodes > 0 else 0
         if gap > waiting:
             continue
-        levels, finished = _levels(scratch, row, other, n, length, outputs)
+        levels, finished = _levels(sizes, scratch, what, other, length)
         # Nobody idles beside both a decode and a prefill, see `alike.py`.
         mixes = decodes == 0 or idles == 0
-        scratch[USED, 0] = outcome_blocks[o]
-        scratch[SEATS, 0] = decodes + idles
+        scratch[USED, 0] = outcomes.blocks[o]
+        scratch[SEQS, 0] = decodes + idles
         scratch[TAKES, 0] = -1
         depth = 0
         while depth >= 0:
@@ -184,27 +192,27 @@ def _expand(
                 takes = scratch[TAKES, depth] + 1
                 scratch[TAKES, depth] = takes
                 most = scratch[WAITS, depth] + (scratch[FALLS, depth] if decodes == 0 else 0)
-                used = scratch[USED, depth] + takes * pass_blocks[scratch[LEVEL, depth]]
-                seats = scratch[SEATS, depth] + takes
-                if takes > (most if mixes else 0) or used > num_blocks or seats > max_seqs:
+                used = scratch[USED, depth] + takes * sizes.pass_blocks[scratch[LEVEL, depth]]
+                seqs = scratch[SEQS, depth] + takes
+                if takes > (most if mixes else 0) or used > sizes.num_blocks or seqs > sizes.max_num_seqs:
                     depth -= 1
                     continue
                 depth += 1
                 scratch[USED, depth] = used
-                scratch[SEATS, depth] = seats
+                scratch[SEQS, depth] = seqs
                 scratch[TAKES, depth] = -1
                 continue
             used = scratch[USED, depth]
-            seat = scratch[SEATS, depth] < max_seqs
+            spare_seq = scratch[SEQS, depth] < sizes.max_num_seqs
             depth -= 1
-            if used - outcome_blocks[o] < gap:
+            if used - outcomes.blocks[o] < gap:
                 continue
-            batch_s = _batch_s(scratch, pass_s, held_blocks, constants_s, decodes, levels, num_blocks - used, seat)
-            new = cost + weight * (batch_s + outcome_s[o])
+            batch_s = _batch_s(sizes, scratch, decodes, levels, sizes.num_blocks - used, spare_seq)
+            new = cost + weight * (batch_s + outcomes.seconds[o])
             if batch_s < 0.0 or new >= limit:
                 continue
-            kept = decodes + idles - row[FINISHED]
-            state = _after(scratch, row, binomial, start, rank_at, kept, levels, finished, outputs)
+            kept = decodes + idles - what[FINISHED]
+            state = _after(s.lists, sizes.num_outputs, scratch, what, kept, levels, finished)
             if new < cost_s[state]:
                 reached += cost_s[state] == np.inf
                 cost_s[state] = new
@@ -213,48 +221,47 @@ def _expand(
 
 
 @compiled
-def advance(
-    s: Alike, ints: Ints, floats: Floats, work: Ints, work_s: Floats, scratch: Ints, num: int, tolerance: float
-) -> Any:
+def advance(s: Alike, t: Tables, w: Scratch, scratch: Ints, num: int, tolerance: float) -> Any:
     """Expand up to `num` more states, layer after layer; whether all are done."""
-    n, outputs = s.sizes[0], s.sizes[1]
-    limit = s.value[0] * (1.0 - tolerance)
-    last = s.cost_s.size - 1  # nobody resident comes last, and all finished last of them
-    stop = s.cursor[NUM_EXPANDED] + num
-    while s.cursor[LAYER] < n * outputs:
-        while s.cursor[LIST] < s.held.shape[0]:
-            list_number = s.cursor[LIST]
-            length = n - s.held[list_number, 0]
-            rest = s.cursor[LAYER] - s.held[list_number, 1]
-            if 0 <= rest <= length * outputs:
-                first = s.others_at[length]
-                begin, end = s.sum_at[length, rest], s.sum_at[length, rest + 1]
-                at, to = s.outcome_at[list_number], s.outcome_at[list_number + 1]
-                for k in range(begin + s.cursor[PLACE], end):
-                    if s.cursor[NUM_EXPANDED] >= stop:
-                        s.cursor[PLACE] = k - begin
+    s, t, w = borrowed(s), borrowed(t), borrowed(w)
+    n, num_outputs = s.sizes.num_requests, s.sizes.num_outputs
+    lists, progress = s.lists, s.progress
+    cursor, incumbent_s, layer_s = progress.cursor, progress.incumbent_s, progress.layer_s
+    scratch = borrowed(scratch)
+    limit = incumbent_s[0] * (1.0 - tolerance)
+    last = progress.cost_s.size - 1  # nobody resident comes last, and all finished last of them
+    stop = cursor[NUM_EXPANDED] + num
+    while cursor[LAYER] < n * num_outputs:
+        while cursor[LIST] < lists.held_length.size:
+            list_number = cursor[LIST]
+            length = n - lists.held_length[list_number]
+            rest = cursor[LAYER] - lists.held_sum[list_number]
+            if 0 <= rest <= length * num_outputs:
+                first = lists.others_at[length]
+                begin, end = lists.sum_at[length, rest], lists.sum_at[length, rest + 1]
+                outcome_from, outcome_to = s.outcome_at[list_number], s.outcome_at[list_number + 1]
+                for k in range(begin + cursor[PLACE], end):
+                    if cursor[NUM_EXPANDED] >= stop:
+                        cursor[PLACE] = k - begin
                         return False
-                    rank = s.by_sum[first + k]
-                    state = s.held[list_number, 2] + rank
-                    cost = s.cost_s[state]
+                    rank = lists.by_sum[first + k]
+                    state = lists.held_state[list_number] + rank
+                    cost = progress.cost_s[state]
                     if cost >= limit:
                         continue
-                    bound = bound_of(s, ints, floats, work, work_s, list_number, first + rank, cost, limit)
-                    s.layer_s[s.cursor[LAYER]] = min(s.layer_s[s.cursor[LAYER]], bound)
+                    bound = bound_of(s, t, w, list_number, first + rank, cost, limit)
+                    layer_s[cursor[LAYER]] = min(layer_s[cursor[LAYER]], bound)
                     if bound >= limit:
                         continue
-                    s.cursor[NUM_REACHED] += _expand(
-                        s.sizes, s.binomial, s.start, s.rank_at, s.outcome[at:to], s.outcome_blocks[at:to],
-                        s.outcome_s[at:to], s.outcome_gap[at:to], s.pass_blocks, s.held_blocks, s.pass_s,
-                        s.constants_s, s.cost_s, s.parent, s.others[first + rank], length, ints[NUM_BLOCKS],
-                        ints[MAX_SEQS], ints[LATENCY] == 1, scratch, state, limit,
-                    )  # fmt: skip
-                    s.cursor[NUM_EXPANDED] += 1
-                    if s.cost_s[last] < s.value[0]:
-                        s.value[0] = s.cost_s[last]
-                        limit = s.value[0] * (1.0 - tolerance)
-            s.cursor[PLACE] = 0
-            s.cursor[LIST] += 1
-        s.cursor[LIST] = 0
-        s.cursor[LAYER] += 1
+                    cursor[NUM_REACHED] += _expand(
+                        s, scratch, outcome_from, outcome_to, lists.others[first + rank], length, state, limit
+                    )
+                    cursor[NUM_EXPANDED] += 1
+                    if progress.cost_s[last] < incumbent_s[0]:
+                        incumbent_s[0] = progress.cost_s[last]
+                        limit = incumbent_s[0] * (1.0 - tolerance)
+            cursor[PLACE] = 0
+            cursor[LIST] += 1
+        cursor[LIST] = 0
+        cursor[LAYER] += 1
     return True

@@ -15,10 +15,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from infermax_gym.baselines.optimum.search.floor import Floats, Ints
-from infermax_gym.compile import compiled
+from infermax_gym.baselines.optimum.borrow import borrowed
+from infermax_gym.baselines.optimum.search.layout import WITH_DECODES, Floats, Ints
+from infermax_gym.compile import compiled, inlined
 
-# Columns of `Alike.outcome`, followed by the lists (n columns each) of residents kept and of those dropped.
+Bytes = NDArray[np.int8]
+
+# Columns of an outcome, followed by the lists (n columns each) of residents kept and of those dropped. The first three
+# count the residents that do each, and number what a resident can do.
 DECODES = 0
 IDLES = 1
 DROPS = 2
@@ -34,59 +38,112 @@ NUM_REACHED = 4
 NUM_CURSORS = 5
 
 
-class Alike(NamedTuple):
-    """Tables and values of the layered search for n requests of O output tokens.
+class Sizes(NamedTuple):
+    """The identical requests and the engine.
 
     Attributes:
-        sizes: (2,) n and O.
+        num_requests, num_outputs: n requests of O output tokens.
+        num_blocks, max_num_seqs: of the engine.
+        droppable: KV may be dropped.
+        latency: the objective is the sum of finish times instead of the last one.
+        pass_blocks, held_blocks: (O,) blocks during the pass that emits token g, and between passes with g emitted.
+        prefill_s, decode_s: (O,) seconds of emitting token g, without batch constants.
+        constants_s: (3,) seconds of a batch: ANY_BATCH, WITH_DECODES and WITH_PREFILLS.
+    """
+
+    num_requests: int
+    num_outputs: int
+    num_blocks: int
+    max_num_seqs: int
+    droppable: bool
+    latency: bool
+    pass_blocks: Ints
+    held_blocks: Ints
+    prefill_s: Floats
+    decode_s: Floats
+    constants_s: Floats
+
+
+class Lists(NamedTuple):
+    """Every list that a state can be made of.
+
+    Attributes:
         binomial: (n + 1, O + n + 1) binomial coefficients: [b, a] is a over b.
-        held: (lists, 3 + n) every list of residents that fits: length, sum, number of its first state, the list.
+        held: (lists, n) every list of residents that fits, the empty one last.
+        held_length, held_sum: (lists,) their lengths and sums.
+        held_state: (lists,) number of the first state of each.
         start: (ranks,) number of the first state by rank of the residents, -1 where they do not fit.
         rank_at: (n + 1,) where the ranks of each length begin in `start`.
         others: (all ranks, n) lists of others by rank, one length after another.
         others_at: (n + 1,) where each length begins in `others` and `by_sum`.
         by_sum: (all ranks,) ranks of each length in order of the lists' sums.
         sum_at: (n + 1, n * O + 2) where each sum begins in `by_sum`.
-        outcome: (outcomes, HEAD + 2 n) what residents can do in one iteration.
-        outcome_blocks: (outcomes,) blocks they take in it.
-        outcome_s: (outcomes,) seconds of their decodes, with the constant of a batch that decodes.
-        outcome_gap: (outcomes,) blocks that prefills must take at least for the drops to be worth while beside decodes.
-        outcome_at: (lists + 1,) first outcome of each list of residents.
-        pass_blocks, held_blocks: (O,) blocks during the pass that emits token g, and between passes with g emitted.
-        pass_s: (2, O) seconds of emitting token g by a prefill and by a decode, without batch constants.
-        constants_s: (3,) seconds of a batch: any, with decodes, with prefills.
-        code: (2, O + 1) codes in `tables.Problem` of requests without and with KV.
-        cost_s: (states,) least objective so far at which a state is reached, seconds.
-        parent: (states,) where from.
-        layer_s: (n * O,) least bound of the states of each layer, seconds, infinite if they are no better than the incumbent.
-        cursor: (NUM_CURSORS,)
-        value: (1,) incumbent, seconds.
     """
 
-    sizes: Ints
     binomial: Ints
     held: Ints
+    held_length: Ints
+    held_sum: Ints
+    held_state: Ints
     start: Ints
     rank_at: Ints
-    others: NDArray[np.int8]
+    others: Bytes
     others_at: Ints
     by_sum: NDArray[np.int32]
     sum_at: Ints
-    outcome: NDArray[np.int8]
-    outcome_blocks: Ints
-    outcome_s: Floats
-    outcome_gap: Ints
-    outcome_at: Ints
-    pass_blocks: Ints
-    held_blocks: Ints
-    pass_s: Floats
-    constants_s: Floats
-    code: Ints
+
+
+class Outcomes(NamedTuple):
+    """What the residents of a list can do in one iteration.
+
+    Attributes:
+        what: (outcomes, HEAD + 2 n) see the columns above.
+        blocks: (outcomes,) blocks they take in it.
+        seconds: (outcomes,) of their decodes, with the constant of a batch that decodes.
+        gap: (outcomes,) blocks that prefills must take at least for the drops to be worth while beside decodes.
+    """
+
+    what: Bytes
+    blocks: Ints
+    seconds: Floats
+    gap: Ints
+
+
+class Progress(NamedTuple):
+    """Where the search stands.
+
+    Attributes:
+        cost_s: (states,) least objective so far at which a state is reached, seconds.
+        parent: (states,) where from.
+        layer_s: (n * O,) least bound of the states of each layer, seconds, infinite if they are no better than the
+            incumbent.
+        cursor: (NUM_CURSORS,) see above.
+        incumbent_s: (1,)
+    """
+
     cost_s: Floats
     parent: NDArray[np.int32]
     layer_s: Floats
     cursor: Ints
-    value: Floats
+    incumbent_s: Floats
+
+
+class Alike(NamedTuple):
+    """The layered search.
+
+    Attributes:
+        sizes, lists, outcomes, progress: see there.
+        outcome_at: (lists + 1,) first outcome of each list of residents.
+        waiting_code, resident_code: (O + 1,) codes in `layout.Tables` of requests without and with KV.
+    """
+
+    sizes: Sizes
+    lists: Lists
+    outcomes: Outcomes
+    progress: Progress
+    outcome_at: Ints
+    waiting_code: Ints
+    resident_code: Ints
 
 
 @compiled
@@ -105,30 +162,50 @@ def lists_by_rank(length: int, most: int, out: NDArray[np.int8]) -> None:
             now[:j] = 0
 
 
-@compiled
-def _keep(row: Any, at: int, count: int, number: int) -> None:
-    """Insert into the sorted row[at:at + count]."""
-    j = at + count
-    while j > at and row[j - 1] > number:
-        row[j] = row[j - 1]
+@inlined
+def _keep(kept: Any, count: int, number: int) -> None:
+    """Insert into the sorted kept[HEAD : HEAD + count]."""
+    j = HEAD + count
+    while j > HEAD and kept[j - 1] > number:
+        kept[j] = kept[j - 1]
         j -= 1
-    row[j] = number
+    kept[j] = number
+
+
+@inlined
+def _write(s: Sizes, residents: Ints, does: Ints, what: Any) -> Any:
+    """Fill the columns of one outcome; returns the seconds of its decodes."""
+    what[:] = 0
+    kept = 0
+    total_s = 0.0
+    for k in range(residents.size):
+        if does[k] == DECODES:
+            total_s = s.constants_s[WITH_DECODES]
+    for k in range(residents.size):
+        g = residents[k]
+        if does[k] == DROPS:
+            what[HEAD + s.num_requests + what[DROPS]] = g
+        elif does[k] == DECODES and g + 1 == s.num_outputs:
+            what[FINISHED] += 1
+        else:
+            _keep(what, kept, g + 1 if does[k] == DECODES else g)
+            kept += 1
+        if does[k] == DECODES:
+            total_s += s.decode_s[g]
+        what[does[k]] += 1
+    return total_s
 
 
 @compiled
-def list_outcomes(
-    residents: Ints, droppable: bool, seats: bool, num_blocks: int, pass_blocks: Ints, held_blocks: Ints,
-    decode_s: Floats, constants_s: Floats, n: int, out: NDArray[np.int8], blocks: Ints, seconds: Floats, gap: Ints,
-    at: int,
-) -> Any:  # fmt: skip
-    """Append what a list of residents can do in one iteration: each decodes (0), idles (1) or is dropped (2).
+def list_outcomes(s: Sizes, residents: Ints, out: Outcomes, at: int) -> Any:
+    """Append what a list of residents can do in one iteration: each DECODES, IDLES or DROPS its KV.
 
-    With `seats` for all, drops that nothing can make worth while are left out.
+    With `max_num_seqs` enough for all, drops that nothing can make worth while are left out.
 
-    Returns the number of rows; those beyond the end of `out` are counted and not written.
+    Returns the number of outcomes; those beyond the end of `out` are counted and not written.
     """
+    s, residents, out = borrowed(s), borrowed(residents), borrowed(out)
     count = residents.size
-    outputs = pass_blocks.size
     does = np.full(count + 1, -1, np.int64)
     used = np.zeros(count + 1, np.int64)
     depth = 0
@@ -137,44 +214,33 @@ def list_outcomes(
             does[depth] += 1
             if depth > 0 and residents[depth] == residents[depth - 1]:
                 does[depth] = max(does[depth], does[depth - 1])
-            if does[depth] > (2 if droppable else 1):
+            if does[depth] > (DROPS if s.droppable else IDLES):
                 depth -= 1
                 continue
             g = residents[depth]
-            need = pass_blocks[g] if does[depth] == 0 else held_blocks[g] if does[depth] == 1 else 0
+            need = 0
+            if does[depth] == DECODES:
+                need = s.pass_blocks[g]
+            elif does[depth] == IDLES:
+                need = s.held_blocks[g]
             used[depth + 1] = used[depth] + need
-            if used[depth + 1] <= num_blocks:
+            if used[depth + 1] <= s.num_blocks:
                 depth += 1
                 does[depth] = -1
             continue
         depth -= 1
-        least = num_blocks + 1  # blocks of the smallest one that is dropped
+        least = s.num_blocks + 1  # blocks of the smallest one that is dropped
         decodes, idles = 0, 0
         for k in range(count):
-            decodes += does[k] == 0
-            idles += does[k] == 1
-            if does[k] == 2:
-                least = min(least, held_blocks[residents[k]])
-        fill = num_blocks - used[count] - least + 1 if seats else 0
+            decodes += does[k] == DECODES
+            idles += does[k] == IDLES
+            if does[k] == DROPS:
+                least = min(least, s.held_blocks[residents[k]])
+        fill = s.num_blocks - used[count] - least + 1 if s.max_num_seqs >= s.num_requests else 0
         if fill > 0 and decodes > 0 and idles > 0:
             continue
-        if at < out.shape[0]:
-            row = out[at]
-            row[:] = 0
-            kept = 0
-            total_s = constants_s[1] if decodes > 0 else 0.0
-            for k in range(count):
-                g = residents[k]
-                if does[k] == 2:
-                    row[HEAD + n + row[DROPS]] = g
-                elif does[k] == 0 and g + 1 == outputs:
-                    row[FINISHED] += 1
-                else:
-                    _keep(row, HEAD, kept, g + 1 - does[k])
-                    kept += 1
-                if does[k] == 0:
-                    total_s += decode_s[g]
-                row[does[k]] += 1
-            blocks[at], seconds[at], gap[at] = used[count], total_s, fill
+        if at < out.blocks.size:
+            out.seconds[at] = _write(s, residents, does, out.what[at])
+            out.blocks[at], out.gap[at] = used[count], fill
         at += 1
     return at

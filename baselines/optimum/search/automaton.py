@@ -10,13 +10,17 @@ from enum import IntEnum
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from infermax_gym.baselines.optimum.instance import Instance, Request
-from infermax_gym.baselines.optimum.search import layout
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
+from infermax_gym.baselines.optimum.search.layout import ActionRow, CodeRow, Floats, Ints
+from infermax_gym.cost.features import (
+    DECODE_CONTEXT,
+    NUM_DECODES,
+    NUM_PREFILLS,
+    NUM_TOKENS,
+    PREFILL_CONTEXT,
+    PREFILL_WORK,
+)
 
 VARIANTS = ("preemptive", "no-preemption", "reserve")
 
@@ -28,7 +32,7 @@ class Options:
     Attributes:
         objective: "makespan" or "latency".
         variant: one of `VARIANTS`.
-        chunks: whether prefills may be cut. Off without a token budget is a relaxation, see `solve.py`.
+        chunks: whether prefills may be cut. Off without a token budget is a relaxation, see `exact.py`.
         budget: token budget of an iteration.
         late: look only at schedules whose passes happen as late as they can, see `expand`. Without loss if the
             cost is linear and no token budget binds.
@@ -69,7 +73,7 @@ class Situation:
 
 @dataclass
 class Action:
-    """What a request does in one iteration; the fields are the columns of `layout.py`."""
+    """What a request does in one iteration; the fields are those of `layout.ActionRow`."""
 
     to: Situation | None
     tokens: int = 0
@@ -89,13 +93,27 @@ class Action:
     locks: int = 0
     restart_s: float = 0.0
 
-    def row(self, to_code: int) -> list[int]:
-        """The columns of the layout."""
-        return [
-            self.tokens, self.work, self.prefills, self.prefill_context, self.decode_context, self.decodes,
-            self.blocks, int(self.blocks > 0), self.restarts, self.continues, self.pauses, self.parks,
-            self.partials, self.held, self.first, self.locks, to_code,
-        ]  # fmt: skip
+    def columns(self, to_code: int) -> ActionRow:
+        """The action as the tables hold it."""
+        return ActionRow(
+            tokens=self.tokens,
+            work=self.work,
+            prefills=self.prefills,
+            prefill_context=self.prefill_context,
+            decode_context=self.decode_context,
+            decodes=self.decodes,
+            blocks=self.blocks,
+            seqs=int(self.blocks > 0),
+            restarts=self.restarts,
+            continues=self.continues,
+            pauses=self.pauses,
+            parks=self.parks,
+            partials=self.partials,
+            held=self.held,
+            first=self.first,
+            locks=self.locks,
+            to_code=to_code,
+        )
 
 
 class RequestModel:
@@ -189,8 +207,8 @@ class RequestModel:
     def _restart_s(self, action: Action, s: Situation) -> float:
         """What a prefill costs more than decoding in situation s, without batch constants, if the cost is linear."""
         form = np.sum([term[0] for term in self.instance.cost.terms], axis=0)
-        prefill = form[1] * action.tokens + form[3] * action.work + form[4]
-        return float(prefill - form[1] - form[7] * s.resident - form[8])
+        prefill = form[NUM_TOKENS] * action.tokens + form[PREFILL_WORK] * action.work + form[NUM_PREFILLS]
+        return float(prefill - form[NUM_TOKENS] - form[DECODE_CONTEXT] * s.resident - form[NUM_DECODES])
 
     def is_twin(self, s: Situation) -> bool:
         """Whether a situation is a more restricted version of the one before it."""
@@ -205,8 +223,8 @@ class RequestModel:
 
     @cached_property
     def codes(self) -> Ints:
-        """(codes, CODE_COLUMNS) columns of `layout.py`."""
-        rows = []
+        """(codes, columns of `layout.CodeRow`)."""
+        codes = []
         peak = self.instance.blocks(self.request.peak_tokens)
         base = -1
         for s in self.situations:
@@ -214,16 +232,26 @@ class RequestModel:
             low = self.blocks(self.prompt + s.generated if waits else s.resident)
             twin = self.is_twin(s)
             base += not twin
-            runs = int(s.phase == Phase.RUNNING)
-            rows.append([self.chain(s), int(waits), 1, 1, low, peak - low, s.resident, runs, base, int(twin)])
-        return np.array([*rows, [0, 0, 0, 0, 0, 0, 0, 0, base + 1, 0]], dtype=np.int64)
+            code = CodeRow(
+                chain=self.chain(s),
+                due=int(waits),
+                unfinished=1,
+                finishes=1,
+                low=low,
+                rise=peak - low,
+                resident=s.resident,
+                runs=int(s.phase == Phase.RUNNING),
+                base=base,
+                twin=int(twin),
+            )
+            codes.append(code)
+        return np.array([*codes, finished_code(base + 1)], dtype=np.int64)
 
     def token_seconds(self, form: Floats) -> tuple[Floats, Floats]:
         """(num_output_tokens,) seconds of emitting each token by a whole prefill and by a decode, under a minorant."""
-        _, per_token, _, per_work, per_prefill, _, _, per_context, per_decode = form
         known = self.prompt + np.arange(self.output, dtype=np.float64)
-        prefill = per_token * known + per_work * known**2 + per_prefill
-        decode = per_token + per_decode + per_context * (known - 1)
+        prefill = form[NUM_TOKENS] * known + form[PREFILL_WORK] * known**2 + form[NUM_PREFILLS]
+        decode = form[NUM_TOKENS] + form[NUM_DECODES] + form[DECODE_CONTEXT] * (known - 1)
         return prefill, decode
 
     def cheapest(self, form: Floats) -> Floats:
@@ -243,7 +271,12 @@ class RequestModel:
             g, m, known = s.generated, float(s.resident), float(self.prompt + s.generated)
             now = cheapest[g]
             if s.phase == Phase.WAITING:
-                now = form[1] * (known - m) + form[3] * (known**2 - m**2) + form[4] + form[5] * m
+                now = (
+                    form[NUM_TOKENS] * (known - m)
+                    + form[PREFILL_WORK] * (known**2 - m**2)
+                    + form[NUM_PREFILLS]
+                    + form[PREFILL_CONTEXT] * m
+                )
                 now = min(now, prefill[g])
             result[k] = now + after[g + 1]
         return result
@@ -282,4 +315,8 @@ class RequestModel:
         return np.array([self.blocks(self.prompt + g) for g in range(self.output)], dtype=np.int64)
 
 
-assert layout.CODE_COLUMNS == 10 and layout.NUM_COLUMNS == 17
+def finished_code(base: int) -> CodeRow:
+    """The last code of a request: nothing is left to do."""
+    return CodeRow(
+        chain=0, due=0, unfinished=0, finishes=0, low=0, rise=0, resident=0, runs=0, base=base, twin=0
+    )  # fmt: skip

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from infermax_gym.baselines.optimum.instance import Instance
+from infermax_gym.baselines.optimum.minorant import is_lean, is_linear_in_prefills
 from infermax_gym.baselines.optimum.plan import Plan
 from infermax_gym.baselines.optimum.search import astar
 from infermax_gym.baselines.optimum.search.automaton import Options
-from infermax_gym.baselines.optimum.search.beam import beam, new_layers
+from infermax_gym.baselines.optimum.search.beam import BEFORE_END, beam, new_layers
+from infermax_gym.baselines.optimum.search.expand import fill_codes
 from infermax_gym.baselines.optimum.search.path import Label, plan_of
 from infermax_gym.baselines.optimum.search.tables import Problem, build
 
@@ -76,12 +77,12 @@ class ExactSearch:
         width = max(min(width, _MOST_BEAM // longest), 10)
         layers = new_layers(width * min(longest, 20_000) + 1, incumbent)
         layers.clock[0], layers.cost[0] = self._start_s, self._cost0()
-        beam(*self._problem.arrays, layers, self._problem.final_key, width, TOLERANCE)  # type: ignore[call-arg]
-        if layers.count[1] < 0:
+        beam(*self._problem.records, layers, self._problem.final_key, width, TOLERANCE)
+        if layers.counter[BEFORE_END] < 0:
             return []
-        found = float(layers.value[0])
+        found = float(layers.best_s[0])
         path = [Label(self._problem.final_key, np.nan, found)]
-        at = int(layers.count[1])
+        at = int(layers.counter[BEFORE_END])
         while at >= 0:
             path.append(Label(int(layers.key[at]), float(layers.clock[at]), float(layers.cost[at])))
             at = int(layers.parent[at])
@@ -93,42 +94,43 @@ class ExactSearch:
         """Start the best-first search."""
         top = incumbent if np.isfinite(incumbent) else 20.0 * max(root, 1e-9)
         self._store = astar.new_store(capacity, 1 << 16, _NUM_BUCKETS, root, top)
-        self._store.value[0] = incumbent
+        self._store.value[astar.INCUMBENT] = incumbent
         self.status = astar.RUNNING
         if np.isfinite(incumbent) and root >= incumbent * (1.0 - TOLERANCE):
             self.status = astar.EXHAUSTED
         else:
-            astar.put_root(*self._problem.arrays[:2], self._store, self._start_s, self._cost0(), root)  # type: ignore[call-arg]
+            astar.put_root(self._problem.tables, self._store, self._start_s, self._cost0(), root)
         self._chunk = 256
 
     @property
     def num_expanded(self) -> int:
         """Labels expanded so far."""
-        return int(self._store.count[astar.NUM_EXPANDED])
+        return int(self._store.counter[astar.NUM_EXPANDED])
 
     @property
     def num_labels(self) -> int:
         """Labels stored so far."""
-        return int(self._store.count[astar.NUM_LABELS])
+        return int(self._store.counter[astar.NUM_LABELS])
 
     @property
     def incumbent(self) -> float:
         """Objective of the best schedule known, infinite if none is; the bound that others may have offered."""
-        return float(self._store.value[0])
+        return float(self._store.value[astar.INCUMBENT])
 
     @property
     def bound(self) -> float:
         """No schedule of this problem costs less, up to the tolerance."""
-        reached = float(self._store.value[1] + self._store.count[astar.CURRENT] * self._store.value[2])
         if self.status == astar.EXHAUSTED:
             return self.incumbent
-        return min(max(reached, float(self._store.value[1])), self.incumbent)
+        first, width = self._store.value[astar.FIRST_BOUND], self._store.value[astar.BUCKET_WIDTH]
+        reached = float(first + self._store.counter[astar.CURRENT] * width)
+        return min(max(reached, float(first)), self.incumbent)
 
     def offer(self, objective: float) -> None:
         """Tell the search of a schedule found elsewhere; it looks for better ones only."""
         if objective < self.incumbent:
-            self._store.value[0] = objective
-            self._store.count[astar.GOAL] = -1
+            self._store.value[astar.INCUMBENT] = objective
+            self._store.counter[astar.GOAL] = -1
             self._plan = None
 
     def advance(self, seconds: float) -> int:
@@ -136,9 +138,9 @@ class ExactSearch:
         end = time.perf_counter() + seconds
         while self.status == astar.RUNNING and time.perf_counter() < end:
             begin = time.perf_counter()
-            astar.search(*self._problem.arrays, self._store, self._problem.final_key, self._chunk, TOLERANCE)  # type: ignore[call-arg]
+            astar.search(*self._problem.records, self._store, self._problem.final_key, self._chunk, TOLERANCE)
             took = time.perf_counter() - begin
-            self.status = int(self._store.count[astar.STATUS])
+            self.status = int(self._store.counter[astar.STATUS])
             if self.status == astar.FULL_SLOTS:
                 self._grow()
             elif took < _SLICE_S / 2:
@@ -149,12 +151,12 @@ class ExactSearch:
 
     def _grow(self) -> None:
         self._store = self._store._replace(slot=np.zeros(2 * self._store.slot.size, np.int32))
-        astar.fill_slots(self._problem.ints, self._store)
+        astar.fill_slots(self._problem.tables, self._store)
         self.status = astar.RUNNING
 
     def plan(self) -> Plan | None:
         """The incumbent, if this search has found it."""
-        at = int(self._store.count[astar.GOAL])
+        at = int(self._store.counter[astar.GOAL])
         if at < 0:
             return self._plan
         path = [Label(self._problem.final_key, np.nan, self.incumbent)]
@@ -168,22 +170,14 @@ class ExactSearch:
 
 def _codes_along(problem: Problem, path: list[Label]) -> NDArray[np.int64]:
     """Codes of the states of a path, on which packing bounds should be good."""
-    from infermax_gym.baselines.optimum.search import layout
-    from infermax_gym.baselines.optimum.search.expand import decode_key
-
-    n = len(problem.models)
-    at = problem.ints[layout.AFTER]
-    rows = []
-    for label in path[:-1]:
-        decode_key(problem.ints, label.key, problem.work, at)
-        rows.append(problem.work[at : at + n].copy())
-    return np.array(rows)
+    states = np.empty((len(path) - 1, len(problem.models)), np.int64)
+    for codes, label in zip(states, path[:-1], strict=True):
+        fill_codes(problem.tables, label.key, codes)
+    return states
 
 
 def exact_options(instance: Instance, objective: str, variant: str) -> Options:
     """The options under which the search is exact for the instance itself."""
-    from infermax_gym.baselines.optimum.minorant import is_lean, is_linear_in_prefills
-
     timed = not instance.is_offline or instance.has_ttft_limits
     budget = instance.max_num_batched_tokens
     free = budget >= most_tokens(instance)
@@ -191,16 +185,6 @@ def exact_options(instance: Instance, objective: str, variant: str) -> Options:
     chunks = not (free and linear and instance.is_offline)
     late = free and is_lean(instance.cost)
     return Options(objective, variant, chunks, budget, late, timed)
-
-
-def relaxed_options(instance: Instance, objective: str, variant: str) -> Options | None:
-    """The options of the problem without token budget, if that is a relaxation that needs no chunks."""
-    options = exact_options(instance, objective, variant)
-    from infermax_gym.baselines.optimum.minorant import is_lean, is_linear_in_prefills
-
-    if not options.chunks or not is_linear_in_prefills(instance.cost) or not instance.is_offline:
-        return None
-    return replace(options, chunks=False, budget=most_tokens(instance), late=is_lean(instance.cost))
 
 
 def most_tokens(instance: Instance) -> int:

@@ -13,7 +13,7 @@ from infermax_gym.baselines.optimum.instance import Instance
 from infermax_gym.baselines.optimum.plan import Pass, Plan, assemble
 from infermax_gym.baselines.optimum.search import layout
 from infermax_gym.baselines.optimum.search.automaton import Situation
-from infermax_gym.baselines.optimum.search.expand import CLOCK, COST, decode_key, encode_sorted, expand
+from infermax_gym.baselines.optimum.search.expand import expand, fill_codes, key_of
 from infermax_gym.baselines.optimum.search.tables import Problem
 
 
@@ -48,34 +48,31 @@ def plan_of(problem: Problem, instance: Instance, labels: Sequence[Label], limit
     for here, there in itertools.pairwise(labels):
         move, standing = _move(problem, here, there, standing, limit)
         moves.append(move)
-    if problem.ints[layout.BACKWARD] == 1:
+    if problem.tables.backward:
         return assemble(instance, [_backward_pass(instance, m) for m in reversed(moves)])
-    timed = problem.ints[layout.TIMED] == 1
-    return assemble(instance, [_forward_pass(instance, m, m.clock if timed else 0.0) for m in moves])
+    return assemble(instance, [_forward_pass(instance, m, m.clock if problem.tables.timed else 0.0) for m in moves])
 
 
 def _move(problem: Problem, here: Label, there: Label, standing: list[int], limit: float) -> tuple[_Move, list[int]]:
     """The actions that lead from one label to the next."""
-    n = len(problem.models)
-    found = expand(*problem.arrays, here.key, here.clock, here.cost, np.inf)  # type: ignore[call-arg]
-    if found > problem.child.shape[0]:
-        found = expand(*problem.arrays, here.key, here.clock, here.cost, limit)  # type: ignore[call-arg]
-    child, child_s = problem.child[:found], problem.child_s[:found]
-    distance = np.abs(child_s[:, COST] - there.cost) + np.nan_to_num(np.abs(child_s[:, CLOCK] - there.clock))
-    chosen = child[int(np.where(child[:, 0] == there.key, distance, np.inf).argmin()), 1:].copy()
-    ints, work = problem.ints, problem.work
-    at = ints[layout.CODES]
-    decode_key(ints, here.key, work, at)
-    before = work[at : at + n].copy()
-    actions = ints[ints[layout.ACTION] + chosen[:, None] * layout.NUM_COLUMNS + np.arange(layout.NUM_COLUMNS)]
+    tables, out = problem.tables, problem.successors
+    n = tables.num_requests
+    found = expand(*problem.records, here.key, here.clock, here.cost, np.inf)
+    if found > out.key.size:
+        found = expand(*problem.records, here.key, here.clock, here.cost, limit)
+    distance = np.abs(out.cost_s[:found] - there.cost) + np.nan_to_num(np.abs(out.clock_s[:found] - there.clock))
+    nearest = int(np.where(out.key[:found] == there.key, distance, np.inf).argmin())
+    actions = tables.action[out.actions[nearest]]
+    before = problem.scratch.codes
+    fill_codes(tables, here.key, before)
     after = actions[:, layout.TO_CODE]
     parts = tuple(
         (
             standing[k],
-            _situation(problem, k, before[k]),
+            _situation(problem, k, int(before[k])),
             int(actions[k, layout.TOKENS]),
             bool(actions[k, layout.DECODES]),
-            _situation(problem, k, after[k]),
+            _situation(problem, k, int(after[k])),
         )
         for k in range(n)
     )
@@ -90,23 +87,22 @@ def _situation(problem: Problem, position: int, code: int) -> Situation | None:
 def _sorted_like(problem: Problem, there: Label, after: NDArray[np.int64], standing: list[int]) -> list[int]:
     """Who stands where after the codes of identical requests have been sorted."""
     n = len(standing)
-    same = problem.ints[problem.ints[layout.SAME] : problem.ints[layout.SAME] + n]
-    at = problem.ints[layout.AFTER]
-    decode_key(problem.ints, there.key, problem.work, at)
-    target = problem.work[at : at + n].copy()
-    assert encode_sorted(problem.ints, problem.work, at) == there.key
+    same = problem.tables.same
+    target = np.empty(n, np.int64)
+    fill_codes(problem.tables, there.key, target)
+    assert key_of(problem.tables, target) == there.key
     order = list(standing)
     begin = 0
     while begin < n:
         end = begin + 1
-        while end < n and same[end] == 1:
+        while end < n and same[end]:
             end += 1
         group = sorted(range(begin, end), key=lambda k: (_base(problem, k, int(after[k])), after[k]))
         order[begin:end] = [standing[k] for k in group]
         begin = end
-    bases = [_base(problem, k, target[k]) for k in range(n)]
+    bases = [_base(problem, k, int(target[k])) for k in range(n)]
     position = {r: k for k, r in enumerate(standing)}
-    assert bases == [_base(problem, position[r], after[position[r]]) for r in order]
+    assert bases == [_base(problem, position[r], int(after[position[r]])) for r in order]
     return order
 
 

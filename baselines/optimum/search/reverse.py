@@ -16,7 +16,8 @@ from functools import cached_property
 
 import numpy as np
 
-from infermax_gym.baselines.optimum.search.automaton import Action, Floats, Ints, Phase, RequestModel, Situation
+from infermax_gym.baselines.optimum.search.automaton import Action, Phase, RequestModel, Situation, finished_code
+from infermax_gym.baselines.optimum.search.layout import CodeRow, Floats, Ints
 
 
 class ReverseModel(RequestModel):
@@ -95,16 +96,28 @@ class ReverseModel(RequestModel):
 
     @cached_property
     def codes(self) -> Ints:
-        """(codes, CODE_COLUMNS) columns of `layout.py`."""
-        rows = []
+        """(codes, columns of `layout.CodeRow`)."""
+        codes = []
         low = self.blocks(self.prompt)
         rise = self.instance.blocks(self.request.peak_tokens) - low
         base = -1
         for s in self.situations:
-            base += not self.is_twin(s)
-            finishes = int(s.generated == self.output)
-            rows.append([s.generated, 1, 1, finishes, low, rise, s.resident, 0, base, int(self.is_twin(s))])
-        return np.array([*rows, [0, 0, 0, 0, 0, 0, 0, 0, base + 1, 0]], dtype=np.int64)
+            twin = self.is_twin(s)
+            base += not twin
+            code = CodeRow(
+                chain=s.generated,
+                due=1,
+                unfinished=1,
+                finishes=int(s.generated == self.output),
+                low=low,
+                rise=rise,
+                resident=s.resident,
+                runs=0,
+                base=base,
+                twin=int(twin),
+            )
+            codes.append(code)
+        return np.array([*codes, finished_code(base + 1)], dtype=np.int64)
 
     def floors(self, form: Floats) -> Floats:
         """(codes,) least seconds of the remaining tokens under a linear minorant, without batch constants."""

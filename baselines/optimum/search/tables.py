@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +15,13 @@ from infermax_gym.baselines.optimum.instance import Instance, Request
 from infermax_gym.baselines.optimum.minorant import is_lean, is_linear_in_prefills, minorants
 from infermax_gym.baselines.optimum.search import layout
 from infermax_gym.baselines.optimum.search.automaton import Action, Options, RequestModel
-from infermax_gym.baselines.optimum.search.floor import state_bound
-from infermax_gym.baselines.optimum.search.loads import best_loads
+from infermax_gym.baselines.optimum.search.floor import bound_of_scratch
+from infermax_gym.baselines.optimum.search.layout import Floats, Ints, Scratch, Successors, Tables
+from infermax_gym.baselines.optimum.search.loads import Loads, best_loads
 from infermax_gym.baselines.optimum.search.reverse import ReverseModel
+from infermax_gym.cost.features import HAS_DECODE, HAS_PREFILL, ONE
 
 KEY_LIMIT = 2**62
-
 
 MOST_ACTIONS = 400_000
 """Actions of all requests in all situations, about, beyond which tables take too long to build."""
@@ -33,50 +33,36 @@ class TooLargeError(ValueError):
 
 @dataclass(frozen=True)
 class Problem:
-    """A problem in the arrays of `layout.py`, with the search's buffers.
+    """A problem for the compiled search, with its buffers.
 
     Attributes:
-        ints, floats: tables.
-        work, work_s: scratch.
-        theta, term_end: the cost model.
-        child, child_s: successors of one state, see `expand`.
+        tables: the problem.
+        scratch, successors: buffers.
         models: the requests in canonical order.
         order: order[k] is the request at position k of the canonical order.
     """
 
-    ints: NDArray[np.int64]
-    floats: NDArray[np.float64]
-    work: NDArray[np.int64]
-    work_s: NDArray[np.float64]
-    theta: NDArray[np.float64]
-    term_end: NDArray[np.int64]
-    child: NDArray[np.int64]
-    child_s: NDArray[np.float64]
+    tables: Tables
+    scratch: Scratch
+    successors: Successors
     models: list[RequestModel]
     order: list[int]
 
     @property
-    def arrays(self) -> Any:
+    def records(self) -> tuple[Tables, Scratch, Successors]:
         """What `expand` takes first."""
-        return self.ints, self.floats, self.work, self.work_s, self.theta, self.term_end, self.child, self.child_s
+        return self.tables, self.scratch, self.successors
 
     @property
     def final_key(self) -> int:
         """The state in which everything is finished."""
-        n = len(self.models)
         last = np.array([m.codes[-1, layout.BASE] for m in self.models])
-        stride = self.ints[self.ints[layout.STRIDE] : self.ints[layout.STRIDE] + n]
-        return int(last @ stride) << int(self.ints[layout.MASK_BITS])
+        return int(last @ self.tables.stride) << self.tables.mask_bits
 
     def bound(self, codes: NDArray[np.int64], clock: float = 0.0, cost: float = 0.0) -> float:
         """Lower bound on the objective from a state on, seconds."""
-        n = len(self.models)
-        offset, load, loads = (self.ints[k] for k in (layout.OFFSET, layout.LOAD, layout.NUM_LOADS))
-        at, sums = self.ints[layout.AFTER], self.ints[layout.LOAD_SUMS]
-        rows = load + (self.ints[offset : offset + n] + codes)[:, None] * loads + np.arange(loads)
-        self.work[at : at + n] = codes
-        self.work[sums : sums + loads] = self.ints[rows].sum(axis=0)
-        return float(state_bound(self.ints, self.floats, self.work, self.work_s, at, sums, clock, cost, np.inf))
+        self.scratch.after[:] = codes
+        return float(bound_of_scratch(self.tables, self.scratch, clock, cost))
 
 
 def build(
@@ -105,50 +91,62 @@ def build(
     order = sorted(range(len(instance)), key=lambda i: _kind(instance.requests[i]))
     model = ReverseModel if backward else RequestModel
     models = [model(instance.requests[i], instance, options) for i in order]
-    kinds = [_kind(instance.requests[i]) for i in order]
-    stride, unbase = _bases(models)
-    forms = minorants(instance.cost, options.budget, instance.num_blocks * instance.block_size)
-    code = np.concatenate([m.codes for m in models])
-    floors = np.concatenate([np.array([m.floors(form) for form in forms]) for m in models], axis=1)
-    chain_s = (floors + _chain_constants(forms, code[:, 0], code[:, 1])).max(axis=0)
-    refill_s = np.concatenate([m.refills(forms) for m in models])
     loads = best_loads(models, samples, num_loads)
-    action_start, action, restart_s = _actions(models)
+    tables = _tables(instance, options, models, loads, [instance.requests[i] for i in order], backward)
     n = len(models)
-    header = np.zeros(layout.HEADER, dtype=np.int64)
-    header[: layout.CHUNK_RULE + 1] = [
-        n, instance.num_blocks, options.budget, instance.max_num_seqs, options.objective == "latency",
-        is_lean(instance.cost), not instance.is_offline or instance.has_ttft_limits, instance.cost.floor_context,
-        len(loads.cap), len(forms), backward, n if options.late else 0, instance.block_size, _chunk_rule(instance, options),
-    ]  # fmt: skip
-    same = [0] + [int(a == b) for a, b in itertools.pairwise(kinds)]
-    offset = np.cumsum([0] + [len(m.situations) + 1 for m in models])
-    blocks = {
-        layout.SAME: same, layout.OFFSET: offset, layout.STRIDE: stride, layout.UNBASE: unbase, layout.ACTION_START: action_start,
-        layout.ACTION: action, layout.CODE: code, layout.LOAD: loads.load, layout.LOAD_CAP: loads.cap,
-        layout.LOAD_WINDOW: loads.window,
-    }  # fmt: skip
-    ints = _pack(header, layout.HEADER, [header], blocks, np.int64)
-    arrival = np.array([instance.requests[i].arrival_s for i in order])
-    limit = [instance.requests[i].ttft_limit_s for i in order]
-    float_blocks = {
-        layout.ARRIVAL: arrival, layout.TTFT_LIMIT: limit, layout.TAIL: np.zeros(n + 1), layout.RESTART_S: restart_s,
-        layout.CODE_S: np.vstack([chain_s, refill_s, floors]).T, layout.PER_BATCH: forms[:, [0, 6, 2]],
-        layout.LAST_EVENT: [np.inf if instance.has_ttft_limits else arrival[-1]],
-    }  # fmt: skip
-    floats = _pack(header, 0, [], float_blocks, np.float64)
-    sizes = {
-        layout.CODES: n, layout.CHOSEN: n, layout.AFTER: n, layout.SUMS: (n + 1) * layout.SUMMED,
-        layout.LOAD_SUMS: (n + 1) * len(loads.cap), layout.MOST: 2 * (n + 1), layout.ROOM: 4 * n,
-    }  # fmt: skip
-    work = _pack(header, 0, [], {k: np.zeros(size) for k, size in sizes.items()}, np.int64)
-    ints[: layout.HEADER] = header
-    problem = Problem(
-        ints, floats, work, np.zeros(3 * n), instance.cost.theta, instance.cost.term_end,
-        np.empty((width, 1 + n), np.int64), np.empty((width, 3)), models, order,
-    )  # fmt: skip
+    problem = Problem(tables, layout.new_scratch(n, len(loads.cap)), layout.new_successors(width, n), models, order)
     _set_tails(problem)
     return problem
+
+
+def _tables(
+    instance: Instance,
+    options: Options,
+    models: list[RequestModel],
+    loads: Loads,
+    requests: list[Request],
+    backward: bool,
+) -> Tables:
+    """The tables, their tails not yet filled; models and requests are in canonical order."""
+    n = len(models)
+    forms = minorants(instance.cost, options.budget, instance.num_blocks * instance.block_size)
+    stride, unbase = _bases(models)
+    code = np.concatenate([m.codes for m in models])
+    action_start, action, restart_s = _actions(models)
+    arrival_s = np.array([r.arrival_s for r in requests], dtype=np.float64)
+    return Tables(
+        num_requests=n,
+        num_blocks=int(instance.num_blocks),
+        block_size=int(instance.block_size),
+        max_num_batched_tokens=int(options.budget),
+        max_num_seqs=int(instance.max_num_seqs),
+        floor_context=bool(instance.cost.floor_context),
+        latency=options.objective == "latency",
+        lean=is_lean(instance.cost),
+        timed=not instance.is_offline or instance.has_ttft_limits,
+        backward=backward,
+        chunk_rule=_chunk_rule(instance, options),
+        mask_bits=n if options.late else 0,
+        last_event_s=float(np.inf if instance.has_ttft_limits else arrival_s[-1]),
+        theta=instance.cost.theta,
+        term_end=instance.cost.term_end,
+        same=np.array([False, *(_kind(a) == _kind(b) for a, b in itertools.pairwise(requests))]),
+        offset=np.cumsum([0] + [len(m.situations) + 1 for m in models]).astype(np.int64),
+        stride=stride,
+        unbase=unbase,
+        action_start=action_start,
+        action=action,
+        code=code,
+        load=np.ascontiguousarray(loads.load, dtype=np.int64),
+        load_cap=loads.cap.astype(np.int64),
+        load_outside=loads.outside.astype(np.int64),
+        arrival_s=arrival_s,
+        ttft_limit_s=np.array([r.ttft_limit_s for r in requests], dtype=np.float64),
+        tail_s=np.zeros(n + 1),
+        restart_s=restart_s,
+        code_s=_code_seconds(models, forms, code),
+        per_batch_s=np.ascontiguousarray(forms[:, [ONE, HAS_DECODE, HAS_PREFILL]]),
+    )
 
 
 def _chunk_rule(instance: Instance, options: Options) -> int:
@@ -158,19 +156,6 @@ def _chunk_rule(instance: Instance, options: Options) -> int:
     if options.late:
         return layout.BEFORE_GAPS
     return layout.FULL_BATCHES if instance.is_offline else layout.ALL_CHUNKS
-
-
-def _pack(
-    header: NDArray[np.int64], start: int, first: list[NDArray[Any]], blocks: dict[int, Any], dtype: Any
-) -> NDArray[Any]:
-    """Lay blocks one after another behind `first` and note in the header where each begins."""
-    parts = [np.asarray(part, dtype=dtype).ravel() for part in first]
-    at = start
-    for position, block in blocks.items():
-        parts.append(np.asarray(block, dtype=dtype).ravel())
-        header[position] = at
-        at += parts[-1].size
-    return np.concatenate(parts)
 
 
 def _most_actions(request: Request, options: Options) -> int:
@@ -184,53 +169,57 @@ def _kind(request: Request) -> tuple[float, float, int, int]:
     return (request.arrival_s, request.ttft_limit_s, request.num_prompt_tokens, request.num_output_tokens)
 
 
-def _bases(models: list[RequestModel]) -> tuple[list[int], list[int]]:
-    """`STRIDE` and `UNBASE` of the layout."""
+def _bases(models: list[RequestModel]) -> tuple[Ints, Ints]:
+    """`Tables.stride` and `unbase`."""
     stride = [1]
     unbase = []
     for m in models:
-        first = [k for k, row in enumerate(m.codes) if row[layout.TWIN] == 0]
+        first = [k for k, columns in enumerate(m.codes) if columns[layout.TWIN] == 0]
         unbase += first + [0] * (len(m.situations) + 1 - len(first))
         stride.append(stride[-1] * len(first))
     if stride[-1] > KEY_LIMIT >> len(models):
         raise TooLargeError("the states of this instance do not fit the search")
-    return stride[:-1], unbase
+    return np.array(stride[:-1], dtype=np.int64), np.array(unbase, dtype=np.int64)
 
 
-def _chain_constants(
-    forms: NDArray[np.float64], chain: NDArray[np.int64], due: NDArray[np.int64]
-) -> NDArray[np.float64]:
+def _code_seconds(models: list[RequestModel], forms: Floats, code: Ints) -> Floats:
+    """`Tables.code_s`."""
+    floors = np.concatenate([np.array([m.floors(form) for form in forms]) for m in models], axis=1)
+    constants = _chain_constants(forms, code[:, layout.CHAIN], code[:, layout.DUE])
+    refill_s = np.concatenate([m.refills(forms) for m in models])
+    return np.ascontiguousarray(np.vstack([(floors + constants).max(axis=0), refill_s, floors]).T)
+
+
+def _chain_constants(forms: Floats, chain: Ints, due: Ints) -> Floats:
     """(num_minorants, codes) batch constants of a request alone."""
-    one, decode, prefill = forms[:, 0:1], forms[:, 6:7], forms[:, 2:3]
+    one, decode, prefill = (forms[:, [feature]] for feature in (ONE, HAS_DECODE, HAS_PREFILL))
     usual = one * chain + prefill * due + decode * np.maximum(chain - due, 0)
-    return np.where(prefill < decode, (one + prefill) * chain, usual)
+    return np.asarray(np.where(prefill < decode, (one + prefill) * chain, usual))
 
 
-def _actions(models: list[RequestModel]) -> tuple[list[int], list[list[int]], list[float]]:
-    """`ACTION_START`, `ACTION` and `RESTART_S` of the layout."""
+def _actions(models: list[RequestModel]) -> tuple[Ints, Ints, Floats]:
+    """`Tables.action_start`, `action` and `restart_s`."""
     start = [0]
-    rows: list[list[int]] = []
+    action: list[layout.ActionRow] = []
     restart_s: list[float] = []
     for model in models:
         for s in [*model.situations, None]:
             actions = [Action(None)] if s is None else model.actions(s)
             actions = [a for a in actions if a.blocks <= model.instance.num_blocks]
-            rows += [a.row(model.number[a.to]) for a in actions]
+            action += [a.columns(model.number[a.to]) for a in actions]
             restart_s += [a.restart_s for a in actions]
-            start.append(len(rows))
-    return start, rows, restart_s
+            start.append(len(action))
+    return np.array(start, dtype=np.int64), np.array(action, dtype=np.int64), np.array(restart_s, dtype=np.float64)
 
 
 def _set_tails(problem: Problem) -> None:
-    """Fill TAIL: bounds on the makespan by what arrives with request k or later."""
-    n = len(problem.models)
-    ints, floats = problem.ints, problem.floats
-    offset = ints[ints[layout.OFFSET] : ints[layout.OFFSET] + n + 1]
-    arrival = floats[ints[layout.ARRIVAL] :]
-    if ints[layout.LATENCY] == 1:
+    """Fill `Tables.tail_s`: bounds on the makespan by what arrives with request k or later."""
+    tables = problem.tables
+    if tables.latency:
         return
+    n = tables.num_requests
     largest = 0.0
     for k in range(n - 1, -1, -1):
-        codes = np.where(np.arange(n) >= k, 0, np.diff(offset) - 1)
-        largest = max(largest, problem.bound(codes, float(arrival[k])))
-        floats[ints[layout.TAIL] + k] = largest
+        codes = np.where(np.arange(n) >= k, 0, np.diff(tables.offset) - 1)
+        largest = max(largest, problem.bound(codes, float(tables.arrival_s[k])))
+        tables.tail_s[k] = largest

@@ -3,9 +3,9 @@
 Every output token (i, g) is emitted by one pass, which needs the KV of its I + g tokens at once, whatever decodes,
 prefills or refills it. So tokens are items of that size, iterations are bins of the KV capacity, and a dual
 feasible function f gives each token a share of an iteration: all iterations together number at least the sum of the
-shares. Seats and token budget give shares in the same way. To the shares come the costs that tokens cause whoever
-they share their iteration with: the first prefill once, and for every later token the cheaper of a decode and a
-refill (which saves a decode, so its share of the decode overhead is credited). See docs/optimum.md.
+shares. The limits on sequences and tokens give shares in the same way. To the shares come the costs that tokens cause
+whoever they share their iteration with: the first prefill once, and for every later token the cheaper of a decode and
+a refill (which saves a decode, so its share of the decode overhead is credited). See docs/optimum.md.
 
 Makespan: for every arrival, all work that arrives from then on comes after it. Mean latency: a token's time is a slice
 of one machine's time, so shortest remaining time first on that machine (Schrage, 1968) bounds the completions.
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from infermax_gym.baselines.optimum.minorant import minorants
 from infermax_gym.baselines.optimum.packing import family
+from infermax_gym.baselines.optimum.rounding import RELATIVE, as_clocked, clock_unit_s
 from infermax_gym.cost.features import (
     DECODE_CONTEXT,
     HAS_DECODE,
@@ -40,8 +41,7 @@ Floats = NDArray[np.float64]
 _MOST_TABLE = 10_000_000
 """Table entries of all dual feasible functions together: with contexts of millions of tokens, fewer are tried."""
 
-_ROUNDING = 1.0 - 1e-9
-"""Bounds are lowered by this factor against the rounding of their own sums."""
+_ROUNDING = 1.0 - RELATIVE
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,8 @@ def certify(workload: Workload, config: EngineConfig, *, num_functions: int = 48
 
     Args:
         workload: any number of requests.
-        config: the replica. Swapping, which only adds transfer time, is covered too; a row of the table with a token
-            budget of its own is not: it runs on another engine.
+        config: the replica. Swapping, which only adds transfer time, is covered too; a policy with a token budget of
+            its own is not: it runs on another engine.
         num_functions: dual feasible functions tried.
 
     Raises:
@@ -96,13 +96,18 @@ def certify(workload: Workload, config: EngineConfig, *, num_functions: int = 48
     if prompts.size == 0:
         return CertifiedBounds(0.0, 0.0, 0.0, 0, 0)
     shares = _all_shares(prompts, outputs, config, num_functions)
-    best = CertifiedBounds(0.0, 0.0, 0.0, prompts.size, 0)
-    for theta in minorants(config.cost, config.max_num_batched_tokens, config.num_kv_tokens):
-        found = _bounds(theta, prompts, outputs, arrivals, shares, config)
-        best = CertifiedBounds(
-            *(max(a, b) for a, b in zip(_numbers(best), _numbers(found), strict=True)),  # type: ignore[arg-type]
-        )
-    return best
+    forms = minorants(config.cost, config.max_num_batched_tokens, config.num_kv_tokens)
+    every = [_bounds(theta, prompts, outputs, arrivals, shares, config) for theta in forms]
+    # A schedule that ends much later than need be is no rival; at twice the clock a unit is twice as large.
+    latest_s = 2.0 * max(b.makespan_s for b in every)
+    every = [_bounds(as_clocked(theta, latest_s), prompts, outputs, arrivals, shares, config) for theta in forms]
+    return CertifiedBounds(
+        makespan_s=max(b.makespan_s for b in every),
+        busy_s=max(b.busy_s for b in every),
+        mean_latency_s=max(b.mean_latency_s for b in every),
+        num_requests=prompts.size,
+        num_iterations=max(b.num_iterations for b in every),
+    )
 
 
 def most_iterations(workload: Workload, config: EngineConfig, busy_s: float, *, num_functions: int = 48) -> float:
@@ -115,16 +120,14 @@ def most_iterations(workload: Workload, config: EngineConfig, busy_s: float, *, 
         return 0.0
     shares = _all_shares(prompts, outputs, config, num_functions)
     most = np.inf
-    for theta in minorants(config.cost, config.max_num_batched_tokens, config.num_kv_tokens):
+    latest_s = float(arrivals[-1]) + busy_s
+    for form in minorants(config.cost, config.max_num_batched_tokens, config.num_kv_tokens):
+        theta = as_clocked(form, latest_s)
         if theta[ONE] > 0.0:
             least = _bounds(theta, prompts, outputs, arrivals, shares, config)
-            spare = busy_s * (1.0 + 1e-9) - least.busy_s
+            spare = busy_s * (1.0 + RELATIVE) + clock_unit_s(latest_s) - least.busy_s
             most = min(most, least.num_iterations + np.floor(max(spare, 0.0) / theta[ONE]))
     return float(most)
-
-
-def _numbers(b: CertifiedBounds) -> tuple[float, ...]:
-    return b.makespan_s, b.busy_s, b.mean_latency_s, b.num_requests, b.num_iterations
 
 
 def _servable(workload: Workload, config: EngineConfig) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:
@@ -183,9 +186,9 @@ def _bounds(
     work = _tail(own) + theta[ONE] * iterations + theta[HAS_PREFILL] * prefills + overhead
     alone = _alone(theta, own, decode, refill, prompts, outputs, config)
     slices = _slices(theta, own, shares, later)
-    queued = _srpt_total(arrivals, slices) - float(arrivals.sum())
+    queued = _srpt_latency(arrivals, slices)
     return CertifiedBounds(
-        makespan_s=_ROUNDING * float(max((arrivals + work).max(), (arrivals + alone).max())),
+        makespan_s=float((arrivals + _ROUNDING * np.maximum(work, alone)).max()) * (1.0 - 2.0**-50),
         busy_s=_ROUNDING * float(work[0]),
         mean_latency_s=_ROUNDING * max(queued, float(alone.sum())) / prompts.size,
         num_requests=prompts.size,
@@ -266,20 +269,28 @@ def _slices(theta: Floats, own: Floats, shares: list[_Shares], later: list[Float
     return np.asarray(own + theta[ONE] * iterations + theta[HAS_PREFILL] * prefills + overhead)
 
 
-def _srpt_total(arrivals: Floats, slices: Floats) -> float:
-    """Sum of completion times of shortest remaining processing time first on one machine."""
-    waiting: list[float] = []
-    clock = total = 0.0
+def _srpt_latency(arrivals: Floats, slices: Floats) -> float:
+    """Total latency of shortest remaining processing time first on one machine, less what rounding may add.
+
+    Clocks count from the beginning of each busy period, so that they stay small.
+    """
+    waiting: list[tuple[float, float]] = []  # seconds left, arrival
+    began = clock = total = error = 0.0
+    num_added = 0
     nexts = [*arrivals.tolist()[1:], np.inf]
     for arrival, size, until in zip(arrivals.tolist(), slices.tolist(), nexts, strict=True):
-        clock = max(clock, arrival)
-        heapq.heappush(waiting, size)
-        while waiting and clock < until:
-            rest = heapq.heappop(waiting)
-            if clock + rest <= until:
+        if not waiting:
+            began, clock, num_added = arrival, 0.0, 0
+        heapq.heappush(waiting, (size, arrival - began))
+        horizon = until - began
+        while waiting and clock < horizon:
+            num_added += 1
+            rest, since = heapq.heappop(waiting)
+            if clock + rest <= horizon:
                 clock += rest
-                total += clock
+                total += clock - since
+                error += num_added * clock_unit_s(clock)
             else:
-                heapq.heappush(waiting, rest - (until - clock))
-                clock = until
-    return total
+                heapq.heappush(waiting, (rest - (horizon - clock), since))
+                clock = horizon
+    return total - error
