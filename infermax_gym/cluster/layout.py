@@ -90,7 +90,7 @@ FLEET = np.dtype(
         ("first_arrival", "i8"),  # the request in the first row of `arrivals`
         ("arrivals_size", "i8"),
         ("num_shared", "i8"),  # runs of prefix blocks that several requests share; 0: no map of prefixes
-        ("num_recent", "i8"),  # num_requests, or 0: no window
+        ("num_recent", "i8"),  # num_requests, or 0: nobody asks for the recent load
         ("num_tenants", "i8"),  # 0: no books of tenants
         *[(f"{name}_address", "i8") for name in FLEET_ARRAYS],
     ],

@@ -3,9 +3,9 @@
 Start with `load_workload`, which takes the name of a preset or the path of a trace. Behind it:
 
 - `workload`: `Workload`, the requests of a run as immutable arrays, with trace slices and changes of rate.
-- `reader`: `read_workload`, a trace file of any known format; `formats` is the table of formats, `columns` what their
-  cells hold, `blocks` the checks that all of them share, `csv_reader` and `jsonl_reader` the two syntaxes, `source`
-  the file itself.
+- `reader`: `read_workload`, a trace file of any known format; `formats` is the table of formats, `columns` and
+  `records` what their cells and objects hold, `blocks` the checks that all of them share, `csv_reader`, `jsonl_reader`
+  and `document_reader` the three syntaxes, `selection` which rows are kept, `source` the file itself.
 - `writer`: `write_workload`, the project's own CSV.
 - `arrivals`, `changing_rates`: when requests arrive.
 - `lengths`: how many tokens they have.

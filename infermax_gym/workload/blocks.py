@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infermax_gym.workload.columns import Fault
-from infermax_gym.workload.formats import Format
+from infermax_gym.workload.formats import HASHED_FORMATS, Format
 
 NUM_ROWS_PER_BLOCK = 32_768
 """Rows parsed at a time: enough to amortise the work per block, few enough to bound memory."""
@@ -29,6 +29,7 @@ class Block:
             none), `prompt`, `output`, and the names of further `Workload` fields.
         num_blocks: (n,) int64 prefix blocks of each row; empty if the format has none.
         prefix_blocks: (sum(num_blocks),) int64 hashes.
+        labels: n names by what the selection calls them (`model`, `log_type`), as far as it asks for them.
         fault: what is wrong with the first row that could not be parsed; that row and all later ones are not in
             the arrays.
     """
@@ -37,6 +38,7 @@ class Block:
     columns: dict[str, NDArray[Any]]
     num_blocks: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     prefix_blocks: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    labels: dict[str, Sequence[str]] = field(default_factory=dict)
     fault: Fault | None = None
 
     def __len__(self) -> int:
@@ -46,10 +48,11 @@ class Block:
         """The first rows, with the line numbers of all."""
         columns = {name: values[:num_rows] for name, values in self.columns.items()}
         num_blocks = self.num_blocks[:num_rows]
-        return Block(self.lines, columns, num_blocks, self.prefix_blocks[: num_blocks.sum()], self.fault)
+        labels = {name: texts[:num_rows] for name, texts in self.labels.items()}
+        return Block(self.lines, columns, num_blocks, self.prefix_blocks[: num_blocks.sum()], labels, self.fault)
 
     def take(self, rows: NDArray[np.bool_]) -> Block:
-        """The rows of a (n,) mask, without their line numbers."""
+        """The rows of a (n,) mask, without their line numbers and labels."""
         columns = {name: values[rows] for name, values in self.columns.items()}
         if not len(self.num_blocks):
             return Block((), columns)
@@ -57,15 +60,18 @@ class Block:
         return Block((), columns, self.num_blocks[rows], hashes)
 
 
-def first_fault(block: Block, trace: Format, previous_arrival: float) -> Fault | None:
-    """The first row that could not be parsed, has a token count out of range, or arrives out of order.
+def first_fault(block: Block, trace: Format, previous_arrival: Any) -> Fault | None:
+    """The first row that could not be parsed, is out of range or order, or has hashes of other blocks than its prompt.
 
     Args:
         block: rows as parsed.
         trace: their format.
-        previous_arrival: arrival of the last row before the block, in the format's units; -inf for none.
+        previous_arrival: arrival of the last row before the block, in the format's units (an integer where the format
+            counts in integers, so that the comparison is exact); None for none.
     """
     faults = [block.fault, _count_fault(block, trace, "prompt"), _count_fault(block, trace, "output")]
+    if trace.prefix_block_size:
+        faults.append(_hash_fault(block, trace))
     if "arrival" in block.columns:
         faults.append(_arrival_fault(block, trace, previous_arrival))
     return min((fault for fault in faults if fault is not None), default=None)
@@ -82,9 +88,30 @@ def _count_fault(block: Block, trace: Format, name: str) -> Fault | None:
     return Fault(row, f"{getattr(trace, name)} is {count}; expected {limit}")
 
 
-def _arrival_fault(block: Block, trace: Format, previous: float) -> Fault | None:
+def _hash_fault(block: Block, trace: Format) -> Fault | None:
+    """A row whose hashes are neither none, nor those of all whole blocks of its prompt, nor one more for the rest."""
+    prompt, count = block.columns["prompt"], block.num_blocks
+    whole, rest = np.divmod(prompt, trace.prefix_block_size)
+    bad = np.flatnonzero((count > 0) & (prompt > 0) & (count != whole) & (count != whole + (rest > 0)))
+    if not bad.size:
+        return None
+    row = int(bad[0])
+    hint = ""
+    for other in (item for item in HASHED_FORMATS if item is not trace):
+        if count[row] in (prompt[row] // other.prefix_block_size, -(-prompt[row] // other.prefix_block_size)):
+            hint = f"; as many as blocks of {other.prefix_block_size}, see {other.title}: {other.told_by}"
+    return Fault(
+        row,
+        f"has {count[row]} hash_ids for {prompt[row]} prompt tokens; expected {whole[row] + (rest[row] > 0)}, one a "
+        f"block of {trace.prefix_block_size}{hint}",
+    )
+
+
+def _arrival_fault(block: Block, trace: Format, previous: Any) -> Fault | None:
     arrival = block.columns["arrival"]
-    before = np.concatenate(([previous], arrival[:-1]))
+    before = np.empty_like(arrival)  # not joined: integers and a float would be compared as floats
+    before[:1] = arrival[:1] if previous is None else previous
+    before[1:] = arrival[:-1]
     bad = np.flatnonzero((arrival < 0) | (arrival < before))
     if not bad.size:
         return None

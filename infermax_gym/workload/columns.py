@@ -75,6 +75,20 @@ def _exact_whole(cell: str) -> int:
     return int(match[1])
 
 
+def signed(number: int) -> int:
+    """A hash of up to unsigned 64 bits as the int64 of the same bits."""
+    return number - 2**64 if number >= 2**63 else number
+
+
+def _exact_hash(cell: str) -> int:
+    match = _WHOLE.fullmatch(cell)
+    if not match:
+        raise ValueError("a whole number")
+    if len(match[1]) > 21 or not -(2**63) <= int(match[1]) < 2**64:
+        raise ValueError("a number of 64 bits")
+    return signed(int(match[1]))
+
+
 def _fast_real(cells: Sequence[str]) -> NDArray[np.float64]:
     joined = "".join(cells)
     if "_" in joined or not joined.isascii():  # float() would also take underscores and other scripts' digits
@@ -123,6 +137,8 @@ def _fast_limit(cells: Sequence[str]) -> NDArray[np.float64]:
 
 WHOLE = Kind(np.int64, _fast_whole, _exact_whole)
 """Whole numbers: digits, also written `12.0`."""
+HASH = Kind(np.int64, _fast_whole, _exact_hash)
+"""Whole numbers of 64 bits, signed or not, as the int64 of the same bits."""
 REAL = Kind(np.float64, _fast_real, _exact_real)
 """Finite decimal numbers."""
 TIMESTAMP = Kind(np.int64, _fast_timestamp, _exact_timestamp)

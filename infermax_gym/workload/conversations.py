@@ -80,6 +80,8 @@ class Conversations:
             "num_output_tokens": table["output"],
             "tenant": table["application"],
             "tenant_names": names,
+            "session": table["conversation"],
+            "turn": table["turn"],
             **_hashes(table, system),
         }
 
@@ -99,6 +101,7 @@ class Conversations:
             table = np.zeros(shape, _TURN)
             table["conversation"] = first + np.arange(_CHUNK)[:, None]
             table["application"] = application[:, None]
+            table["turn"] = np.arange(1, self.max_turns + 1)
             table["arrival_s"] = start_s[first : first + _CHUNK, None] + np.cumsum(pause_s, axis=1) - pause_s[:, :1]
             table["prompt"], table["output"] = total - answer, answer
             parts.append(table[(np.arange(self.max_turns) < num_turns[:, None]) & (total <= self.max_tokens)])
@@ -106,7 +109,7 @@ class Conversations:
 
 
 _TURN = np.dtype(
-    [("arrival_s", "f8"), ("conversation", "i8"), ("application", "i8"), ("prompt", "i8"), ("output", "i8")]
+    [("arrival_s", "f8")] + [(name, "i8") for name in ("conversation", "turn", "application", "prompt", "output")]
 )
 
 

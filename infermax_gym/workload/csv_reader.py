@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infermax_gym.workload.blocks import NUM_ROWS_PER_BLOCK, Block
-from infermax_gym.workload.columns import WHOLE, Fault, Kind
+from infermax_gym.workload.columns import HASH, WHOLE, Fault, Kind
 from infermax_gym.workload.formats import OWN, Format, detect_csv
 from infermax_gym.workload.workload import WorkloadError
 
@@ -29,12 +29,13 @@ class CsvReader:
         prefix_block_size: tokens per prefix block; 0 without prefixes.
     """
 
-    def __init__(self, text: Iterable[str], path: object) -> None:
+    def __init__(self, text: Iterable[str], path: object, wanted: Sequence[str] = ()) -> None:
         """Read the header.
 
         Args:
             text: lines of the file, with their ends.
             path: of the file, for errors.
+            wanted: labels that the selection asks for.
 
         Raises:
             WorkloadError: the file has no line, or its header belongs to no format.
@@ -52,6 +53,12 @@ class CsvReader:
         prefixes = [name for name in self._header if re.fullmatch(PREFIX_COLUMN + "[1-9][0-9]{0,8}", name)]
         self._prefix = prefixes[0] if prefixes and self.trace is OWN else ""
         self.prefix_block_size = int(self._prefix.removeprefix(PREFIX_COLUMN) or 0)
+        self._wanted = wanted
+        self._path = path
+
+    def place(self, line: int) -> str:
+        """Where a row is, for an error."""
+        return f"{self._path}:{line}"
 
     def blocks(self) -> Iterator[Block]:
         """The rows, at most `NUM_ROWS_PER_BLOCK` at a time; blank lines are skipped."""
@@ -98,7 +105,8 @@ class CsvReader:
                 faults.append(Fault(found.row, f"{column} {found.message}"))
         for name in self.names:
             columns[name] = self._codes(name, cells.get(name, ()))
-        block = Block(lines, columns)
+        labels = {name: cells.get(self.trace.labels[name].lower(), ()) for name in self._wanted}
+        block = Block(lines, columns, labels=labels)
         if self._prefix:
             block.num_blocks, block.prefix_blocks, found = _parse_hashes(cells.get(self._prefix, ()))
             if found is not None:
@@ -132,7 +140,7 @@ def _parse_hashes(cells: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.i
     """Cells of hashes between spaces: how many each row has, all of them, and the first fault."""
     words = [cell.split() for cell in cells]
     num_blocks = np.array(list(map(len, words)), dtype=np.int64)
-    hashes, fault = WHOLE.parse([word for row in words for word in row])
+    hashes, fault = HASH.parse([word for row in words for word in row])
     if fault is not None:
         row = int(np.searchsorted(np.cumsum(num_blocks), fault.row, side="right"))
         fault = Fault(row, fault.message)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from infermax_gym.workload.columns import LIMIT, REAL, TIMESTAMP, WHOLE, Kind, shorten
 from infermax_gym.workload.workload import WorkloadError
@@ -25,6 +27,9 @@ class Format:
             Elsewhere such a row is an error.
         optional: further columns to keep, by the name of the `Workload` field.
         names: further columns that hold names (tenants, SLO classes).
+        labels: column by which a selection chooses rows, by the selection's name for it (`model`, `log_type`).
+        prefix_block_size: tokens per hash of the field `hash_ids`; 0 if the format has no hashes, or says by itself.
+        told_by: how it is told from formats with the same fields.
     """
 
     name: str
@@ -37,6 +42,9 @@ class Format:
     drops_empty: bool = False
     optional: dict[str, Kind] = field(default_factory=dict)
     names: tuple[str, ...] = ()
+    labels: dict[str, str] = field(default_factory=dict)
+    prefix_block_size: int = 0
+    told_by: str = ""
 
     def missing(self, columns: Sequence[str]) -> list[str]:
         """Required columns (lower case compared) that a header lacks, spelt as the format spells them."""
@@ -57,7 +65,7 @@ OWN = Format(
     arrival=("arrival_s",),
     prompt="num_prompt_tokens",
     output="num_output_tokens",
-    optional={"priority": WHOLE, "ttft_slo_s": LIMIT, "tpot_slo_s": LIMIT},
+    optional={"priority": WHOLE, "session": WHOLE, "turn": WHOLE, "ttft_slo_s": LIMIT, "tpot_slo_s": LIMIT},
     names=("tenant", "slo_class"),
 )
 AZURE = Format(
@@ -77,6 +85,7 @@ BURSTGPT = Format(
     prompt="Request tokens",
     output="Response tokens",
     drops_empty=True,
+    labels={"model": "Model", "log_type": "Log Type"},
 )
 VIDUR = Format(
     name="vidur",
@@ -85,8 +94,15 @@ VIDUR = Format(
     prompt="num_prefill_tokens",
     output="num_decode_tokens",
 )
+SPLITWISE = Format(
+    name="splitwise",
+    title="Splitwise CSV",
+    arrival=("arrival_timestamp",),
+    prompt="prompt_size",
+    output="token_size",
+)
 LENGTHS = Format(name="lengths", title="length-only CSV", prompt="num_prefill_tokens", output="num_decode_tokens")
-CSV_FORMATS = (OWN, AZURE, BURSTGPT, VIDUR, LENGTHS)
+CSV_FORMATS = (OWN, AZURE, BURSTGPT, VIDUR, SPLITWISE, LENGTHS)
 """CSV formats, in the order in which a header is compared with them."""
 
 MOONCAKE = Format(
@@ -97,9 +113,60 @@ MOONCAKE = Format(
     output="output_length",
     ticks_per_s=1e3,
     drops_empty=True,
+    prefix_block_size=512,
+    told_by="milliseconds, no chat_id",
 )
-MOONCAKE_BLOCK_SIZE = 512
-"""Tokens per prefix block in Mooncake's traces."""
+BAILIAN = Format(
+    name="qwen-bailian",
+    title="Qwen-Bailian JSONL",
+    arrival=("timestamp",),
+    prompt="input_length",
+    output="output_length",
+    drops_empty=True,
+    labels={"log_type": "type"},
+    prefix_block_size=16,
+    told_by="seconds, chat_id",
+)
+HASHED_FORMATS = (MOONCAKE, BAILIAN)
+"""Formats with a field `hash_ids`."""
+LLMSERVINGSIM = Format(
+    name="llmservingsim",
+    title="LLMServingSim JSONL",
+    arrival=("arrival_time_ns",),
+    prompt="input_toks",
+    output="output_toks",
+    arrival_kind=WHOLE,
+    ticks_per_s=1e9,
+)
+VLLM = Format(
+    name="vllm-bench",
+    title="vllm bench serve JSON",
+    arrival=("start_times",),
+    prompt="input_lens",
+    output="output_lens",
+    drops_empty=True,
+)
+JSON_FORMATS = (
+    LLMSERVINGSIM,
+    Format("infermax_gym-json", "own JSON", "num_prompt_tokens", "num_output_tokens", ("arrival_s",)),
+    Format("vidur-json", "Vidur JSON", "num_prefill_tokens", "num_decode_tokens", ("arrived_at", "arrival_time")),
+)
+"""Formats of JSON objects with arrivals, besides those with hashes."""
+JSON_LENGTHS = tuple(
+    Format("lengths-json", "JSON of lengths", prompt, output)
+    for prompt, output in (
+        ("input_length", "output_length"),
+        ("input_toks", "output_toks"),
+        ("num_prompt_tokens", "num_output_tokens"),
+        ("num_prefill_tokens", "num_decode_tokens"),
+        ("prompt_len", "output_len"),
+        ("input_len", "output_len"),
+        ("prompt_tokens", "completion_tokens"),
+    )
+)
+"""JSON objects of lengths alone."""
+_ARRIVALS = ("timestamp", "arrival_timestamp", *(name for each in JSON_FORMATS for name in each.arrival))
+_TEXTS = ("conversations", "conversation", "messages", "prompt", "instruction", "text", "content")
 
 
 def detect_csv(header: Sequence[str], where: str) -> Format:
@@ -125,11 +192,37 @@ def detect_csv(header: Sequence[str], where: str) -> Format:
     raise unknown_format(where, ",".join(header))
 
 
+def detect_json(record: Mapping[str, Any], where: str) -> Format:
+    """The format of a JSON object that stands for one request.
+
+    Raises:
+        WorkloadError: no format has these fields.
+    """
+    hashed = sum(name in record for name in (*MOONCAKE.arrival, MOONCAKE.prompt, MOONCAKE.output))
+    if hashed >= 2 and any(name in record for name in ("chat_id", "parent_chat_id", "turn")):
+        return BAILIAN
+    if hashed >= 2 and ("timestamp" in record or "hash_ids" in record):
+        return MOONCAKE
+    for candidate in JSON_FORMATS:
+        if any(name in record for name in candidate.arrival) and (
+            candidate.prompt in record or candidate.output in record
+        ):
+            return candidate
+    if not any(name in record for name in _ARRIVALS):
+        for candidate in JSON_LENGTHS:
+            if candidate.prompt in record and candidate.output in record:
+                return candidate
+    if any(name in record for name in _TEXTS):
+        pairs = " or ".join(f"{each.prompt}, {each.output}" for each in JSON_LENGTHS[-3:])
+        raise WorkloadError(
+            f"{where}: holds texts and no token counts; count them with the model's tokenizer first and write {pairs}"
+        )
+    raise unknown_format(where, json.dumps(record))
+
+
 def unknown_format(where: str, line: str) -> WorkloadError:
     """The error that lists what is known."""
     known = "; ".join(f"{known.title} {known.required}" for known in CSV_FORMATS)
-    fields = ",".join((*MOONCAKE.arrival, MOONCAKE.prompt, MOONCAKE.output, "hash_ids"))
-    return WorkloadError(
-        f"{where}: unknown trace format, the first line is {shorten(line)}; known are {known}; "
-        f"{MOONCAKE.title} {fields}"
-    )
+    known += "".join(f"; {each.title} {each.required},hash_ids" for each in HASHED_FORMATS)
+    known += "".join(f"; {each.title} {each.required}" for each in (*JSON_FORMATS, VLLM, JSON_LENGTHS[0]))
+    return WorkloadError(f"{where}: unknown trace format, it begins with {shorten(line)}; known are {known}")

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from infermax_gym.workload.presets import PRESETS, WorkloadPreset, make_workload
-from infermax_gym.workload.reader import check_selection, read_workload, retimed
+from infermax_gym.workload.reader import check_timing, read_workload, retimed
+from infermax_gym.workload.selection import Selection
 from infermax_gym.workload.workload import Workload, WorkloadError
 
 NUM_REQUESTS = 1_000
@@ -21,9 +22,14 @@ def load_workload(
     num_requests: int = NUM_REQUESTS,
     skip: int = 0,
     first: int | None = None,
+    from_s: float | None = None,
+    to_s: float | None = None,
+    model: str | None = None,
+    log_type: str | None = None,
     time_scale: float = 1.0,
     rate: float | None = None,
     seed: int = 0,
+    content: bytes | None = None,
 ) -> Workload:
     """Requests from a preset or from a trace file.
 
@@ -32,9 +38,14 @@ def load_workload(
         num_requests: how many requests a preset makes after the skipped ones, unless `first` says; files ignore it.
         skip: requests to leave out at the beginning.
         first: how many requests to keep at most.
+        from_s: of a trace file, where to begin, in seconds; see `read_workload`.
+        to_s: of a trace file, where to stop.
+        model: of a trace file, the model asked.
+        log_type: of a trace file, the kind of log.
         time_scale: factor on the arrival times; below 1 raises the load.
         rate: stretch the arrivals of the requests kept to this mean rate, in requests per second.
         seed: of everything random.
+        content: of the file, where it can be read only once (`workload.source.kept_content`).
 
     Raises:
         WorkloadError: neither a preset nor a usable trace, or an option is out of range; one line.
@@ -45,8 +56,23 @@ def load_workload(
         name = os.fspath(name_or_path)
         if isinstance(name_or_path, str) and not _looks_like_path(name):
             raise WorkloadError(_unknown(name))
-        return read_workload(name_or_path, skip=skip, first=first, time_scale=time_scale, rate=rate, seed=seed)
-    check_selection(skip, first, time_scale, rate)
+        return read_workload(
+            name_or_path,
+            skip=skip,
+            first=first,
+            from_s=from_s,
+            to_s=to_s,
+            model=model,
+            log_type=log_type,
+            time_scale=time_scale,
+            rate=rate,
+            seed=seed,
+            content=content,
+        )
+    selection = Selection(skip, first, from_s, to_s, model, log_type)
+    if selection.files_only:
+        raise WorkloadError(f"{selection.files_only[0]} chooses requests of a trace file; {preset.name} is a preset")
+    check_timing(time_scale, rate)
     count = num_requests if first is None else first
     if count < 1:
         raise WorkloadError(f"num_requests must be at least 1, got {count}")

@@ -14,7 +14,7 @@ from infermax_gym.workload.arrivals import AllAtOnce, Arrivals, Poisson
 from infermax_gym.workload.conversations import Conversations
 from infermax_gym.workload.fitted import fitted_arrivals, fitted_lengths
 from infermax_gym.workload.lengths import Joint, Lengths, LogNormal, Mixture
-from infermax_gym.workload.reader import check_selection, retimed, workload_stream
+from infermax_gym.workload.reader import check_timing, retimed, workload_stream
 from infermax_gym.workload.workload import Workload, WorkloadError
 
 
@@ -165,7 +165,7 @@ def make_workload(
         raise WorkloadError(f"no preset is called {name!r}; presets are {', '.join(PRESETS)}")
     if num_requests < 1:
         raise WorkloadError(f"num_requests must be at least 1, got {num_requests}")
-    check_selection(0, None, time_scale, rate)
+    check_timing(time_scale, rate)
     preset = PRESETS[name] if isinstance(name, str) else name
     drawn = {"preset": preset.name, "num_requests": num_requests, "seed": seed, "time_scale": time_scale, "rate": rate}
     workload = Workload(**_requests(preset, workload_stream(seed), num_requests), name=preset.name, metadata=drawn)

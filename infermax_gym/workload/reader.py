@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,16 @@ from numpy.typing import NDArray
 
 from infermax_gym.streams import stream
 from infermax_gym.workload.arrivals import Poisson
-from infermax_gym.workload.blocks import Block, first_fault
+from infermax_gym.workload.blocks import first_fault
 from infermax_gym.workload.csv_reader import CsvReader
+from infermax_gym.workload.document_reader import DocumentReader, is_vllm
+from infermax_gym.workload.formats import BAILIAN, MOONCAKE, detect_json
 from infermax_gym.workload.jsonl_reader import JsonlReader
-from infermax_gym.workload.source import open_trace
+from infermax_gym.workload.selection import Requests, Selection
+from infermax_gym.workload.source import open_trace, stem
 from infermax_gym.workload.workload import Workload, WorkloadError
+
+Reader = CsvReader | JsonlReader | DocumentReader
 
 _FIELDS = {"prompt": "num_prompt_tokens", "output": "num_output_tokens"}
 
@@ -28,9 +33,14 @@ def read_workload(
     *,
     skip: int = 0,
     first: int | None = None,
+    from_s: float | None = None,
+    to_s: float | None = None,
+    model: str | None = None,
+    log_type: str | None = None,
     time_scale: float = 1.0,
     rate: float | None = None,
     seed: int = 0,
+    content: bytes | None = None,
 ) -> Workload:
     """Read a trace; its format is told from the header or first line (see docs/workloads.md).
 
@@ -42,10 +52,16 @@ def read_workload(
         path: of the file.
         skip: requests to leave out at the beginning.
         first: how many requests to keep at most; all by default.
+        from_s: keep requests that arrive so many seconds after the first of the file, or later; the clock is that of
+            the file, before any scaling. `skip` and `first` count what this and the next three leave.
+        to_s: keep requests that arrive before that time, on the same clock.
+        model: keep requests to this model (BurstGPT); upper and lower case are the same.
+        log_type: keep rows of this `Log Type` (BurstGPT) or `type` (Qwen-Bailian).
         time_scale: factor on the arrival times; below 1 raises the load.
         rate: stretch the arrivals to this mean rate, in requests per second (instead of `time_scale`). A file of
             lengths without arrivals needs it: its requests arrive as a Poisson process of that rate.
         seed: of those arrivals.
+        content: of the file, where it can be read only once (`workload.source.kept_content`).
 
     Returns:
         A workload named after the file.
@@ -53,10 +69,12 @@ def read_workload(
     Raises:
         WorkloadError: an option or the file is not usable; one line with file, line number and fault.
     """
-    check_selection(skip, first, time_scale, rate)
-    requests = _Requests(path, skip, math.inf if first is None else skip + first)
-    with open_trace(path) as text:
-        reader = _reader(text, path)
+    selection = Selection(skip, first, from_s, to_s, model, log_type)
+    check_timing(time_scale, rate)
+    with open_trace(path, content) as text:
+        reader = _reader(text, path, selection)
+        selection.check(reader.trace, path)
+        requests = Requests(path, selection, reader.trace)
         if not reader.trace.arrival and rate is None:
             raise WorkloadError(
                 f"{path}: holds lengths but no arrival times; give a rate in requests per second (--rate)"
@@ -64,6 +82,8 @@ def read_workload(
         _collect(reader, requests)
     columns = requests.columns()
     arrival = columns.pop("arrival", None)
+    if reader.trace is BAILIAN:
+        columns["session"] = np.unique(columns["session"], return_inverse=True)[1]  # 0, 1, ... as they begin
     if arrival is None:
         assert rate is not None
         arrival_s = Poisson(rate).sample(workload_stream(seed), len(columns["prompt"]))
@@ -75,12 +95,13 @@ def read_workload(
         prefix_blocks=np.concatenate([block.prefix_blocks for block in requests.blocks]),
         prefix_start=_edges([block.num_blocks for block in requests.blocks], len(arrival_s)),
         prefix_block_size=reader.prefix_block_size,
-        name=Path(path).stem,
+        name=stem(path),
         metadata={
             "format": reader.trace.name,
             "path": str(path),
             "skip": skip,
             "first": first,
+            **{name: getattr(selection, name) for name in selection.files_only},
             "time_scale": time_scale,
             "rate": rate,
             "seed": seed,
@@ -90,12 +111,8 @@ def read_workload(
     return workload if arrival is None else retimed(workload, time_scale, rate)
 
 
-def check_selection(skip: int, first: int | None, time_scale: float, rate: float | None) -> None:
-    """Raise `WorkloadError` if the options that choose requests and their times are out of range or clash."""
-    if skip < 0:
-        raise WorkloadError(f"skip must not be negative, got {skip}")
-    if first is not None and first < 1:
-        raise WorkloadError(f"first must be at least 1, got {first}")
+def check_timing(time_scale: float, rate: float | None) -> None:
+    """Raise `WorkloadError` if the options that set arrival times are out of range or clash."""
     if not 0.0 < time_scale < math.inf:
         raise WorkloadError(f"time scale must be positive and finite, got {time_scale}")
     if rate is not None and not 0.0 < rate < math.inf:
@@ -119,7 +136,7 @@ def workload_stream(seed: int) -> np.random.Generator:
         raise WorkloadError(str(error)) from None
 
 
-def _reader(text: Any, path: str | Path) -> CsvReader | JsonlReader:
+def _reader(text: Iterable[str], path: str | Path, selection: Selection) -> Reader:
     head: list[str] = []
     for line in text:
         head.append(line)
@@ -127,62 +144,33 @@ def _reader(text: Any, path: str | Path) -> CsvReader | JsonlReader:
             break
     else:
         raise WorkloadError(f"{path}: the file is empty")
-    lines = itertools.chain(head, text)
-    if head[-1].lstrip().startswith("{"):
-        return JsonlReader(lines, head[-1], f"{path}:{len(head)}")
-    return CsvReader(lines, path)
+    lines, begin, wanted = itertools.chain(head, text), head[-1].strip(), tuple(selection.labels)
+    if begin.startswith("{"):
+        try:
+            record = json.loads(begin)
+        except (ValueError, RecursionError):
+            if begin[-1] in "{[,":  # one object over several lines
+                return DocumentReader(lines, path, wanted)
+            return JsonlReader(lines, MOONCAKE, path)  # reported with its line when the block is parsed
+        if is_vllm(record):
+            return DocumentReader(lines, path, wanted)
+        trace = detect_json(record, f"{path}:{len(head)}")
+        selection.check(trace, path)
+        return JsonlReader(lines, trace, path, wanted)
+    return DocumentReader(lines, path, wanted) if begin.startswith("[") else CsvReader(lines, path, wanted)
 
 
-def _collect(reader: CsvReader | JsonlReader, requests: _Requests) -> None:
+def _collect(reader: Reader, requests: Requests) -> None:
     """Read until `requests` are complete, and raise the first fault on the way."""
-    previous = -math.inf
+    previous = None
     for block in reader.blocks():
         fault = first_fault(block, reader.trace, previous)
-        if requests.add(block if fault is None else block.head(fault.row), reader.trace.drops_empty):
+        if requests.add(block if fault is None else block.head(fault.row)):
             return  # whatever is wrong further down does not matter
         if fault is not None:
-            raise WorkloadError(f"{requests.path}:{block.lines[fault.row]}: {fault.message}")
-        if "arrival" in block.columns:
+            raise WorkloadError(f"{reader.place(block.lines[fault.row])}: {fault.message}")
+        if "arrival" in block.columns and len(block):
             previous = block.columns["arrival"][-1]
-
-
-@dataclass
-class _Requests:
-    """The rows kept so far: those that were served, from number `start` up to `stop`."""
-
-    path: str | Path
-    start: int
-    stop: float
-    blocks: list[Block] = field(default_factory=list)
-    num_dropped: int = 0
-    num_seen: int = 0
-
-    def add(self, block: Block, drops_empty: bool) -> bool:
-        """Keep what is wanted of a block; True once nothing after it is."""
-        columns = block.columns
-        keep = np.ones(len(block), np.bool_)
-        if drops_empty:
-            keep = (columns["prompt"] > 0) & (columns["output"] > 0)
-        number = self.num_seen + np.cumsum(keep) - 1  # of each row among those served
-        num_served = int(keep.sum())
-        between = (number >= self.start - 1) & (number < self.stop - 1)
-        self.num_dropped += int((between & ~keep).sum())
-        self.num_seen += num_served
-        if self.num_seen > self.start:
-            self.blocks.append(block.take(keep & (number >= self.start) & (number < self.stop)))
-        return self.num_seen >= self.stop
-
-    def columns(self) -> dict[str, NDArray[Any]]:
-        """All kept rows; raises if there are none."""
-        if not self.blocks:
-            message = "holds a header but no requests"
-            if self.num_seen:
-                message = f"skip={self.start} leaves no request; the file has {self.num_seen}"
-            elif self.num_dropped:
-                message = f"holds no request that was served; all {self.num_dropped} rows have a count of 0"
-            raise WorkloadError(f"{self.path}: {message}")
-        names = self.blocks[0].columns
-        return {name: np.concatenate([block.columns[name] for block in self.blocks]) for name in names}
 
 
 def _by_name(columns: dict[str, NDArray[Any]], names: dict[str, dict[str, int]]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ class WorkloadError(ValueError):
 
 
 _UNSET: Any = None  # marks a field whose default depends on the number of requests
-_INTEGER_FIELDS = ("num_prompt_tokens", "num_output_tokens", "priority", "tenant", "slo_class")
+_INTEGER_FIELDS = ("num_prompt_tokens", "num_output_tokens", "priority", "tenant", "slo_class", "session", "turn")
 
 
 def _frozen(values: ArrayLike, dtype: Any) -> NDArray[Any]:
@@ -37,6 +37,8 @@ class Workload:
         priority: (n,) int64, smaller is more urgent; zeros by default.
         tenant: (n,) int64 index into `tenant_names`; zeros by default.
         slo_class: (n,) int64 index into `slo_class_names`; zeros by default.
+        session: (n,) int64, equal for the requests of one conversation; by default each request is one of its own.
+        turn: (n,) int64, place in the conversation, from 1; ones by default.
         ttft_slo_s: (n,) float64, each request's own limit on its time to first token; inf (none) by default.
         tpot_slo_s: (n,) float64, each request's own limit on its time per output token; inf by default.
         tenant_names: names of the tenants.
@@ -51,7 +53,7 @@ class Workload:
 
     Raises:
         WorkloadError: lengths differ, a token count is below 1, arrivals decrease, are negative or not finite, a
-            limit is not a number, or `prefix_start` does not divide `prefix_blocks`.
+            limit is not a number, a turn is below 1, or `prefix_start` does not divide `prefix_blocks`.
     """
 
     arrival_s: NDArray[np.float64]
@@ -60,6 +62,8 @@ class Workload:
     priority: NDArray[np.int64] = _UNSET
     tenant: NDArray[np.int64] = _UNSET
     slo_class: NDArray[np.int64] = _UNSET
+    session: NDArray[np.int64] = _UNSET
+    turn: NDArray[np.int64] = _UNSET
     ttft_slo_s: NDArray[np.float64] = _UNSET
     tpot_slo_s: NDArray[np.float64] = _UNSET
     tenant_names: tuple[str, ...] = ("default",)
@@ -77,9 +81,10 @@ class Workload:
             object.__setattr__(self, name, value)
 
         put("arrival_s", _frozen(self.arrival_s, np.float64))
+        unset = {"session": np.arange(n), "turn": np.ones(n)}
         for name in _INTEGER_FIELDS:
             value = getattr(self, name)
-            put(name, _frozen(np.zeros(n) if value is _UNSET else value, np.int64))
+            put(name, _frozen(unset.get(name, np.zeros(n)) if value is _UNSET else value, np.int64))
         for name in ("ttft_slo_s", "tpot_slo_s"):
             value = getattr(self, name)
             put(name, _frozen(np.full(n, np.inf) if value is _UNSET else value, np.float64))
@@ -103,7 +108,7 @@ class Workload:
         bad = np.flatnonzero(np.diff(arrival) < 0.0)
         if bad.size:
             raise WorkloadError(f"{self.name}: request {bad[0] + 1} arrives before request {bad[0]}; sort by arrival")
-        for name in ("num_prompt_tokens", "num_output_tokens"):
+        for name in ("num_prompt_tokens", "num_output_tokens", "turn"):
             values = getattr(self, name)
             bad = np.flatnonzero(values < 1)
             if bad.size:
@@ -136,6 +141,22 @@ class Workload:
         span_s = float(self.arrival_s[-1] - self.arrival_s[0])
         return (n - 1) / span_s if span_s > 0.0 else math.inf
 
+    def check_output_bound(self, max_output_tokens: int | None) -> None:
+        """Refuse outputs longer than what a service promises its scheduler (`EngineConfig.max_output_tokens`).
+
+        Raises:
+            WorkloadError: how many requests are above the bound, and which is the first.
+        """
+        if max_output_tokens is None:
+            return
+        over = np.flatnonzero(self.num_output_tokens > max_output_tokens)
+        if over.size:
+            raise WorkloadError(
+                f"{self.name}: {over.size} of {len(self)} requests have more output tokens than max_output_tokens = "
+                f"{max_output_tokens}, the first is request {over[0]} with {self.num_output_tokens[over[0]]}; expected "
+                f"a bound of at least {self.num_output_tokens.max()}, or none"
+            )
+
     def trace_slice(self, start: int, count: int | None = None) -> Workload:
         """The requests [start, start + count), with arrivals counted from the first of them.
 
@@ -149,7 +170,7 @@ class Workload:
         n = len(self)
         count = n - start if count is None else count
         if start < 0 or count < 1 or start + count > n:
-            raise WorkloadError(f"{self.name}: no window of {count} requests from request {start}; it holds {n}")
+            raise WorkloadError(f"{self.name}: no trace slice of {count} requests from request {start}; it holds {n}")
         keep = slice(start, start + count)
         edges = self.prefix_start[start : start + count + 1]
         return replace(

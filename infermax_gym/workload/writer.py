@@ -45,6 +45,10 @@ def _columns(workload: Workload) -> dict[str, Sequence[Any]]:
             columns[name] = [names[index] for index in getattr(workload, name).tolist()]
     if workload.priority.any():
         columns["priority"] = workload.priority.tolist()
+    if (workload.session != np.arange(len(workload))).any():
+        columns["session"] = workload.session.tolist()
+    if (workload.turn != 1).any():
+        columns["turn"] = workload.turn.tolist()
     for name in ("ttft_slo_s", "tpot_slo_s"):
         limits = getattr(workload, name)
         if not np.isinf(limits).all():

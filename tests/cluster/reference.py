@@ -68,7 +68,9 @@ class ReferenceFleet:
             self.advance(at_s)
             self.seen = [replica.signals for replica in self.replicas]
             return
-        number = math.floor(at_s / staleness_s)
+        number = self.last_snapshot
+        while (number + 1) * staleness_s * (1 - 2**-50) <= at_s:
+            number += 1
         if number > self.last_snapshot:
             self.advance(min(number * staleness_s, at_s))
             self.seen = [replica.signals.copy() for replica in self.replicas]

@@ -137,7 +137,7 @@ def test_e2_by_hand() -> None:
     assert best([0, 0, 20], [100, 210, 100], [0, 5000, 0]) == 2  # 1.5 s, 1.55 s, 1.3 s
 
 
-def test_the_window_forgets() -> None:
+def test_the_recent_load_forgets() -> None:
     """Prompts of 900 and of 100 by turns: as long as the first counts, the second replica gets what comes."""
     workload = Workload([0.0, 1.0, 2.0, 3.0], [900, 100, 100, 100], [2, 2, 2, 2])
     for recent_s, expected in ((180.0, [0, 1, 1, 1]), (2.5, [0, 1, 1, 0]), (0.5, [0, 1, 0, 1])):

@@ -152,11 +152,10 @@ def test_faulty_json(complaint, line, message, end):
 
 
 def test_json_of_another_format(complaint):
-    message = complaint('{"prompt": "hello", "timestamp": 3}\n')
-    assert message.startswith(':1: unknown trace format, the first line is \'{"prompt": "hello"')
+    message = complaint('{"question": "hello", "timestamp": 3}\n')
+    assert message.startswith(':1: unknown trace format, it begins with \'{"question": "hello"')
     assert "Mooncake JSONL timestamp,input_length,output_length,hash_ids" in message
-    other = '{"chat_id": 1, "timestamp": 61.1, "input_length": 5, "output_length": 5, "hash_ids": [1]}\n'
-    assert complaint(other).startswith(":1: unknown trace format")
+    assert "vllm bench serve JSON start_times,input_lens,output_lens" in message
 
 
 def test_first_json_line_cut_off(complaint):
@@ -169,10 +168,10 @@ HEADER_FAULTS = [
     ("num_prompt_tokens,num_output_tokens\n1,2\n", ":1: column arrival_s is missing; own CSV needs arrival_s,num_pro"),
     ("Timestamp,Request tokens,Model\n", ":1: column Response tokens is missing; BurstGPT CSV needs Timestamp,Reque"),
     ("num_prefill_tokens\n5\n", ":1: column num_decode_tokens is missing; length-only CSV needs num_prefill_tokens,"),
-    ("a,b,c\n1,2,3\n", ":1: unknown trace format, the first line is 'a,b,c'; known are own CSV arrival_s,num_prompt_t"),
-    ("1,2,3\n4,5,6\n", ":1: unknown trace format, the first line is '1,2,3'"),
+    ("a,b,c\n1,2,3\n", ":1: unknown trace format, it begins with 'a,b,c'; known are own CSV arrival_s,num_prompt_t"),
+    ("1,2,3\n4,5,6\n", ":1: unknown trace format, it begins with '1,2,3'"),
     ("arrival_s;num_prompt_tokens;num_output_tokens\n", ":1: unknown trace format"),
-    ('[{"timestamp": 0}]\n', ":1: unknown trace format"),
+    ('[{"timestamp": 0}]\n', ": object 1: unknown trace format"),
     ("a,a,arrival_s\n", ":1: column 'a' is named twice"),
     ('"arrival_s,num_prompt_tokens\n', ":1: "),
     ("\n \n", ": the file is empty"),
@@ -181,8 +180,12 @@ HEADER_FAULTS = [
     (HEADERS["azure"], ": holds a header but no requests"),
     (HEADERS["azure"] + "\n\r\n", ": holds a header but no requests"),
     (HEADERS["burstgpt"] + "1,G,5,0\n2,G,5,0\n", ": holds no request that was served; all 2 rows have a count of 0"),
-    (HEADERS["vidur"].encode() + b"1,\x00,3\n", ": is a binary file; expected CSV or JSONL text"),
-    (gzip.compress(b"arrival_s", mtime=0), ": is compressed with gzip; decompress it first"),
+    (HEADERS["vidur"].encode() + b"1,\x00,3\n", ": is a binary file; expected CSV or JSON text"),
+    (gzip.compress(b"a,b,c\n", mtime=0), ":1: unknown trace format, it begins with 'a,b,c'"),
+    (gzip.compress(b"", mtime=0), ": the file is empty"),
+    (gzip.compress(b"PAR1\x15\x04", mtime=0), ": is a Parquet file; convert it to CSV first"),
+    (gzip.compress(HEADERS["vidur"].encode() + b"1,1,1\n" * 9_000, mtime=0)[:-20], ": its gzip data is damaged ("),
+    (gzip.compress(HEADERS["vidur"].encode(), mtime=0)[:15] + b"garbage", ": its gzip data is damaged ("),
     (b"PAR1\x15\x04", ": is a Parquet file; convert it to CSV first"),
     (HEADERS["vidur"].encode("utf-16"), ": is text in UTF-16; save it as UTF-8"),
 ]

@@ -41,7 +41,7 @@ def test_window_counts_arrivals_from_its_first_request_and_keeps_the_prefixes():
 
 @pytest.mark.parametrize(("start", "count"), [(-1, 2), (0, 5), (4, 1), (0, 0), (4, None)])
 def test_window_outside_the_workload(start, count):
-    with pytest.raises(WorkloadError, match=r"four: no window of -?\d+ requests from request -?\d+; it holds 4"):
+    with pytest.raises(WorkloadError, match=r"four: no trace slice of -?\d+ requests from request -?\d+; it holds 4"):
         requests().trace_slice(start, count)
 
 

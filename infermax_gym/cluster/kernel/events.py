@@ -14,6 +14,9 @@ from infermax_gym.compile import compiled, inlined
 from infermax_gym.engine.kernel.advance import has_room
 from infermax_gym.engine.kernel.run import LOG_FULL, STUCK, run, wait_until
 
+ON_TIME = 1.0 - 2.0**-50
+"""A snapshot is there at a moment if it is due no later than that, up to rounding (a few units in the last place)."""
+
 # Why the loop over arrivals stopped, besides DONE and LOG_FULL.
 NO_SLOT = 4  # replica `chosen` has no room for a request; make some and call again
 
@@ -67,12 +70,24 @@ def why_stopped(f: Any) -> Any:
     return NO_SLOT if f.chosen >= 0 else LOG_FULL
 
 
+@inlined
+def snapshot_at(at_s: float, staleness_s: float) -> Any:
+    """Number k (a float) of the last snapshot at or before `at_s`, where k is due at k x `staleness_s`.
+
+    Products decide: of 0.3 s and 0.1 s the quotient is below 3. It is only where the search begins, one off at most.
+    """
+    number = float(math.floor(at_s / staleness_s))
+    if (number + 1.0) * staleness_s * ON_TIME <= at_s:
+        return number + 1.0
+    return number if number * staleness_s * ON_TIME <= at_s else number - 1.0
+
+
 @compiled
 def look(f: Any, at_s: float) -> Any:
     """Bring what the router sees at `at_s` up to date; False if it had to stop for memory (see `why_stopped`)."""
     if f.staleness_s == 0.0:
         return advance_until(f, at_s)
-    number = math.floor(at_s / f.staleness_s)
+    number = snapshot_at(at_s, f.staleness_s)
     if number > f.last_snapshot:
         if not advance_until(f, min(number * f.staleness_s, at_s)):
             return False
@@ -81,6 +96,6 @@ def look(f: Any, at_s: float) -> Any:
         for k in range(signals.shape[0]):
             for i in range(signals.shape[1]):
                 seen[k, i] = signals[k, i]
-        f.last_snapshot = float(number)
+        f.last_snapshot = number
     # Whoever has landed by now stands before the request that arrives; and who looks ahead does so from now.
     return advance_until(f, at_s) if f.migrates or f.score == Score.AHEAD else True

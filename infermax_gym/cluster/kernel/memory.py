@@ -127,25 +127,25 @@ def matched_of(f: Any) -> Any:
 
 @inlined
 def recent_tokens_of(f: Any) -> Any:
-    """(num_replicas,) int64, new prompt tokens sent there by requests that are not forgotten. Only with a window."""
+    """(num_replicas,) int64, new prompt tokens sent there by requests that are not forgotten. Only where it counts."""
     return carray(pointer(f.recent_tokens_address), (f.num_replicas,), np.int64)
 
 
 @inlined
 def num_forgotten_of(f: Any) -> Any:
-    """(1,) int64, the first request that is in the window."""
+    """(1,) int64, the first request that is not forgotten."""
     return carray(pointer(f.num_forgotten_address), (1,), np.int64)
 
 
 @inlined
 def new_tokens_of(f: Any) -> Any:
-    """(num_windowed,) int64, new prompt tokens of each routed request."""
+    """(num_recent,) int64, new prompt tokens of each routed request."""
     return carray(pointer(f.new_tokens_address), (f.num_recent,), np.int64)
 
 
 @inlined
 def arrival_seconds_of(f: Any) -> Any:
-    """(num_windowed,) float64, when each request arrives."""
+    """(num_recent,) float64, when each request arrives."""
     return carray(pointer(f.arrival_seconds_address), (f.num_recent,), np.float64)
 
 

@@ -30,7 +30,7 @@ def note(f: Any, i: int, r: int, tenant: int, num_new_tokens: int) -> None:
 
 @compiled
 def forget_before(f: Any, at_s: float) -> None:
-    """Take out of the window what arrived at or before `at_s`."""
+    """Take out of the recent load what arrived at or before `at_s`."""
     arrival_s = arrival_seconds_of(f)
     new_tokens = new_tokens_of(f)
     recent_tokens = recent_tokens_of(f)

@@ -194,7 +194,7 @@ def observe(f: Any, v: Any, out: Any, mask: Any) -> None:
         for i in range(f.num_replicas):
             mask[i] = is_candidate(f, i, q)
         mean_gap_s = v.clock_s / max(f.next_request, 1)
-        age_s = v.clock_s - f.last_snapshot * f.staleness_s
+        age_s = max(v.clock_s - f.last_snapshot * f.staleness_s, 0.0)  # a snapshot on the grid may round up
         out[0] = squash(prompt, 1000.0)
         out[1] = squash(q.prediction, 100.0) if q.prediction > 0.0 else 0.0
         out[2] = squash(q.slo_ttft_s, 1.0) if q.slo_ttft_s > 0.0 else 1.0
