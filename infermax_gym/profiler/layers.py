@@ -2,7 +2,8 @@
 
 Every layer has weights and KV of its own, so that nothing is found in a cache that a real model would read from
 memory. Prefills and decodes of a batch share the matrix products; each group has its own attention call. On CUDA that
-is PyTorch's FlashAttention-2, which splits long contexts of few decodes among the multiprocessors.
+is PyTorch's own, which does not split a long context among multiprocessors: few decodes of long contexts take longer
+than in an engine whose kernel does.
 """
 
 from __future__ import annotations
