@@ -46,7 +46,7 @@ def k_lpm(k: int) -> Sglang:
     return Sglang(
         f"k-lpm-{k}",
         partial(KLpm, k),
-        note=f"Longest match, but every {k}th newcomer is the oldest: waits are bounded, little reuse is lost.",
+        note=f"Longest match, but every {k}th request admitted is the oldest: waits are bounded, little reuse is lost.",
         source=f"k-LPM (2502.04677), k = {k}; a round ends with the oldest, matches are those at its decision",
     )
 
