@@ -154,8 +154,8 @@ def _all_shares(
     for function in itertools.islice(family(config.num_blocks, count), 2 * count):
         table = function(blocks) / function.bin
         result.append(_Shares(table, *_sums(table, prompts, outputs)))
-    seat = np.full(sizes.size, 1.0 / config.max_num_seqs)
-    result.append(_Shares(seat, *_sums(seat, prompts, outputs)))
+    sequence = np.full(sizes.size, 1.0 / config.max_num_seqs)
+    result.append(_Shares(sequence, *_sums(sequence, prompts, outputs)))
     token = np.full(sizes.size, 1.0 / config.max_num_batched_tokens)
     result.append(_Shares(token, prompts / config.max_num_batched_tokens, _sums(token, prompts, outputs)[1]))
     return result

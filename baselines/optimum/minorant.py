@@ -55,11 +55,11 @@ def minorants(cost: CostModel, max_tokens: int, capacity_tokens: int) -> NDArray
         combos = [[np.eye(len(f))[s[j]] for f, s in zip(forms, shared, strict=True)] for j in range(_MAX_MINORANTS)]
     else:
         combos = [list(combo) for combo in itertools.product(*mixes)]
-    rows = []
+    found = []
     for combo in combos:
         total = np.sum([w @ f for w, f in zip(combo, forms, strict=True)], axis=0)
-        rows.append(_non_negative(total, min(max_tokens, capacity_tokens), capacity_tokens))
-    return np.unique(np.array(rows), axis=0)
+        found.append(_non_negative(total, min(max_tokens, capacity_tokens), capacity_tokens))
+    return np.unique(np.array(found), axis=0)
 
 
 def _mixes(num_forms: int) -> list[NDArray[np.float64]]:

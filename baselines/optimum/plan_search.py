@@ -1,4 +1,4 @@
-"""Near-optimal plans for workloads too large to prove: annealing over rows and priority lists.
+"""Near-optimal plans for workloads too large to prove: annealing over policies and priority lists.
 
 A candidate is a setting of the scheduling algorithm (how it admits, mixes, batches prefills and picks victims) and
 a priority for every request; the compiled engine decodes it into a schedule, so whatever is found is the engine's own
@@ -38,7 +38,7 @@ VARIANTS: tuple[Variant, ...] = get_args(Variant)
 Progress = Callable[[float, int], None]
 """Called with the best objective so far in seconds and the number of schedules tried."""
 
-_ROW = Policy(
+_POLICY = Policy(
     "planned",
     queue_order=QueueOrder.LINEAR,
     queue_weights=queue_weights(priority=1.0),
@@ -68,7 +68,7 @@ class PlanSearchResult:
 
     Attributes:
         objective_s: makespan or mean latency of its schedule, replayed by the engine.
-        policy: the row that decodes it.
+        policy: the policy that decodes it.
         priority: (n,) int64, the priority list, smaller first.
         run: its replay.
         num_evaluations: schedules tried.
@@ -83,7 +83,7 @@ class PlanSearchResult:
 
 @dataclass(frozen=True, eq=False)
 class _Candidate:
-    row: Policy
+    policy: Policy
     order: NDArray[np.int64]  # requests, first to last
 
 
@@ -161,10 +161,10 @@ class _Search:
     def run(self, candidate: _Candidate) -> SimulationResult:
         priority = np.empty(len(self.workload), np.int64)
         priority[candidate.order] = np.arange(len(self.workload))
-        row = candidate.row
+        policy = candidate.policy
         if self.variant == "reserve":
-            row = replace(row, reserve=Reserve.TOTAL_ESTIMATE)
-        return simulate(replace(self.workload, priority=priority), self.config, row, predicted=self.predicted)
+            policy = replace(policy, reserve=Reserve.TOTAL_ESTIMATE)
+        return simulate(replace(self.workload, priority=priority), self.config, policy, predicted=self.predicted)
 
     def value(self, candidate: _Candidate) -> float:
         self.count += 1
@@ -184,11 +184,11 @@ class _Search:
         return True
 
     def best_start(self, stop: Callable[[], bool]) -> tuple[_Candidate, float]:
-        """The best of simple lists under simple rows, one at least; the last of them if none is allowed."""
+        """The best of simple lists under simple policies, one at least; the last of them if none is allowed."""
         prompt, output = self.workload.num_prompt_tokens, self.workload.num_output_tokens
         keys = (np.arange(prompt.size), prompt, output, -output, prompt + output, -(prompt + output))
-        rows = [
-            replace(_ROW, **knobs)
+        policies = [
+            replace(_POLICY, **knobs)
             for knobs in (
                 {},
                 {"hybrid": False},
@@ -201,8 +201,8 @@ class _Search:
             )
         ]
         for key in keys:
-            for row in rows:
-                candidate = _Candidate(row, np.argsort(key, kind="stable"))
+            for policy in policies:
+                candidate = _Candidate(policy, np.argsort(key, kind="stable"))
                 self.improve(candidate, self.value(candidate))
                 if stop():
                     return (self.best, self.best_value) if self.best else (candidate, math.inf)
@@ -216,8 +216,8 @@ class _Search:
         priority[best.order] = np.arange(len(self.workload))
         run = self.run(best)
         value = run.makespan_s if self.objective == "makespan" else float(np.nanmean(run.latency_s))
-        row = replace(best.row, reserve=Reserve.TOTAL_ESTIMATE) if self.variant == "reserve" else best.row
-        return PlanSearchResult(value, row, priority, run, self.count)
+        policy = replace(best.policy, reserve=Reserve.TOTAL_ESTIMATE) if self.variant == "reserve" else best.policy
+        return PlanSearchResult(value, policy, priority, run, self.count)
 
 
 def _move(candidate: _Candidate, rng: np.random.Generator) -> _Candidate:
@@ -226,7 +226,7 @@ def _move(candidate: _Candidate, rng: np.random.Generator) -> _Candidate:
     if n < 2 or rng.random() < 0.15:
         name = list(_KNOBS)[int(rng.integers(len(_KNOBS)))]
         values = _KNOBS[name]
-        return replace(candidate, row=replace(candidate.row, **{name: values[int(rng.integers(len(values)))]}))
+        return replace(candidate, policy=replace(candidate.policy, **{name: values[int(rng.integers(len(values)))]}))
     order = candidate.order.copy()
     reach = max(2, round(n ** rng.random()))
     i = int(rng.integers(n))

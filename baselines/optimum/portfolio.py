@@ -155,7 +155,7 @@ class _Portfolio:
             variant=self.variant,
             time_limit_s=seconds,
             max_evaluations=max_evaluations,
-            stop_at_s=known.bound_s * (1.0 + TOLERANCE),
+            stop_at_s=known.good_enough_s,
             stop=lambda: known.ended,
             seed=self.seed + worker,
         )

@@ -1,6 +1,6 @@
 """How close plans and bounds come on workloads that are too large to prove: the table of docs/optimum.md.
 
-    python -m experiments.studies.certify_middle [--seconds 50] [--workers 2] [--requests 200]
+    python -m experiments.studies.certify_middle [--seconds 50] [--workers 2] [--requests 200] [--out table.md]
 
 All requests arrive together, no token budget binds; frac is the KV capacity over the sum of all peaks.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 
+from experiments.studies.table_file import TableFile, add_out
 from infermax_gym.baselines.optimum.instance import Instance
 from infermax_gym.baselines.optimum.portfolio import solve
 from infermax_gym.streams import stream
@@ -25,9 +26,11 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    add_out(parser)
     options = parser.parse_args()
-    print("| prompts, outputs up to | model | " + " | ".join(f"frac {f}" for f in FRACS) + " |")
-    print("|---|---|" + "---|" * len(FRACS), flush=True)
+    table = TableFile(options.out)
+    table.add("| prompts, outputs up to | model | " + " | ".join(f"frac {f}" for f in FRACS) + " |")
+    table.add("|---|---|" + "---|" * len(FRACS))
     for prompts, outputs in SIZES:
         rng = stream(options.seed, "workload")
         lengths = [
@@ -35,14 +38,14 @@ def main() -> None:
         ]
         peaks = [i + o - 1 for i, o in lengths]
         for model, cost in MODELS.items():
-            cells = []
+            gaps = []
             for frac in FRACS:
                 instance = Instance.of(
                     lengths, int(frac * sum(peaks)), cost, max_num_batched_tokens=sum(peaks), max_num_seqs=1000
                 )
                 found = solve(instance, "makespan", time_limit_s=options.seconds, workers=options.workers)
-                cells.append(f"{found.gap:.1%}")
-            print(f"| {prompts}, {outputs} | {model} | {' | '.join(cells)} |", flush=True)
+                gaps.append(f"{found.gap:.1%}")
+            table.add(f"| {prompts}, {outputs} | {model} | {' | '.join(gaps)} |")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How many small instances are solved to proven optimality, by kind: the table of docs/optimum.md.
 
-    python -m experiments.studies.proof_rates [--seconds 60] [--each 10] [--kinds N4,N5,...]
+    python -m experiments.studies.proof_rates [--seconds 60] [--each 10] [--kinds N4,N5,...] [--out table.md]
 
 Instances are drawn at random from a seed of their own; every plan is replayed by the engine.
 """
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from experiments.studies.table_file import TableFile, add_out
 from infermax_gym.baselines.optimum.instance import Instance
 from infermax_gym.baselines.optimum.portfolio import Solution, solve
 from infermax_gym.streams import stream
@@ -67,7 +68,7 @@ def instances(kind: Kind, each: int) -> Iterator[tuple[str, Instance]]:
                 yield cost, Instance.of(requests, kv_tokens, cost, max_num_batched_tokens=4096)
 
 
-def row(kind: Kind, objective: Any, cost: str, found: list[Solution]) -> str:
+def line(kind: Kind, objective: Any, cost: str, found: list[Solution]) -> str:
     """One line of the table."""
     proven = [s for s in found if s.status == "optimal"]
     gaps = [s.gap for s in found if s.status != "optimal"]
@@ -84,8 +85,11 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=10, help="instances of a kind by cost model and memory")
     parser.add_argument("--kinds", default=",".join(KINDS))
     parser.add_argument("--workers", type=int, default=2)
+    add_out(parser)
     options = parser.parse_args()
-    print("| requests | model | objective | proven | median s | largest gap of the rest |\n|---|---|---|---|---|---|")
+    table = TableFile(options.out)
+    table.add("| requests | model | objective | proven | median s | largest gap of the rest |")
+    table.add("|---|---|---|---|---|---|")
     for name in options.kinds.split(","):
         kind = KINDS[name]
         for objective in kind.objectives:
@@ -101,7 +105,7 @@ def main() -> None:
                     for model, instance in instances(kind, options.each)
                     if model == cost
                 ]
-                print(row(kind, objective, cost, found), flush=True)
+                table.add(line(kind, objective, cost, found))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Any
 
 from infermax_gym.baselines.optimum.instance import Instance
 
-MOST_CELLS = 6_000
+MOST_SLOTS = 6_000
 """Requests times iterations beyond which a program is not built: it would neither solve nor stay small."""
 
 _UNITS = 1e12
@@ -27,7 +27,7 @@ class ProgramTooLargeError(ValueError):
 
 
 @dataclass(frozen=True)
-class Cell:
+class Slot:
     """What one request does in one iteration.
 
     Attributes:
@@ -65,7 +65,7 @@ class Program:
         offset_s: seconds to add to the objective (arrivals, for the mean latency).
         divisor: what the objective is divided by (requests, for the mean latency).
         rounding_s: how far the program's figure for a schedule may lie below the engine's, seconds.
-        cells: [request][iteration].
+        slots: [request][iteration].
         used: [iteration] whether it happens.
         start, end: [iteration] in units of time.
     """
@@ -75,7 +75,7 @@ class Program:
     offset_s: float
     divisor: int
     rounding_s: float
-    cells: list[list[Cell]] = field(repr=False)
+    slots: list[list[Slot]] = field(repr=False)
     used: list[Any] = field(repr=False)
     start: list[Any] = field(repr=False)
     end: list[Any] = field(repr=False)
@@ -99,9 +99,9 @@ def build(
         lower_s: a certified lower bound on the objective, which is stated as a constraint.
 
     Raises:
-        ProgramTooLargeError: more than `MOST_CELLS` pairs of a request and an iteration.
+        ProgramTooLargeError: more than `MOST_SLOTS` pairs of a request and an iteration.
     """
-    if len(instance) * num_iterations > MOST_CELLS:
+    if len(instance) * num_iterations > MOST_SLOTS:
         raise ProgramTooLargeError(f"{len(instance)} requests in {num_iterations} iterations")
     return _Builder(instance, objective, variant, num_iterations, upper_s).program(lower_s)
 
@@ -120,7 +120,7 @@ class _Builder:
         self.num_iterations = num_iterations
         self.unit_s = max(upper_s, 1e-9) / _UNITS
         self.last = math.ceil(upper_s / self.unit_s) + 1
-        self.cells: list[list[Cell]] = [[] for _ in range(self.n)]
+        self.slots: list[list[Slot]] = [[] for _ in range(self.n)]
         self.first: list[list[Any]] = [[] for _ in range(self.n)]
         self.used = [self.model.new_bool_var(f"used{k}") for k in range(num_iterations)]
         self.start = [self.model.new_int_var(0, self.last, f"start{k}") for k in range(num_iterations)]
@@ -130,7 +130,7 @@ class _Builder:
         """Everything."""
         for k in range(self.num_iterations):
             for r in range(self.n):
-                self.cells[r].append(self._cell(r, k))
+                self.slots[r].append(self._slot(r, k))
             self._share(k)
             self._time(k)
         finish = [self._finish(r) for r in range(self.n)]
@@ -143,7 +143,7 @@ class _Builder:
         offset_s = -arrivals if self.latency else 0.0
         rounding_s = self._rounding_units() * self.unit_s
         program = Program(
-            self.model, self.unit_s, offset_s, divisor, rounding_s, self.cells, self.used, self.start, self.end
+            self.model, self.unit_s, offset_s, divisor, rounding_s, self.slots, self.used, self.start, self.end
         )
         floor = math.floor(((lower_s - rounding_s) * divisor - offset_s) / self.unit_s)
         self.model.add(total >= max(floor, 0))
@@ -156,7 +156,7 @@ class _Builder:
     def _int(self, high: int, name: str, r: int, k: int) -> Any:
         return self.model.new_int_var(0, high, f"{name}{r},{k}")
 
-    def _cell(self, r: int, k: int) -> Cell:
+    def _slot(self, r: int, k: int) -> Slot:
         """Request r in iteration k: its situation follows from iteration k - 1, its pass is free."""
         model, request = self.model, self.instance.requests[r]
         prompt, peak = request.num_prompt_tokens, request.peak_tokens
@@ -204,7 +204,7 @@ class _Builder:
             model.add_implication(first, emits)
             model.add(generated == 0).only_enforce_if(first)
             model.add(self.end[k] <= limit).only_enforce_if(first)
-        return Cell(
+        return Slot(
             generated, resident, decoding, finished, keeps, base, tokens, decodes, prefills, emits, completes, after
         )
 
@@ -213,7 +213,7 @@ class _Builder:
         if k == 0:
             zero = self.model.new_constant(0)
             return zero, zero, zero, zero
-        model, request, past = self.model, self.instance.requests[r], self.cells[r][k - 1]
+        model, request, past = self.model, self.instance.requests[r], self.slots[r][k - 1]
         generated = self._int(request.num_output_tokens, "generated", r, k)
         resident = self._int(request.peak_tokens, "resident", r, k)
         decoding, finished = self._bool("decoding", r, k), self._bool("finished", r, k)
@@ -234,34 +234,34 @@ class _Builder:
     def _share(self, k: int) -> None:
         """What the requests of iteration k share: budget, sequences, blocks, and its number in the order of time."""
         model, instance = self.model, self.instance
-        column = [row[k] for row in self.cells]
+        column = [line[k] for line in self.slots]
         model.add(sum(c.tokens for c in column) <= instance.max_num_batched_tokens)
         model.add_bool_or([x for c in column for x in (c.decodes, c.prefills)]).only_enforce_if(self.used[k])
         if k > 0:
             model.add_implication(self.used[k], self.used[k - 1])
         blocks = []
-        seats = []
-        for r, cell in enumerate(column):
+        sequences = []
+        for r, slot in enumerate(column):
             peak = instance.requests[r].peak_tokens
             if self.variant == "reserve" or self.n > instance.max_num_seqs:
-                seat = self._bool("seat", r, k)
-                model.add(cell.after <= peak * seat)
-                seats.append(seat)
+                holds = self._bool("holds", r, k)
+                model.add(slot.after <= peak * holds)
+                sequences.append(holds)
             if self.variant == "reserve":
-                blocks.append(instance.blocks(peak) * seats[-1])
+                blocks.append(instance.blocks(peak) * sequences[-1])
             elif instance.block_size == 1:
-                blocks.append(cell.after)
+                blocks.append(slot.after)
             else:
                 held = self._int(instance.blocks(peak), "blocks", r, k)
-                model.add(instance.block_size * held >= cell.after)
+                model.add(instance.block_size * held >= slot.after)
                 blocks.append(held)
         model.add(sum(blocks) <= instance.num_blocks)
-        if seats:
-            model.add(sum(seats) <= instance.max_num_seqs)
+        if sequences:
+            model.add(sum(sequences) <= instance.max_num_seqs)
 
     def _time(self, k: int) -> None:
         """Iteration k begins after iteration k - 1 and lasts what the cost model says."""
-        model, column = self.model, [row[k] for row in self.cells]
+        model, column = self.model, [line[k] for line in self.slots]
         if k > 0:
             model.add(self.start[k] >= self.end[k - 1])
         features = self._features(k, column)
@@ -274,7 +274,7 @@ class _Builder:
             terms.append(seconds)
         model.add(self.end[k] >= self.start[k] + sum(terms))
 
-    def _features(self, k: int, column: list[Cell]) -> list[Any]:
+    def _features(self, k: int, column: list[Slot]) -> list[Any]:
         """The nine features of the batch of iteration k."""
         model = self.model
         work = [self._prefill_work(r, k, c) for r, c in enumerate(column)]
@@ -304,17 +304,17 @@ class _Builder:
         self.model.add(result == 0).only_enforce_if(~condition)
         return result
 
-    def _prefill_work(self, r: int, k: int, cell: Cell) -> Any:
+    def _prefill_work(self, r: int, k: int, slot: Slot) -> Any:
         """c^2 + 2 c m = (m + c)^2 - m^2 of a prefill, 0 otherwise."""
         model, peak = self.model, self.instance.requests[r].peak_tokens
         squares = []
-        for name, value in (("after2", cell.after), ("base2", cell.base)):
+        for name, value in (("after2", slot.after), ("base2", slot.base)):
             square = self._int(peak * peak, name, r, k)
             model.add_multiplication_equality(square, [value, value])
             squares.append(square)
         work = self._int(peak * peak, "work", r, k)
-        model.add(work == squares[0] - squares[1]).only_enforce_if(cell.prefills)
-        model.add(work == 0).only_enforce_if(~cell.prefills)
+        model.add(work == squares[0] - squares[1]).only_enforce_if(slot.prefills)
+        model.add(work == 0).only_enforce_if(~slot.prefills)
         return work
 
     def _floored(self, context: Any, count: Any, any_decode: Any, k: int) -> Any:
@@ -333,11 +333,11 @@ class _Builder:
         """When request r finishes, in units; it does."""
         model = self.model
         finish = model.new_int_var(0, self.last, f"finish{r}")
-        model.add_exactly_one([cell.completes for cell in self.cells[r]])
+        model.add_exactly_one([slot.completes for slot in self.slots[r]])
         if self.first[r]:
             model.add_exactly_one(self.first[r])
-        for k, cell in enumerate(self.cells[r]):
-            model.add(finish >= self.end[k]).only_enforce_if(cell.completes)
+        for k, slot in enumerate(self.slots[r]):
+            model.add(finish >= self.end[k]).only_enforce_if(slot.completes)
         return finish
 
     def _order_twins(self, finish: list[Any]) -> None:

@@ -67,8 +67,8 @@ class ProgramSearch:
         for k, used in enumerate(program.used):
             batch = batches[k] if k < len(batches) else {}
             model.add_hint(used, int(k < len(batches)))
-            for r, row in enumerate(program.cells):
-                model.add_hint(row[k].tokens, batch.get(r, 0))
+            for r, line in enumerate(program.slots):
+                model.add_hint(line[k].tokens, batch.get(r, 0))
 
     def run(
         self,
@@ -132,8 +132,8 @@ class ProgramSearch:
                 break
             batch: list[tuple[int, int]] = []
             fresh, held = set(), set()
-            for r, row in enumerate(self.program.cells):
-                tokens, base = value(row[k].tokens), value(row[k].base)
+            for r, line in enumerate(self.program.slots):
+                tokens, base = value(line[k].tokens), value(line[k].base)
                 if tokens > 0:
                     batch.append((r, tokens))
                     if base == 0:
