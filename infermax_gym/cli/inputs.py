@@ -61,27 +61,37 @@ def cost_model(name: str) -> CostModel:
 
 
 def workload_spec(
-    source: str, skip: int, first: int | None, time_scale: float | None, rate: float | None
+    source: str, skip: int, first: int | None, time_scale: float | None, rate: float | None, **chosen: Any
 ) -> WorkloadSpec:
-    """The recipe for the workload."""
+    """The recipe for the workload; `chosen` are choices of rows, such as `from_s` or `model`."""
     from infermax_gym.evaluation import WorkloadSpec
+    from infermax_gym.workload import WorkloadError
 
     for name, value in (("--time-scale", time_scale), ("--rate", rate)):
         if value is not None and not (math.isfinite(value) and value > 0.0):
             raise InputError(f"{name} must be a positive number, got {value:g}")
     if time_scale is not None and rate is not None:
         raise InputError("--time-scale and --rate exclude each other; give one of them")
-    return WorkloadSpec(source, skip, first, 1.0 if time_scale is None else time_scale, rate)
+    try:
+        return WorkloadSpec(source, skip, first, 1.0 if time_scale is None else time_scale, rate, **chosen)
+    except WorkloadError as error:
+        raise InputError(str(error)) from None
 
 
-def load(spec: WorkloadSpec, seed: int) -> Workload:
-    """The requests of a seed."""
+def load(spec: WorkloadSpec, seed: int, engines: Sequence[EngineConfig] = ()) -> Workload:
+    """The requests of a seed, whose outputs must keep what the engines promise their schedulers."""
     from infermax_gym.workload import WorkloadError
 
     try:
-        return spec(seed)
+        requests = spec(seed)
     except WorkloadError as error:
         raise InputError(str(error)) from None
+    for engine in engines:
+        try:
+            requests.check_output_bound(engine.max_output_tokens)
+        except WorkloadError as error:
+            raise InputError(str(error).replace("max_output_tokens = ", "--max-output-tokens ")) from None
+    return requests
 
 
 def contenders(policies: str | None, agents: Sequence[str] | None, trust_pickle: bool = False) -> dict[str, Contender]:
@@ -177,8 +187,10 @@ def resolved(
         "first": spec.first,
         "time_scale": spec.time_scale,
         "rate": spec.rate,
+        **{name: value for name, value in spec.choices.items() if value is not None},
         "num_requests": len(workload),
         "span_s": last,
+        "mean_rate_per_s": workload.mean_rate_per_s,
         "cost": config.cost.name,
         "kv_tokens": config.num_kv_tokens,
         "block_size": config.block_size,

@@ -23,6 +23,10 @@ def simulate(
     trust_pickle: options.TrustPickle = False,
     skip: options.Skip = 0,
     first: options.First = None,
+    from_s: options.FromS = None,
+    to_s: options.ToS = None,
+    model: options.Model = None,
+    log_type: options.LogType = None,
     time_scale: options.TimeScale = None,
     rate: options.Rate = None,
     cost: options.Cost = None,
@@ -56,7 +60,9 @@ def simulate(
         raise InputError("give either --policy NAME or --agent PATH")
     for path in (requests_out, schedule_out, trace_out):
         output.writable_file(path)
-    spec = inputs.workload_spec(workload, skip, first, time_scale, rate)
+    spec = inputs.workload_spec(
+        workload, skip, first, time_scale, rate, from_s=from_s, to_s=to_s, model=model, log_type=log_type
+    )
     engine = inputs.EngineOptions(
         cost,
         kv_tokens,
@@ -69,7 +75,7 @@ def simulate(
     )
     config = engine.config()
     limits = inputs.slo(slo)
-    requests = inputs.load(spec, seed)
+    requests = inputs.load(spec, seed, [config])
     if limits is not None:
         requests = requests.with_limits(limits.ttft_s, limits.tpot_s)
 

@@ -78,12 +78,14 @@ def caption(document: Mapping[str, Any]) -> list[str]:
     """Workload and engine in words."""
     config = document["config"]
     requests = config.get("num_requests")
-    span = config.get("span_s")
+    span, rate = config.get("span_s"), config.get("mean_rate_per_s")
     workload = f"workload  {config['workload']}"
     if requests is not None:
         workload += f": {requests:,} requests"
-    if span:
-        workload += f" over {span:,.0f} s ({requests / span:.2f} per s)"
+    if span and rate:
+        workload += f" over {_significant(float(span))} s ({_significant(float(rate))} per s)"
+    elif span == 0.0 and (requests or 0) > 1:
+        workload += ", all at once"
     if config.get("seeds", 1) > 1:
         workload += ", seed 0"
     lines = [workload]

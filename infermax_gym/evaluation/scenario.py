@@ -25,7 +25,8 @@ from infermax_gym.evaluation.figures import combine, lookup, sorted_names
 from infermax_gym.evaluation.fleets import FleetContender, Predict, figures_of
 from infermax_gym.evaluation.groups import By, group_figures
 from infermax_gym.evaluation.statistics import mean_and_ci95, paired_ratio
-from infermax_gym.workload import Workload, load_workload
+from infermax_gym.workload import PRESETS, Workload, load_workload
+from infermax_gym.workload.source import kept_content
 
 
 @runtime_checkable
@@ -48,18 +49,39 @@ Contender = Policy | Scheduler | Player | FleetContender
 
 @dataclass(frozen=True)
 class WorkloadSpec:
-    """A recipe for requests: call it with a seed. Arguments as in `load_workload`."""
+    """A recipe for requests: call it with a seed. Arguments as in `load_workload`; a pipe is read once and kept."""
 
     source: str
     skip: int = 0
     first: int | None = None
     time_scale: float = 1.0
     rate: float | None = None
+    from_s: float | None = None
+    to_s: float | None = None
+    model: str | None = None
+    log_type: str | None = None
+    content: bytes | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.content is None and self.source not in PRESETS:  # a pipe can be read once, and there may be many seeds
+            object.__setattr__(self, "content", kept_content(self.source))
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        """What chooses rows of a trace file by time or name."""
+        return {name: getattr(self, name) for name in ("from_s", "to_s", "model", "log_type")}
 
     def __call__(self, seed: int) -> Workload:
         """The requests of a seed; a file of complete requests is the same for every seed."""
         return load_workload(
-            self.source, skip=self.skip, first=self.first, time_scale=self.time_scale, rate=self.rate, seed=seed
+            self.source,
+            skip=self.skip,
+            first=self.first,
+            **self.choices,
+            time_scale=self.time_scale,
+            rate=self.rate,
+            seed=seed,
+            content=self.content,
         )
 
 
@@ -171,7 +193,14 @@ def serve(
     predict: Predict = no_predictions,
     record_schedule: bool = False,
 ) -> SimulationResult:
-    """Serve a workload to its end under any kind of contender; arguments as in `iterate_runs` and `simulate`."""
+    """Serve a workload to its end under any kind of contender; arguments as in `iterate_runs` and `simulate`.
+
+    Raises:
+        WorkloadError: an output is longer than an engine promises its scheduler (`max_output_tokens`).
+    """
+    parts = contender.parts if isinstance(contender, FleetContender) else ()
+    for engine in [part.config for part in parts] or [config]:
+        workload.check_output_bound(engine.max_output_tokens)
     if isinstance(contender, FleetContender):
         if record_schedule:
             raise ValueError("the schedule of a fleet cannot be recorded")
