@@ -47,20 +47,20 @@ class Source:
     Attributes:
         preset: name of the preset fitted to it.
         pattern: of the file's name.
-        window_s: how long a level of the rate lasts; None if the trace has no arrivals. Short where bursts are.
+        level_s: how long a level of the rate lasts; None if the trace has no arrivals. Short where bursts are.
         grid_s: spacing of the time stamps, when they were rounded; arrivals are spread over it first.
     """
 
     preset: str
     pattern: str
-    window_s: float | None = None
+    level_s: float | None = None
     grid_s: float = 0.0
 
 
 SOURCES = (
-    Source("azure-conv", "*azure2023_conv*.csv", window_s=10.0),
-    Source("azure-code", "*azure2023_code*.csv", window_s=2.0),
-    Source("mooncake-conversation", "*mooncake_conversation*.jsonl", window_s=10.0, grid_s=3.0),
+    Source("azure-conv", "*azure2023_conv*.csv", level_s=10.0),
+    Source("azure-code", "*azure2023_code*.csv", level_s=2.0),
+    Source("mooncake-conversation", "*mooncake_conversation*.jsonl", level_s=10.0, grid_s=3.0),
     Source("long-document", "*arxiv_summarization*.csv"),
 )
 
@@ -70,7 +70,7 @@ def read_source(source: Source, directory: Path) -> Workload:
     found = sorted(directory.glob(source.pattern))
     if len(found) != 1:
         raise WorkloadError(f"{directory}: expected one file that matches {source.pattern}, found {len(found)}")
-    return read_workload(found[0], rate=None if source.window_s else 1.0)
+    return read_workload(found[0], rate=None if source.level_s else 1.0)
 
 
 def spread(workload: Workload, grid_s: float) -> NDArray[np.float64]:
@@ -102,7 +102,7 @@ def table(counts: NDArray[np.int64], levels: NDArray[np.float64]) -> list[float]
     return rounded(values, 1)
 
 
-def fit_arrivals(arrival_s: NDArray[np.float64], window_s: float) -> dict[str, Any]:
+def fit_arrivals(arrival_s: NDArray[np.float64], level_s: float) -> dict[str, Any]:
     """Parameters of `Modulated` arrivals, with `Silences` if the trace has any."""
     gaps = np.diff(arrival_s)
     silent = gaps > SILENCE_S
@@ -114,16 +114,16 @@ def fit_arrivals(arrival_s: NDArray[np.float64], window_s: float) -> dict[str, A
             "sigma": round(float(np.log(gaps[silent]).std()), 4),
         }
         gaps = np.where(silent, gaps[~silent].mean(), gaps)
-    return {**fit_rate(np.concatenate(([0.0], np.cumsum(gaps))), window_s), "silences": silences}
+    return {**fit_rate(np.concatenate(([0.0], np.cumsum(gaps))), level_s), "silences": silences}
 
 
-def fit_rate(arrival_s: NDArray[np.float64], window_s: float) -> dict[str, Any]:
-    """A level of the rate per window, its correlation from window to window, and the variation of gaps inside."""
-    num_slices = int(arrival_s[-1] // window_s)
-    arrival_s = arrival_s[arrival_s < num_slices * window_s]
-    counts = np.bincount((arrival_s // window_s).astype(int), minlength=num_slices).astype(np.float64)
+def fit_rate(arrival_s: NDArray[np.float64], level_s: float) -> dict[str, Any]:
+    """A level of the rate per spell, its correlation from spell to spell, and the variation of gaps inside."""
+    num_slices = int(arrival_s[-1] // level_s)
+    arrival_s = arrival_s[arrival_s < num_slices * level_s]
+    counts = np.bincount((arrival_s // level_s).astype(int), minlength=num_slices).astype(np.float64)
     # Gaps on a clock that runs with the counts: what varies there is not the rate.
-    clock = np.interp(arrival_s, np.arange(num_slices + 1) * window_s, np.concatenate(([0.0], np.cumsum(counts))))
+    clock = np.interp(arrival_s, np.arange(num_slices + 1) * level_s, np.concatenate(([0.0], np.cumsum(counts))))
     gap_cv = float(np.diff(clock).std() / np.diff(clock).mean())
     # Counts vary more than the rate does, since a count is itself random: shrink by that share of the variance.
     multipliers = counts / counts.mean()
@@ -138,8 +138,8 @@ def fit_rate(arrival_s: NDArray[np.float64], window_s: float) -> dict[str, Any]:
     ranks -= ranks.mean()
     correlation = float(np.mean(ranks[1:] * ranks[:-1]) / ranks.var() / (1.0 - share))
     return {
-        "rate_per_s": round(len(arrival_s) / (num_slices * window_s), 5),
-        "window_s": window_s,
+        "rate_per_s": round(len(arrival_s) / (num_slices * level_s), 5),
+        "level_s": level_s,
         "scores": rounded(scores, 5),
         "multipliers": rounded(knots, 5),
         "correlation": round(min(max(correlation, 0.0), 0.98), 4),
@@ -238,9 +238,9 @@ def main(arguments: list[str]) -> int:
             return 2
         parameters: dict[str, Any] = {"num_rows": len(workload), "lengths": fit_lengths(workload)}
         lengths_rows.append(report_lengths(source, workload, parameters["lengths"]))
-        if source.window_s:
+        if source.level_s:
             arrival_s = spread(workload, source.grid_s)
-            parameters["arrivals"] = fit_arrivals(arrival_s, source.window_s)
+            parameters["arrivals"] = fit_arrivals(arrival_s, source.level_s)
             process = arrivals_from_parameters(parameters["arrivals"])
             arrival_rows.append(report_arrivals(source, arrival_s, process))
         workloads[source.preset] = parameters

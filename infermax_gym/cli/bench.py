@@ -21,6 +21,10 @@ def bench(
     workload: options.Workload,
     skip: options.Skip = 0,
     first: options.First = None,
+    from_s: options.FromS = None,
+    to_s: options.ToS = None,
+    model: options.Model = None,
+    log_type: options.LogType = None,
     time_scale: options.TimeScale = None,
     rate: options.Rate = None,
     cost: options.Cost = None,
@@ -99,7 +103,9 @@ def bench(
     json: options.Json = False,
 ) -> None:
     """Compare schedulers on one workload."""
-    spec = inputs.workload_spec(workload, skip, first, time_scale, rate)
+    spec = inputs.workload_spec(
+        workload, skip, first, time_scale, rate, from_s=from_s, to_s=to_s, model=model, log_type=log_type
+    )
     engine = inputs.EngineOptions(
         cost,
         kv_tokens,
@@ -129,6 +135,7 @@ def bench(
     groups = inputs.groups(by)
     contenders: dict[str, Contender]
     fleet: dict[str, Any] = {}
+    engines = [config]
     if replicas is None and fleet_file is None:
         if typed.are_given:
             raise InputError("options of fleets, such as --routers or --migrate, need --replicas N or --fleet PATH")
@@ -136,8 +143,9 @@ def bench(
     else:
         fleets, fleet = _fleets(typed, engine, replicas, fleet_file, bool(agent))
         contenders = {**fleets}
+        engines = [part.config for each in fleets.values() for part in each.parts] or engines
     folder = None if out is None else output.writable_folder(out)
-    requests = cache(partial(inputs.load, spec))
+    requests = cache(partial(inputs.load, spec, engines=engines))
 
     from infermax_gym.evaluation import Scenario, comparison_document, resolved_options
 

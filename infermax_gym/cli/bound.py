@@ -24,6 +24,10 @@ def bound(
     objective: Annotated[Objective, typer.Option(help="The makespan, or the mean latency.")] = Objective.makespan,
     skip: options.Skip = 0,
     first: options.First = None,
+    from_s: options.FromS = None,
+    to_s: options.ToS = None,
+    model: options.Model = None,
+    log_type: options.LogType = None,
     time_scale: options.TimeScale = None,
     rate: options.Rate = None,
     cost: options.Cost = None,
@@ -37,7 +41,9 @@ def bound(
     json: options.Json = False,
 ) -> None:
     """Certify a lower bound that holds for every schedule, clairvoyant ones too. --slo: how many can be in time."""
-    spec = inputs.workload_spec(workload, skip, first, time_scale, rate)
+    spec = inputs.workload_spec(
+        workload, skip, first, time_scale, rate, from_s=from_s, to_s=to_s, model=model, log_type=log_type
+    )
     config = inputs.EngineOptions(
         cost, kv_tokens, block_size, max_num_batched_tokens, max_num_seqs, max_model_len
     ).config()

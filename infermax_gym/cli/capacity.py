@@ -27,6 +27,10 @@ Row = dict[str, Any]
 def capacity(
     workload: options.Workload,
     skip: options.Skip = 0,
+    from_s: options.FromS = None,
+    to_s: options.ToS = None,
+    model: options.Model = None,
+    log_type: options.LogType = None,
     requests_per_replica: Annotated[
         int,
         typer.Option(
@@ -100,7 +104,9 @@ def capacity(
     limits = inputs.slo(slo)
     if limits is None:
         raise InputError("--slo names no limit; expected ttft=S, tpot=S or latency=S")
-    spec = inputs.workload_spec(workload, skip, None, None, None)
+    spec = inputs.workload_spec(
+        workload, skip, None, None, None, from_s=from_s, to_s=to_s, model=model, log_type=log_type
+    )
     sizes = (block_size, max_num_batched_tokens, max_num_seqs, max_model_len, max_output_tokens, prefix_caching)
     typed_engines = [inputs.EngineOptions(name, tokens, *sizes) for name, tokens in _engines(cost, kv_tokens)]
     engines = [engine.config() for engine in typed_engines]
@@ -132,8 +138,9 @@ def capacity(
         first_router = fleets[0].router
         fleets = [fleet for fleet in fleets if fleet.num_replicas > 1 or fleet.router is first_router]
     chosen = [(engine, fleet) for engine in engines for fleet in fleets]
+    promised = [part.config for part in parts] or engines
     folder = None if out is None else output.writable_folder(out)
-    requests = cache(partial(_requests, spec, requests_per_replica))
+    requests = cache(partial(_requests, spec, promised, requests_per_replica))
     first = requests(0, counts[0])
 
     from infermax_gym.baselines.predict import predictions
@@ -187,9 +194,11 @@ def _engines(cost: str | None, kv_tokens: str | None) -> list[tuple[str | None, 
     return list(zip(costs, tokens * len(costs) if len(tokens) == 1 else tokens, strict=True))
 
 
-def _requests(spec: WorkloadSpec, per_replica: int, seed: int, num_replicas: int) -> Workload:
+def _requests(
+    spec: WorkloadSpec, engines: list[EngineConfig], per_replica: int, seed: int, num_replicas: int
+) -> Workload:
     """The requests of a seed for so many replicas; a file gives at most what it has."""
-    workload = inputs.load(replace(spec, first=per_replica * num_replicas), seed)
+    workload = inputs.load(replace(spec, first=per_replica * num_replicas), seed, engines)
     if len(workload) < 2 or not math.isfinite(workload.mean_rate_per_s):
         raise InputError(f"--workload {spec.source}: needs at least two requests that arrive at different times")
     return workload

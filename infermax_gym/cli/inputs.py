@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from infermax_gym.cli import own
 from infermax_gym.cli.errors import InputError
@@ -61,10 +61,11 @@ def cost_model(name: str) -> CostModel:
 
 
 def workload_spec(
-    source: str, skip: int, first: int | None, time_scale: float | None, rate: float | None
+    source: str, skip: int, first: int | None, time_scale: float | None, rate: float | None, **chosen: Any
 ) -> WorkloadSpec:
-    """The recipe for the workload."""
+    """The recipe for the workload; `chosen` are choices of rows, such as `from_s` or `model`."""
     from infermax_gym.evaluation import WorkloadSpec
+    from infermax_gym.workload import WorkloadError
 
     for name, value in (("--time-scale", time_scale), ("--rate", rate)):
         if value is not None and not (math.isfinite(value) and value > 0.0):
@@ -72,7 +73,10 @@ def workload_spec(
     if time_scale is not None and rate is not None:
         raise InputError("--time-scale and --rate exclude each other; give one of them")
     scale = 1.0 if time_scale is None else time_scale
-    return WorkloadSpec(source, skip, first, scale, rate, _made_by(source))
+    try:
+        return WorkloadSpec(source, skip, first, scale, rate, _made_by(source), **chosen)
+    except WorkloadError as error:
+        raise InputError(str(error)) from None
 
 
 def _made_by(source: str) -> WorkloadPreset | Reader | None:
@@ -99,19 +103,25 @@ def _made_by(source: str) -> WorkloadPreset | Reader | None:
     return made_by
 
 
-def load(spec: WorkloadSpec, seed: int) -> Workload:
-    """The requests of a seed."""
+def load(spec: WorkloadSpec, seed: int, engines: Sequence[EngineConfig] = ()) -> Workload:
+    """The requests of a seed, whose outputs must keep what the engines promise their schedulers."""
     from infermax_gym.plugins import in_one_line
     from infermax_gym.workload import WorkloadError
 
     try:
-        return spec(seed)
+        requests = spec(seed)
     except WorkloadError as error:
         raise InputError(str(error)) from None
     except Exception as error:
         if spec.made_by is None:
             raise
         raise InputError(f"--workload {spec.source}: its package raised {in_one_line(error)}") from None
+    for engine in engines:
+        try:
+            requests.check_output_bound(engine.max_output_tokens)
+        except WorkloadError as error:
+            raise InputError(str(error).replace("max_output_tokens = ", "--max-output-tokens ")) from None
+    return requests
 
 
 def contenders(policies: str | None, agents: Sequence[str] | None, trust_pickle: bool = False) -> dict[str, Contender]:

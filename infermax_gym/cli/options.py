@@ -27,6 +27,40 @@ First = Annotated[
         rich_help_panel=_WORKLOAD,
     ),
 ]
+FromS = Annotated[
+    float | None,
+    typer.Option(
+        "--from-s",
+        metavar="S",
+        help="Begin S seconds after the first request of a trace file.",
+        show_default="0",
+        rich_help_panel=_WORKLOAD,
+    ),
+]
+ToS = Annotated[
+    float | None,
+    typer.Option(
+        "--to-s", metavar="S", help="Stop S seconds after it.", show_default="its end", rich_help_panel=_WORKLOAD
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Keep the requests to one model (BurstGPT's Model).",
+        show_default="all",
+        rich_help_panel=_WORKLOAD,
+    ),
+]
+LogType = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Keep one kind of request (BurstGPT's Log Type, Qwen-Bailian's type).",
+        show_default="all",
+        rich_help_panel=_WORKLOAD,
+    ),
+]
 TimeScale = Annotated[
     float | None,
     typer.Option(metavar="X", help="Multiply all arrival times by X.", show_default="1", rich_help_panel=_WORKLOAD),
@@ -63,7 +97,11 @@ MaxModelLen = Annotated[
     int | None, _size("Longest prompt + output that the engine is set up for.", "the workload's, to a power of 2")
 ]
 MaxOutputTokens = Annotated[
-    int | None, _size("Upper bound on output lengths that schedulers are told.", "the workload's, to a power of 2")
+    int | None,
+    _size(
+        "Upper bound on outputs that schedulers are told; longer ones are refused.",
+        "the workload's, to a power of 2",
+    ),
 ]
 
 Routers = Annotated[

@@ -21,6 +21,10 @@ def simulate(
     trust_pickle: options.TrustPickle = False,
     skip: options.Skip = 0,
     first: options.First = None,
+    from_s: options.FromS = None,
+    to_s: options.ToS = None,
+    model: options.Model = None,
+    log_type: options.LogType = None,
     time_scale: options.TimeScale = None,
     rate: options.Rate = None,
     cost: options.Cost = None,
@@ -54,7 +58,9 @@ def simulate(
         raise InputError("give either --policy NAME or --agent PATH")
     for path in (requests_out, schedule_out, trace_out):
         output.writable_file(path)
-    spec = inputs.workload_spec(workload, skip, first, time_scale, rate)
+    spec = inputs.workload_spec(
+        workload, skip, first, time_scale, rate, from_s=from_s, to_s=to_s, model=model, log_type=log_type
+    )
     engine = inputs.EngineOptions(
         cost,
         kv_tokens,
@@ -78,7 +84,7 @@ def simulate(
         with_slo,
     )
 
-    requests = with_slo(inputs.load(spec, seed), limits)
+    requests = with_slo(inputs.load(spec, seed, [config]), limits)
     record = schedule_out is not None or trace_out is not None
     warm_up([contender], config, output.say_compiling)
     served = run_contender(contender, requests, config, seed=seed, predict=predictions, record_schedule=record)

@@ -91,7 +91,11 @@ def run_contender(
 
     Raises:
         ValueError: the schedule of a fleet was asked for.
+        WorkloadError: an output is longer than an engine promises its scheduler (`max_output_tokens`).
     """
+    parts = contender.parts if isinstance(contender, FleetContender) else ()
+    for engine in [part.config for part in parts] or [config]:
+        workload.check_output_bound(engine.max_output_tokens)
     start = time.perf_counter()
     fleet: FleetResult | DisaggregatedResult | None = None
     if isinstance(contender, FleetContender):

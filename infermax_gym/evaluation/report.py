@@ -78,12 +78,14 @@ def _caption(document: Mapping[str, Any]) -> list[str]:
     """Workload and engine in words."""
     config = document["config"]
     requests = config.get("num_requests")
-    span = config.get("span_s")
+    span, rate = config.get("span_s"), config.get("mean_rate_per_s")
     workload = f"workload  {config['workload']}"
     if requests is not None:
         workload += f": {requests:,} requests"
-    if span and requests is not None and requests > 1:
-        workload += f" over {_span(span)} ({(requests - 1) / span:.2f} per s)"
+    if span and rate:
+        workload += f" over {_significant(float(span))} s ({_significant(float(rate))} per s)"
+    elif span == 0.0 and (requests or 0) > 1:
+        workload += ", all at once"
     if config.get("seeds", 1) > 1:
         workload += ", seed 0"
     lines = [workload]
@@ -94,11 +96,6 @@ def _caption(document: Mapping[str, Any]) -> list[str]:
     if config.get("slo"):
         lines.append(f"SLO       {slo_in_words(config)}")
     return lines
-
-
-def _span(seconds: float) -> str:
-    """Whole seconds, or three digits of a short span."""
-    return f"{seconds:,.0f} s" if seconds >= 100.0 else f"{seconds:.3g} s"
 
 
 def engine_in_words(config: Mapping[str, Any]) -> str:

@@ -16,8 +16,9 @@ from infermax_gym.evaluation.fleets import Predict
 from infermax_gym.evaluation.groups import By
 from infermax_gym.evaluation.statistics import mean_and_ci95, paired_ratio
 from infermax_gym.evaluation.warming import Notify, say_nothing, warm_up
-from infermax_gym.workload import Workload, WorkloadPreset, load_workload
+from infermax_gym.workload import PRESETS, Workload, WorkloadPreset, load_workload
 from infermax_gym.workload.reader import retimed
+from infermax_gym.workload.source import kept_content
 
 Reader = Callable[[str], Workload]
 """Reads a trace file, by its path."""
@@ -25,7 +26,7 @@ Reader = Callable[[str], Workload]
 
 @dataclass(frozen=True)
 class WorkloadSpec:
-    """A recipe for requests: call it with a seed. Other arguments as in `load_workload`.
+    """A recipe for requests: call it with a seed. A pipe is read once and kept. Other arguments as in `load_workload`.
 
     Attributes:
         made_by: a preset or a reader that the package does not have: of a preset, `source` is its name; of a reader,
@@ -38,6 +39,21 @@ class WorkloadSpec:
     time_scale: float = 1.0
     rate: float | None = None
     made_by: WorkloadPreset | Reader | None = None
+    from_s: float | None = None
+    to_s: float | None = None
+    model: str | None = None
+    log_type: str | None = None
+    content: bytes | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        ours = self.made_by is None and self.source not in PRESETS
+        if ours and self.content is None:  # a pipe can be read once, and there may be many seeds
+            object.__setattr__(self, "content", kept_content(self.source))
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        """What chooses requests of a trace file by time or name."""
+        return {name: getattr(self, name) for name in ("from_s", "to_s", "model", "log_type")}
 
     def __call__(self, seed: int) -> Workload:
         """The requests of a seed; a file of complete requests is the same for every seed."""
@@ -46,9 +62,11 @@ class WorkloadSpec:
                 self.made_by or self.source,
                 skip=self.skip,
                 first=self.first,
+                **self.choices,
                 time_scale=self.time_scale,
                 rate=self.rate,
                 seed=seed,
+                content=self.content,
             )
         requests = self.made_by(self.source.partition(":")[2]).trace_slice(self.skip, self.first)
         return retimed(requests, self.time_scale, self.rate)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,7 +38,7 @@ class Block:
     columns: dict[str, NDArray[Any]]
     num_blocks: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     prefix_blocks: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    labels: dict[str, Sequence[str]] = field(default_factory=dict)
+    labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
     fault: Fault | None = None
 
     def __len__(self) -> int:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from infermax_gym.workload.arrivals import Arrivals, check_positive, from_zero, unit_points
 from infermax_gym.workload.workload import WorkloadError
 
-_WINDOWS_PER_DRAW = 256  # fixed, so that the rates drawn for early windows do not depend on how many are needed
+_SPELLS_PER_DRAW = 256  # fixed, so that the rates drawn for early spells do not depend on how many are needed
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,13 @@ class OnOff:
     def sample(self, rng: np.random.Generator, n: int) -> NDArray[np.float64]:
         """See `Arrivals.sample`."""
         points_rng, spells_rng = rng.spawn(2)
-        mean_s = np.tile([self.mean_on_s, self.mean_off_s], _WINDOWS_PER_DRAW // 2)
-        rates = np.tile([self.on_rate_per_s, self.off_rate_per_s], _WINDOWS_PER_DRAW // 2)
+        mean_s = np.tile([self.mean_on_s, self.mean_off_s], _SPELLS_PER_DRAW // 2)
+        rates = np.tile([self.on_rate_per_s, self.off_rate_per_s], _SPELLS_PER_DRAW // 2)
 
-        def windows() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        def spells() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
             return mean_s * spells_rng.standard_exponential(len(mean_s)), rates
 
-        return _through_rates(unit_points(points_rng, n, 1.0), windows)
+        return _through_rates(unit_points(points_rng, n, 1.0), spells)
 
 
 @dataclass(frozen=True)
@@ -81,30 +81,30 @@ class Diurnal:
 
 @dataclass(frozen=True)
 class Modulated:
-    """A drifting rate, one level per window, with gamma gaps inside: the process fitted to real traces.
+    """A drifting rate, one level per spell, with gamma gaps inside: the process fitted to real traces.
 
-    The level of a window is the mean rate times a multiplier. Multipliers have the distribution of a quantile
+    The level of a spell is the mean rate times a multiplier. Multipliers have the distribution of a quantile
     table, and follow one another as a Gaussian autoregression of order one does (a copula in time), so the
     process is stationary: it can be sampled for any length and starts anywhere in its range.
 
     Attributes:
         rate_per_s: mean requests per second.
-        window_s: how long a level lasts.
+        level_s: how long a level lasts.
         scores: standard normal scores of the table, increasing.
         multipliers: rate over mean rate at each score, not decreasing, at least 0.
-        correlation: between the scores of successive windows, in [0, 1).
+        correlation: between the scores of successive spells, in [0, 1).
         gap_cv: coefficient of variation of the gaps, measured on a clock that runs with the rate.
     """
 
     rate_per_s: float
-    window_s: float
+    level_s: float
     scores: tuple[float, ...]
     multipliers: tuple[float, ...]
     correlation: float
     gap_cv: float
 
     def __post_init__(self) -> None:
-        check_positive(self, rate_per_s=self.rate_per_s, window_s=self.window_s, gap_cv=self.gap_cv)
+        check_positive(self, rate_per_s=self.rate_per_s, level_s=self.level_s, gap_cv=self.gap_cv)
         if not 0.0 <= self.correlation < 1.0:
             raise WorkloadError(f"Modulated: correlation must lie in [0, 1), got {self.correlation}")
         if len(self.scores) != len(self.multipliers) or not self.scores or max(self.multipliers) <= 0.0:
@@ -115,17 +115,17 @@ class Modulated:
         points_rng, level_rng = rng.spawn(2)
         innovation = math.sqrt(1.0 - self.correlation**2)
         level = float(level_rng.standard_normal())
-        length_s = np.full(_WINDOWS_PER_DRAW, self.window_s)
+        length_s = np.full(_SPELLS_PER_DRAW, self.level_s)
 
-        def windows() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        def spells() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
             nonlocal level
-            levels = np.empty(_WINDOWS_PER_DRAW)
-            for i, noise in enumerate(level_rng.standard_normal(_WINDOWS_PER_DRAW).tolist()):
+            levels = np.empty(_SPELLS_PER_DRAW)
+            for i, noise in enumerate(level_rng.standard_normal(_SPELLS_PER_DRAW).tolist()):
                 levels[i] = level
                 level = self.correlation * level + innovation * noise
             return length_s, self.rate_per_s * np.interp(levels, self.scores, self.multipliers)
 
-        return _through_rates(unit_points(points_rng, n, self.gap_cv), windows)
+        return _through_rates(unit_points(points_rng, n, self.gap_cv), spells)
 
 
 @dataclass(frozen=True)
@@ -159,22 +159,22 @@ class Silences:
 
 
 def _through_rates(
-    points: NDArray[np.float64], windows: Callable[[], tuple[NDArray[np.float64], NDArray[np.float64]]]
+    points: NDArray[np.float64], spells: Callable[[], tuple[NDArray[np.float64], NDArray[np.float64]]]
 ) -> NDArray[np.float64]:
-    """Carry points from the rate's clock to seconds, through a rate that is constant in each window.
+    """Carry points from the rate's clock to seconds, through a rate that is constant in each spell.
 
     Args:
         points: (n,) increasing points, one unit apart on average.
-        windows: the next (lengths in seconds, rates per second), called until they reach the last point.
+        spells: the next (lengths in seconds, rates per second), called until they reach the last point.
 
     Returns:
         (n,) seconds from the first point.
     """
     if not len(points):
         return points
-    seconds, expected = [np.zeros(1)], [np.zeros(1)]  # window edges in seconds, requests expected until then
+    seconds, expected = [np.zeros(1)], [np.zeros(1)]  # spell edges in seconds, requests expected until then
     while expected[-1][-1] <= points[-1]:
-        length_s, rates = windows()
+        length_s, rates = spells()
         seconds.append(seconds[-1][-1] + np.cumsum(length_s))
         expected.append(expected[-1][-1] + np.cumsum(length_s * rates))
     times_s = np.interp(points, np.concatenate(expected), np.concatenate(seconds))

@@ -54,6 +54,11 @@ class CsvReader:
         self._prefix = prefixes[0] if prefixes and self.trace is OWN else ""
         self.prefix_block_size = int(self._prefix.removeprefix(PREFIX_COLUMN) or 0)
         self._wanted = wanted
+        for name in wanted:
+            if self.trace.labels.get(name, "").lower() not in self._header:
+                raise WorkloadError(
+                    f"{path}: {self.trace.title} has no column by which {name} could choose, or not here"
+                )
         self._path = path
 
     def place(self, line: int) -> str:

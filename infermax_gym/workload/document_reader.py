@@ -47,9 +47,9 @@ class DocumentReader:
         else:
             if not document:
                 raise WorkloadError(f"{path}: holds an empty list; expected a list of objects, one a request")
+            self._records = document
             if not isinstance(document[0], dict):
                 raise unknown_format(self.place(1), json.dumps(document[0]))
-            self._records = document
             self.trace = detect_json(document[0], self.place(1))
         self.prefix_block_size = self.trace.prefix_block_size
         self._parser = RecordParser(self.trace, wanted)

@@ -52,7 +52,7 @@ def arrivals_from_parameters(parameters: dict[str, Any]) -> Arrivals:
     """An arrival process from the `arrivals` object of the parameter file."""
     process = Modulated(
         rate_per_s=parameters["rate_per_s"],
-        window_s=parameters["window_s"],
+        level_s=parameters["level_s"],
         scores=tuple(parameters["scores"]),
         multipliers=tuple(parameters["multipliers"]),
         correlation=parameters["correlation"],

@@ -163,6 +163,8 @@ def _hashes(values: list[Any]) -> NDArray[np.int64]:
     try:
         return np.array(values, dtype=np.int64)
     except OverflowError:
+        if not all(_is_whole(value, 2**64) for value in values):
+            raise
         return np.array(list(map(signed, values)), dtype=np.int64)
 
 

@@ -65,7 +65,7 @@ class Selection:
         """Refuse choices that a format cannot answer."""
         for name in self.labels:
             if name not in trace.labels:
-                raise WorkloadError(f"{path}: {trace.title} has no column by which {name} could choose")
+                raise WorkloadError(f"{path}: {trace.title} has no column by which {name} could choose, or not here")
         if (self.from_s is not None or self.to_s is not None) and not trace.arrival:
             raise WorkloadError(f"{path}: holds no arrival times, so from_s and to_s do not apply")
 

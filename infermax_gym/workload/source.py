@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from infermax_gym.workload.workload import WorkloadError
 
@@ -40,7 +40,7 @@ def open_trace(path: str | Path, content: bytes | None = None) -> Iterator[TextI
     """
     with _opened(path) if content is None else io.BufferedReader(io.BytesIO(content)) as raw:  # type: ignore[arg-type]
         try:
-            binary = raw
+            binary: io.BufferedReader[Any] = raw
             if raw.peek(2).startswith(_GZIP):
                 binary = io.BufferedReader(gzip.GzipFile(fileobj=raw))  # type: ignore[arg-type]
             _refuse_binary(binary.peek(), path)

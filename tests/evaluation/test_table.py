@@ -9,12 +9,13 @@ import pytest
 from rich.console import Console
 
 from infermax_gym.evaluation.figures import sorted_names
-from infermax_gym.evaluation.report import render_comparison, render_run
+from infermax_gym.evaluation.report import caption, render_comparison, render_run
 
 CONFIG = {
     "workload": "toy",
     "num_requests": 10,
     "span_s": 5.0,
+    "mean_rate_per_s": 1.8,
     "cost": "llama2-7b-a100",
     "kv_tokens": 100_000,
     "block_size": 16,
@@ -116,9 +117,22 @@ def test_no_colour_codes_when_piped() -> None:
     assert "\x1b" not in render({"slow": figures(20.0), "fast": figures(10.0)})
 
 
+@pytest.mark.parametrize(
+    ("span_s", "rate", "words"),
+    [
+        (0.0123456, 729.0, "10 requests over 0.0123 s (729 per s)"),
+        (123456.0, 8.0, "10 requests over 123,456 s (8.00 per s)"),
+        (0.0, None, "10 requests, all at once"),
+    ],
+)
+def test_caption_keeps_three_digits(span_s: float, rate: float | None, words: str) -> None:
+    document = {"config": {**CONFIG, "span_s": span_s, "mean_rate_per_s": rate}}
+    assert words in caption(document)[0]
+
+
 def test_caption_states_the_scenario() -> None:
     text = render({"a": figures(1.0)})
-    assert "toy: 10 requests over 5 s (1.80 per s)" in text
+    assert "toy: 10 requests over 5.00 s (1.80 per s)" in text
     assert "100,000 KV tokens (blocks of 16)" in text
     assert "TTFT <= 2 s" in text
 

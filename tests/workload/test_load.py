@@ -19,7 +19,7 @@ def test_presets_by_name():
     assert len(load_workload("azure-conv", num_requests=20, first=7)) == 7
 
 
-def test_windows_of_presets():
+def test_trace_slices_of_presets():
     window = load_workload("mixed", skip=30, first=40, seed=1)
     assert_same_requests(window, make_workload("mixed", 70, seed=1).trace_slice(30, 40))
     assert window.metadata["skip"] == 30

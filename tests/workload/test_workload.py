@@ -27,22 +27,42 @@ def requests(**fields) -> Workload:
     return Workload(**{**defaults, **fields})
 
 
-def test_window_counts_arrivals_from_its_first_request_and_keeps_the_prefixes():
-    window = requests().trace_slice(1, 2)
-    assert window.arrival_s.tolist() == [0.0, 0.5]
-    assert window.num_prompt_tokens.tolist() == [20, 30]
-    assert window.priority.tolist() == [2, 1]
-    assert window.ttft_slo_s.tolist() == [math.inf, 2.0]
-    assert window.prefix_blocks.tolist() == [7, 9]
-    assert window.prefix_start.tolist() == [0, 0, 2]
-    assert window.name == "four"
+def test_a_trace_slice_counts_arrivals_from_its_first_request_and_keeps_the_prefixes():
+    part = requests().trace_slice(1, 2)
+    assert part.arrival_s.tolist() == [0.0, 0.5]
+    assert part.num_prompt_tokens.tolist() == [20, 30]
+    assert part.priority.tolist() == [2, 1]
+    assert part.ttft_slo_s.tolist() == [math.inf, 2.0]
+    assert part.prefix_blocks.tolist() == [7, 9]
+    assert part.prefix_start.tolist() == [0, 0, 2]
+    assert part.name == "four"
     assert len(requests().trace_slice(1)) == 3
 
 
 @pytest.mark.parametrize(("start", "count"), [(-1, 2), (0, 5), (4, 1), (0, 0), (4, None)])
-def test_window_outside_the_workload(start, count):
+def test_a_trace_slice_outside_the_workload(start, count):
     with pytest.raises(WorkloadError, match=r"four: no trace slice of -?\d+ requests from request -?\d+; it holds 4"):
         requests().trace_slice(start, count)
+
+
+def test_outputs_above_a_promised_bound_are_refused():
+    requests().check_output_bound(None)
+    requests().check_output_bound(4)
+    with pytest.raises(WorkloadError) as error:
+        requests().check_output_bound(2)
+    assert str(error.value) == (
+        "four: 2 of 4 requests have more output tokens than max_output_tokens = 2, the first is request 2 with 3; "
+        "expected a bound of at least 4, or none"
+    )
+
+
+def test_sessions_and_turns():
+    assert requests().session.tolist() == [0, 1, 2, 3]
+    assert requests().turn.tolist() == [1, 1, 1, 1]
+    part = requests(session=[5, 5, 9, 5], turn=[1, 2, 1, 3]).trace_slice(1)
+    assert (part.session.tolist(), part.turn.tolist()) == ([5, 9, 5], [2, 1, 3])
+    with pytest.raises(WorkloadError, match="four: request 1 has turn = 0; expected at least 1"):
+        requests(turn=[1, 0, 1, 1])
 
 
 def test_with_limits_leaves_own_limits_alone():
