@@ -13,7 +13,7 @@ from infermax_gym.baselines.routers import ROUTERS
 from infermax_gym.cli import main
 from infermax_gym.cluster import Migration
 from infermax_gym.engine import EngineConfig, Policy
-from infermax_gym.evaluation import FleetContender, PrefillPool, warm_up
+from infermax_gym.evaluation import FleetContender, PrefillPool, warm_up, warming
 
 NUM_REQUESTS = 30
 
@@ -36,8 +36,12 @@ def compiled() -> None:
     fleet = FleetContender(Policy("fcfs"), router, 2)
     apart = FleetContender(Policy("fcfs"), router, 2, prefill=PrefillPool(1, router))
     moving = FleetContender(Policy("fcfs"), router, 2, migration=Migration())
+    in_python = FleetContender(Policy("fcfs"), warming._FirstReplica(), 2)
     for caching in (False, True):
-        warm_up([*QUICK.values(), fleet, apart, moving], EngineConfig(prefix_caching=caching))
+        warm_up(
+            [*QUICK.values(), warming._OldestFirst(), fleet, apart, moving, in_python],
+            EngineConfig(prefix_caching=caching),
+        )
 
 
 @pytest.fixture
