@@ -14,7 +14,7 @@ import numpy as np
 from experiments.board.rivals import load_rivals
 from experiments.board.scenarios import SCENARIOS
 from infermax_gym.agents.agent import Agent
-from infermax_gym.agents.controller_kernel import CONTROLLER_KNOBS
+from infermax_gym.agents.controller_layout import CONTROLLER_KNOBS
 from infermax_gym.agents.scenario import TEST, TraceSlice, trace_slices
 from infermax_gym.agents.storage import load_agent
 from infermax_gym.baselines.optimum.in_time import most_in_time

@@ -24,7 +24,7 @@ from experiments.board.rivals import SIGMA, Rivals, load_rivals
 from experiments.board.scenarios import MEMORIES, MODELS, SCENARIOS, has_slos
 from infermax_gym.agents.agent import Agent
 from infermax_gym.agents.controller import Controller, weights_from_action
-from infermax_gym.agents.controller_kernel import CONTROLLER_FEATURES, CONTROLLER_KNOBS, NUM_FEATURES, NUM_KNOBS
+from infermax_gym.agents.controller_layout import CONTROLLER_FEATURES, CONTROLLER_KNOBS, NUM_FEATURES, NUM_KNOBS
 from infermax_gym.agents.evolution import SearchResult, Vector, minimise
 from infermax_gym.agents.objectives import Objective
 from infermax_gym.agents.scenario import TRAIN, TraceSlice, TrainingScenario, trace_slices

@@ -20,7 +20,7 @@ from experiments.board.rivals import Rivals
 from experiments.board.scenarios import group_of
 from experiments.breeding.breed import Breed, Report, Task, excess, tasks_of
 from infermax_gym.agents.controller import Controller, GatingNetwork
-from infermax_gym.agents.controller_kernel import NUM_FEATURES
+from infermax_gym.agents.controller_layout import NUM_FEATURES
 from infermax_gym.agents.scenario import TraceSlice
 from infermax_gym.streams import stream
 

@@ -29,7 +29,7 @@ from experiments.breeding.breed import BREEDS, Breed, Report, Search, tasks_of
 from experiments.breeding.gating import teach
 from infermax_gym.agents.agent import Agent, AgentError
 from infermax_gym.agents.controller import Controller, weights_from_action
-from infermax_gym.agents.controller_kernel import CONTROLLER_KNOBS, NUM_FEATURES, NUM_KNOBS
+from infermax_gym.agents.controller_layout import CONTROLLER_KNOBS, NUM_FEATURES, NUM_KNOBS
 from infermax_gym.agents.evolution import Vector
 from infermax_gym.agents.objectives import Objective
 from infermax_gym.agents.recipes import VALIDATION_SEED

@@ -118,10 +118,9 @@ def agent(path: str, trust_pickle: bool = False) -> Contender:
     """A trained policy from its file, or a shipped one by its name."""
     try:
         load_agent = import_module("infermax_gym.agents").load_agent
-    except (ImportError, AttributeError):
-        raise InputError(f"--agent {path}: trained policies need the package `agents`, which is not here") from None
-    try:
         contender: Contender = load_agent(path, trust_pickle=trust_pickle)
+    except ImportError as error:
+        raise InputError(f"--agent {path}: {error}") from None
     except ValueError as error:
         raise InputError(f"--agent {error}") from None
     return contender

@@ -14,14 +14,15 @@ from scipy import integrate, stats
 import infermax_gym  # noqa: F401 - registers the environments
 from infermax_gym.agents import Agent, AgentError, load_agent, save_agent
 from infermax_gym.agents.controller import Controller, GatingNetwork, weights_from_action
-from infermax_gym.agents.controller_kernel import CONTROLLER_FEATURES, CONTROLLER_KNOBS, choose, expected_remaining
+from infermax_gym.agents.controller_kernel import choose, expected_remaining
+from infermax_gym.agents.controller_layout import CONTROLLER_FEATURES, CONTROLLER_KNOBS
 from infermax_gym.agents.evolution import tuned_policy
 from infermax_gym.agents.scenario import TRAIN, TrainingScenario, trace_slices
 from infermax_gym.engine import SimulationResult, simulate
 from infermax_gym.workload import load_workload
 
 NUM_ENGINE = CONTROLLER_FEATURES.index("log_output")
-CELLS = (
+SCENARIOS = (
     TrainingScenario("azure-conv", 120, 1.0, 8_000),
     TrainingScenario("reasoning", 60, 0.6, 20_000),
     TrainingScenario("mixed", 100, 0.7, 20_000, "llama3-70b-a100x4"),
@@ -40,7 +41,7 @@ def random_weights(seed: int) -> np.ndarray:
     return weights
 
 
-@pytest.mark.parametrize("cell", CELLS, ids=lambda scenario: str(scenario.workload))
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: str(scenario.workload))
 @pytest.mark.parametrize("estimates_lengths", [False, True])
 def test_constant_weights_are_a_row(scenario: TrainingScenario, estimates_lengths: bool) -> None:
     """Setting the same knobs again and again changes nothing."""
@@ -73,7 +74,7 @@ def test_plays_the_environment_of_knobs() -> None:
     assert info["metrics"]["num_preemptions"] == result.num_preemptions
 
 
-@pytest.mark.parametrize("cell", CELLS, ids=lambda scenario: str(scenario.workload))
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: str(scenario.workload))
 def test_any_weights_serve_everybody(scenario: TrainingScenario) -> None:
     """Pushing out at every setting, with wild keys, still ends; the recorded schedule is the unrecorded one."""
     for seed in range(3):
@@ -92,7 +93,7 @@ def test_any_weights_serve_everybody(scenario: TrainingScenario) -> None:
 
 
 def test_settings_are_what_is_set() -> None:
-    trace_slice = trace_slices(CELLS[0], 1, split=TRAIN)[0]
+    trace_slice = trace_slices(SCENARIOS[0], 1, split=TRAIN)[0]
     action = np.linspace(-0.9, 0.9, 11)
     settings = Controller(weights_from_action(action)).settings(trace_slice.workload, trace_slice.engine, most=5)
     assert len(settings) == 5
@@ -102,7 +103,7 @@ def test_settings_are_what_is_set() -> None:
 
 
 def test_pushing_out_preempts() -> None:
-    trace_slice = trace_slices(CELLS[1], 1, split=TRAIN)[0]
+    trace_slice = trace_slices(SCENARIOS[1], 1, split=TRAIN)[0]
     action = np.array([0.0, 0.0, 0.0, 0.5, 0.0, -1.0, 1.0, 1.0, 0.0, 0.5, 0.0])
     weights = weights_from_action(action)
     never = Controller(weights).play(trace_slice.workload, trace_slice.engine)
@@ -133,7 +134,7 @@ def test_belief_far_beyond_is_finite_and_grows() -> None:
 
 def test_told_nothing_it_cannot_know() -> None:
     """Without classes and predictions, lengths that nobody has seen finish do not move the first decisions."""
-    trace_slice = trace_slices(CELLS[1], 1, split=TRAIN)[0]
+    trace_slice = trace_slices(SCENARIOS[1], 1, split=TRAIN)[0]
     weights = random_weights(3)
     for knob, constant in (("headroom", -1.0), ("max_running", 1.0)):
         weights[CONTROLLER_KNOBS.index(knob)] = 0.0
@@ -157,7 +158,7 @@ def test_file(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.controller.weights, controller.weights)
     assert again.controller.prior == controller.prior and again.controller.classes
     workload = load_workload("reasoning", num_requests=30)
-    same(again.play(workload, CELLS[1].engine, seed=3), load_agent(path).play(workload, CELLS[1].engine, seed=3))
+    same(again.play(workload, SCENARIOS[1].engine, seed=3), load_agent(path).play(workload, SCENARIOS[1].engine, seed=3))
 
 
 def test_file_for_other_knobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +176,7 @@ def test_bad_controllers() -> None:
         Controller(np.zeros((2, 2)))
     with pytest.raises(ValueError, match="interval_s"):
         Controller(random_weights(0), interval_s=0.0)
-    trace_slice = trace_slices(CELLS[1], 1, split=TRAIN)[0]
+    trace_slice = trace_slices(SCENARIOS[1], 1, split=TRAIN)[0]
     with pytest.raises(ValueError, match="needs predicted"):
         Controller(random_weights(0), sigma=0.6).play(trace_slice.workload, trace_slice.engine)
 
@@ -190,7 +191,7 @@ def gate_between(feature: str, at: float) -> GatingNetwork:
 
 def test_gate_puts_one_specialist_in_charge() -> None:
     """A gate that always says the same is that specialist; one that looks at the clock of the queue changes over."""
-    trace_slice = trace_slices(CELLS[1], 1, split=TRAIN)[0]
+    trace_slice = trace_slices(SCENARIOS[1], 1, split=TRAIN)[0]
     two = np.stack([random_weights(0), random_weights(1)])
     plays = [Controller(own, interval_s=1.0).play(trace_slice.workload, trace_slice.engine) for own in two]
     assert plays[0].latency_s.mean() != plays[1].latency_s.mean()

@@ -10,7 +10,7 @@ import pytest
 from experiments.board.rivals import STARTS
 from experiments.board.scenarios import SCENARIOS
 from infermax_gym.agents.controller import Controller, weights_from_action
-from infermax_gym.agents.controller_kernel import CONTROLLER_KNOBS
+from infermax_gym.agents.controller_layout import CONTROLLER_KNOBS
 from infermax_gym.agents.objectives import goodput_per_s
 from infermax_gym.agents.scenario import TRAIN, TraceSlice, trace_slices
 from infermax_gym.engine import SimulationResult

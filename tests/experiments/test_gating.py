@@ -12,7 +12,8 @@ from experiments.breeding.breed import Task
 from experiments.breeding.gating import GatingExamples, costs_of, gating_examples, teach, train_gating, with_gating
 from experiments.breeding.specialists import RECIPES
 from infermax_gym.agents.controller import Controller, weights_from_action
-from infermax_gym.agents.controller_kernel import CONTROLLER_FEATURES, NUM_FEATURES, pick
+from infermax_gym.agents.controller_kernel import pick
+from infermax_gym.agents.controller_layout import CONTROLLER_FEATURES, NUM_FEATURES
 from infermax_gym.agents.evolution import FCFS
 from infermax_gym.agents.objectives import Objective
 from infermax_gym.agents.recipes import SHORTEST_FIRST

@@ -22,7 +22,7 @@ from experiments.breeding.specialists import (
 )
 from infermax_gym.agents import AgentError
 from infermax_gym.agents.controller import Controller
-from infermax_gym.agents.controller_kernel import CONTROLLER_FEATURES, CONTROLLER_KNOBS
+from infermax_gym.agents.controller_layout import CONTROLLER_FEATURES, CONTROLLER_KNOBS
 
 PLAN = RECIPES["generalist"].breed
 TINY = replace(PLAN, generations=(2, 1), population=4, num_slices=2, slices_at_once=1, scenarios=lambda name: True)
