@@ -244,9 +244,7 @@ def set_knobs(s: Any, c: Any, a: Any) -> None:
 
 
 @inlined
-def _estimate_length(
-    s: Any, c: Any, a: Any, q: Any, shed: int, predicted: float, mean: float, variance: float
-) -> None:
+def _estimate_length(s: Any, c: Any, a: Any, q: Any, shed: int, predicted: float, mean: float, variance: float) -> None:
     """Estimate the output length of a request, and set the nonlinear part of its key."""
     if c.sigma > 0.0 and predicted > 0.0:
         precision = 1.0 / variance + 1.0 / c.sigma**2

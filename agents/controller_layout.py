@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -148,4 +148,3 @@ class Observed(NamedTuple):
     counted: NDArray[np.int8]
     shed: NDArray[np.int8]
     totals: NDArray[np.float64]
-

@@ -175,16 +175,20 @@ class EvolutionResult:
 
 
 def action_of(**knobs: float) -> Vector:
-    """An action of `InferMaxKnobs-v0` by the names of its knobs; those that are not named are 0."""
-    return np.array([float(knobs.pop(name, 0.0)) for name in KNOB_NAMES])
+    """An action of `InferMaxKnobs-v0` by the names of its knobs; those that are not named are 0.
+
+    Raises:
+        ValueError: there is no such knob.
+    """
+    for name in knobs.keys() - set(KNOB_NAMES):
+        raise ValueError(f"no knob is called {name!r}; there are {', '.join(KNOB_NAMES)}")
+    return np.array([knobs.get(name, 0.0) for name in KNOB_NAMES])
 
 
 FCFS = action_of(aging=1.0, headroom=-1.0, max_running=1.0, prefill_share=1.0, victim_arrival=1.0)
 """First come, first served, the newest evicted: where a search from scratch begins."""
 
-SHORTEST_FIRST = action_of(
-    known_tokens=0.5, headroom=-0.26, max_running=0.5, prefill_share=1.0, victim_processed=-0.5
-)
+SHORTEST_FIRST = action_of(known_tokens=0.5, headroom=-0.26, max_running=0.5, prefill_share=1.0, victim_processed=-0.5)
 """Knobs of spf-headroom: a search that begins at the best rule known tunes it."""
 
 CLASS_WEIGHT_S = 2.0

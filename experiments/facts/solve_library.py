@@ -1,6 +1,6 @@
-"""Solve the instances of the library and write baselines/optimum/solved.json.
+"""Solve the instances of the library and print or write the file of their optima.
 
-python -m experiments.facts.solve_library [--seconds 60] [--workers 2]
+python -m experiments.facts.solve_library [--seconds 60] [--workers 2] --out baselines/optimum/solved.json
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 from infermax_gym.baselines.optimum.instance import Instance, Request
 from infermax_gym.baselines.optimum.plan_search import VARIANTS
 from infermax_gym.baselines.optimum.portfolio import Solution, solve
-from infermax_gym.baselines.optimum.solved import SOLVED
 from infermax_gym.cost import COSTS
 from infermax_gym.streams import stream
 
@@ -82,6 +82,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60.0, help="time for each problem")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where to write; by default it is printed")
     options = parser.parse_args()
     lines = []
     for name, instance in instances().items():
@@ -96,7 +97,10 @@ def main() -> None:
         value = json.dumps({"instance": instance.to_dict(), "optima": optima}, separators=(",", ":"))
         lines.append(f"{json.dumps(name)}: {value}")
     text = '{"schema": 1, "instances": {\n' + ",\n".join(sorted(lines)) + "\n}}\n"
-    SOLVED.write_text(text, encoding="utf-8")
+    if options.out is None:
+        print(text, end="")
+    else:
+        options.out.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""Write docs/schedulers.md: every scheduler on four workloads, and how sensitive LARRY is to its constants.
+"""The page docs/schedulers.md: every scheduler on four workloads, and how sensitive LARRY is to its constants.
 
-python -m experiments.studies.compare_schedulers           run everything (a few minutes) and write the page python -m
-experiments.studies.compare_schedulers --quick   one seed of 300 requests, printed: to see what the page looks like
+    python -m experiments.studies.compare_schedulers --out docs/schedulers.md    run everything (a few minutes)
+    python -m experiments.studies.compare_schedulers --quick                     one seed of 300 requests
+
+Without `--out` the page is printed.
 """
 
 from __future__ import annotations
@@ -25,7 +27,6 @@ from infermax_gym.evaluation import Scenario, evaluate, information_of
 from infermax_gym.evaluation.figures import lookup
 from infermax_gym.workload import make_workload
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "schedulers.md"
 CLASSES = ("none", "bound", "predicted", "oracle")
 
 
@@ -328,13 +329,18 @@ def page(seeds: Sequence[int], num_requests: int | None) -> str:
 
 
 def main() -> None:
-    """Run and write."""
+    """Run, and print or write the page."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="one seed of 300 requests, printed")
-    if parser.parse_args().quick:
-        print(page((0,), 300))
+    parser.add_argument(
+        "--quick", action="store_true", help="one seed of 300 requests, to see what the page looks like"
+    )
+    parser.add_argument("--out", type=Path, metavar="PAGE.md", help="where to write; by default the page is printed")
+    options = parser.parse_args()
+    text = page((0,), 300) if options.quick else page((0, 1, 2), None)
+    if options.out is None:
+        print(text, end="")
     else:
-        PAGE.write_text(page((0, 1, 2), None), encoding="utf-8")
+        options.out.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The picture of docs/optimum.md: one instance's optimal schedules with and without preemption.
 
-python -m experiments.studies.draw_optimum [--seconds 60]
+python -m experiments.studies.draw_optimum [--seconds 60] --out docs/pictures/optimum.png
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from infermax_gym.baselines.optimum.instance import Instance
 from infermax_gym.baselines.optimum.portfolio import solve
 from infermax_gym.viewer.schedule import draw_schedules
 
-PICTURE = Path(__file__).resolve().parents[2] / "docs" / "pictures" / "optimum.png"
 TITLES = {"preemptive": "with preemption", "no-preemption": "without preemption", "reserve": "reserving I + O - 1"}
 
 
@@ -20,7 +19,7 @@ def main() -> None:
     """Solve and draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60.0, help="time for each optimum")
-    parser.add_argument("--out", type=Path, default=PICTURE)
+    parser.add_argument("--out", type=Path, default=Path("runs/pictures/optimum.png"), metavar="FILE.png")
     options = parser.parse_args()
     instance = Instance.of([(2, 16)] * 5, kv_tokens=19, cost="llama3-70b-a100x4")
     runs = {}

@@ -158,7 +158,9 @@ def test_file(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.controller.weights, controller.weights)
     assert again.controller.prior == controller.prior and again.controller.classes
     workload = load_workload("reasoning", num_requests=30)
-    same(again.play(workload, SCENARIOS[1].engine, seed=3), load_agent(path).play(workload, SCENARIOS[1].engine, seed=3))
+    same(
+        again.play(workload, SCENARIOS[1].engine, seed=3), load_agent(path).play(workload, SCENARIOS[1].engine, seed=3)
+    )
 
 
 def test_file_for_other_knobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,15 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from experiments.board.rivals import STARTS
 from experiments.board.scenarios import SCENARIOS
 from infermax_gym.agents.controller import Controller, weights_from_action
 from infermax_gym.agents.controller_layout import CONTROLLER_KNOBS
+from infermax_gym.agents.evolution import SHORTEST_FIRST
 from infermax_gym.agents.objectives import goodput_per_s
 from infermax_gym.agents.scenario import TRAIN, TraceSlice, trace_slices
 from infermax_gym.engine import SimulationResult
 
-SHORTEST_FIRST = STARTS[0]
 CODE = replace(SCENARIOS["code-tight-overloaded-7b"], num_requests=250)
 MOONCAKE = replace(SCENARIOS["mooncake-wide-overloaded-7b"], num_requests=120)
 MIXED = replace(SCENARIOS["mixed-tight-overloaded-70b"], num_requests=150)

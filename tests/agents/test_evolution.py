@@ -7,9 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from infermax_gym.agents.evolution import Vector, evolve, minimise, policy_loss, tuned_policy
+from infermax_gym.agents.evolution import SHORTEST_FIRST, Vector, evolve, minimise, policy_loss, tuned_policy
 from infermax_gym.agents.objectives import Objective
-from infermax_gym.agents.recipes import SHORTEST_FIRST
 from infermax_gym.agents.scenario import TRAIN, TrainingScenario, trace_slices
 
 CELL = TrainingScenario("azure-conv", 60, 1.0, 8_000)

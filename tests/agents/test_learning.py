@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.breeding.breed import BREEDS, Breed, Search, Task
+from experiments.breeding.breeds import BREEDS, Breed
+from experiments.breeding.controller_search import ControllerSearch
+from experiments.breeding.tasks import Task
 from infermax_gym.agents.evolution import minimise
 from infermax_gym.agents.ppo import PLAIN, PpoSettings, make_ppo
 from infermax_gym.agents.scenario import TRAIN, TrainingScenario, trace_slices
@@ -81,11 +83,11 @@ def test_masks_keep_learning_to_what_is_legal() -> None:
     assert illegal == 0
 
 
-def small_breed() -> Search:
+def small_breed() -> ControllerSearch:
     plan = Breed("tiny", BREEDS["knobs"].objective, "mean", num_slices=1, stride=1)
     held = trace_slices(TrainingScenario("reasoning", 40, 0.6, 20_000), 1, split=TRAIN)
     rival = [simulate(w.workload, w.engine, POLICIES["sarathi"]) for w in held]
-    return Search(plan, [Task(held, rival, "")])
+    return ControllerSearch(plan, [Task(held, rival, "")])
 
 
 def test_breeding_improves_and_repeats_itself() -> None:

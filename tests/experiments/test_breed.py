@@ -9,8 +9,9 @@ import pytest
 
 from experiments.board.rivals import load_rivals
 from experiments.board.scenarios import SCENARIOS
-from experiments.breeding.breed import Search, behind, excess, tasks_of
+from experiments.breeding.controller_search import ControllerSearch
 from experiments.breeding.specialists import RECIPES, in_group
+from experiments.breeding.tasks import behind, excess, training_tasks
 from infermax_gym.agents.objectives import Objective
 from infermax_gym.agents.scenario import TRAIN, TrainingScenario, trace_slices
 from infermax_gym.baselines.policies import POLICIES
@@ -31,9 +32,9 @@ def test_a_loss_beyond_the_rival_counts_on_the_average_of_windows() -> None:
     assert behind([b], [a], plan) == pytest.approx(worse)
 
 
-def test_worst_is_the_cell_furthest_behind() -> None:
+def test_worst_is_the_scenario_furthest_behind() -> None:
     plan = replace(PLAN, scenarios=in_group("code-tight-7b"))
-    search = Search(plan, tasks_of(plan, load_rivals()))
+    search = ControllerSearch(plan, training_tasks(plan, load_rivals()))
     vector = search.start(load_rivals())
     controller = search.controller(vector)
     ratios = []
