@@ -1,9 +1,9 @@
 """Learned schedulers: how they are trained, stored and run.
 
-Reading order: `agent` (what a trained policy is), `storage` (files), `controller` and `controller_kernel` (networks that
-set the algorithm's knobs), `evolution` (how those are found); then `networks` (a network that decides in
-`InferMax-v0`), `play` and `compiled` (running it), `imitation`, `ppo` and `search` (how it learns). `train.py` puts them
-together; docs/agents.md says what came out. How the shipped policies were made is in `experiments/`.
+Reading order: `agent` (what a trained policy is), `storage` (files), `controller` and `controller_kernel` (networks
+that set the algorithm's knobs), `evolution` (how those are found); then `networks` (a network that decides in
+`InferMax-v0`), `play` and `compiled` (running it), `imitation`, `ppo` and `search` (how it learns). `train.py` puts
+them together; docs/agents.md says what came out. How the shipped policies were made is in `experiments/`.
 
 Names here are loaded when they are used: importing this package needs none of the extra `agents`.
 """

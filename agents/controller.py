@@ -69,7 +69,7 @@ class GatingNetwork:
         fits = inner.ndim == outer.ndim == 2 and inner.shape[1] == NUM_FEATURES and outer.shape[1] == len(inner) + 1
         if not fits or not (np.isfinite(inner).all() and np.isfinite(outer).all()):
             raise ValueError(
-                f"a gating network has (hidden, {NUM_FEATURES}) and (specialists, hidden + 1) finite weights"
+                f"a gating network has finite (hidden, {NUM_FEATURES}) and (specialists, hidden + 1) weights"
             )
         object.__setattr__(self, "inner", inner)
         object.__setattr__(self, "outer", outer)

@@ -175,7 +175,7 @@ class ScorerNetwork(nn.Module):
         return self.engine(engine), self.waiting(waiting), self.running(running)
 
     def log_probs(self, observation: Tensor, legal: Tensor) -> Tensor:
-        """(B, A) log-probabilities: observation (B, N) float32, legal (B, A) bool at least one True for each observation."""
+        """(B, A) log-probabilities: observation (B, N) float32, legal (B, A) bool, in each some True."""
         engine, waiting, running = self.scaled(observation)
         context = self.context(engine)
         levels = self.levels.expand(len(observation), -1, -1)

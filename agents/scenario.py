@@ -87,7 +87,7 @@ class TraceSlice:
         return np.asarray(np.maximum(truth * np.exp(sigma * self.noise - 0.5 * sigma**2), 1.0))
 
     def serve(self, contender: Policy | Controller | Agent) -> SimulationResult:
-        """Serve the requests under a contender, with the predicted lengths that it gets: the only place that says so."""
+        """Serve the requests under a contender, with the predicted lengths that it gets."""
         if isinstance(contender, Agent):
             return contender.serve(self.workload, self.engine, predicted=self.predicted(contender.prediction_sigma))
         if isinstance(contender, Controller):

@@ -10,9 +10,9 @@ key. It holds FCFS, shortest-first, least-attained-service, their aged blends an
     informed     per-cell, with noisy predicted lengths and the class in the queue key
     clairvoyant  per-cell, with true lengths in the queue key, or a clairvoyant policy of the table where that is better
 
-`python -m experiments.board.rivals --out experiments/board/rivals.json` tunes them again and writes the actions; without
-`--out` they are printed. `--harder SCENARIO,...` says what a longer search on more trace slices would gain for the
-per-cell rule, `--tail SCENARIO,...` how low p99 gets where nothing else counts; both write nothing.
+`python -m experiments.board.rivals --out experiments/board/rivals.json` tunes them again and writes the actions;
+without `--out` they are printed. `--harder SCENARIO,...` says what a longer search on more trace slices would gain for
+the per-cell rule, `--tail SCENARIO,...` how low p99 gets where nothing else counts; both write nothing.
 """
 
 from __future__ import annotations

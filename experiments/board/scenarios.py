@@ -1,8 +1,8 @@
 """The scenarios of the scoreboard: traffic x memory x load x model, each with slices to train and to test on.
 
-Load is relative to capacity: "saturated" stretches arrivals so that a trace slice arrives in the time in which the better
-of spf-headroom and fcfs-headroom serves it as one batch (`python -m experiments.board.saturate`); moderate is 0.75 of that
-rate, overloaded 1.4. Rollouts arrive all at once: their load is how many there are.
+Load is relative to capacity: "saturated" stretches arrivals so that a trace slice arrives in the time in which the
+better of spf-headroom and fcfs-headroom serves it as one batch (`python -m experiments.board.saturate`); moderate is
+0.75 of that rate, overloaded 1.4. Rollouts arrive all at once: their load is how many there are.
 """
 
 from __future__ import annotations

@@ -164,14 +164,16 @@ def _goodput(board: Board, scenarios: Sequence[str]) -> str:
         "agent / best tuned rule",
         "agent / best of all rules",
     )
+    informed, clairvoyant, agent = (
+        ratio(board.log_ratios(scenarios, name, "per-cell-goodput", "goodput"))
+        for name in ("informed-goodput", "clairvoyant-goodput", GOODPUT_AGENT)
+    )
     text = (
         f"{_how_often(tuned)} the best tuned rule. In requests in time, whatever the makespan: "
         f"{_how_often(in_time).lower()} it. In {full} scenarios the best rule has so many in time that 5 % more do not "
         f"exist. {_how_often(anybody)} the best of all rules, defaults "
         f"included; each chosen on the same trace slices. Over all scenarios the agent has "
-        f"{ratio(board.log_ratios(scenarios, GOODPUT_AGENT, 'per-cell-goodput', 'goodput'))} of per-cell for goodput, the informed "
-        f"rule {ratio(board.log_ratios(scenarios, 'informed-goodput', 'per-cell-goodput', 'goodput'))}, the clairvoyant "
-        f"{ratio(board.log_ratios(scenarios, 'clairvoyant-goodput', 'per-cell-goodput', 'goodput'))}.\n"
+        f"{agent} of per-cell for goodput, the informed rule {informed}, the clairvoyant {clairvoyant}.\n"
     )
     return f"### Goodput: requests per second that meet their limits\n\n{text}\n{table(header, rows)}"
 
@@ -202,7 +204,7 @@ def _every_scenario(board: Board, scenarios: Sequence[str], num_slices: int) -> 
         BOUND,
     )
     what = (
-        f"Means over {num_slices} held-out trace slices; mean and p99 E2E in seconds. {len(TRAFFICS)} kinds of traffic x "
-        f"{len(MEMORIES)} memories x {len(LOADS)} loads x {len(MODELS)} models.\n"
+        f"Means over {num_slices} held-out trace slices; mean and p99 E2E in seconds. {len(TRAFFICS)} kinds of traffic "
+        f"x {len(MEMORIES)} memories x {len(LOADS)} loads x {len(MODELS)} models.\n"
     )
     return f"### Every scenario\n\n{what}\n{table(header, rows)}"

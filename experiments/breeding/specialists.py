@@ -5,8 +5,8 @@
 One linear controller cannot be right everywhere: what is best for long contexts on a small model is wrong for rollouts
 on a large one. So each kind of traffic, memory and model gets a specialist of its own, bred on its loads only. First
 the constants, from settings of the family, then all weights, from whatever specialist is best there. A specialist
-that is then behind another or behind its rival is refined. What comes out is chosen on trace slices that no search has seen.
-`experiments.breeding.gating` then learns which of them is to be active.
+that is then behind another or behind its rival is refined. What comes out is chosen on trace slices that no
+search has seen. `experiments.breeding.gating` then learns which of them is to be active.
 """
 
 from __future__ import annotations
@@ -72,10 +72,10 @@ class SpecialistRecipe:
         note: what it is, one line.
         breed: how a specialist is bred: objective, rival, knobs, features, what it is told.
         warm_starts: gated controllers of the zoo whose specialists, too, may be where a search of all weights begins.
-        in_distribution_bonus: see `experiments.breeding.gating.learn_gating`; for an agent that is to play traffic that is none of
-            its scenarios.
-        num_gating_slices: training trace slices of a scenario that the gating network learns on. Goodput differs much from
-            trace slice to trace slice.
+        in_distribution_bonus: see `experiments.breeding.gating.learn_gating`; for an agent that is to play
+            traffic that is none of its scenarios.
+        num_gating_slices: training trace slices of a scenario that the gating network learns on. Goodput
+            differs much from trace slice to trace slice.
     """
 
     note: str
@@ -225,7 +225,7 @@ class SpecialistTraining:
     def refine(self, candidate: Candidate, candidates: Sequence[Controller]) -> Candidate:
         """Catch up: with a specialist of another group that has become better here, and with the rival.
 
-        A candidate that is too far behind the rival in one of its scenarios is searched on, and what it loses there counts for more.
+        A candidate too far behind the rival in a scenario is searched on, and what it loses there counts for more.
         """
         vectors = [self.training.vector(controller) for controller in candidates]
         if min(map(self.choosing.whole_loss, vectors)) < candidate.loss:
@@ -281,7 +281,7 @@ def train_specialists(
     What a folder holds already is taken from there.
 
     Raises:
-        AgentError: the folder holds specialists of another seed, recipe or number of generations, or of other warm starts.
+        AgentError: the folder holds specialists of another seed, recipe, number of generations or warm starts.
     """
     candidates: dict[str, Candidate] = {}
     bred = _bred(plan, seed, warm_starts)
@@ -295,22 +295,19 @@ def train_specialists(
                 if file is not None:
                     _write(file, candidate, bred)
             candidates[group] = candidate
-    return {name: one.controller for name, one in candidates.items()}, {
-        name: one.loss for name, one in candidates.items()
-    }
+    controllers = {name: candidate.controller for name, candidate in candidates.items()}
+    return controllers, {name: candidate.loss for name, candidate in candidates.items()}
 
 
 def _advanced(
-    one: SpecialistTraining, stage: str, candidates: Mapping[str, Candidate], warm_starts: Sequence[Controller]
+    training: SpecialistTraining, stage: str, candidates: Mapping[str, Candidate], warm_starts: Sequence[Controller]
 ) -> Candidate:
     if stage == "constants":
-        return one.search_constants()
-    every_one = [one.controller for one in candidates.values()]
-    return (
-        one.search_weights([*every_one, *warm_starts])
-        if stage == "weights"
-        else one.refine(candidates[one.group], every_one)
-    )
+        return training.search_constants()
+    controllers = [candidate.controller for candidate in candidates.values()]
+    if stage == "weights":
+        return training.search_weights([*controllers, *warm_starts])
+    return training.refine(candidates[training.group], controllers)
 
 
 def _bred(plan: Breed, seed: int, warm_starts: Sequence[Controller]) -> dict[str, Any]:

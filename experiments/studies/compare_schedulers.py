@@ -331,9 +331,7 @@ def page(seeds: Sequence[int], num_requests: int | None) -> str:
 def main() -> None:
     """Run, and print or write the page."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument(
-        "--quick", action="store_true", help="one seed of 300 requests, to see what the page looks like"
-    )
+    parser.add_argument("--quick", action="store_true", help="one seed of 300 requests, to see the page")
     parser.add_argument("--out", type=Path, metavar="PAGE.md", help="where to write; by default the page is printed")
     options = parser.parse_args()
     text = page((0,), 300) if options.quick else page((0, 1, 2), None)

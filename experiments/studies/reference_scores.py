@@ -2,8 +2,8 @@
 
     python -m experiments.studies.reference_scores
 
-Random legal play (the kind is drawn first, see `infermax_gym.testing.KIND_SHARES`), and policies of the table as teachers,
-with themselves as `base`. Every agent faces the same episodes.
+Random legal play (the kind is drawn first, see `infermax_gym.testing.KIND_SHARES`), and policies of the table as
+teachers, with themselves as `base`. Every agent faces the same episodes.
 """
 
 from __future__ import annotations

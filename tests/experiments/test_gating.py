@@ -21,7 +21,7 @@ from experiments.breeding.tasks import Task
 from infermax_gym.agents.controller import Controller, weights_from_action
 from infermax_gym.agents.controller_kernel import pick
 from infermax_gym.agents.controller_layout import CONTROLLER_FEATURES, NUM_FEATURES
-from infermax_gym.agents.evolution import FCFS, SHORTEST_FIRST
+from infermax_gym.agents.evolution import FCFS, SHORTEST_FIRST, action_of
 from infermax_gym.agents.objectives import Objective
 from infermax_gym.agents.scenario import TEST, TRAIN, TrainingScenario, trace_slices
 from infermax_gym.baselines.policies import POLICIES
@@ -68,8 +68,8 @@ def test_gating_network_avoids_what_would_cost_most() -> None:
 
 
 def test_gated_controller_is_as_good_as_the_right_specialist() -> None:
-    """Chat is best served shortest first with room, long outputs by least attained service: the gating network sees it."""
-    attained = np.array([0.0, 0.0, 0.0, 0.5, 0.0, -0.6, 1.0, 1.0, 0.0, 0.5, 0.0])
+    """Chat is best served shortest first with room, long outputs by least attained service: the network sees it."""
+    attained = action_of(generated_tokens=0.5, headroom=-0.6, max_running=1.0, prefill_share=1.0, victim_generated=0.5)
     specialists = [Controller(weights_from_action(action)) for action in (SHORTEST_FIRST, attained, FCFS)]
     plan = replace(PLAN, objective=Objective(), hinge=0.0)
     tasks = [CHAT, LONG]
@@ -84,7 +84,7 @@ def test_gated_controller_is_as_good_as_the_right_specialist() -> None:
 
 
 def test_of_equals_the_in_distribution_expert_is_active() -> None:
-    """Two specialists that do the same: who is active costs nothing and says where the gating network takes itself to be."""
+    """Two specialists that do the same: which is active costs nothing and says where the network takes itself to be."""
     names = [f"{traffic}-tight-saturated-7b" for traffic in ("conv", "code")]
     plan = replace(PLAN, scenarios=lambda name: name in names, num_slices=2)
     same = Controller(weights_from_action(SHORTEST_FIRST))

@@ -71,14 +71,14 @@ def test_interrupted_schools_search_weights(tmp_path: Path) -> None:
 def test_a_specialist_takes_over_what_another_has_found() -> None:
     """Where another group's specialist is better than its own, it goes on from that, and never falls behind it."""
     rivals = load_rivals()
-    room = SpecialistTraining(TINY, "conv-tight-7b", rivals, 0)
-    vectors = [room.training.vector(Controller(room.training.controller(start).weights)) for start in STARTS_OF_CHAT]
-    losses = [room.choosing.whole_loss(vector) for vector in vectors]
+    specialist = SpecialistTraining(TINY, "conv-tight-7b", rivals, 0)
+    vectors = [specialist.training.vector(Controller(specialist.training.controller(start).weights)) for start in STARTS_OF_CHAT]
+    losses = [specialist.choosing.whole_loss(vector) for vector in vectors]
     worst, best = int(np.argmax(losses)), int(np.argmin(losses))
     assert losses[worst] > losses[best]
-    own, other = (room.training.controller(vectors[i]) for i in (worst, best))
-    assert room.search_weights([own]).loss <= losses[worst]
-    assert room.search_weights([own, other]).loss <= losses[best]
+    own, other = (specialist.training.controller(vectors[i]) for i in (worst, best))
+    assert specialist.search_weights([own]).loss <= losses[worst]
+    assert specialist.search_weights([own, other]).loss <= losses[best]
 
 
 @pytest.mark.parametrize("name", ["informed", "goodput"])
@@ -99,9 +99,9 @@ def test_warm_starts_are_what_a_recipe_could_have_found_itself(name: str) -> Non
 def test_a_recipe_gains_by_its_warm_starts() -> None:
     rivals = load_rivals()
     plan = replace(TINY, scenarios=lambda name: name.startswith("mixed-tight") and name.endswith("7b"))
-    room = SpecialistTraining(plan, "mixed-tight-7b", rivals, 0)
+    specialist = SpecialistTraining(plan, "mixed-tight-7b", rivals, 0)
     warm_start = warm_starts_of(RECIPES["informed"])[groups_of(PLAN).index("mixed-tight-7b")]
-    reached = room.choosing.whole_loss(room.training.vector(warm_start))
+    reached = specialist.choosing.whole_loss(specialist.training.vector(warm_start))
     _, alone = train_specialists(plan, rivals, 0, None, lambda line: None)
     _, helped = train_specialists(plan, rivals, 0, None, lambda line: None, [warm_start])
     assert alone["mixed-tight-7b"] > reached, "what it finds alone is as good: no test"
@@ -111,18 +111,18 @@ def test_a_recipe_gains_by_its_warm_starts() -> None:
 def test_who_is_behind_is_refined_and_who_is_not_stays() -> None:
     """First come, first served is far behind shortest first; what is bred from it is less so."""
     rivals = load_rivals()
-    room = SpecialistTraining(replace(TINY, generations=(2, 12), population=8), "conv-tight-7b", rivals, 0)
+    specialist = SpecialistTraining(replace(TINY, generations=(2, 12), population=8), "conv-tight-7b", rivals, 0)
     first = np.zeros(len(STARTS_OF_CHAT[0]))
     first[PLAN.knobs.index("aging")], first[PLAN.knobs.index("prefill_share")] = 1.0, 1.0
-    slow = Candidate(room.training.controller(first), room.choosing.whole_loss(first))
-    behind = room.choosing.worst(room.training.vector(slow.controller))
-    refined = room.refine(slow, [slow.controller])
+    slow = Candidate(specialist.training.controller(first), specialist.choosing.whole_loss(first))
+    behind = specialist.choosing.worst(specialist.training.vector(slow.controller))
+    refined = specialist.refine(slow, [slow.controller])
     assert behind > 0.1
-    assert room.choosing.worst(room.training.vector(refined.controller)) < behind - 0.02
-    room.choosing.worst = lambda vector: 0.0  # type: ignore[method-assign]
-    assert room.refine(slow, [slow.controller]) is slow
-    best = min(STARTS_OF_CHAT, key=room.choosing.whole_loss)
-    assert room.refine(slow, [room.training.controller(best)]).loss <= room.choosing.whole_loss(best)  # overtaken
+    assert specialist.choosing.worst(specialist.training.vector(refined.controller)) < behind - 0.02
+    specialist.choosing.worst = lambda vector: 0.0  # type: ignore[method-assign]
+    assert specialist.refine(slow, [slow.controller]) is slow
+    best = min(STARTS_OF_CHAT, key=specialist.choosing.whole_loss)
+    assert specialist.refine(slow, [specialist.training.controller(best)]).loss <= specialist.choosing.whole_loss(best)  # overtaken
 
 
 def test_recipes_know_what_they_may() -> None:
