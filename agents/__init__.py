@@ -35,12 +35,13 @@ def __getattr__(name: str) -> Any:
     try:
         return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
     except ModuleNotFoundError as error:
-        if error.name not in _EXTRA:
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRA:
             raise
-        raise missing_extra(error.name) from None
+        raise missing_extra(package) from None
 
 
-def missing_extra(package: str | None) -> ModuleNotFoundError:
+def missing_extra(package: str) -> ModuleNotFoundError:
     """The error, in one line, for a package that only the extra `agents` installs."""
     message = f"trained policies need {package}, which is not installed; run pip install 'infermax-gym[agents]'"
     return ModuleNotFoundError(message, name=package)

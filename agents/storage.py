@@ -218,8 +218,8 @@ def _check_observation(stored: Any) -> None:
 def _scorer(name: str, card: dict[str, Any], tensors: Tensors) -> Agent:
     try:
         import torch
-    except ModuleNotFoundError as error:
-        raise missing_extra(error.name) from None
+    except ModuleNotFoundError:
+        raise missing_extra("torch") from None
 
     from infermax_gym.agents.networks import ScorerNetwork
 

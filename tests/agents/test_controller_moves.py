@@ -39,7 +39,7 @@ def late_at(trace_slice: TraceSlice, run: SimulationResult, clock_s: float, pace
     return np.asarray(expected_s > w.arrival_s + w.ttft_slo_s)
 
 
-@pytest.mark.parametrize("cell", [CODE, MIXED], ids=["code", "mixed"])
+@pytest.mark.parametrize("scenario", [CODE, MIXED], ids=["code", "mixed"])
 @pytest.mark.parametrize("shed", [0.5, 0.8])
 def test_nobody_bound_to_be_late_is_admitted_before_somebody_in_time(scenario: object, shed: float) -> None:
     trace_slice = trace_slices(scenario, 1, split=TRAIN)[0]  # type: ignore[arg-type]
@@ -69,7 +69,7 @@ def test_more_are_in_time() -> None:
 
 
 @pytest.mark.parametrize("preempt", [-0.5, 0.01])
-@pytest.mark.parametrize("cell", [CODE, MOONCAKE], ids=["code", "mooncake"])
+@pytest.mark.parametrize("scenario", [CODE, MOONCAKE], ids=["code", "mooncake"])
 def test_prefills_bound_to_be_late_pause_while_somebody_in_time_is_in_prefill(scenario: object, preempt: float) -> None:
     """No iteration goes on with one and works for the other."""
     trace_slice = trace_slices(scenario, 1, split=TRAIN)[0]  # type: ignore[arg-type]

@@ -7,7 +7,16 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from infermax_gym.agents.evolution import SHORTEST_FIRST, Vector, evolve, minimise, policy_loss, tuned_policy
+from infermax_gym.agents.evolution import (
+    FCFS,
+    SHORTEST_FIRST,
+    Vector,
+    action_of,
+    evolve,
+    minimise,
+    policy_loss,
+    tuned_policy,
+)
 from infermax_gym.agents.objectives import Objective
 from infermax_gym.agents.scenario import TRAIN, TrainingScenario, trace_slices
 
@@ -79,3 +88,11 @@ def test_validation_windows_choose() -> None:
 def test_needs_windows() -> None:
     with pytest.raises(ValueError, match="at least one training trace slice"):
         evolve([], generations=1)
+
+
+def test_actions_by_name() -> None:
+    """Where searches begin: the places of the knobs, and names that are none."""
+    np.testing.assert_array_equal(FCFS, [1.0, 0.0, 0.0, 0.0, 0.0, -1.0, 1.0, 1.0, 0.0, 0.0, 1.0])
+    np.testing.assert_array_equal(SHORTEST_FIRST, [0.0, 0.5, 0.0, 0.0, 0.0, -0.26, 0.5, 1.0, -0.5, 0.0, 0.0])
+    with pytest.raises(ValueError, match="no knob is called 'age'; there are aging, "):
+        action_of(age=1.0)

@@ -9,6 +9,7 @@ import pytest
 
 from experiments.board.rivals import load_rivals
 from experiments.board.scenarios import SCENARIOS
+from experiments.breeding.breed import breed
 from experiments.breeding.controller_search import ControllerSearch
 from experiments.breeding.specialists import RECIPES, in_group
 from experiments.breeding.tasks import behind, excess, training_tasks
@@ -44,3 +45,12 @@ def test_worst_is_the_scenario_furthest_behind() -> None:
         ratios.append(float(np.log(ours.latency_s.mean() / theirs.latency_s.mean())))
     assert len(ratios) == sum(map(plan.scenarios, SCENARIOS))
     assert search.worst(vector) == pytest.approx(max(ratios))
+
+
+def test_a_stage_repeats_itself() -> None:
+    """One seed and a number of generations give the same controller, to the bit."""
+    plan = replace(PLAN, scenarios=in_group("code-tight-7b"), generations=(1, 1), population=4)
+    first, second = (breed(plan, load_rivals(), seed=3, report=lambda line: None)[0] for _ in range(2))
+    np.testing.assert_array_equal(first.weights, second.weights)
+    other = breed(plan, load_rivals(), seed=4, report=lambda line: None)[0]
+    assert not np.array_equal(first.weights, other.weights)

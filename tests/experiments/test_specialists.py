@@ -48,7 +48,7 @@ def test_starts_are_settings_of_the_family() -> None:
     assert any(np.array_equal(s[: len(own)], own) for s in starts)
 
 
-def test_interrupted_schools_search_weights(tmp_path: Path) -> None:
+def test_interrupted_training_goes_on(tmp_path: Path) -> None:
     """A specialist in the folder is not bred again; one that is missing is, from what the others are by then."""
     rivals = load_rivals()
     plan = replace(TINY, scenarios=lambda name: name.startswith("conv-tight"))
@@ -72,7 +72,10 @@ def test_a_specialist_takes_over_what_another_has_found() -> None:
     """Where another group's specialist is better than its own, it goes on from that, and never falls behind it."""
     rivals = load_rivals()
     specialist = SpecialistTraining(TINY, "conv-tight-7b", rivals, 0)
-    vectors = [specialist.training.vector(Controller(specialist.training.controller(start).weights)) for start in STARTS_OF_CHAT]
+    vectors = [
+        specialist.training.vector(Controller(specialist.training.controller(start).weights))
+        for start in STARTS_OF_CHAT
+    ]
     losses = [specialist.choosing.whole_loss(vector) for vector in vectors]
     worst, best = int(np.argmax(losses)), int(np.argmin(losses))
     assert losses[worst] > losses[best]
@@ -122,7 +125,9 @@ def test_who_is_behind_is_refined_and_who_is_not_stays() -> None:
     specialist.choosing.worst = lambda vector: 0.0  # type: ignore[method-assign]
     assert specialist.refine(slow, [slow.controller]) is slow
     best = min(STARTS_OF_CHAT, key=specialist.choosing.whole_loss)
-    assert specialist.refine(slow, [specialist.training.controller(best)]).loss <= specialist.choosing.whole_loss(best)  # overtaken
+    assert specialist.refine(slow, [specialist.training.controller(best)]).loss <= specialist.choosing.whole_loss(
+        best
+    )  # overtaken
 
 
 def test_recipes_know_what_they_may() -> None:
