@@ -80,7 +80,7 @@ class Variant:
     Attributes:
         what: for the table.
         settings: of PPO.
-        masks: whether the learner is told what is legal; the environment replaces illegal actions.
+        masks: whether the learner sees what is legal; the environment replaces illegal actions.
         factored: whether greedy play takes the kind first; else the likeliest single action.
         long_turns: whether it learns in the environment of `infermax_gym.agents.recipes.learner`.
         warm_start: whether it begins as a clone of the teacher.

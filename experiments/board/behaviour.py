@@ -32,7 +32,7 @@ SCENARIOS_DRAWN = {
 """Which of the zoo is drawn beside the rules in which scenario."""
 
 IN_TIME = ("code-tight-overloaded-7b", "mooncake-wide-overloaded-7b")
-"""Where it is drawn who is in time."""
+"""Where it is drawn which requests meet their limit."""
 
 RULES = {"sarathi": "#b8860b", "spf-headroom": "#4878a8"}
 LEARNED = "#c0392b"

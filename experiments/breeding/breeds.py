@@ -80,7 +80,7 @@ BREEDS: dict[str, Breed] = {
         hinge=2.0,
     ),
     "informed": Breed(
-        "told classes and noisy lengths, which it weighs against what requests have generated already",
+        "knows classes and noisy lengths, which it weighs against what requests have generated already",
         Objective(),
         "informed",
         lambda name: name.startswith(("mixed", "reasoning", "rollouts")),

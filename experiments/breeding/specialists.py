@@ -70,7 +70,7 @@ class SpecialistRecipe:
 
     Attributes:
         note: what it is, one line.
-        breed: how a specialist is bred: objective, rival, knobs, features, what it is told.
+        breed: how a specialist is bred: objective, rival, knobs, features, what it knows.
         warm_starts: gated controllers of the zoo whose specialists, too, may be where a search of all weights begins.
         in_distribution_bonus: see `experiments.breeding.gating.learn_gating`; for an agent that is to play
             traffic that is none of its scenarios.
@@ -102,7 +102,7 @@ RECIPES: dict[str, SpecialistRecipe] = {
         in_distribution_bonus=0.02,
     ),
     "informed": SpecialistRecipe(
-        "specialists that are told classes and noisy lengths, behind one gating network; mixed, reasoning, rollouts",
+        "specialists that know classes and noisy lengths, behind one gating network; mixed, reasoning, rollouts",
         replace(
             BREEDS["informed"],
             features=LOAD_FEATURES,
@@ -276,7 +276,7 @@ def train_specialists(
     report: Report,
     warm_starts: Sequence[Controller] = (),
 ) -> tuple[dict[str, Controller], dict[str, float]]:
-    """All specialists and their losses: first each on its own, then each from the best of all, then who is behind.
+    """All specialists and their losses: first each on its own, then each from the best of all, then those behind.
 
     What a folder holds already is taken from there.
 

@@ -1,4 +1,4 @@
-"""Shedding: who is bound to be shed waits behind all others, whatever the keys say, and nobody else does."""
+"""Shedding: a request that is shed waits behind all others, whatever the keys say, and nobody else does."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def late_at(trace_slice: TraceSlice, run: SimulationResult, clock_s: float, pace
 
 @pytest.mark.parametrize("scenario", [CODE, MIXED], ids=["code", "mixed"])
 @pytest.mark.parametrize("shed", [0.5, 0.8])
-def test_nobody_bound_to_be_late_is_admitted_before_somebody_in_time(scenario: object, shed: float) -> None:
+def test_shed_requests_are_admitted_behind_those_in_time(scenario: object, shed: float) -> None:
     trace_slice = trace_slices(scenario, 1, split=TRAIN)[0]  # type: ignore[arg-type]
     run = play(trace_slice, shed)
     assert run.finished.all() and run.schedule is not None
@@ -70,7 +70,7 @@ def test_more_are_in_time() -> None:
 
 @pytest.mark.parametrize("preempt", [-0.5, 0.01])
 @pytest.mark.parametrize("scenario", [CODE, MOONCAKE], ids=["code", "mooncake"])
-def test_prefills_bound_to_be_late_pause_while_somebody_in_time_is_in_prefill(scenario: object, preempt: float) -> None:
+def test_shed_prefills_pause_while_one_in_time_is_in_prefill(scenario: object, preempt: float) -> None:
     """No iteration goes on with one and works for the other."""
     trace_slice = trace_slices(scenario, 1, split=TRAIN)[0]  # type: ignore[arg-type]
     w, cost = trace_slice.workload, trace_slice.engine.cost

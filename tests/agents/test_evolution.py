@@ -20,7 +20,7 @@ from infermax_gym.agents.evolution import (
 from infermax_gym.agents.objectives import Objective
 from infermax_gym.agents.scenario import TRAIN, TrainingScenario, trace_slices
 
-CELL = TrainingScenario("azure-conv", 60, 1.0, 8_000)
+SCENARIO = TrainingScenario("azure-conv", 60, 1.0, 8_000)
 START = np.full(3, 0.5)
 
 
@@ -72,7 +72,7 @@ def test_says_how_long_is_missing() -> None:
 
 def test_validation_windows_choose() -> None:
     """With another sort of trace slices for validation, the result is at least as good on them as the start."""
-    training = trace_slices(CELL, 1, split=TRAIN, seed=0)
+    training = trace_slices(SCENARIO, 1, split=TRAIN, seed=0)
     validation = trace_slices(TrainingScenario("reasoning", 40, 0.6, 8_000), 2, split=TRAIN, seed=1)
     settings = {"seed": 0, "generations": 4, "population": 8, "start": SHORTEST_FIRST}
     chosen = evolve(training, validation=validation, **settings)

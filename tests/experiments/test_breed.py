@@ -19,12 +19,12 @@ from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.engine import simulate
 
 PLAN = replace(RECIPES["generalist"].breed, num_slices=1, slices_at_once=1)
-WINDOW = trace_slices(TrainingScenario("azure-conv", 120, 0.9, 9_000), 1, split=TRAIN)[0]
+SLICE = trace_slices(TrainingScenario("azure-conv", 120, 0.9, 9_000), 1, split=TRAIN)[0]
 
 
 def test_a_loss_beyond_the_rival_counts_on_the_average_of_windows() -> None:
     plan = replace(PLAN, objective=Objective(), hinge=3.0)
-    a, b = (simulate(WINDOW.workload, WINDOW.engine, POLICIES[n]) for n in ("sarathi", "orca"))
+    a, b = (simulate(SLICE.workload, SLICE.engine, POLICIES[n]) for n in ("sarathi", "orca"))
     worse = float(np.log(b.latency_s.mean() / a.latency_s.mean()))
     assert worse > 0.0
     assert excess([b], [a], plan) == pytest.approx(4.0 * worse)
