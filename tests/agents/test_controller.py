@@ -192,7 +192,7 @@ def gating_between(feature: str, at: float) -> GatingNetwork:
 
 
 def test_gating_network_activates_one_specialist() -> None:
-    """A gating network that always says the same is that specialist; one that looks at the clock of the queue changes over."""
+    """One that always says the same is that specialist; one that looks at the queue changes over."""
     trace_slice = trace_slices(SCENARIOS[1], 1, split=TRAIN)[0]
     two = np.stack([random_weights(0), random_weights(1)])
     plays = [Controller(own, interval_s=1.0).play(trace_slice.workload, trace_slice.engine) for own in two]
