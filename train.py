@@ -19,7 +19,7 @@ import io
 import json
 import math
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from rich.progress import Progress, TimeElapsedColumn
 
 from infermax_gym.agents import Agent, AgentError, save_agent
 from infermax_gym.agents.play import RandomPlayer
-from infermax_gym.agents.recipes import ALGORITHMS, Recipe, Row, train, train_player
+from infermax_gym.agents.recipes import ALGORITHMS, Point, Recipe, train, train_player
 from infermax_gym.agents.scenario import DEFAULT_SCENARIO, TEST, TrainingScenario, trace_slices
 from infermax_gym.agents.storage import write_bytes
 from infermax_gym.baselines.policies import POLICIES
@@ -59,8 +59,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--out", type=Path, default=Path("runs/latest"), metavar="DIR")
     add("--resume", action="store_true", help="go on from DIR's checkpoint (ppo)")
     add("--warm-start", action="store_true", help="ppo begins with a clone of --teacher")
-    add("--plain-rewards", action="store_true", help="ppo is not told what leaving the engine to --teacher would gain")
-    add("--teacher", default="spf-headroom", help="policy that bc imitates and that ppo is measured by")
+    add("--plain-rewards", action="store_true", help="ppo without base-policy rollouts of --teacher")
+    add("--teacher", default="spf-headroom", help="policy that bc imitates; base policy of ppo's rollouts")
     add("--ahead-s", type=float, help="how far ppo looks beyond a decision's own gain, in simulated seconds")
     add("--learning-rate", type=float, help="of ppo, at the beginning")
     add("--kv-tokens", type=int, default=usual.num_kv_tokens)
@@ -72,7 +72,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--rollout", type=int, default=256, help="decisions of a lane between two updates (ppo)")
     add("--every", type=int, default=2, help="rollouts (ppo), or times 5,000 decisions, between two evaluations")
     add("--patience", type=int, help="stop after so many evaluations without a better policy")
-    add("--windows", type=int, default=6, help="held-out trace slices of the comparison")
+    add("--slices", "--windows", type=int, default=6, metavar="N", help="held-out trace slices of the comparison")
     return parser.parse_args(arguments)
 
 
@@ -113,13 +113,13 @@ def compare(name: str, learned: Contender, scenario: TrainingScenario, num_slice
     return comparison_document(config, evaluation.summary())
 
 
-def write_curve(folder: Path, rows: list[Row]) -> None:
+def write_curve(folder: Path, points: list[Point]) -> None:
     """curve.csv, and curve.png where matplotlib is there."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    names = list(dict.fromkeys(name for point in points for name in point))
     text = io.StringIO()
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(points)
     write_bytes(folder / "curve.csv", text.getvalue().encode())
     try:
         from matplotlib.figure import Figure
@@ -127,7 +127,7 @@ def write_curve(folder: Path, rows: list[Row]) -> None:
         return
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    axes.plot([row["step"] for row in rows], [row["loss"] for row in rows])
+    axes.plot([point["step"] for point in points], [point["loss"] for point in points])
     axes.set(xlabel="step", ylabel="loss (see curve.csv)", title="Learning curve")
     figure.savefig(folder / "curve.png", dpi=120)
 
@@ -144,25 +144,25 @@ def run(options: argparse.Namespace, screen: Console) -> None:
         every=options.every, patience=options.patience, base_rollout=not options.plain_rewards,
         ahead_s=options.ahead_s, learning_rate=options.learning_rate,
     )  # fmt: skip
-    config = {"schema": 1, **recipe.card()["training"], "cell": asdict(scenario)}
+    config = {"schema": 1, **recipe.card()["training"]}
     if options.resume:
         check_resumed(options.out / "config.json", config)
     write_bytes(options.out / "config.json", json.dumps(config, indent=1).encode())
-    rows: list[Row] = []
+    points: list[Point] = []
     columns = (*Progress.get_default_columns()[:3], TimeElapsedColumn())
     with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
         task = bar.add_task(options.algo, total=1.0)
 
-        def report(row: Row) -> None:
-            rows.append(row)
-            screen.print("  ".join(f"{name} {value:,.4g}" for name, value in row.items()), highlight=False)
-            by_time = row.get("elapsed_s", 0.0) / (60.0 * minutes) if minutes else 0.0
-            bar.update(task, completed=min(1.0, max(by_time, row["step"] / (options.steps or math.inf))))
+        def report(point: Point) -> None:
+            points.append(point)
+            screen.print("  ".join(f"{name} {value:,.4g}" for name, value in point.items()), highlight=False)
+            by_time = point.get("elapsed_s", 0.0) / (60.0 * minutes) if minutes else 0.0
+            bar.update(task, completed=min(1.0, max(by_time, point["step"] / (options.steps or math.inf))))
 
         learned = train(recipe, report) if options.algo in ALGORITHMS else train_player(recipe, report)
-    write_curve(options.out, rows)
+    write_curve(options.out, points)
     name = learned.name if isinstance(learned, Agent) else options.algo
-    document = compare(name, learned, scenario, options.trace_slices)
+    document = compare(name, learned, scenario, options.slices)
     if isinstance(learned, Agent):
         held_out = {name: figures["latency_s"] for name, figures in document["policies"].items()}
         save_agent(options.out / "policy.safetensors", replace(learned, card={**learned.card, "held_out": held_out}))

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from infermax_gym.engine import EngineConfig, Information, Policy, SimulationResult, simulate
 from infermax_gym.envs.config import EnvConfig
 from infermax_gym.workload import Workload
@@ -30,7 +33,7 @@ class Agent:
         policy: kind "policy": a setting of the scheduling algorithm, which runs in the kernel.
         controller: kind "controller": a small network that sets the knobs of the algorithm every few seconds.
         network: kind "scorer": a network that decides in `InferMax-v0`.
-        config: of a scorer, the environment it was trained in: trace slices, levels, `decide`, `information`, `base`.
+        config: of a scorer, the environment it was trained in: slots, chunk budgets, `decide`, `information`, `base`.
         card: what else its file says: training, versions, held-out scores.
     """
 
@@ -81,21 +84,50 @@ class Agent:
         """
         from infermax_gym.baselines.predict import predictions
 
+        predictor = Policy(self.name, information=self.information, prediction_sigma=self.prediction_sigma or 0.0)
+        predicted = predictions(self.policy or predictor, workload, seed)
+        return self.serve(workload, engine, predicted=predicted, record_schedule=record_schedule)
+
+    @property
+    def prediction_sigma(self) -> float | None:
+        """Log-normal error of the predicted output lengths that it gets; 0: true ones; None: it gets none."""
         if self.policy is not None:
-            predicted = predictions(self.policy, workload, seed)
+            return prediction_sigma_of(self.policy)
+        if self.controller is not None:
+            return self.controller.sigma
+        assert self.config is not None
+        if self.information == Information.ORACLE:
+            return 0.0
+        return self.config.prediction_sigma if self.information == Information.PREDICTED else None
+
+    def serve(
+        self,
+        workload: Workload,
+        engine: EngineConfig,
+        *,
+        predicted: NDArray[np.float64] | None = None,
+        record_schedule: bool = False,
+    ) -> SimulationResult:
+        """Serve a workload to its end with given predictions.
+
+        Args:
+            workload: the requests.
+            engine: the replica.
+            predicted: (n,) predicted output tokens, for agents that have a `prediction_sigma`.
+            record_schedule: keep every iteration.
+        """
+        if self.policy is not None:
             return simulate(workload, engine, self.policy, predicted=predicted, record_schedule=record_schedule)
         if self.controller is not None:
-            predicted_lengths = Policy(
-                self.name, information=self.information, prediction_sigma=self.controller.sigma or 0.0
-            )
-            predicted = predictions(predicted_lengths, workload, seed)
             return self.controller.play(workload, engine, predicted=predicted, record_schedule=record_schedule)
         from infermax_gym.agents.play import play_network
 
         assert self.network is not None and self.config is not None
-        sigma = self.config.prediction_sigma if self.information == Information.PREDICTED else 0.0
-        predicted_lengths = Policy(self.name, information=self.information, prediction_sigma=sigma)
-        predicted = predictions(predicted_lengths, workload, seed)
         return play_network(
             self.network, self.config, workload, engine, predicted=predicted, record_schedule=record_schedule
         )
+
+
+def prediction_sigma_of(policy: Policy) -> float | None:
+    """Log-normal error of the predicted output lengths that a policy gets; 0: true ones; None: it gets none."""
+    return policy.prediction_sigma if policy.information in (Information.PREDICTED, Information.ORACLE) else None

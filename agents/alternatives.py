@@ -132,8 +132,8 @@ class _EvaluateAndStop(BaseCallback):
     def _on_step(self) -> bool:
         if self.n_calls % self.every == 0:
             self.evaluate()
-        late = self.minutes is not None and time.monotonic() - self.began > 60.0 * self.minutes
-        return not (late or (self.patience is not None and self.since_best >= self.patience))
+        over = self.minutes is not None and time.monotonic() - self.began > 60.0 * self.minutes
+        return not (over or (self.patience is not None and self.since_best >= self.patience))
 
     def evaluate(self) -> None:
         """Score the model; save it if it is the best so far (the file takes its place once it is complete)."""
@@ -161,7 +161,7 @@ def train_alternative(
     every: int = 1_000,
     patience: int | None = None,
     tensorboard: str | None = None,
-    report: Report = lambda row: None,
+    report: Report = lambda point: None,
 ) -> EnvPlayer:
     """Train an alternative; returns the model that did best on the validation trace slices.
 
@@ -176,7 +176,7 @@ def train_alternative(
         every: decisions between two evaluations.
         patience: stop after so many evaluations without a better one; None: never.
         tensorboard: folder of logs, or None.
-        report: gets policies of the learning curve.
+        report: gets the points of the learning curve.
 
     Raises:
         ValueError: neither `num_decisions` nor `minutes`.

@@ -1,4 +1,4 @@
-"""What a state is worth if a policy takes over: the potential by which rewards tell at once what an action was worth.
+"""Base-policy rollouts: the potential by which a reward says at once what an action was worth.
 
 Returns differ far more with the traffic than with the decisions, and what a decision does shows many decisions later.
 So at every decision the environment's own policy (`EnvConfig.base`) serves a copy of the engine to the end of the
@@ -10,10 +10,9 @@ Reinforcement Learning", 2020). A learner that looks no further than such a rewa
 looks further has a critic, which has to know only what the learner does otherwise later (`PpoSettings.ahead_s`). Only
 the trainer sees the future of the requests.
 
-Most actions are what the policy would do itself. Then the policy's run from the next state is the rest of its run from
-the
-last one, and need not be simulated again: a follower, which the policy leads on from the last state, is found where the
-policy leads to from the next one. Bits are the same either way.
+Most actions are what the policy would do itself. Then its rollout from the next state is the rest of its rollout from
+the last one, and need not be simulated again: the copy from the last state is brought forward by as many iterations,
+and if it then stands where the copy from the next state stands, the rollout is known. Bits are the same either way.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ Array = NDArray[np.float64]
 
 
 @compiled
-def _lead(s: Any, num_iterations: int) -> None:
+def _serve_iterations(s: Any, num_iterations: int) -> None:
     """The policy serves so many iterations, or to the end."""
     last = s.num_iterations + num_iterations
     code = LOG_FULL
@@ -78,9 +77,9 @@ def _lead(s: Any, num_iterations: int) -> None:
 
 
 @compiled
-def _lead_to_end(s: Any, finish_s: Any) -> None:
-    """The policy serves all; when every request finishes goes into `finish_s`, -inf for those that are rejected."""
-    _lead(s, 2**62)
+def _serve_to_end(s: Any, finish_s: Any) -> None:
+    """The policy serves all that is left; `finish_s` gets when each request finishes, -inf for rejected ones."""
+    _serve_iterations(s, 2**62)
     req = requests(s)
     for r in range(s.num_requests):
         finish_s[r] = -math.inf if req[r].place == REJECTED else req[r].finish_s
@@ -88,7 +87,7 @@ def _lead_to_end(s: Any, finish_s: Any) -> None:
 
 @compiled
 def _request_seconds(s: Any, finish_s: Any, now_s: float, tau_s: float) -> Any:
-    """The integral of the number of requests from `now_s` on, discounted by exp(-t / tau_s), if all finish as told."""
+    """The integral of the number of requests from `now_s` on, discounted by exp(-t / tau_s), if they finish then."""
     req = requests(s)
     total = 0.0
     for r in range(s.num_requests):
@@ -100,7 +99,7 @@ def _request_seconds(s: Any, finish_s: Any, now_s: float, tau_s: float) -> Any:
 
 
 @inlined
-def _request_as_in(a: Any, b: Any, r: int) -> Any:
+def _same_request(a: Any, b: Any, r: int) -> Any:
     p, q = requests(a)[r], requests(b)[r]
     if p.place != q.place:
         return False
@@ -113,7 +112,7 @@ def _request_as_in(a: Any, b: Any, r: int) -> Any:
 
 
 @compiled
-def _same(a: Any, b: Any, words_a: Any, words_b: Any) -> Any:
+def _same_point(a: Any, b: Any, words_a: Any, words_b: Any) -> Any:
     """Whether two engines of the same policy and requests, given as records and as words, stand at the same point.
 
     Never with a prefix cache, whose contents are not compared.
@@ -129,13 +128,13 @@ def _same(a: Any, b: Any, words_a: Any, words_b: Any) -> Any:
         if running(a)[i] != running(b)[i]:
             return False
     for r in range(a.next_arrival):
-        if not _request_as_in(a, b, r):
+        if not _same_request(a, b, r):
             return False
     return True
 
 
 @compiled
-def _copy(source: Any, target: Any, num_words: Any) -> None:
+def _copy_engine(source: Any, target: Any, num_words: Any) -> None:
     """Where an engine stands, from one to another of the same size, as int64 words."""
     target[:NUM_SCALARS] = source[:NUM_SCALARS]
     for k in range(num_words.size):
@@ -146,40 +145,40 @@ def _copy(source: Any, target: Any, num_words: Any) -> None:
 
 
 @compiled
-def _measure(
-    live: Any, twins: Any, words: Any, follower: Any, num_words: Any, finish_s: Any, tau_s: float, out: Any
+def _rollouts(
+    live: Any, copies: Any, words: Any, current: Any, num_words: Any, finish_s: Any, tau_s: float, out: Any
 ) -> Any:
-    """Potentials of some lanes into `out`, and how many runs to the end it took.
+    """Potentials of some lanes into `out`; returns how many rollouts were simulated.
 
     Args:
         live: (n, words of a CORE) int64, the lanes.
-        twins: (n, 2) CORE: the follower, and one to spare.
+        copies: (n, 2) CORE: one on the trajectory of the known rollout, and one to spare.
         words: (n, 2, words of a CORE) int64: the same.
-        follower: (n,) int64, which of the two follows; -1: neither yet.
+        current: (n,) int64, which of the two is on that trajectory; -1: no rollout is known.
         num_words: (n, arrays) int64, of each array what is to be copied.
-        finish_s: (n, requests) float64, when the policy finishes each, from where the follower began.
+        finish_s: (n, requests) float64, when each finishes, in the known rollout.
         tau_s: horizon of the discount.
         out: (n,) float64.
     """
     count = 0
     for i in range(out.size):
-        old = follower[i]
+        old = current[i]
         new = 0 if old < 0 else 1 - old
-        _copy(live[i], words[i, new], num_words[i])
-        now_s = twins[i, new].clock_s
-        _lead(twins[i, new], 1)
+        _copy_engine(live[i], words[i, new], num_words[i])
+        now_s = copies[i, new].clock_s
+        _serve_iterations(copies[i, new], 1)
         known = False
         if old >= 0:
-            missing = twins[i, new].num_iterations - twins[i, old].num_iterations
+            missing = copies[i, new].num_iterations - copies[i, old].num_iterations
             if missing > 0:
-                _lead(twins[i, old], missing)
-            known = _same(twins[i, old], twins[i, new], words[i, old], words[i, new])
+                _serve_iterations(copies[i, old], missing)
+            known = _same_point(copies[i, old], copies[i, new], words[i, old], words[i, new])
         if not known:
             count += 1
-            _copy(words[i, new], words[i, 1 - new], num_words[i])
-            _lead_to_end(twins[i, 1 - new], finish_s[i])
-        follower[i] = new
-        out[i] = -_request_seconds(twins[i, new], finish_s[i], now_s, tau_s)
+            _copy_engine(words[i, new], words[i, 1 - new], num_words[i])
+            _serve_to_end(copies[i, 1 - new], finish_s[i])
+        current[i] = new
+        out[i] = -_request_seconds(copies[i, new], finish_s[i], now_s, tau_s)
     return count
 
 
@@ -190,59 +189,59 @@ class BaseRollout:
         tau_s: horizon of the discount in simulated seconds; a learner that looks further should not look beyond it.
 
     Attributes:
-        num_runs: how often the policy served an episode to its end so far, to see what following saves.
+        num_runs: rollouts simulated so far; the others were known.
     """
 
     def __init__(self, tau_s: float) -> None:
         self.tau_s = tau_s
         self.num_runs = 0
         self._pool = ThreadPoolExecutor(_NUM_THREADS)
-        self._twins: list[tuple[Engine, Engine]] = []
+        self._copies: list[tuple[Engine, Engine]] = []
         self._potentials = np.zeros(0)
         self.begin([])
 
     def begin(self, runs: Sequence[Run]) -> None:
-        """All lanes are where they are for reasons of their own: no step led there."""
+        """Take the lanes as they stand: no rollout of theirs is known."""
         n = len(runs)
         self._records = np.zeros((n, 2), CORE)
         self._words = self._records.view(np.int64).reshape(n, 2, CORE.itemsize // 8)
         self._live = np.zeros((n, CORE.itemsize // 8), np.int64)
-        self._follower = np.full(n, -1, np.int64)
+        self._current = np.full(n, -1, np.int64)
         self._num_words = np.zeros((n, len(ARRAYS)), np.int64)
         self._finish_s = np.zeros((n, max((len(one.engine.requests) for one in runs), default=0)))
-        self._twins = [None] * n  # type: ignore[list-item]
+        self._copies = [None] * n  # type: ignore[list-item]
         self._renew(range(n), runs)
         self._potentials = self.potentials(runs)
 
     def forget(self) -> None:
-        """Take nothing as known: the next potentials are all simulated. They are the same."""
-        self._follower[:] = -1
+        """Take no rollout as known: the next potentials are all simulated. They are the same."""
+        self._current[:] = -1
 
     def _renew(self, lanes: Iterable[int], runs: Sequence[Run]) -> None:
-        """Twins of the engines of some lanes, whose episodes are new."""
+        """Copies of the engines of some lanes, whose episodes are new."""
         for i in lanes:
             engine = runs[i].engine
-            self._twins[i] = (engine.copy(), engine.copy())
-            for k, twin in enumerate(self._twins[i]):
-                self._records[i, k] = twin.record[0]
-                twin.record = self._records[i, k : k + 1]
+            self._copies[i] = (engine.copy(), engine.copy())
+            for k, copy_ in enumerate(self._copies[i]):
+                self._records[i, k] = copy_.record[0]
+                copy_.record = self._records[i, k : k + 1]
             self._num_words[i] = [0 if name in _NOT_COPIED else engine.arrays[name].nbytes // 8 for name in ARRAYS]
-            self._follower[i] = -1
+            self._current[i] = -1
             if len(engine.requests) > self._finish_s.shape[1]:
                 wider = len(engine.requests) - self._finish_s.shape[1]
                 self._finish_s = np.pad(self._finish_s, ((0, 0), (0, wider)))
 
     def potentials(self, runs: Sequence[Run]) -> Array:
-        """(n,) minus the discounted request-seconds from each lane's state on, were its policy to serve it."""
+        """(n,) minus the discounted request-seconds from each lane's state on, were its base policy to serve it."""
         n = len(runs)
         for live, one in zip(self._live, runs, strict=True):
             live[:] = one.engine.record.view(np.int64)
         out = np.empty(n)
 
         def measure(part: slice) -> int:
-            follower, num_words, finish_s = self._follower[part], self._num_words[part], self._finish_s[part]
-            twins, words = self._records[part], self._words[part]
-            return int(_measure(self._live[part], twins, words, follower, num_words, finish_s, self.tau_s, out[part]))
+            current, num_words, finish_s = self._current[part], self._num_words[part], self._finish_s[part]
+            copies, words = self._records[part], self._words[part]
+            return int(_rollouts(self._live[part], copies, words, current, num_words, finish_s, self.tau_s, out[part]))
 
         each = max(1, -(-n // _NUM_THREADS))
         self.num_runs += sum(self._pool.map(measure, [slice(k, k + each) for k in range(0, n, each)]))

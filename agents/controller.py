@@ -3,17 +3,17 @@
 A specialist is one matrix: a weight for each knob and each feature (`CONTROLLER_KNOBS`, `CONTROLLER_FEATURES`). So it
 scores every waiting request by a key whose weights depend on the engine's state: load, memory pressure, the traffic so
 far. With weights on the constant alone it is a policy of the table. One that weighs only the engine features and the
-first eleven knobs plays `InferMaxKnobs-v0`; the schedule is the same there. A controller is one specialist, or several
-and a
-gating network: a small network that looks at the same features and says, at every setting, which of them is active.
+knobs of `InferMaxKnobs-v0` plays that environment; the schedule is the same there. A controller is one specialist, or
+several and a gating network: a small network that looks at the same features and says, at every setting, which
+specialist is active.
 
-Beliefs. A controller may keep account of the output lengths of finished requests, by group (requests of like prompt
-length, and of one class where it is told classes), and estimate ln(output) normal in each. What a request still needs
-is then the mean of that distribution beyond what it has generated, combined with its predicted length where it is told
-one: a prediction that a request has outlived is not taken for "nearly done", as the raw remainder would be.
+Length estimates. A controller may keep account of the output lengths of finished requests, by group (requests of like
+prompt length, and of one class where it knows classes), and estimate ln(output) as normal in each. What a request still
+needs is then the mean of that distribution beyond what it has generated, combined with its predicted length where there
+is one: a prediction that a request has outlived is not taken for "nearly done", as the raw remainder would be.
 
-Shedding. With the knob `late` above 0, requests that cannot have their first token within their limit any more go
-behind all others, and their prefills pause while somebody in time can use the tokens; see
+Shedding. With the knob `shed` above 0, requests that will miss their TTFT limit go behind all others, and their
+prefills pause while a request that can still meet its limit can use the tokens; see
 `infermax_gym.agents.controller_moves`.
 """
 
@@ -25,13 +25,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infermax_gym.agents.controller_kernel import (
+from infermax_gym.agents.controller_kernel import control
+from infermax_gym.agents.controller_layout import (
     ACCOUNT,
-    CONTROLLER_FEATURES,
-    CONTROLLER_KNOBS,
+    FEATURE_ONE,
+    KNOB_PREEMPT,
     NUM_FEATURES,
     NUM_KNOBS,
-    control,
+    Observed,
+    Specialists,
 )
 from infermax_gym.engine import EngineConfig, Information, Policy, SimulationResult
 from infermax_gym.engine.kernel.run import DONE, LOG_FULL
@@ -40,6 +42,7 @@ from infermax_gym.engine.scheduler import SchedulerError
 from infermax_gym.engine.simulate import result_of
 from infermax_gym.envs.config import EnvConfig
 from infermax_gym.envs.episode import Episode, begin_run
+from infermax_gym.envs.knobs import KNOB_NAMES
 from infermax_gym.workload import Workload
 
 BASE = Policy("controller", queue_order=QueueOrder.LINEAR, victim=Victim.KEY)
@@ -65,7 +68,9 @@ class GatingNetwork:
         inner, outer = (np.ascontiguousarray(part, np.float64) for part in (self.inner, self.outer))
         fits = inner.ndim == outer.ndim == 2 and inner.shape[1] == NUM_FEATURES and outer.shape[1] == len(inner) + 1
         if not fits or not (np.isfinite(inner).all() and np.isfinite(outer).all()):
-            raise ValueError(f"a gate has (hidden, {NUM_FEATURES}) and (specialists, hidden + 1) finite weights")
+            raise ValueError(
+                f"a gating network has finite (hidden, {NUM_FEATURES}) and (specialists, hidden + 1) weights"
+            )
         object.__setattr__(self, "inner", inner)
         object.__setattr__(self, "outer", outer)
 
@@ -78,7 +83,7 @@ class Setting:
     """What a controller did at one setting.
 
     Attributes:
-        specialist: who was active.
+        specialist: which one was active.
         knobs: (knobs,) what was set.
         features: (features,) what was seen.
     """
@@ -94,11 +99,11 @@ class Controller:
 
     Attributes:
         weights: (knobs, features) float64 of the only specialist, or (specialists, knobs, features).
-        gating network: which specialist is active; needed where there are several.
+        gating: says which specialist is active; needed where there are several.
         interval_s: simulated seconds between two settings (each ends with an iteration).
-        estimates: whether it keeps account of lengths; else the knobs and features that need it are inert.
-        classes: whether it is told the SLO class.
-        sigma: log-normal error of the predicted lengths it is told; None: it is told none.
+        estimates_lengths: whether it estimates output lengths; else the knobs and features that need it are inert.
+        classes: whether it knows SLO classes.
+        sigma: log-normal error of the predicted lengths that it gets; None: it gets none.
         prior: of ln(output): mean, standard deviation, and how many finished requests it is worth.
     """
 
@@ -116,14 +121,14 @@ class Controller:
             raise ValueError(f"a specialist has {NUM_KNOBS} x {NUM_FEATURES} finite weights, got {weights.shape}")
         count = len(weights) if weights.ndim == 3 else 1
         if count != (1 if self.gating is None else len(self.gating.outer)):
-            raise ValueError(f"{count} specialists need a gate for as many")
+            raise ValueError(f"{count} specialists need a gating network for as many")
         if not 0.0 < self.interval_s < np.inf:
             raise ValueError(f"interval_s must be positive and finite, got {self.interval_s}")
         object.__setattr__(self, "weights", weights)
 
     @property
     def num_specialists(self) -> int:
-        """How many take turns."""
+        """How many specialists it has."""
         return len(self.weights) if self.weights.ndim == 3 else 1
 
     @property
@@ -144,11 +149,11 @@ class Controller:
         Args:
             workload: the requests.
             engine: the replica.
-            predicted: (n,) predicted output tokens, for controllers that are told some.
+            predicted: (n,) predicted output tokens, for controllers with a `sigma`; others ignore them.
             record_schedule: keep every iteration.
 
         Raises:
-            ValueError: it is told predictions and got none.
+            ValueError: it needs predictions and got none.
         """
         if self.sigma is not None and predicted is None:
             raise ValueError("this controller needs predicted output lengths")
@@ -165,7 +170,7 @@ class Controller:
     ) -> list[Setting]:
         """What it sets one after another while it serves a workload, at most so many."""
         log = self._serve(workload, engine, predicted, False, most)[1]
-        return [Setting(int(row[0]), row[1 : 1 + NUM_KNOBS], row[1 + NUM_KNOBS :]) for row in log]
+        return [Setting(int(entry[0]), entry[1 : 1 + NUM_KNOBS], entry[1 + NUM_KNOBS :]) for entry in log]
 
     def _serve(
         self,
@@ -179,30 +184,14 @@ class Controller:
         run = begin_run(config, Episode(workload, engine, None), record_schedule=record_schedule)
         run.lane.record["level"] = len(config.level_shares) - 1
         account = self._account(engine)
-        predicted_lengths = np.zeros(len(workload)) if predicted is None or self.sigma is None else predicted
-        groups = self._groups(workload)
-        counted, shed = np.zeros(len(workload), np.int8), np.zeros(len(workload), np.int8)
-        lengths = np.zeros((int(groups.max(initial=0)) + 1, 3))
+        observed = self._observed(workload, predicted)
         log = np.zeros((most_settings, 1 + NUM_KNOBS + NUM_FEATURES))
-        weights = self.weights.reshape(-1, NUM_KNOBS, NUM_FEATURES)
         gating = self.gating or _NO_GATING
+        specialists = Specialists(self.weights.reshape(-1, NUM_KNOBS, NUM_FEATURES), gating.inner, gating.outer)
         record, lane = run.engine.record, run.lane.record
         code = LOG_FULL
         while code == LOG_FULL:
-            code = control(
-                record,
-                lane,
-                account,
-                weights,
-                gating.inner,
-                gating.outer,
-                groups,
-                predicted_lengths,
-                counted,
-                shed,
-                lengths,
-                log,
-            )
+            code = control(record, lane, account, specialists, observed, log)
             run.recorder.empty(run.engine)
         if code != DONE:
             raise SchedulerError(f"nothing can run at {record['clock_s'][0]:.6g} s though requests wait")
@@ -219,8 +208,18 @@ class Controller:
         account["group_weight"] = 4.0
         return account
 
+    def _observed(self, workload: Workload, predicted: NDArray[np.float64] | None) -> Observed:
+        count, groups = len(workload), self._groups(workload)
+        return Observed(
+            groups=groups,
+            predicted=np.zeros(count) if predicted is None or self.sigma is None else predicted,
+            counted=np.zeros(count, np.int8),
+            shed=np.zeros(count, np.int8),
+            totals=np.zeros((int(groups.max(initial=0)) + 1, 3)),
+        )
+
     def _groups(self, workload: Workload) -> NDArray[np.int64]:
-        """(n,) groups from 1: requests whose prompts share a power of two, and a class where classes are told."""
+        """(n,) groups from 1: requests whose prompts share a power of two, and a class where it knows classes."""
         bucket = np.minimum(np.log2(workload.num_prompt_tokens).astype(np.int64), _NUM_BUCKETS - 1)
         if self.classes:
             bucket = bucket // 2 + _NUM_BUCKETS * workload.slo_class
@@ -228,9 +227,12 @@ class Controller:
 
 
 def weights_from_action(action: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The weights of a controller that always sets the knobs of `InferMaxKnobs-v0` to an action, (11,)."""
+    """(NUM_KNOBS, NUM_FEATURES) weights of a controller that always sets the knobs of an action.
+
+    Args:
+        action: of `InferMaxKnobs-v0`, in the order of `KNOB_NAMES`.
+    """
     weights = np.zeros((NUM_KNOBS, NUM_FEATURES))
-    weights[: len(action), 0] = action
-    weights[CONTROLLER_KNOBS.index("preempt"), 0] = -0.5
-    assert CONTROLLER_FEATURES[0] == "one"
+    weights[: len(KNOB_NAMES), FEATURE_ONE] = action
+    weights[KNOB_PREEMPT, FEATURE_ONE] = -0.5
     return weights

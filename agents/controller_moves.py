@@ -16,7 +16,7 @@ from infermax_gym.engine.kernel.queue import head, push, remove, reset
 from infermax_gym.engine.layout import WAITING
 
 BEHIND = 1e6
-"""Added to the queue key of those who are shed: behind all others, in the same order among themselves."""
+"""Added to the queue key of requests that are shed: behind all others, in the same order among themselves."""
 
 
 @compiled
@@ -34,7 +34,7 @@ def rekey_from(s: Any, first: int) -> None:
 
 @inlined
 def _misses_deadline(s: Any, q: Any, pace: float) -> Any:
-    """Whether the first token of a request that waits or is in prefill was late, or will be at this pace."""
+    """Whether a request that waits or is in prefill has missed its TTFT deadline, or will miss it at this pace."""
     if q.slo_ttft_s <= 0.0:
         return False
     deadline_s = q.arrival_s + q.slo_ttft_s
@@ -47,8 +47,8 @@ def _misses_deadline(s: Any, q: Any, pace: float) -> Any:
 
 
 @inlined
-def _head_in_time(s: Any, pace: float, shed: Any) -> Any:
-    """Whether anybody waits who may still be in time; from the head on, those who may not are put behind the others."""
+def _head_can_meet_deadline(s: Any, pace: float, shed: Any) -> Any:
+    """Whether a waiting request can still meet its deadline; from the head on, those that cannot are shed."""
     req = requests(s)
     while s.num_waiting > 0:
         r = head(s)
@@ -73,7 +73,7 @@ def _head_fits(s: Any, freed: int, left: int) -> Any:
 
 @compiled
 def _make_way(s: Any, shed: Any) -> None:
-    """Preempt as few prefills of those who are shed, the last first, as give the head room; none if all do not."""
+    """Preempt just as many prefills of shed requests, the last first, as make room for the head; none if all do not."""
     req = requests(s)
     run_list = running(s)
     freed = left = 0
@@ -93,16 +93,18 @@ def _make_way(s: Any, shed: Any) -> None:
 
 @compiled
 def shed_late(s: Any, pace: float, preempts: bool, shed: Any) -> None:
-    """Put those behind who are bound to be late; their prefills pause while somebody in time can use the tokens.
+    """Shed requests that will miss their deadline: they go behind all others.
+
+    Their prefills pause while a request that can still meet its deadline can use the tokens.
 
     Args:
         s: the engine.
         pace: prefills are expected to take so many times as long as alone.
-        preempts: whether they may also be preempted of their prefill, where it holds the memory that the head needs.
-        shed: (n,) who is shed.
+        preempts: whether a prefill of theirs may also be preempted, where it holds the memory that the head needs.
+        shed: (n,) int8, which requests are shed.
     """
-    in_time_waits = _head_in_time(s, pace, shed)
-    in_time_runs = False
+    waiting_in_time = _head_can_meet_deadline(s, pace, shed)
+    running_in_time = False
     req = requests(s)
     run_list = running(s)
     for i in range(s.num_running):
@@ -111,17 +113,17 @@ def shed_late(s: Any, pace: float, preempts: bool, shed: Any) -> None:
             if not shed[run_list[i]] and _misses_deadline(s, q, pace):
                 shed[run_list[i]] = 1
                 q.priority += BEHIND
-            in_time_runs = in_time_runs or not shed[run_list[i]]
-    if in_time_waits and preempts and not guarded(s):
+            running_in_time = running_in_time or not shed[run_list[i]]
+    if waiting_in_time and preempts and not guarded(s):
         _make_way(s, shed)
-    pauses = not guarded(s) and (in_time_runs or (in_time_waits and _head_fits(s, 0, 0)))
+    pauses = not guarded(s) and (running_in_time or (waiting_in_time and _head_fits(s, 0, 0)))
     for i in range(s.num_running):
         q = req[run_list[i]]
         q.paused = pauses and q.in_prefill and shed[run_list[i]]
 
 
 @compiled
-def push_out(s: Any, margin: float) -> None:
+def preempt_behind_head(s: Any, margin: float) -> None:
     """While the head of the queue does not fit: preempt running requests that rank `margin` behind it; it joins."""
     req = requests(s)
     while s.num_waiting > 0 and s.num_running > 0 and not guarded(s) and not _head_fits(s, 0, 0):

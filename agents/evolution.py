@@ -1,7 +1,7 @@
 """Evolution of schedulers, evaluated entirely in the compiled engine.
 
 `minimise` is CMA-ES (the `cma` package; Hansen, 2016) over any vector of bounded numbers. `evolve` searches the action
-of `InferMaxKnobs-v0` (queue key, headroom, concurrency cap, prefill share, victim key): eleven numbers in [-1, 1]. The
+of `InferMaxKnobs-v0` (queue key, headroom, concurrency cap, prefill share, victim key): numbers in [-1, 1]. The
 winner is a policy of the table like any other. `infermax_gym.agents.controller` searches small networks that set those
 knobs.
 """
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from infermax_gym.agents.objectives import Objective
 from infermax_gym.agents.scenario import TraceSlice
-from infermax_gym.engine import Information, Policy, simulate
+from infermax_gym.engine import Information, Policy
 from infermax_gym.engine.policy import QUEUE_FEATURES
 from infermax_gym.envs.knobs import KNOB_NAMES, policy_of
 from infermax_gym.streams import stream
@@ -79,7 +79,7 @@ def minimise(
         bound: largest absolute value of a number.
         check: a loss on other data, for the choice of `SearchResult.checked`; the search itself never sees it.
         check_every: generations between two checks of the centre.
-        patience: stop after so many checks in a row without a better one.
+        patience: stop after so many checks in a policy without a better one.
         progress: called after every generation. KeyboardInterrupt ends the search with what it has.
 
     Raises:
@@ -161,7 +161,7 @@ class EvolutionResult:
 
     Attributes:
         policy: the policy found.
-        action: (11,) its knobs in [-1, 1], in the order of `KNOB_NAMES`; (12,) with the class weight.
+        action: its knobs in [-1, 1], in the order of `KNOB_NAMES`, perhaps with the class weight behind them.
         loss: the lowest mean loss over the training trace slices.
         history: (generations, 2) float64, evaluations so far and best loss so far.
         num_evaluations: policies scored, each on every trace slice.
@@ -174,8 +174,22 @@ class EvolutionResult:
     num_evaluations: int
 
 
-FCFS = np.array([1.0, 0.0, 0.0, 0.0, 0.0, -1.0, 1.0, 1.0, 0.0, 0.0, 1.0])
+def action_of(**knobs: float) -> Vector:
+    """An action of `InferMaxKnobs-v0` by the names of its knobs; those that are not named are 0.
+
+    Raises:
+        ValueError: there is no such knob.
+    """
+    for name in knobs.keys() - set(KNOB_NAMES):
+        raise ValueError(f"no knob is called {name!r}; there are {', '.join(KNOB_NAMES)}")
+    return np.array([knobs.get(name, 0.0) for name in KNOB_NAMES])
+
+
+FCFS = action_of(aging=1.0, headroom=-1.0, max_running=1.0, prefill_share=1.0, victim_arrival=1.0)
 """First come, first served, the newest evicted: where a search from scratch begins."""
+
+SHORTEST_FIRST = action_of(known_tokens=0.5, headroom=-0.26, max_running=0.5, prefill_share=1.0, victim_processed=-0.5)
+"""Knobs of spf-headroom: a search that begins at the best rule known tunes it."""
 
 CLASS_WEIGHT_S = 2.0
 """A class weight of 1 counts a TTFT limit of so many seconds like one unit of the queue key."""
@@ -185,9 +199,9 @@ def tuned_policy(action: Vector, name: str, *, predicted_sigma: float | None, ma
     """The policy of an action.
 
     Args:
-        action: (11,) knobs, or (12,) with a weight of the class (its TTFT limit in the queue key) behind them.
+        action: a number for each of `KNOB_NAMES`, and perhaps a weight of the class (its TTFT limit in the queue key).
         name: of the policy.
-        predicted_sigma: with it the policy may weigh predicted lengths of that error, without it must not.
+        predicted_sigma: with it the policy may weigh predicted lengths of that error; None: it gets none.
         max_num_seqs: the engine's `max_num_seqs`.
     """
     count = len(KNOB_NAMES)
@@ -197,27 +211,22 @@ def tuned_policy(action: Vector, name: str, *, predicted_sigma: float | None, ma
         information = Information.NONE
     else:
         information = Information.PREDICTED if predicted_sigma > 0.0 else Information.ORACLE
-    row = policy_of(chosen, max_num_seqs, name)
+    policy = policy_of(chosen, max_num_seqs, name)
     if len(action) > count:
-        weights = list(row.queue_weights)
+        weights = list(policy.queue_weights)
         weights[QUEUE_FEATURES.index("slo_ttft_s")] = float(action[count]) / CLASS_WEIGHT_S
-        row = replace(row, queue_weights=tuple(weights))
+        policy = replace(policy, queue_weights=tuple(weights))
     return replace(
-        row,
+        policy,
         information=information,
         prediction_sigma=predicted_sigma or 0.0,
         source="ours: evolved by infermax_gym.agents.evolution (CMA-ES over the knobs)",
     )
 
 
-def policy_loss(row: Policy, trace_slices: Sequence[TraceSlice], objective: Objective) -> float:
+def policy_loss(policy: Policy, trace_slices: Sequence[TraceSlice], objective: Objective) -> float:
     """The mean loss of a policy over trace slices."""
-    needs = row.information in (Information.PREDICTED, Information.ORACLE)
-    losses = []
-    for trace_slice in trace_slices:
-        predicted = trace_slice.predicted(row.prediction_sigma) if needs else None
-        losses.append(objective.loss(simulate(trace_slice.workload, trace_slice.engine, row, predicted=predicted)))
-    return float(np.mean(losses))
+    return float(np.mean([objective.loss(trace_slice.serve(policy)) for trace_slice in trace_slices]))
 
 
 def evolve(
@@ -247,7 +256,7 @@ def evolve(
         generations: ... or after so many generations; one of the two is needed. Only the latter is reproducible.
         objective: what is minimised; mean latency by default.
         predicted_sigma: let the queue key weigh predicted lengths with this log-normal error (0 = true lengths).
-        start: (11,) or (12,) where the search begins; see `tuned_policy`.
+        start: where the search begins; see `tuned_policy`.
         spread: initial step size in knob units.
         population: candidates of a generation.
         name: of the policy found.
@@ -279,5 +288,5 @@ def evolve(
         progress=progress,
     )
     action = found.checked if validation else found.best
-    row = tuned_policy(action, name, predicted_sigma=predicted_sigma)
-    return EvolutionResult(row, action, found.loss, found.history, found.num_evaluations)
+    policy = tuned_policy(action, name, predicted_sigma=predicted_sigma)
+    return EvolutionResult(policy, action, found.loss, found.history, found.num_evaluations)

@@ -108,7 +108,7 @@ class ScorerNetwork(nn.Module):
     targets in proportion to their probability: the request that would be admitted, the one that would be preempted.
 
     Args:
-        layout: sizes of the trace slices; part of the interface, not of the weights.
+        layout: numbers of slots and chunk budgets; part of the interface, not of the weights.
         level_shares: chunk budgets of RUN as shares of the token budget.
         width: units of a hidden layer.
 
@@ -175,7 +175,7 @@ class ScorerNetwork(nn.Module):
         return self.engine(engine), self.waiting(waiting), self.running(running)
 
     def log_probs(self, observation: Tensor, legal: Tensor) -> Tensor:
-        """(B, A) log-probabilities: observation (B, N) float32, legal (B, A) bool with at least one True a row."""
+        """(B, A) log-probabilities: observation (B, N) float32, legal (B, A) bool, in each some True."""
         engine, waiting, running = self.scaled(observation)
         context = self.context(engine)
         levels = self.levels.expand(len(observation), -1, -1)

@@ -2,8 +2,8 @@
 
 The environment runs everybody who is admitted, so a plan can be played if it never holds a resident request and cuts
 a prefill only where the token budget ends: plans of `infermax_gym.baselines.optimum.annealing` are so, those of the
-    exact search
-often hold.
+exact search often
+hold.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class PlanTeacher:
         """The next action.
 
         Raises:
-            NotPlayableError: the plan is over, holds a resident request, or names one outside of the trace slices.
+            NotPlayableError: the plan is over, holds a resident request, or names one that has no slot.
         """
         if not self._turn:
             self._begin_turn(env)
@@ -51,7 +51,7 @@ class PlanTeacher:
             shown = np.where(positions >= 0, engine.arrays["run"][positions], -1)
         found = np.flatnonzero(shown == request)
         if found.size == 0:
-            raise NotPlayableError(f"{kind.name} of request {request} is not in the window; use more slots")
+            raise NotPlayableError(f"{kind.name} of request {request} has no slot; use more slots")
         return layout.encode(kind, int(found[0]))
 
     def _begin_turn(self, env: InferMaxEnv) -> None:

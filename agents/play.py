@@ -54,11 +54,11 @@ def random_decider(rng: np.random.Generator) -> Decide:
 class _Lane:
     """One workload under way."""
 
-    def __init__(self, run: Run, buffers: Buffers, row: int, record_schedule: bool) -> None:
+    def __init__(self, run: Run, buffers: Buffers, index: int, record_schedule: bool) -> None:
         self.run = run
         self.record_schedule = record_schedule
         self.decisions_left = 1_000 + MOST_DECISIONS * len(run.episode.workload)
-        part = slice(row, row + 1)
+        part = slice(index, index + 1)
         self.flat, self.mask, self.reward_components = (
             buffers.flat[part],
             buffers.mask[part],
@@ -99,7 +99,7 @@ def play(
 
     Args:
         decide: chooses the actions.
-        config: trace slices, levels, `decide` and `base` of the environment; its ranges play no part, and its token
+        config: slots, chunk budgets, `decide` and `base` of the environment; its ranges play no part, and its token
             budget is the first episode's.
         episodes: requests, replica and predictions.
         record_schedule: keep every iteration.

@@ -45,7 +45,7 @@ class ScorerPolicy(MaskableActorCriticPolicy):  # type: ignore[misc]
         observation_space: Box (N,).
         action_space: Discrete (A,).
         lr_schedule: learning rate.
-        config: the environment; trace slices and levels count.
+        config: the environment; its slots and chunk budgets count.
         width: units of a hidden layer.
         **settings: of the base class.
     """

@@ -42,12 +42,12 @@ class PpoSettings:
         clip: of the probability ratio.
         target_kl: ends an update early.
         tau_s: horizon of the discount in simulated seconds; None: constant `gamma` per decision (for comparison).
-        lambda_tau_s: see `TimeDiscountBuffer`. base-policy rollout: rewards are what an action gains over leaving the
-        rest of the episode to the environment's policy, see
-            `infermax_gym.agents.base_rollout`; `tau_s` may then be as long as an episode. Needs `tau_s`; else plain.
-        ahead_s: with a base-policy rollout: how far beyond a decision's own gain the learner looks, in simulated
+        lambda_tau_s: see `TimeDiscountBuffer`.
+        base_rollout: rewards are what an action gains over leaving the rest of the episode to the environment's policy,
+            see `infermax_gym.agents.base_rollout`; `tau_s` may then be as long as an episode. Needs `tau_s`; else
+        plain. ahead_s: with a base-policy rollout: how far beyond a decision's own gain the learner looks, in simulated
             seconds. 0: not at all, so that an update is a step of policy improvement over the policy, with little
-            noise; 10 s see what decisions gain together, which one alone, with the policy active again after it, does
+            noise; 10 s see what decisions gain together, which one alone, with the policy deciding again after it, does
             not (Cheng, Kolobov & Swaminathan, "Heuristic-Guided Reinforcement Learning", 2021, has the whole range).
         gamma: per decision, used only where tau_s is None.
         value_s: rewards are divided by so many request-seconds, so that values are about one.

@@ -18,11 +18,10 @@ from infermax_gym.evaluation import Player
 if TYPE_CHECKING:
     from infermax_gym.agents.ppo import PpoSettings
 
-Row = dict[str, float]
-Report = Callable[[Row], None]
+Point = dict[str, float]
+"""A point of a learning curve: figures by name, "step" and "loss" among them."""
 
-SHORTEST_FIRST = np.array([0.0, 0.5, 0.0, 0.0, 0.0, -0.26, 0.5, 1.0, -0.5, 0.0, 0.0])
-"""Knobs of spf-headroom, in the order of `KNOB_NAMES`: evolution begins at the best rule known and tunes it."""
+Report = Callable[[Point], None]
 
 LONG_EPISODE = 800
 """Requests of an episode of ppo, where the scenario's trace slices have as many."""
@@ -41,8 +40,7 @@ class Recipe:
         seed: of everything random.
         minutes: stop after so much time, if given ...
         steps: ... or after so many generations (es), demonstrations (bc), decisions (ppo) or rounds (search).
-        teacher: policy of the table that bc imitates; in ppo it says what leaving the engine to a policy would be
-            worth.
+        teacher: policy of the table that bc imitates; in ppo, the base policy of the rollouts.
         warm_start: ppo begins with a clone of the teacher.
         num_slices: training trace slices (es), and as many validation trace slices (es, search, alternatives), or
             twice (ppo).
@@ -52,7 +50,7 @@ class Recipe:
         num_steps: decisions of a lane between two updates (ppo).
         every: rollouts (ppo), or times 5,000 decisions (alternatives), between two evaluations.
         patience: stop after so many evaluations without a better policy (ppo, alternatives); None: never.
-        base_rollout: ppo's rewards are shaped by what the teacher would do from there on; see
+        base_rollout: ppo's rewards are shaped by base-policy rollouts of the teacher; see
             `infermax_gym.agents.base_rollout`.
         ahead_s: ppo, with a base-policy rollout; see `PpoSettings`. None: as it is there.
         learning_rate: ppo; None: as `PpoSettings` has it, smaller after a warm start or without a base-policy rollout.
@@ -90,7 +88,7 @@ class Recipe:
 
 
 def train(recipe: Recipe, report: Report) -> Agent:
-    """Train a policy; `report` gets policies of the learning curve as they come.
+    """Train a policy; `report` gets the points of the learning curve as they come.
 
     Raises:
         ValueError: the algorithm or teacher is unknown, or the workload cannot be used.
@@ -120,32 +118,32 @@ def environment(scenario: TrainingScenario, teacher: str) -> EnvConfig:
         costs=(scenario.cost,),
         max_num_batched_tokens=scenario.max_num_batched_tokens,
         level_shares=(1.0,),
-        base=_row(teacher),
+        base=_teacher(teacher),
     )
 
 
 def learner(config: EnvConfig, scenario: TrainingScenario) -> EnvConfig:
     """`environment` as PPO learns in it from scratch.
 
-    Holding back lasts, nobody joins beyond the token budget, and episodes are long: in short ones it pays to hold back,
-    since nobody comes after them.
+    What is held back stays held back until something changes, no request is admitted beyond the token budget, and
+    episodes are long: in short ones it pays to hold back, since no request comes after them.
     """
     length = min(scenario.num_requests, LONG_EPISODE)
     return config.changed(decide="change", admit_within_budget=True, num_requests=length)
 
 
-def _row(name: str) -> Policy:
+def _teacher(name: str) -> Policy:
     from infermax_gym.baselines.policies import POLICIES
 
     if name not in POLICIES:
         raise ValueError(f"unknown policy {name!r}; `infermax list policies` shows all")
     if POLICIES[name].information in (Information.PREDICTED, Information.ORACLE):
-        raise ValueError(f"policy {name!r} needs output lengths, which are not told here; choose one that knows none")
+        raise ValueError(f"policy {name!r} needs output lengths, which are not known here; choose one that knows none")
     return POLICIES[name]
 
 
 def _evolve(recipe: Recipe, report: Report) -> Agent:
-    from infermax_gym.agents.evolution import evolve
+    from infermax_gym.agents.evolution import SHORTEST_FIRST, evolve
 
     result = evolve(
         trace_slices(recipe.scenario, recipe.num_slices, split=TRAIN, seed=recipe.seed),
@@ -259,7 +257,7 @@ def _search(recipe: Recipe, report: Report) -> Agent:
 
     _one_thread()
     began = time.monotonic()
-    clone = _clone(replace(recipe, steps=None), lambda row: None)
+    clone = _clone(replace(recipe, steps=None), lambda point: None)
     assert clone.network is not None and clone.config is not None
 
     def stop() -> bool:

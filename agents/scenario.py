@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from infermax_gym.agents.agent import Agent, prediction_sigma_of
+from infermax_gym.agents.controller import Controller
 from infermax_gym.cost import COSTS
-from infermax_gym.engine import EngineConfig
+from infermax_gym.engine import EngineConfig, Policy, SimulationResult, simulate
 from infermax_gym.streams import stream
 from infermax_gym.workload import Workload, load_workload
 
@@ -77,10 +79,21 @@ class TraceSlice:
     engine: EngineConfig
     noise: NDArray[np.float64]
 
-    def predicted(self, sigma: float) -> NDArray[np.float64]:
-        """(n,) predicted output tokens with log-normal error sigma."""
+    def predicted(self, sigma: float | None) -> NDArray[np.float64] | None:
+        """(n,) predicted output tokens with log-normal error sigma, the same for everybody; None for None."""
+        if sigma is None:
+            return None
         truth = self.workload.num_output_tokens.astype(np.float64)
         return np.asarray(np.maximum(truth * np.exp(sigma * self.noise - 0.5 * sigma**2), 1.0))
+
+    def serve(self, contender: Policy | Controller | Agent) -> SimulationResult:
+        """Serve the requests under a contender, with the predicted lengths that it gets."""
+        if isinstance(contender, Agent):
+            return contender.serve(self.workload, self.engine, predicted=self.predicted(contender.prediction_sigma))
+        if isinstance(contender, Controller):
+            return contender.play(self.workload, self.engine, predicted=self.predicted(contender.sigma))
+        predicted = self.predicted(prediction_sigma_of(contender))
+        return simulate(self.workload, self.engine, contender, predicted=predicted)
 
 
 def trace_slices(scenario: TrainingScenario, count: int, *, split: int, seed: int = 0) -> list[TraceSlice]:
@@ -125,7 +138,7 @@ def _cut(scenario: TrainingScenario, k: int, split: int, seed: int) -> Workload:
     room = half - scenario.num_requests
     if room < 0:
         raise ValueError(
-            f"{scenario.workload}: half of its {len(whole)} requests hold no window of {scenario.num_requests}"
+            f"{scenario.workload}: half of its {len(whole)} requests hold no trace slice of {scenario.num_requests}"
         )
     offset = int(stream(seed * _STRIDE + k, "workload").integers(room + 1))
     return whole.trace_slice(split * half + offset, scenario.num_requests).scaled(scenario.time_scale)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infermax_gym.agents.controller import Controller, GatingNetwork
-from infermax_gym.agents.controller_kernel import CONTROLLER_FEATURES, CONTROLLER_KNOBS, NUM_FEATURES, NUM_KNOBS
+from infermax_gym.agents.controller_layout import CONTROLLER_FEATURES, CONTROLLER_KNOBS, NUM_FEATURES, NUM_KNOBS
 from infermax_gym.engine import Policy
 from infermax_gym.engine.policy import QUEUE_FEATURES, VICTIM_FEATURES
 from infermax_gym.envs.config import EnvConfig
@@ -159,7 +159,7 @@ _AXES = (("knobs", CONTROLLER_KNOBS), ("features", CONTROLLER_FEATURES))
 
 
 def _places(stored: Any, now: tuple[str, ...], what: str) -> list[int]:
-    """Where stored rows or columns belong; what has been added since gets no weight."""
+    """Where stored knobs or features belong; what has been added since gets no weight."""
     if not isinstance(stored, list) or not set(stored) <= set(now):
         raise ValueError(f"was trained for other {what} than the {len(now)} of now; train it again")
     return [now.index(name) for name in stored]

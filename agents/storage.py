@@ -22,6 +22,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
+from infermax_gym.agents import missing_extra
 from infermax_gym.agents.agent import Agent, AgentError
 from infermax_gym.agents.serialization import (
     controller_from_json,
@@ -132,6 +133,7 @@ def load_agent(path: str | Path, *, trust_pickle: bool = False) -> Agent:
 
     Raises:
         AgentError: the file is missing, corrupt, of another kind, or made for other observations; one line.
+        ModuleNotFoundError: it holds a network and torch is not installed; one line that names the extra.
     """
     where = _resolve(path)
     try:
@@ -214,7 +216,10 @@ def _check_observation(stored: Any) -> None:
 
 
 def _scorer(name: str, card: dict[str, Any], tensors: Tensors) -> Agent:
-    import torch
+    try:
+        import torch
+    except ModuleNotFoundError:
+        raise missing_extra("torch") from None
 
     from infermax_gym.agents.networks import ScorerNetwork
 

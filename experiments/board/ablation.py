@@ -32,7 +32,7 @@ from infermax_gym.envs.config import EnvConfig
 from infermax_gym.envs.episode import Episode
 from infermax_gym.envs.layout import WAITING_FEATURES, Kind
 
-CELL = DEFAULT_SCENARIO
+SCENARIO = DEFAULT_SCENARIO
 TEACHER = "spf-headroom"
 _NEVER_BIAS = -1e4
 
@@ -80,7 +80,7 @@ class Variant:
     Attributes:
         what: for the table.
         settings: of PPO.
-        masks: whether the learner is told what is legal; the environment replaces illegal actions.
+        masks: whether the learner sees what is legal; the environment replaces illegal actions.
         factored: whether greedy play takes the kind first; else the likeliest single action.
         long_turns: whether it learns in the environment of `infermax_gym.agents.recipes.learner`.
         warm_start: whether it begins as a clone of the teacher.
@@ -129,11 +129,11 @@ def trained(variant: Variant, config: EnvConfig, num_decisions: int, seed: int) 
     )
     clone = None
     if variant.warm_start:
-        clone = train(Recipe("bc", CELL, seed, teacher=TEACHER), lambda row: None).network
+        clone = train(Recipe("bc", SCENARIO, seed, teacher=TEACHER), lambda point: None).network
     model = make_ppo(lanes, variant.settings, seed=seed, network=clone)
     if variant.change is not None:
         variant.change(network_of(model))
-    held = trace_slices(CELL, 6, split=TRAIN, seed=VALIDATION_SEED)
+    held = trace_slices(SCENARIO, 6, split=TRAIN, seed=VALIDATION_SEED)
     network, _ = train_ppo(model, config, held, num_decisions=num_decisions)
     return network
 
@@ -155,11 +155,11 @@ def latency_s(network: ScorerNetwork, config: EnvConfig, trace_slice: TraceSlice
 def ablation(variants: Sequence[Variant], num_decisions: int, seeds: Sequence[int], num_slices: int) -> str:
     """The table: mean latency over held-out trace slices, for every seed and over them."""
     torch.set_num_threads(1)
-    plain = environment(CELL, TEACHER)
-    held = trace_slices(CELL, num_slices, split=TEST)
+    plain = environment(SCENARIO, TEACHER)
+    held = trace_slices(SCENARIO, num_slices, split=TEST)
     rows = []
     for variant in variants:
-        config = learner(plain, CELL) if variant.long_turns else plain
+        config = learner(plain, SCENARIO) if variant.long_turns else plain
         means = []
         for seed in seeds:
             network = trained(variant, config, num_decisions, seed)
@@ -177,13 +177,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="What PPO's parts are worth.")
     parser.add_argument("--decisions", type=int, default=800_000)
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--windows", type=int, default=6)
+    parser.add_argument("--slices", "--windows", type=int, default=6, metavar="N", help="held-out trace slices")
     parser.add_argument("--only", default="", metavar="TEXT", help="only variants whose description contains this")
     options = parser.parse_args(arguments)
     chosen = [v for v in VARIANTS if options.only in v.what]
     if not chosen:
         parser.error(f"no variant's description contains {options.only!r}")
-    print(ablation(chosen, options.decisions, range(options.seeds), options.trace_slices))
+    print(ablation(chosen, options.decisions, range(options.seeds), options.slices))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The pictures of docs/behaviour.md: `python -m experiments.board.behaviour`.
+"""The pictures of docs/behaviour.md: `python -m experiments.board.behaviour --out docs/pictures`.
 
 One held-out trace slice under rules and under something learned: how many requests run and wait, how full memory is,
 whom preemptions hit, and which knobs the generalist sets as the load changes; and who gets the first token in time.
@@ -6,6 +6,7 @@ whom preemptions hit, and which knobs the generalist sets as the load changes; a
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from experiments.board.rivals import load_rivals
 from experiments.board.scenarios import SCENARIOS
 from infermax_gym.agents.agent import Agent
-from infermax_gym.agents.controller_kernel import CONTROLLER_KNOBS
+from infermax_gym.agents.controller_layout import CONTROLLER_KNOBS
 from infermax_gym.agents.scenario import TEST, TraceSlice, trace_slices
 from infermax_gym.agents.storage import load_agent
 from infermax_gym.baselines.optimum.in_time import most_in_time
@@ -22,7 +23,6 @@ from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.engine import Policy, SimulationResult
 from infermax_gym.evaluation import serve
 
-FOLDER = Path(__file__).resolve().parents[2] / "docs" / "pictures"
 SCENARIOS_DRAWN = {
     "reasoning-tight-overloaded-7b": "generalist",
     "conv-tight-overloaded-7b": "generalist",
@@ -32,13 +32,13 @@ SCENARIOS_DRAWN = {
 """Which of the zoo is drawn beside the rules in which scenario."""
 
 IN_TIME = ("code-tight-overloaded-7b", "mooncake-wide-overloaded-7b")
-"""Where it is drawn who is in time."""
+"""Where it is drawn which requests meet their limit."""
 
 RULES = {"sarathi": "#b8860b", "spf-headroom": "#4878a8"}
 LEARNED = "#c0392b"
 
 
-def story(result: SimulationResult) -> dict[str, Any]:
+def time_series(result: SimulationResult) -> dict[str, Any]:
     """Over the iterations: times, running, waiting, share of KV tokens resident; and the victims' generated tokens."""
     workload, schedule = result.workload, result.schedule
     assert schedule is not None
@@ -66,7 +66,7 @@ def story(result: SimulationResult) -> dict[str, Any]:
     return {"s": at, "running": np.array(running), "waiting": waiting, "tokens": np.array(tokens), "victims": victims}
 
 
-def draw_scenario(scenario: str, trace_slice: TraceSlice, contenders: dict[str, Policy | Agent]) -> None:
+def draw_scenario(scenario: str, trace_slice: TraceSlice, contenders: dict[str, Policy | Agent], folder: Path) -> None:
     """Running, waiting, memory over time; victims; latencies."""
     from matplotlib.figure import Figure
 
@@ -74,17 +74,17 @@ def draw_scenario(scenario: str, trace_slice: TraceSlice, contenders: dict[str, 
     axes = figure.subplots(2, 3)
     for name, contender in contenders.items():
         result = serve(contender, trace_slice.workload, trace_slice.engine, record_schedule=True)
-        predicted_lengths, colour = story(result), RULES.get(name, LEARNED)
-        axes[0, 0].plot(predicted_lengths["s"], predicted_lengths["running"], color=colour, lw=1, label=name)
-        axes[0, 1].plot(predicted_lengths["s"], predicted_lengths["waiting"], color=colour, lw=1)
+        drawn, colour = time_series(result), RULES.get(name, LEARNED)
+        axes[0, 0].plot(drawn["s"], drawn["running"], color=colour, lw=1, label=name)
+        axes[0, 1].plot(drawn["s"], drawn["waiting"], color=colour, lw=1)
         axes[0, 2].plot(
-            predicted_lengths["s"],
-            100.0 * predicted_lengths["tokens"] / trace_slice.engine.num_kv_tokens,
+            drawn["s"],
+            100.0 * drawn["tokens"] / trace_slice.engine.num_kv_tokens,
             color=colour,
             lw=0.8,
         )
-        if predicted_lengths["victims"]:
-            when, progress = zip(*predicted_lengths["victims"], strict=True)
+        if drawn["victims"]:
+            when, progress = zip(*drawn["victims"], strict=True)
             axes[1, 0].scatter(when, progress, s=7, color=colour, alpha=0.5, lw=0)
         order = np.argsort(trace_slice.workload.num_output_tokens)
         axes[1, 1].scatter(
@@ -107,10 +107,10 @@ def draw_scenario(scenario: str, trace_slice: TraceSlice, contenders: dict[str, 
     axes[0, 0].legend(fontsize=8, frameon=False)
     axes[1, 2].legend(fontsize=8, frameon=False)
     figure.suptitle(scenario)
-    figure.savefig(FOLDER / f"behaviour-{scenario.rsplit('-', 2)[0]}.png", dpi=110)
+    figure.savefig(folder / f"behaviour-{scenario.rsplit('-', 2)[0]}.png", dpi=110)
 
 
-def draw_in_time(scenario: str, contenders: dict[str, Policy | Agent]) -> None:
+def draw_in_time(scenario: str, contenders: dict[str, Policy | Agent], folder: Path) -> None:
     """Who gets the first token in time, request by request, under a rule and under something learned."""
     from matplotlib.figure import Figure
 
@@ -140,10 +140,10 @@ def draw_in_time(scenario: str, contenders: dict[str, Policy | Agent]) -> None:
         panel.tick_params(labelsize=8)
     possible = most_in_time(workload, trace_slice.engine) / len(workload)
     figure.suptitle(f"{scenario}, limit {limit_s:g} s: no more than {100.0 * possible:.0f} % can be in time")
-    figure.savefig(FOLDER / f"behaviour-in-time-{scenario.split('-')[0]}.png", dpi=110)
+    figure.savefig(folder / f"behaviour-in-time-{scenario.split('-')[0]}.png", dpi=110)
 
 
-def draw_knobs(agent: Agent) -> None:
+def draw_knobs(agent: Agent, folder: Path) -> None:
     """What the generalist sets in each scenario: the mean of a few knobs at three loads."""
     from matplotlib.figure import Figure
 
@@ -163,7 +163,7 @@ def draw_knobs(agent: Agent) -> None:
         panel.set_yticks(range(len(groups)), groups)
     axes[0].legend(fontsize=8, frameon=False)
     figure.suptitle("Mean setting of a knob in -1 .. 1, overloaded scenarios")
-    figure.savefig(FOLDER / "behaviour-knobs.png", dpi=110)
+    figure.savefig(folder / "behaviour-knobs.png", dpi=110)
 
 
 def mean_setting(agent: Agent, scenario: str, knob: str) -> float:
@@ -174,19 +174,22 @@ def mean_setting(agent: Agent, scenario: str, knob: str) -> float:
     return float(np.mean([setting.knobs[CONTROLLER_KNOBS.index(knob)] for setting in settings]))
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Draw everything."""
-    FOLDER.mkdir(exist_ok=True)
+    parser = argparse.ArgumentParser(description="Draw what learned policies do differently.")
+    parser.add_argument("--out", type=Path, default=Path("runs/pictures"), metavar="DIR", help="gets the pictures")
+    folder: Path = parser.parse_args(arguments).out
+    folder.mkdir(parents=True, exist_ok=True)
     for scenario, learned in SCENARIOS_DRAWN.items():
         contenders: dict[str, Policy | Agent] = {
             **{name: POLICIES[name] for name in RULES},
             learned: load_agent(learned),
         }
-        draw_scenario(scenario, trace_slices(SCENARIOS[scenario], 1, split=TEST)[0], contenders)
-    draw_knobs(load_agent("generalist"))
+        draw_scenario(scenario, trace_slices(SCENARIOS[scenario], 1, split=TEST)[0], contenders, folder)
+    draw_knobs(load_agent("generalist"), folder)
     for scenario in IN_TIME:
         rule = load_rivals().policies_of(scenario)["per-cell-goodput"]
-        draw_in_time(scenario, {"rule tuned for goodput": rule, "goodput": load_agent("goodput")})
+        draw_in_time(scenario, {"rule tuned for goodput": rule, "goodput": load_agent("goodput")}, folder)
 
 
 if __name__ == "__main__":

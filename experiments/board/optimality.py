@@ -72,11 +72,11 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"| policy | mean latency ({latency}): mean, worst, optimal | makespan ({makespan}) |")
     print("|---|---|---|")
     for name, contender in contenders.items():
-        scenarios = []
+        columns_of = []
         for goal, instances in columns.items():
             mean, worst, share = ratio_to_optimum(contender, goal, instances)
-            scenarios.append(f"{mean:.3f}, {worst:.2f}, {100 * share:.0f} %")
-        print(f"| {name} | {' | '.join(scenarios)} |")
+            columns_of.append(f"{mean:.3f}, {worst:.2f}, {100 * share:.0f} %")
+        print(f"| {name} | {' | '.join(columns_of)} |")
     return 0
 
 

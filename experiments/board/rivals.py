@@ -10,15 +10,16 @@ key. It holds FCFS, shortest-first, least-attained-service, their aged blends an
     informed     per-cell, with noisy predicted lengths and the class in the queue key
     clairvoyant  per-cell, with true lengths in the queue key, or a clairvoyant policy of the table where that is better
 
-`python -m experiments.board.rivals` tunes them again and rewrites `rivals.json`, which holds the actions. `python -m
-experiments.board.rivals --harder CELL,...` says what a longer search on more trace slices would gain for the per-cell
-rule, `--tail CELL,...` how low p99 gets where nothing else counts; both write nothing.
+`python -m experiments.board.rivals --out experiments/board/rivals.json` tunes them again and writes the actions;
+without `--out` they are printed. `--harder SCENARIO,...` says what a longer search on more trace slices would gain for
+the per-cell rule, `--tail SCENARIO,...` how low p99 gets where nothing else counts; both write nothing.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,11 +28,21 @@ from typing import Any
 import numpy as np
 
 from experiments.board.scenarios import SCENARIOS, has_slos
-from infermax_gym.agents.evolution import FCFS, Vector, evolve, minimise, policy_loss, tuned_policy
+from infermax_gym.agents.evolution import (
+    FCFS,
+    SHORTEST_FIRST,
+    Vector,
+    action_of,
+    evolve,
+    minimise,
+    policy_loss,
+    tuned_policy,
+)
 from infermax_gym.agents.objectives import Objective
 from infermax_gym.agents.scenario import TEST, TRAIN, TraceSlice, trace_slices
 from infermax_gym.agents.storage import write_bytes
 from infermax_gym.engine import Policy
+from infermax_gym.envs.knobs import KNOB_NAMES
 
 DEFAULTS = (
     "vllm-v0",
@@ -60,14 +71,22 @@ COST = Objective(mean_latency=0.0, busy=1.0)
 GOODPUT = Objective(mean_latency=0.0, goodput=1.0)
 
 FILE = Path(__file__).parent / "rivals.json"
-NUM_WINDOWS = 4
+NUM_SLICES = 4
 """Training trace slices of a scenario."""
 
-# Where searches begin: shortest known tokens first with headroom, and least attained service with aging.
-STARTS = (
-    np.array([0.0, 0.5, 0.0, 0.0, 0.0, -0.26, 0.5, 1.0, -0.5, 0.0, 0.0]),
-    np.array([0.05, 0.05, 0.0, 0.5, 0.0, -0.6, 0.9, 1.0, 0.0, 0.5, 0.0]),
+LEAST_ATTAINED = action_of(
+    aging=0.05,
+    known_tokens=0.05,
+    generated_tokens=0.5,
+    headroom=-0.6,
+    max_running=0.9,
+    prefill_share=1.0,
+    victim_generated=0.5,
 )
+"""Least attained service, with aging and headroom."""
+
+STARTS = (SHORTEST_FIRST, LEAST_ATTAINED)
+"""Where searches begin."""
 
 
 @dataclass(frozen=True)
@@ -83,20 +102,20 @@ class Rivals:
     overall: dict[str, list[float]] = field(default_factory=dict)
     per_cell: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
-    def rows_everywhere(self) -> dict[str, Policy]:
+    def policies_everywhere(self) -> dict[str, Policy]:
         """The policies tuned for all scenarios at once, by name."""
         names = {"global": "mean", "global-blend": "blend"}
         return {name: tuned_policy(np.array(self.overall[k]), name, predicted_sigma=None) for name, k in names.items()}
 
     def policies_of(self, scenario: str) -> dict[str, Policy]:
         """The tuned policies of a scenario by name."""
-        rows = self.rows_everywhere()
-        for name, by_cell in self.per_cell.items():
-            if scenario in by_cell:
+        policies = self.policies_everywhere()
+        for name, by_scenario in self.per_cell.items():
+            if scenario in by_scenario:
                 sigma = _sigma(name)
                 label = "per-cell" if name == "mean" else name if sigma is not None else f"per-cell-{name}"
-                rows[label] = tuned_policy(np.array(by_cell[scenario]), label, predicted_sigma=sigma)
-        return rows
+                policies[label] = tuned_policy(np.array(by_scenario[scenario]), label, predicted_sigma=sigma)
+        return policies
 
 
 def _sigma(name: str) -> float | None:
@@ -117,8 +136,8 @@ def tune_global(
     """One setting for all scenarios: the mean loss over scenarios is minimised, from each of `STARTS`."""
 
     def loss(action: Vector) -> float:
-        row = tuned_policy(action, "global", predicted_sigma=None)
-        return float(np.mean([policy_loss(row, held, objective) for held in training.values()]))
+        policy = tuned_policy(action, "global", predicted_sigma=None)
+        return float(np.mean([policy_loss(policy, held, objective) for held in training.values()]))
 
     results = [minimise(loss, start, seed=seed, spread=0.2, population=14, generations=generations) for start in STARTS]
     return min(results, key=lambda r: r.loss).best
@@ -156,7 +175,7 @@ def tune_cell(
 
 def tune(generations_global: int = 60, generations: int = 25, report: Any = print) -> Rivals:
     """Tune everything: some 20 minutes of CPU time."""
-    held = {name: trace_slices(scenario, NUM_WINDOWS, split=TRAIN) for name, scenario in SCENARIOS.items()}
+    held = {name: trace_slices(scenario, NUM_SLICES, split=TRAIN) for name, scenario in SCENARIOS.items()}
     two = {name: some[:2] for name, some in held.items()}
     rivals = Rivals()
     for name, objective in (("mean", MEAN), ("blend", BLEND)):
@@ -183,13 +202,13 @@ def tune(generations_global: int = 60, generations: int = 25, report: Any = prin
         rivals.per_cell[name] = {
             scenario: _plain(tune_cell(objective, held[scenario], begin, generations, sigma)) for scenario in scenarios
         }
-        report(f"per-cell {name}: {len(scenarios)} cells")
+        report(f"per-cell {name}: {len(scenarios)} scenarios")
     return rivals
 
 
 def _with_lengths(action: Vector, weight: float) -> Vector:
     changed = action.copy()
-    changed[4] = weight
+    changed[KNOB_NAMES.index("predicted_remaining")] = weight
     return changed
 
 
@@ -208,9 +227,9 @@ def harder(name: str, num_slices: int = 16, generations: int = 100, seed: int = 
     training, held = (trace_slices(SCENARIOS[name], num_slices, split=split, seed=seed) for split in (TRAIN, TEST))
     starts = (shipped, np.array(rivals.overall["mean"]))
     found = tune_cell(MEAN, training, starts, generations, seed=seed + 1)
-    rows = [tuned_policy(action, "per-cell", predicted_sigma=None) for action in (found, shipped)]
+    policies = [tuned_policy(action, "per-cell", predicted_sigma=None) for action in (found, shipped)]
     on_held, on_training = (
-        policy_loss(rows[0], some, MEAN) - policy_loss(rows[1], some, MEAN) for some in (held, training)
+        policy_loss(policies[0], some, MEAN) - policy_loss(policies[1], some, MEAN) for some in (held, training)
     )
     return float(np.exp(on_held)), float(np.exp(on_training))
 
@@ -221,13 +240,13 @@ def tail(name: str, num_slices: int = 16) -> tuple[float, float]:
     Of the family tuned for this scenario's p99 and nothing else; the search also begins at first come, first served.
     """
     rivals = load_rivals()
-    training = trace_slices(SCENARIOS[name], NUM_WINDOWS, split=TRAIN)
+    training = trace_slices(SCENARIOS[name], NUM_SLICES, split=TRAIN)
     held = trace_slices(SCENARIOS[name], num_slices, split=TEST)
     starts = (FCFS, *(np.array(rivals.overall[key]) for key in ("mean", "blend")))
-    row = tuned_policy(tune_cell(TAIL, training, starts, 25), "tail", predicted_sigma=None)
-    rows = rivals.policies_of(name)
-    p99 = policy_loss(row, held, TAIL) - policy_loss(rows["global"], held, TAIL)
-    mean = policy_loss(row, held, MEAN) - policy_loss(rows["per-cell"], held, MEAN)
+    policy = tuned_policy(tune_cell(TAIL, training, starts, 25), "tail", predicted_sigma=None)
+    policies = rivals.policies_of(name)
+    p99 = policy_loss(policy, held, TAIL) - policy_loss(policies["global"], held, TAIL)
+    mean = policy_loss(policy, held, MEAN) - policy_loss(policies["per-cell"], held, MEAN)
     return float(np.exp(p99)), float(np.exp(mean))
 
 
@@ -240,17 +259,18 @@ def _known(names: str) -> list[str]:
     found = names.split(",")
     for name in found:
         if name not in SCENARIOS:
-            raise ValueError(f"unknown cell {name!r}; cells have names such as {next(iter(SCENARIOS))!r}")
+            raise ValueError(f"unknown scenario {name!r}; scenarios have names such as {next(iter(SCENARIOS))!r}")
     return found
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Tune and write, or say what tuning harder would gain."""
+    """Tune and print or write, or say what tuning harder would gain."""
     parser = argparse.ArgumentParser(description="Tune the rivals of the scoreboard.")
-    parser.add_argument("--harder", metavar="CELLS", help="scenarios to tune harder, as a test; nothing is written")
+    parser.add_argument("--harder", metavar="NAMES", help="scenarios to tune harder, as a test; nothing is written")
     parser.add_argument(
-        "--tail", metavar="CELLS", help="scenarios to tune for p99 alone, as a test; nothing is written"
+        "--tail", metavar="NAMES", help="scenarios to tune for p99 alone, as a test; nothing is written"
     )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="file of the actions; by default they are printed")
     options = parser.parse_args(arguments)
     try:
         longer, tails = ([] if names is None else _known(names) for names in (options.harder, options.tail))
@@ -258,19 +278,23 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(str(error))
     for name in longer:
         on_held, on_training = harder(name)
-        print(f"{name}: {on_held:.3f} on held-out windows, {on_training:.3f} on training windows", flush=True)
+        print(f"{name}: {on_held:.3f} on held-out trace slices, {on_training:.3f} on training trace slices", flush=True)
     reached = []
     for name in tails:
         reached.append(tail(name))
         print(f"{name}: p99 {reached[-1][0]:.3f} of global, mean {reached[-1][1]:.3f} of per-cell", flush=True)
     if tails:
         p99, mean = np.exp(np.log(reached).mean(0))
-        print(f"{len(tails)} cells: p99 {p99:.3f} of global, mean {mean:.3f} of per-cell")
+        print(f"{len(tails)} scenarios: p99 {p99:.3f} of global, mean {mean:.3f} of per-cell")
     if longer or tails:
         return
-    rivals = tune()
+    rivals = tune(report=lambda line: print(line, file=sys.stderr, flush=True))
     record = {"global": rivals.overall, "per_cell": rivals.per_cell}
-    write_bytes(FILE, json.dumps(record, indent=1).encode())
+    text = json.dumps(record, indent=1)
+    if options.out is None:
+        print(text)
+    else:
+        write_bytes(options.out, text.encode())
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Where the time scales of `experiments.board.scenarios.SATURATED` come from: `python -m experiments.board.saturate`.
 
 For each traffic, memory and model: six trace slices are served as one batch by the better of spf-headroom and
-    fcfs-headroom;
+fcfs-headroom;
 the time scale is that time over the time in which the trace slices arrive.
 """
 

@@ -1,9 +1,8 @@
 """The scenarios of the scoreboard: traffic x memory x load x model, each with slices to train and to test on.
 
 Load is relative to capacity: "saturated" stretches arrivals so that a trace slice arrives in the time in which the
-    better of
-spf-headroom and fcfs-headroom serves it as one batch (`python -m experiments.board.saturate`); moderate is 0.75 of that
-rate, overloaded 1.4. Rollouts arrive all at once: their load is how many there are.
+better of spf-headroom and fcfs-headroom serves it as one batch (`python -m experiments.board.saturate`); moderate is
+0.75 of that rate, overloaded 1.4. Rollouts arrive all at once: their load is how many there are.
 """
 
 from __future__ import annotations
@@ -54,8 +53,8 @@ SLOS = {"conv": (2.0, 0.1), "code": (1.0, 0.1), "mooncake": (20.0, 0.2), "reason
 """TTFT and TPOT limits in seconds on 7B, doubled on 70B, which is slower; mixed brings its own, rollouts have none."""
 
 
-def grid_cell(traffic: str, memory: str, load: str, model: str) -> TrainingScenario:
-    """One scenario of the grid, by the keys of the tables above."""
+def scenario_of(traffic: str, memory: str, load: str, model: str) -> TrainingScenario:
+    """One scenario, by the keys of the tables above."""
     wide = MEMORIES.index(memory)
     time_scale, count = 1.0, NUM_REQUESTS.get(traffic, 0)
     if traffic == "rollouts":
@@ -76,7 +75,7 @@ def grid_cell(traffic: str, memory: str, load: str, model: str) -> TrainingScena
 
 
 SCENARIOS: dict[str, TrainingScenario] = {
-    "-".join(key): grid_cell(*key) for key in product(TRAFFICS, MEMORIES, LOADS, MODELS)
+    "-".join(key): scenario_of(*key) for key in product(TRAFFICS, MEMORIES, LOADS, MODELS)
 }
 """All 72 scenarios by name, such as "conv-tight-saturated-7b"."""
 

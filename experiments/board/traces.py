@@ -14,14 +14,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from experiments.board.board import FIGURES, Board, figures_of, ratio
 from experiments.board.rivals import DEFAULTS, Rivals, load_rivals
-from experiments.board.scoreboard import FIGURES, Board, Contender, figures_of, play, ratio, shipped_agents
+from experiments.board.scoreboard import shipped_agents
 from experiments.board.tables import label, short, table
+from infermax_gym.agents.agent import Agent
 from infermax_gym.agents.scenario import TraceSlice
 from infermax_gym.agents.storage import load_agent
 from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.cost import COSTS
-from infermax_gym.engine import EngineConfig, Information
+from infermax_gym.engine import EngineConfig, Information, Policy
 from infermax_gym.workload import Workload, WorkloadError, load_workload
 
 NETWORKS = ("conv-ppo",)
@@ -35,20 +37,20 @@ def cut(trace: Workload, engine: EngineConfig, num_requests: int, time_scale: fl
     return [TraceSlice(part, engine, np.zeros(num_requests)) for part in parts]
 
 
-def contenders(rivals: Rivals) -> dict[str, Contender]:
+def contenders(rivals: Rivals) -> dict[str, Policy | Agent]:
     """Whoever knows no output lengths: policies as people run them, the family tuned once, shipped agents."""
-    rows = {name: POLICIES[name] for name in DEFAULTS}
-    overall = rivals.rows_everywhere()
+    table = {name: POLICIES[name] for name in DEFAULTS}
+    overall = rivals.policies_everywhere()
     shipped = {**shipped_agents(), **{name: load_agent(name) for name in NETWORKS}}
     agents = {f"agent:{n}": a for n, a in shipped.items() if a.information == Information.NONE}
-    return {**rows, **overall, **agents}
+    return {**table, **overall, **agents}
 
 
-def measure(held: Sequence[TraceSlice], players: dict[str, Contender]) -> Board:
+def measure(held: Sequence[TraceSlice], players: dict[str, Policy | Agent]) -> Board:
     """Everybody on every trace slice."""
 
     def one(name: str) -> np.ndarray:
-        return np.array([figures_of(play(players[name], trace_slice), False) for trace_slice in held])
+        return np.array([figures_of(trace_slice.serve(players[name]), False) for trace_slice in held])
 
     with ThreadPoolExecutor(2) as pool:
         return Board({"trace": dict(zip(players, pool.map(one, players), strict=True))})
@@ -80,13 +82,13 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         held = cut(load_workload(options.trace), engine, options.requests, options.time_scale)
     except (WorkloadError, ValueError) as error:
-        print(f"trace_board: error: {error}", file=sys.stderr)
+        print(f"traces: error: {error}", file=sys.stderr)
         return 2
     if not held:
-        print(f"trace_board: error: {options.trace} holds no {options.requests} requests", file=sys.stderr)
+        print(f"traces: error: {options.trace} holds no {options.requests} requests", file=sys.stderr)
         return 2
     board = measure(held, contenders(load_rivals()))
-    print(f"{len(held)} windows of {options.requests} requests\n")
+    print(f"{len(held)} trace slices of {options.requests} requests\n")
     print(page(board))
     return 0
 

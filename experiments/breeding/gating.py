@@ -1,4 +1,4 @@
-"""The gating network between specialists: a small network that learns who is to be active, by what a wrong one costs.
+"""The gating network between specialists: a small network that learns which is to be active, by what a wrong one costs.
 
 Every specialist plays every scenario, which says what it costs to have it active there; and the gating network, which
 sees what a controller sees while it runs, learns to choose such that this cost is small (cost-sensitive
@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 
 from experiments.board.rivals import Rivals
 from experiments.board.scenarios import group_of
-from experiments.breeding.breed import Breed, Report, Task, excess, tasks_of
+from experiments.breeding.breeds import Breed
+from experiments.breeding.controller_search import Report
+from experiments.breeding.tasks import Task, excess, training_tasks
 from infermax_gym.agents.controller import Controller, GatingNetwork
-from infermax_gym.agents.controller_kernel import NUM_FEATURES
+from infermax_gym.agents.controller_layout import NUM_FEATURES
 from infermax_gym.agents.scenario import TraceSlice
 from infermax_gym.streams import stream
 
@@ -31,7 +33,7 @@ _MOST_COST = 0.5
 """Costs are cut there: how terrible the wrong specialist would be says nothing more about which one is right."""
 
 _TYPICAL_COST = 0.02
-_PER_WINDOW = 40
+_PER_SLICE = 40
 _ROUNDS = 5
 
 
@@ -40,9 +42,9 @@ class GatingExamples:
     """What the gating network learns from.
 
     Attributes:
-        features: (policies, features) what a controller saw.
-        costs: (policies, specialists) mean excess of each specialist in that scenario.
-        weights: (policies,) such that all scenarios count alike.
+        features: (examples, features) what a controller saw.
+        costs: (examples, specialists) mean excess of each specialist in that scenario.
+        weights: (examples,) such that all scenarios count alike.
     """
 
     features: Array
@@ -51,15 +53,11 @@ class GatingExamples:
 
 
 def costs_of(plan: Breed, tasks: Sequence[Task], specialists: Sequence[Controller]) -> Array:
-    """(courses, specialists) mean excess over the rival."""
+    """(tasks, specialists) mean excess over the rival."""
 
     def one(job: tuple[Task, Controller]) -> float:
         task, controller = job
-        results = []
-        for trace_slice in task.trace_slices:
-            predicted_lengths = None if plan.sigma is None else trace_slice.predicted(plan.sigma)
-            results.append(controller.play(trace_slice.workload, trace_slice.engine, predicted=predicted_lengths))
-        return excess(results, task.rival, plan)
+        return excess([trace_slice.serve(controller) for trace_slice in task.trace_slices], task.rival, plan)
 
     with ThreadPoolExecutor(2) as pool:
         losses = list(pool.map(one, product(tasks, specialists)))
@@ -67,25 +65,25 @@ def costs_of(plan: Breed, tasks: Sequence[Task], specialists: Sequence[Controlle
 
 
 def gating_examples(
-    plan: Breed, tasks: Sequence[Task], players: Sequence[Controller], costs: Array, rng: np.random.Generator
+    tasks: Sequence[Task], players: Sequence[Controller], costs: Array, rng: np.random.Generator
 ) -> GatingExamples:
-    """What players (one for each course) see there, with what each specialist costs there."""
-    features, rows, weights = [], [], []
+    """What players (one for each task) see there, with what each specialist costs there."""
+    features, indices, weights = [], [], []
     for i, (task, player) in enumerate(zip(tasks, players, strict=True)):
-        seen = [s for trace_slice in task.trace_slices for s in _seen(plan, player, trace_slice, rng)]
+        seen = [s for trace_slice in task.trace_slices for s in _seen(player, trace_slice, rng)]
         features += seen
-        rows += [i] * len(seen)
+        indices += [i] * len(seen)
         weights += [1.0 / len(seen)] * len(seen)
     best = costs.min(axis=1, keepdims=True)
-    return GatingExamples(np.array(features), np.minimum(costs - best, _MOST_COST)[rows], np.array(weights))
+    return GatingExamples(np.array(features), np.minimum(costs - best, _MOST_COST)[indices], np.array(weights))
 
 
-def _seen(plan: Breed, player: Controller, trace_slice: TraceSlice, rng: np.random.Generator) -> list[Array]:
-    predicted_lengths = None if plan.sigma is None else trace_slice.predicted(plan.sigma)
-    settings = player.settings(trace_slice.workload, trace_slice.engine, predicted=predicted_lengths)
+def _seen(player: Controller, trace_slice: TraceSlice, rng: np.random.Generator) -> list[Array]:
+    predicted = trace_slice.predicted(player.sigma)
+    settings = player.settings(trace_slice.workload, trace_slice.engine, predicted=predicted)
     # Half of them from the beginning: what is done before anything is known lasts, and is soon over.
-    early = list(range(min(_PER_WINDOW // 2, len(settings))))
-    places = early + (len(early) + rng.permutation(len(settings) - len(early))[: _PER_WINDOW // 2]).tolist()
+    early = list(range(min(_PER_SLICE // 2, len(settings))))
+    places = early + (len(early) + rng.permutation(len(settings) - len(early))[: _PER_SLICE // 2]).tolist()
     return [settings[i].features.copy() for i in places]
 
 
@@ -136,7 +134,7 @@ def with_gating(plan: Breed, specialists: Sequence[Controller], gating: GatingNe
     return replace(specialists[0], weights=weights, gating=gating)
 
 
-def teach(
+def learn_gating(
     plan: Breed,
     specialists: Mapping[str, Controller],
     rivals: Rivals,
@@ -148,7 +146,7 @@ def teach(
 
     Args:
         plan: how the specialists were bred, which says what the scenarios are and what counts there.
-        specialists: by the group of scenarios that each is in distribution in.
+        specialists: by the group of scenarios for which each is in-distribution.
         rivals: what costs are measured against.
         seed: of trace slices and weights.
         report: gets a line now and then.
@@ -157,24 +155,24 @@ def teach(
             scenarios.
 
     Returns:
-        The controller of the best round, and its mean excess in every course.
+        The controller of the best round, and its mean excess in every task.
     """
     rng = stream(seed, "exploration")
-    tasks = tasks_of(plan, rivals, seed)
+    tasks = training_tasks(plan, rivals, seed)
     controllers = list(specialists.values())
     costs = costs_of(plan, tasks, controllers)
     report(f"the right specialist everywhere: {costs.min(axis=1).mean():+.4f}")
-    home = np.array([[group_of(task.scenario) == name for name in specialists] for task in tasks])
-    costs = costs - in_distribution_bonus * home
-    some = [gating_examples(plan, tasks, [controllers[i] for i in costs.argmin(axis=1)], costs, rng)]
+    in_distribution = np.array([[group_of(task.scenario) == name for name in specialists] for task in tasks])
+    costs = costs - in_distribution_bonus * in_distribution
+    some = [gating_examples(tasks, [controllers[i] for i in costs.argmin(axis=1)], costs, rng)]
     best: tuple[Controller, Array] | None = None
     for attempt in range(_ROUNDS):
         controller = with_gating(plan, controllers, train_gating(some, seed + attempt))
         reached = costs_of(plan, tasks, [controller])[:, 0]
-        report(f"behind the gate, round {attempt}: {reached.mean():+.4f}, worst {reached.max():+.4f}")
+        report(f"with the gating network, round {attempt}: {reached.mean():+.4f}, worst {reached.max():+.4f}")
         if best is None or reached.mean() < best[1].mean():
             best = controller, reached
         if attempt + 1 < _ROUNDS:
-            some.append(gating_examples(plan, tasks, [controller] * len(tasks), costs, rng))
+            some.append(gating_examples(tasks, [controller] * len(tasks), costs, rng))
     assert best is not None
     return best

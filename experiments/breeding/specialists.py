@@ -1,12 +1,12 @@
 """Specialists and the gating network between them.
 
-`python -m experiments.breeding.specialists NAME` makes `zoo/NAME.safetensors` again.
+    python -m experiments.breeding.specialists generalist --out agents/zoo
 
 One linear controller cannot be right everywhere: what is best for long contexts on a small model is wrong for rollouts
-on a large one. So each kind of traffic, memory and model gets a specialist of its own, bred on its loads only: first
-the constants, from settings of the family, then all weights, from whatever specialist is best there; who is then
-behind another or behind its rival is bred on. What comes out is chosen on trace slices that no search has seen.
-`experiments.breeding.gating` then learns which of them is to be active.
+on a large one. So each kind of traffic, memory and model gets a specialist of its own, bred on its loads only. First
+the constants, from settings of the family, then all weights, from whatever specialist is best there. A specialist
+that is then behind another or behind its rival is refined. What comes out is chosen on trace slices that no
+search has seen. `experiments.breeding.gating` then learns which of them is to be active.
 """
 
 from __future__ import annotations
@@ -25,15 +25,27 @@ import numpy as np
 
 from experiments.board.rivals import Rivals, load_rivals
 from experiments.board.scenarios import SCENARIOS, group_of
-from experiments.breeding.breed import BREEDS, Breed, Report, Search, tasks_of
-from experiments.breeding.gating import teach
+from experiments.breeding.breeds import BREEDS, Breed
+from experiments.breeding.controller_search import ControllerSearch, Report
+from experiments.breeding.gating import learn_gating
+from experiments.breeding.tasks import training_tasks
 from infermax_gym.agents.agent import Agent, AgentError
 from infermax_gym.agents.controller import Controller, weights_from_action
-from infermax_gym.agents.controller_kernel import CONTROLLER_KNOBS, NUM_FEATURES, NUM_KNOBS
+from infermax_gym.agents.controller_layout import (
+    CONTROLLER_KNOBS,
+    FEATURE_ONE,
+    KNOB_CLASS_TTFT,
+    KNOB_MEMORY_TIME,
+    KNOB_PREEMPT,
+    KNOB_SHED,
+    NUM_FEATURES,
+    NUM_KNOBS,
+)
 from infermax_gym.agents.evolution import Vector
 from infermax_gym.agents.objectives import Objective
 from infermax_gym.agents.recipes import VALIDATION_SEED
 from infermax_gym.agents.storage import ZOO, load_agent, save_agent, write_bytes
+from infermax_gym.envs.knobs import KNOB_NAMES
 
 LOAD_FEATURES = ("backlog", "long_wait", "free_blocks", "decode_context", "arrivals_share", "preemption_rate")
 """What a specialist looks at: how loaded the engine is. What traffic and engine it has, it need not ask."""
@@ -48,7 +60,7 @@ _STRICTNESS = 4.0
 _SHEDS = 0.65
 """The knob `shed` to begin with: prefills are expected to take 1.3 times as long as alone."""
 
-STAGES = ("constants", "weights", "mended")
+STAGES = ("constants", "weights", "refined")
 """What is done one after the other, each for all specialists."""
 
 
@@ -58,19 +70,19 @@ class SpecialistRecipe:
 
     Attributes:
         note: what it is, one line.
-        breed: how a specialist is bred: objective, rival, knobs, features, what it is told.
+        breed: how a specialist is bred: objective, rival, knobs, features, what it knows.
         warm_starts: gated controllers of the zoo whose specialists, too, may be where a search of all weights begins.
-        in_distribution_bonus: see `experiments.breeding.gating.teach`; for whoever is to play traffic that is none of
-            its scenarios.
-        gate_windows: training trace slices of a scenario that the gating network learns on. Goodput differs much from
-            trace slice to trace slice.
+        in_distribution_bonus: see `experiments.breeding.gating.learn_gating`; for an agent that is to play
+            traffic that is none of its scenarios.
+        num_gating_slices: training trace slices of a scenario that the gating network learns on. Goodput
+            differs much from trace slice to trace slice.
     """
 
     note: str
     breed: Breed
     warm_starts: tuple[str, ...] = ()
     in_distribution_bonus: float = 0.0
-    gate_windows: int = 8
+    num_gating_slices: int = 8
 
 
 RECIPES: dict[str, SpecialistRecipe] = {
@@ -90,7 +102,7 @@ RECIPES: dict[str, SpecialistRecipe] = {
         in_distribution_bonus=0.02,
     ),
     "informed": SpecialistRecipe(
-        "specialists that are told classes and noisy lengths, behind one gating network; mixed, reasoning, rollouts",
+        "specialists that know classes and noisy lengths, behind one gating network; mixed, reasoning, rollouts",
         replace(
             BREEDS["informed"],
             features=LOAD_FEATURES,
@@ -115,7 +127,7 @@ RECIPES: dict[str, SpecialistRecipe] = {
         ),
         warm_starts=("generalist",),
         in_distribution_bonus=0.02,
-        gate_windows=16,
+        num_gating_slices=16,
     ),
 }
 
@@ -135,7 +147,7 @@ def starts_of(plan: Breed, group: str, rivals: Rivals) -> list[Vector]:
 
     They are the settings of the family for all scenarios and for its own, each with and without preempting, with and
     without a preference for those that will need little memory for a short time, and, if it may, with and without
-    shedding those who are bound to be late.
+    shedding requests that will miss their deadline.
     """
     key = {"goodput": "goodput", "informed": "informed"}.get(plan.rival, "mean")
     actions = [np.array(rivals.overall["mean"]), np.array(rivals.overall["blend"])]
@@ -145,18 +157,18 @@ def starts_of(plan: Breed, group: str, rivals: Rivals) -> list[Vector]:
             for k in dict.fromkeys((key, "mean"))
             if name in rivals.per_cell.get(k, {})
         ]
-    rows = [CONTROLLER_KNOBS.index(name) for name in plan.knobs]
+    places = [CONTROLLER_KNOBS.index(name) for name in plan.knobs]
     sheds = (0.0, _SHEDS) if "shed" in plan.knobs else (0.0,)
     found = []
     for action in actions:
         for margin, memory_time, shed in product((-0.5, 0.5), (0.0, 0.5), sheds):
-            whole = weights_from_action(action[:11])[:, 0]
-            whole[CONTROLLER_KNOBS.index("preempt")] = margin
-            whole[CONTROLLER_KNOBS.index("memory_time")] = memory_time
-            whole[CONTROLLER_KNOBS.index("shed")] = shed
-            if len(action) > 11:
-                whole[CONTROLLER_KNOBS.index("class_ttft")] = action[11]
-            found.append(np.asarray(whole[rows]))
+            whole = weights_from_action(action[: len(KNOB_NAMES)])[:, FEATURE_ONE]
+            whole[KNOB_PREEMPT] = margin
+            whole[KNOB_MEMORY_TIME] = memory_time
+            whole[KNOB_SHED] = shed
+            if len(action) > len(KNOB_NAMES):
+                whole[KNOB_CLASS_TTFT] = action[len(KNOB_NAMES)]
+            found.append(np.asarray(whole[places]))
     return found
 
 
@@ -173,19 +185,21 @@ class Candidate:
     loss: float
 
 
-class GroupTraining:
+class SpecialistTraining:
     """The scenarios of one specialist: trace slices to search on, and others to choose by."""
 
     def __init__(self, plan: Breed, group: str, rivals: Rivals, seed: int) -> None:
         self.plan = replace(plan, scenarios=in_group(group))
         others = replace(self.plan, num_slices=max(1, plan.num_slices // 2))
-        self.training = Search(self.plan, tasks_of(self.plan, rivals, seed))
+        self.training = ControllerSearch(self.plan, training_tasks(self.plan, rivals, seed))
         # Few numbers are soon found.
-        self.quick = Search(replace(self.plan, slices_at_once=-(-plan.slices_at_once // 2)), self.training.tasks)
-        self.choosing = Search(others, tasks_of(others, rivals, VALIDATION_SEED + seed))
+        self.quick = ControllerSearch(
+            replace(self.plan, slices_at_once=-(-plan.slices_at_once // 2)), self.training.tasks
+        )
+        self.choosing = ControllerSearch(others, training_tasks(others, rivals, VALIDATION_SEED + seed))
         self.group, self.rivals, self.seed = group, rivals, seed
 
-    def begin(self) -> Candidate:
+    def search_constants(self) -> Candidate:
         """Search the constants, from the best start with and from the best without preempting."""
         place = self.plan.knobs.index("preempt") if "preempt" in self.plan.knobs else None
         ranked = sorted(starts_of(self.plan, self.group, self.rivals), key=self.choosing.whole_loss)
@@ -195,32 +209,32 @@ class GroupTraining:
             constants += [found.mean, found.best, start]
         return self._best_of(constants)
 
-    def go_on(self, everybody: Sequence[Controller]) -> Candidate:
+    def search_weights(self, candidates: Sequence[Controller]) -> Candidate:
         """Search all weights: a while from the two specialists of any group that are best here, then from the better.
 
         What one of them has found by luck the others thus learn from it.
         """
-        vectors = [self.training.vector(controller) for controller in everybody]
+        vectors = [self.training.vector(controller) for controller in candidates]
         starts = sorted(vectors, key=self.choosing.whole_loss)[:2]
         whole = self.plan.generations[1]
-        rooms = (self.training, self.choosing)
-        tried = [_search(*rooms, start, self.seed + 1 + i, -(-whole // 4)) for i, start in enumerate(starts)]
+        searches = (self.training, self.choosing)
+        tried = [_search(*searches, start, self.seed + 1 + i, -(-whole // 4)) for i, start in enumerate(starts)]
         better = min(tried, key=self.choosing.whole_loss)
-        return self._best_of([_search(*rooms, better, self.seed + 3, whole), better, starts[0]])
+        return self._best_of([_search(*searches, better, self.seed + 3, whole), better, starts[0]])
 
-    def refine(self, candidate: Candidate, everybody: Sequence[Controller]) -> Candidate:
+    def refine(self, candidate: Candidate, candidates: Sequence[Controller]) -> Candidate:
         """Catch up: with a specialist of another group that has become better here, and with the rival.
 
-        Who is too far behind the rival in one of its scenarios is bred on, and what it loses there counts for more.
+        A candidate too far behind the rival in a scenario is searched on, and what it loses there counts for more.
         """
-        vectors = [self.training.vector(controller) for controller in everybody]
+        vectors = [self.training.vector(controller) for controller in candidates]
         if min(map(self.choosing.whole_loss, vectors)) < candidate.loss:
-            candidate = self.go_on(everybody)
+            candidate = self.search_weights(candidates)
         vector = self.training.vector(candidate.controller)
         if self.choosing.worst(vector) <= _TOO_FAR_BEHIND:
             return candidate
-        rooms = (_stricter(self.training), _stricter(self.choosing))
-        found = _search(*rooms, vector, self.seed + 4, self.plan.generations[1])
+        searches = (_stricter(self.training), _stricter(self.choosing))
+        found = _search(*searches, vector, self.seed + 4, self.plan.generations[1])
         return Candidate(self.training.controller(found), self.choosing.whole_loss(found))
 
     def _best_of(self, vectors: Sequence[Vector]) -> Candidate:
@@ -229,12 +243,14 @@ class GroupTraining:
         return Candidate(self.training.controller(vectors[best]), losses[best])
 
 
-def _stricter(searching: Search) -> Search:
+def _stricter(searching: ControllerSearch) -> ControllerSearch:
     """The same trace slices, where what is lost to the rival counts for more."""
-    return Search(replace(searching.breed, hinge=_STRICTNESS * searching.breed.hinge), searching.tasks)
+    return ControllerSearch(replace(searching.breed, hinge=_STRICTNESS * searching.breed.hinge), searching.tasks)
 
 
-def _search(training: Search, choosing: Search, start: Vector, seed: int, generations: int) -> Vector:
+def _search(
+    training: ControllerSearch, choosing: ControllerSearch, start: Vector, seed: int, generations: int
+) -> Vector:
     """All weights, searched on some trace slices; of what the search comes across, what is best on the others."""
     return training.search_all(
         start, seed, generations=generations, check=choosing.whole_loss, check_every=3, patience=_PATIENCE
@@ -247,12 +263,12 @@ def _one_of_each(ranked: Sequence[Vector], place: int) -> list[Vector]:
 
 
 def warm_starts_of(recipe: SpecialistRecipe) -> list[Controller]:
-    """The specialists of the zoo that a school learns from, one controller each."""
+    """The specialists of the zoo that a recipe begins at as well, one controller each."""
     gated = [load_agent(ZOO / f"{name}.safetensors").controller for name in recipe.warm_starts]
     return [replace(one, weights=weights, gating=None) for one in gated if one is not None for weights in one.weights]
 
 
-def search_specialists(
+def train_specialists(
     plan: Breed,
     rivals: Rivals,
     seed: int,
@@ -260,12 +276,12 @@ def search_specialists(
     report: Report,
     warm_starts: Sequence[Controller] = (),
 ) -> tuple[dict[str, Controller], dict[str, float]]:
-    """All specialists and their losses: first each on its own, then each from the best of all, then who is behind.
+    """All specialists and their losses: first each on its own, then each from the best of all, then those behind.
 
     What a folder holds already is taken from there.
 
     Raises:
-        AgentError: the folder holds specialists of another seed, school or number of generations, or of other guests.
+        AgentError: the folder holds specialists of another seed, recipe, number of generations or warm starts.
     """
     candidates: dict[str, Candidate] = {}
     bred = _bred(plan, seed, warm_starts)
@@ -274,25 +290,24 @@ def search_specialists(
             file = None if folder is None else folder / f"{group}-{stage}.json"
             candidate = None if file is None else _read(file, plan, bred)
             if candidate is None:
-                candidate = _advanced(GroupTraining(plan, group, rivals, seed), stage, candidates, warm_starts)
+                candidate = _advanced(SpecialistTraining(plan, group, rivals, seed), stage, candidates, warm_starts)
                 report(f"{group}, {stage}: {candidate.loss:+.4f}")
                 if file is not None:
                     _write(file, candidate, bred)
             candidates[group] = candidate
-    return {name: one.controller for name, one in candidates.items()}, {
-        name: one.loss for name, one in candidates.items()
-    }
+    controllers = {name: candidate.controller for name, candidate in candidates.items()}
+    return controllers, {name: candidate.loss for name, candidate in candidates.items()}
 
 
 def _advanced(
-    room: GroupTraining, stage: str, candidates: Mapping[str, Candidate], warm_starts: Sequence[Controller]
+    training: SpecialistTraining, stage: str, candidates: Mapping[str, Candidate], warm_starts: Sequence[Controller]
 ) -> Candidate:
     if stage == "constants":
-        return room.begin()
-    everybody = [one.controller for one in candidates.values()]
-    return (
-        room.go_on([*everybody, *warm_starts]) if stage == "weights" else room.refine(candidates[room.group], everybody)
-    )
+        return training.search_constants()
+    controllers = [candidate.controller for candidate in candidates.values()]
+    if stage == "weights":
+        return training.search_weights([*controllers, *warm_starts])
+    return training.refine(candidates[training.group], controllers)
 
 
 def _bred(plan: Breed, seed: int, warm_starts: Sequence[Controller]) -> dict[str, Any]:
@@ -315,7 +330,7 @@ def _read(file: Path, plan: Breed, bred: dict[str, Any]) -> Candidate | None:
         return None
     record = json.loads(file.read_text())
     if any(record.get(name) != value for name, value in bred.items()):
-        raise AgentError(f"{file}: was bred with another seed, generations, school or guests; take another folder")
+        raise AgentError(f"{file}: was bred with another seed, generations, recipe or warm starts; take another folder")
     controller = Controller(
         np.array(record["weights"]).reshape(NUM_KNOBS, NUM_FEATURES),
         interval_s=plan.interval_s,
@@ -335,7 +350,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--generations", type=int, nargs=2, help="of a specialist: of the constants, then of all weights"
     )
     parser.add_argument("--folder", type=Path, help="keeps finished specialists, so that an interrupted run goes on")
-    parser.add_argument("--out", default=str(ZOO), metavar="DIR")
+    parser.add_argument("--out", type=Path, default=Path("runs/bred"), metavar="DIR", help="gets NAME.safetensors")
     options = parser.parse_args(arguments)
     recipe = RECIPES[options.name]
     plan = recipe.breed
@@ -349,12 +364,12 @@ def main(arguments: list[str] | None = None) -> int:
         print(line, file=sys.stderr, flush=True)
 
     try:
-        found, losses = search_specialists(plan, rivals, options.seed, options.folder, report, warm_starts_of(recipe))
+        found, losses = train_specialists(plan, rivals, options.seed, options.folder, report, warm_starts_of(recipe))
     except AgentError as error:
         report(f"specialists: error: {error}")
         return 2
-    some = replace(plan, num_slices=min(plan.num_slices, recipe.gate_windows))
-    controller, reached = teach(some, found, rivals, options.seed, report, recipe.in_distribution_bonus)
+    some = replace(plan, num_slices=min(plan.num_slices, recipe.num_gating_slices))
+    controller, reached = learn_gating(some, found, rivals, options.seed, report, recipe.in_distribution_bonus)
     first, second = plan.generations
     training: dict[str, Any] = {
         "algo": "cma-es, then a gating network by gradients",
@@ -365,7 +380,8 @@ def main(arguments: list[str] | None = None) -> int:
         "loss": float(reached.mean()),
     }
     agent = Agent(options.name, controller=controller, card={"note": recipe.note, "training": training})
-    save_agent(f"{options.out}/{options.name}.safetensors", agent)
+    options.out.mkdir(parents=True, exist_ok=True)
+    save_agent(options.out / f"{options.name}.safetensors", agent)
     return 0
 
 

@@ -1,7 +1,7 @@
 """Write docs/policies.md, the table of schedulers for readers, from the table of schedulers for the engine.
 
-python -m experiments.facts.document_policies            write the page
-python -m experiments.facts.document_policies --check    exit 1 if the page is not up to date
+python -m experiments.facts.document_policies --out docs/policies.md    write the page; without --out it is printed
+python -m experiments.facts.document_policies --check                   exit 1 if docs/policies.md is out of date
 """
 
 from __future__ import annotations
@@ -110,17 +110,24 @@ def _key(features: tuple[str, ...], weights: tuple[float, ...]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the page, or say whether it is up to date."""
+    """Print or write the page, or say whether it is up to date."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is out of date")
+    parser.add_argument("--out", type=Path, metavar="PAGE.md", help="where to write; by default the page is printed")
     options = parser.parse_args(arguments)
     text = page()
+    if options.out is not None:
+        options.out.write_text(text, encoding="utf-8")
+        return 0
     if not options.check:
-        PAGE.write_text(text, encoding="utf-8")
+        print(text, end="")
         return 0
     if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == text:
         return 0
-    print(f"{PAGE.name} is out of date: run python -m experiments.facts.document_policies", file=sys.stderr)
+    print(
+        f"{PAGE.name} is out of date: run python -m experiments.facts.document_policies --out docs/policies.md",
+        file=sys.stderr,
+    )
     return 1
 
 

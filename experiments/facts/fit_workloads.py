@@ -1,14 +1,16 @@
 """Fit the presets of `infermax_gym.workload` to traces and report how good the fit is.
 
-    python -m experiments.facts.fit_workloads TRACES
+    python -m experiments.facts.fit_workloads TRACES --out .
 
-reads the traces in the directory TRACES, writes the parameters to infermax_gym/workload/fitted.json and the table of
-goodness of fit into docs/workloads.md, both below the current directory. Nothing but parameters is written: quantile
+reads the traces in the directory TRACES. `--out` names a checkout: its infermax_gym/workload/fitted.json gets the
+parameters, its docs/workloads.md the table of goodness of fit, which is printed as well. Without `--out` nothing is
+written. Nothing but parameters is written: quantile
 tables of each length and of the rate, correlations, and the moments of gaps. The same traces give the same files.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import re
@@ -223,16 +225,17 @@ def to_json(workloads: dict[str, Any]) -> str:
     )
 
 
-def main(arguments: list[str]) -> int:
-    """Fit every source and write both files."""
-    if len(arguments) != 1:
-        print("usage: python -m experiments.facts.fit_workloads TRACES", file=sys.stderr)
-        return 2
+def main(arguments: list[str] | None = None) -> int:
+    """Fit every source; print the table, and write both files where asked to."""
+    parser = argparse.ArgumentParser(description="Fit the presets of the workloads to traces.")
+    parser.add_argument("traces", type=Path, metavar="TRACES", help="directory of the traces")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="checkout whose parameters and page are rewritten")
+    options = parser.parse_args(arguments)
     workloads: dict[str, Any] = {}
     lengths_rows, arrival_rows = [], []
     for source in SOURCES:
         try:
-            workload = read_source(source, Path(arguments[0]))
+            workload = read_source(source, options.traces)
         except WorkloadError as error:
             print(error, file=sys.stderr)
             return 2
@@ -244,14 +247,16 @@ def main(arguments: list[str]) -> int:
             process = arrivals_from_parameters(parameters["arrivals"])
             arrival_rows.append(report_arrivals(source, arrival_s, process))
         workloads[source.preset] = parameters
-    PARAMETERS.write_text(to_json(workloads), encoding="utf-8")
     tables = "\n".join((BEGIN, "", LENGTH_HEAD, *lengths_rows, "", ARRIVAL_HEAD, *arrival_rows, "", END))
-    before, _, rest = REPORT.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    REPORT.write_text(before + tables + after, encoding="utf-8")
+    if options.out is not None:
+        report = options.out / REPORT
+        before, _, rest = report.read_text(encoding="utf-8").partition(BEGIN)
+        _, _, after = rest.partition(END)
+        report.write_text(before + tables + after, encoding="utf-8")
+        (options.out / PARAMETERS).write_text(to_json(workloads), encoding="utf-8")
     print(tables)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

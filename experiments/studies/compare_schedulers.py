@@ -329,7 +329,7 @@ def page(seeds: Sequence[int], num_requests: int | None) -> str:
 
 
 def main() -> None:
-    """Run and write."""
+    """Run, and print or write the page."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="one seed of 300 requests")
     parser.add_argument("--out", type=Path, metavar="FILE.md", help="write the page there; default: print it")

@@ -151,10 +151,12 @@ def names_in(text: str) -> list[str]:
 
 def agent(path: str, trust_pickle: bool = False) -> Contender:
     """A trained policy from its file, or a shipped one by its name."""
-    from infermax_gym.agents import load_agent
-
     try:
+        from infermax_gym.agents import load_agent
+
         contender: Contender = load_agent(path, trust_pickle=trust_pickle)
+    except ImportError as error:
+        raise InputError(f"--agent {path}: {error}") from None
     except ValueError as error:
         raise InputError(f"--agent {error}") from None
     return contender

@@ -142,7 +142,7 @@ def test_a_state_brings_its_potentials_along() -> None:
         np.testing.assert_array_equal(env.step(actions)[1], other.step(actions)[1])
 
 
-def test_what_a_takeover_needs() -> None:
+def test_what_a_base_rollout_needs() -> None:
     for settings in ({"reward": "gpu_cost"}, {"max_decisions": 9}, {"time_limit_s": 9.0}):
         with pytest.raises(ValueError, match="a base-policy rollout needs the reward 'latency', and no time_limit_s"):
             lanes(0, **settings)

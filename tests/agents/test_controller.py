@@ -1,4 +1,4 @@
-"""Controllers: policies in disguise, the environment's own schedule, beliefs, and files."""
+"""Controllers: policies in disguise, the environment's own schedule, length estimates, and files."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from scipy import integrate, stats
 import infermax_gym  # noqa: F401 - registers the environments
 from infermax_gym.agents import Agent, AgentError, load_agent, save_agent
 from infermax_gym.agents.controller import Controller, GatingNetwork, weights_from_action
-from infermax_gym.agents.controller_kernel import CONTROLLER_FEATURES, CONTROLLER_KNOBS, choose, expected_remaining
+from infermax_gym.agents.controller_kernel import choose, expected_remaining
+from infermax_gym.agents.controller_layout import CONTROLLER_FEATURES, CONTROLLER_KNOBS
 from infermax_gym.agents.evolution import tuned_policy
 from infermax_gym.agents.scenario import TRAIN, TrainingScenario, trace_slices
 from infermax_gym.engine import SimulationResult, simulate
 from infermax_gym.workload import load_workload
 
 NUM_ENGINE = CONTROLLER_FEATURES.index("log_output")
-CELLS = (
+SCENARIOS = (
     TrainingScenario("azure-conv", 120, 1.0, 8_000),
     TrainingScenario("reasoning", 60, 0.6, 20_000),
     TrainingScenario("mixed", 100, 0.7, 20_000, "llama3-70b-a100x4"),
@@ -40,13 +41,13 @@ def random_weights(seed: int) -> np.ndarray:
     return weights
 
 
-@pytest.mark.parametrize("cell", CELLS, ids=lambda scenario: str(scenario.workload))
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: str(scenario.workload))
 @pytest.mark.parametrize("estimates_lengths", [False, True])
 def test_constant_weights_are_a_row(scenario: TrainingScenario, estimates_lengths: bool) -> None:
     """Setting the same knobs again and again changes nothing."""
     for seed, trace_slice in enumerate(trace_slices(scenario, 4, split=TRAIN)):
         action = np.random.default_rng(seed).uniform(-1.0, 1.0, 11)
-        action[4] = 0.0  # the policy is told no lengths
+        action[4] = 0.0  # the policy knows no lengths
         row = simulate(trace_slice.workload, trace_slice.engine, tuned_policy(action, "row", predicted_sigma=None))
         controller = Controller(weights_from_action(action), estimates_lengths=estimates_lengths, interval_s=1.5)
         same(controller.play(trace_slice.workload, trace_slice.engine), row)
@@ -73,9 +74,9 @@ def test_plays_the_environment_of_knobs() -> None:
     assert info["metrics"]["num_preemptions"] == result.num_preemptions
 
 
-@pytest.mark.parametrize("cell", CELLS, ids=lambda scenario: str(scenario.workload))
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: str(scenario.workload))
 def test_any_weights_serve_everybody(scenario: TrainingScenario) -> None:
-    """Pushing out at every setting, with wild keys, still ends; the recorded schedule is the unrecorded one."""
+    """Preempting at every setting, with wild keys, still ends; the recorded schedule is the unrecorded one."""
     for seed in range(3):
         trace_slice = trace_slices(scenario, 1, split=TRAIN, seed=seed)[0]
         controller = Controller(random_weights(seed), interval_s=0.2, classes=True, sigma=0.6)
@@ -92,7 +93,7 @@ def test_any_weights_serve_everybody(scenario: TrainingScenario) -> None:
 
 
 def test_settings_are_what_is_set() -> None:
-    trace_slice = trace_slices(CELLS[0], 1, split=TRAIN)[0]
+    trace_slice = trace_slices(SCENARIOS[0], 1, split=TRAIN)[0]
     action = np.linspace(-0.9, 0.9, 11)
     settings = Controller(weights_from_action(action)).settings(trace_slice.workload, trace_slice.engine, most=5)
     assert len(settings) == 5
@@ -101,8 +102,8 @@ def test_settings_are_what_is_set() -> None:
         np.testing.assert_allclose(setting.knobs[:11], action)
 
 
-def test_pushing_out_preempts() -> None:
-    trace_slice = trace_slices(CELLS[1], 1, split=TRAIN)[0]
+def test_preempting_for_the_head_preempts() -> None:
+    trace_slice = trace_slices(SCENARIOS[1], 1, split=TRAIN)[0]
     action = np.array([0.0, 0.0, 0.0, 0.5, 0.0, -1.0, 1.0, 1.0, 0.0, 0.5, 0.0])
     weights = weights_from_action(action)
     never = Controller(weights).play(trace_slice.workload, trace_slice.engine)
@@ -113,7 +114,7 @@ def test_pushing_out_preempts() -> None:
 
 @pytest.mark.parametrize("generated", [0, 1, 50, 400, 3000, 30_000, 1_000_000])
 @pytest.mark.parametrize(("mean", "spread"), [(5.0, 1.0), (6.8, 0.4), (3.0, 1.5)])
-def test_remaining_belief_is_the_mean_beyond(generated: int, mean: float, spread: float) -> None:
+def test_expected_remaining_is_the_mean_beyond(generated: int, mean: float, spread: float) -> None:
     """Against the integral of what still lives, in logarithms: far out it is a ratio of numbers near zero."""
     lengths = stats.lognorm(s=spread, scale=np.exp(mean))
     at = max(1.0, (np.log(max(generated, 1)) - mean) / spread)
@@ -131,9 +132,9 @@ def test_belief_far_beyond_is_finite_and_grows() -> None:
     assert all(np.isfinite(rests)) and rests == sorted(rests)
 
 
-def test_told_nothing_it_cannot_know() -> None:
+def test_without_predictions_it_cannot_know() -> None:
     """Without classes and predictions, lengths that nobody has seen finish do not move the first decisions."""
-    trace_slice = trace_slices(CELLS[1], 1, split=TRAIN)[0]
+    trace_slice = trace_slices(SCENARIOS[1], 1, split=TRAIN)[0]
     weights = random_weights(3)
     for knob, constant in (("headroom", -1.0), ("max_running", 1.0)):
         weights[CONTROLLER_KNOBS.index(knob)] = 0.0
@@ -157,7 +158,9 @@ def test_file(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.controller.weights, controller.weights)
     assert again.controller.prior == controller.prior and again.controller.classes
     workload = load_workload("reasoning", num_requests=30)
-    same(again.play(workload, CELLS[1].engine, seed=3), load_agent(path).play(workload, CELLS[1].engine, seed=3))
+    same(
+        again.play(workload, SCENARIOS[1].engine, seed=3), load_agent(path).play(workload, SCENARIOS[1].engine, seed=3)
+    )
 
 
 def test_file_for_other_knobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,12 +178,12 @@ def test_bad_controllers() -> None:
         Controller(np.zeros((2, 2)))
     with pytest.raises(ValueError, match="interval_s"):
         Controller(random_weights(0), interval_s=0.0)
-    trace_slice = trace_slices(CELLS[1], 1, split=TRAIN)[0]
+    trace_slice = trace_slices(SCENARIOS[1], 1, split=TRAIN)[0]
     with pytest.raises(ValueError, match="needs predicted"):
         Controller(random_weights(0), sigma=0.6).play(trace_slice.workload, trace_slice.engine)
 
 
-def gate_between(feature: str, at: float) -> GatingNetwork:
+def gating_between(feature: str, at: float) -> GatingNetwork:
     """Specialist 1 wherever a feature is above a value, else specialist 0."""
     inner = np.zeros((1, len(CONTROLLER_FEATURES)))
     inner[0, CONTROLLER_FEATURES.index(feature)] = 10.0
@@ -188,16 +191,16 @@ def gate_between(feature: str, at: float) -> GatingNetwork:
     return GatingNetwork(inner, np.array([[0.0, 0.0], [1.0, 0.0]]))
 
 
-def test_gate_puts_one_specialist_in_charge() -> None:
-    """A gate that always says the same is that specialist; one that looks at the clock of the queue changes over."""
-    trace_slice = trace_slices(CELLS[1], 1, split=TRAIN)[0]
+def test_gating_network_activates_one_specialist() -> None:
+    """One that always says the same is that specialist; one that looks at the queue changes over."""
+    trace_slice = trace_slices(SCENARIOS[1], 1, split=TRAIN)[0]
     two = np.stack([random_weights(0), random_weights(1)])
     plays = [Controller(own, interval_s=1.0).play(trace_slice.workload, trace_slice.engine) for own in two]
     assert plays[0].latency_s.mean() != plays[1].latency_s.mean()
     for k, above in ((0, 2.0), (1, -2.0)):
-        gated = Controller(two, interval_s=1.0, gating=gate_between("waiting", above))
+        gated = Controller(two, interval_s=1.0, gating=gating_between("waiting", above))
         same(gated.play(trace_slice.workload, trace_slice.engine), plays[k])
-    gated = Controller(two, interval_s=1.0, gating=gate_between("waiting", 0.5))
+    gated = Controller(two, interval_s=1.0, gating=gating_between("waiting", 0.5))
     place = CONTROLLER_FEATURES.index("waiting")
     settings = gated.settings(trace_slice.workload, trace_slice.engine)
     assert {s.specialist for s in settings} == {0, 1}
@@ -208,13 +211,13 @@ def test_gate_puts_one_specialist_in_charge() -> None:
         np.testing.assert_array_equal(knobs, s.knobs)
 
 
-def test_several_specialists_need_a_gate(tmp_path: Path) -> None:
+def test_several_specialists_need_a_gating_network(tmp_path: Path) -> None:
     two = np.stack([random_weights(0), random_weights(1)]).astype(np.float32)
-    with pytest.raises(ValueError, match="2 specialists need a gate"):
+    with pytest.raises(ValueError, match="2 specialists need a gating network"):
         Controller(two)
-    with pytest.raises(ValueError, match="a gate has"):
+    with pytest.raises(ValueError, match="a gating network has"):
         GatingNetwork(np.zeros((2, 3)), np.zeros((2, 3)))
-    gated = Controller(two, gating=gate_between("backlog", 0.25))
+    gated = Controller(two, gating=gating_between("backlog", 0.25))
     save_agent(tmp_path / "gated.safetensors", Agent("gated", controller=gated))
     again = load_agent(tmp_path / "gated.safetensors").controller
     assert again is not None and again.gating is not None and gated.gating is not None

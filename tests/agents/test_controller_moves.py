@@ -1,4 +1,4 @@
-"""Shedding: who is bound to be shed waits behind all others, whatever the keys say, and nobody else does."""
+"""Shedding: a request that is shed waits behind all others, whatever the keys say, and nobody else does."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from experiments.board.rivals import STARTS
 from experiments.board.scenarios import SCENARIOS
 from infermax_gym.agents.controller import Controller, weights_from_action
-from infermax_gym.agents.controller_kernel import CONTROLLER_KNOBS
+from infermax_gym.agents.controller_layout import CONTROLLER_KNOBS
+from infermax_gym.agents.evolution import SHORTEST_FIRST
 from infermax_gym.agents.objectives import goodput_per_s
 from infermax_gym.agents.scenario import TRAIN, TraceSlice, trace_slices
 from infermax_gym.engine import SimulationResult
 
-SHORTEST_FIRST = STARTS[0]
 CODE = replace(SCENARIOS["code-tight-overloaded-7b"], num_requests=250)
 MOONCAKE = replace(SCENARIOS["mooncake-wide-overloaded-7b"], num_requests=120)
 MIXED = replace(SCENARIOS["mixed-tight-overloaded-70b"], num_requests=150)
@@ -40,9 +39,9 @@ def late_at(trace_slice: TraceSlice, run: SimulationResult, clock_s: float, pace
     return np.asarray(expected_s > w.arrival_s + w.ttft_slo_s)
 
 
-@pytest.mark.parametrize("cell", [CODE, MIXED], ids=["code", "mixed"])
+@pytest.mark.parametrize("scenario", [CODE, MIXED], ids=["code", "mixed"])
 @pytest.mark.parametrize("shed", [0.5, 0.8])
-def test_nobody_bound_to_be_late_is_admitted_before_somebody_in_time(scenario: object, shed: float) -> None:
+def test_shed_requests_are_admitted_behind_those_in_time(scenario: object, shed: float) -> None:
     trace_slice = trace_slices(scenario, 1, split=TRAIN)[0]  # type: ignore[arg-type]
     run = play(trace_slice, shed)
     assert run.finished.all() and run.schedule is not None
@@ -70,8 +69,8 @@ def test_more_are_in_time() -> None:
 
 
 @pytest.mark.parametrize("preempt", [-0.5, 0.01])
-@pytest.mark.parametrize("cell", [CODE, MOONCAKE], ids=["code", "mooncake"])
-def test_prefills_bound_to_be_late_pause_while_somebody_in_time_is_in_prefill(scenario: object, preempt: float) -> None:
+@pytest.mark.parametrize("scenario", [CODE, MOONCAKE], ids=["code", "mooncake"])
+def test_shed_prefills_pause_while_one_in_time_is_in_prefill(scenario: object, preempt: float) -> None:
     """No iteration goes on with one and works for the other."""
     trace_slice = trace_slices(scenario, 1, split=TRAIN)[0]  # type: ignore[arg-type]
     w, cost = trace_slice.workload, trace_slice.engine.cost

@@ -7,12 +7,20 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from infermax_gym.agents.evolution import Vector, evolve, minimise, policy_loss, tuned_policy
+from infermax_gym.agents.evolution import (
+    FCFS,
+    SHORTEST_FIRST,
+    Vector,
+    action_of,
+    evolve,
+    minimise,
+    policy_loss,
+    tuned_policy,
+)
 from infermax_gym.agents.objectives import Objective
-from infermax_gym.agents.recipes import SHORTEST_FIRST
 from infermax_gym.agents.scenario import TRAIN, TrainingScenario, trace_slices
 
-CELL = TrainingScenario("azure-conv", 60, 1.0, 8_000)
+SCENARIO = TrainingScenario("azure-conv", 60, 1.0, 8_000)
 START = np.full(3, 0.5)
 
 
@@ -64,7 +72,7 @@ def test_says_how_long_is_missing() -> None:
 
 def test_validation_windows_choose() -> None:
     """With another sort of trace slices for validation, the result is at least as good on them as the start."""
-    training = trace_slices(CELL, 1, split=TRAIN, seed=0)
+    training = trace_slices(SCENARIO, 1, split=TRAIN, seed=0)
     validation = trace_slices(TrainingScenario("reasoning", 40, 0.6, 8_000), 2, split=TRAIN, seed=1)
     settings = {"seed": 0, "generations": 4, "population": 8, "start": SHORTEST_FIRST}
     chosen = evolve(training, validation=validation, **settings)
@@ -80,3 +88,11 @@ def test_validation_windows_choose() -> None:
 def test_needs_windows() -> None:
     with pytest.raises(ValueError, match="at least one training trace slice"):
         evolve([], generations=1)
+
+
+def test_actions_by_name() -> None:
+    """Where searches begin: the places of the knobs, and names that are none."""
+    np.testing.assert_array_equal(FCFS, [1.0, 0.0, 0.0, 0.0, 0.0, -1.0, 1.0, 1.0, 0.0, 0.0, 1.0])
+    np.testing.assert_array_equal(SHORTEST_FIRST, [0.0, 0.5, 0.0, 0.0, 0.0, -0.26, 0.5, 1.0, -0.5, 0.0, 0.0])
+    with pytest.raises(ValueError, match="no knob is called 'age'; there are aging, "):
+        action_of(age=1.0)

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.breeding.breed import BREEDS, Breed, Search, Task
+from experiments.breeding.breeds import BREEDS, Breed
+from experiments.breeding.controller_search import ControllerSearch
+from experiments.breeding.tasks import Task
 from infermax_gym.agents.evolution import minimise
 from infermax_gym.agents.ppo import PLAIN, PpoSettings, make_ppo
 from infermax_gym.agents.scenario import TRAIN, TrainingScenario, trace_slices
@@ -33,7 +35,7 @@ CONFIG = EnvConfig(
     num_running_slots=4,
     decide="iteration",
 )
-WINDOWS = trace_slices(TrainingScenario(num_requests=50, num_kv_tokens=10_000, time_scale=0.5), 3, split=TRAIN, seed=5)
+SLICES = trace_slices(TrainingScenario(num_requests=50, num_kv_tokens=10_000, time_scale=0.5), 3, split=TRAIN, seed=5)
 TIMED = replace(PLAIN, num_lanes=16, num_steps=128, lambda_tau_s=20.0)
 SHORT = PpoSettings(ahead_s=0.0, learning_rate=1.5e-3)
 """For a dozen updates: the learner that looks at a decision's own gain alone bears larger steps."""
@@ -47,7 +49,7 @@ def trained(settings: PpoSettings, num_updates: int) -> tuple[float, int]:
     lanes = InferMaxVecEnv(settings.num_lanes, CONFIG, seed=1)
     model = make_ppo(lanes, settings, seed=1)
     count = settings.num_lanes * settings.num_steps * num_updates
-    _, progress = train_ppo(model, CONFIG, WINDOWS, num_decisions=count, every=num_updates)
+    _, progress = train_ppo(model, CONFIG, SLICES, num_decisions=count, every=num_updates)
     illegal = sum(int(run.lane.record["num_illegal"][0]) for run in lanes.lanes.runs)
     return progress.curve[-1][3], illegal
 
@@ -60,7 +62,7 @@ def test_discounting_by_decision_learns_to_stall() -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_takeovers_show_what_actions_are_worth(seed: int) -> None:
+def test_base_policy_rollouts_show_what_actions_are_worth(seed: int) -> None:
     """A dozen updates are enough with them; plain rewards drown in the noise of the traffic."""
     torch.set_num_threads(1)
     config = CONFIG.changed(decide="change", admit_within_budget=True, num_requests=60, backlog=(10, 30))
@@ -69,7 +71,7 @@ def test_takeovers_show_what_actions_are_worth(seed: int) -> None:
         small = replace(settings, num_lanes=16, num_steps=128)
         lanes = InferMaxVecEnv(16, config, seed=seed, base_rollout=small.shaping())
         model = make_ppo(lanes, small, seed=seed)
-        _, progress = train_ppo(model, config, WINDOWS, num_decisions=16 * 128 * 12, every=6)
+        _, progress = train_ppo(model, config, SLICES, num_decisions=16 * 128 * 12, every=6)
         curves.append([row[3] for row in progress.curve])
     shaped, plain = curves
     assert shaped[-1] < 0.95 * shaped[0]
@@ -81,20 +83,20 @@ def test_masks_keep_learning_to_what_is_legal() -> None:
     assert illegal == 0
 
 
-def small_breed() -> Search:
+def small_breed() -> ControllerSearch:
     plan = Breed("tiny", BREEDS["knobs"].objective, "mean", num_slices=1, stride=1)
     held = trace_slices(TrainingScenario("reasoning", 40, 0.6, 20_000), 1, split=TRAIN)
     rival = [simulate(w.workload, w.engine, POLICIES["sarathi"]) for w in held]
-    return Search(plan, [Task(held, rival, "")])
+    return ControllerSearch(plan, [Task(held, rival, "")])
 
 
 def test_breeding_improves_and_repeats_itself() -> None:
     found = []
     for _ in range(2):
-        nursery = small_breed()
-        start = np.zeros(len(nursery.rows) * (1 + len(nursery.columns)))
+        search = small_breed()
+        start = np.zeros(len(search.knobs) * (1 + len(search.features)))
         found.append(
-            (minimise(nursery.loss, start, seed=2, spread=0.2, population=8, generations=4), nursery.loss(start))
+            (minimise(search.loss, start, seed=2, spread=0.2, population=8, generations=4), search.loss(start))
         )
     (first, begun), (second, _) = found
     assert first.loss < begun
@@ -103,6 +105,6 @@ def test_breeding_improves_and_repeats_itself() -> None:
 
 
 def test_controllers_and_vectors_are_the_same() -> None:
-    nursery = small_breed()
-    vector = np.random.default_rng(0).normal(0.0, 0.1, len(nursery.rows) * (1 + len(nursery.columns)))
-    np.testing.assert_allclose(nursery.vector(nursery.controller(vector)), vector, atol=1e-6)
+    search = small_breed()
+    vector = np.random.default_rng(0).normal(0.0, 0.1, len(search.knobs) * (1 + len(search.features)))
+    np.testing.assert_allclose(search.vector(search.controller(vector)), vector, atol=1e-6)

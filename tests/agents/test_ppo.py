@@ -29,7 +29,7 @@ CONFIG = EnvConfig(
 )
 BAD = {"num_lanes": 0, "learning_rate": 0.0, "tau_s": -1.0, "ahead_s": math.inf, "entropy": -1e-3, "gamma": 1.5}
 SMALL = PpoSettings(num_lanes=4, num_steps=64, batch_size=64, epochs=2)
-WINDOWS = trace_slices(TrainingScenario(num_requests=40, num_kv_tokens=10_000), 2, split=TRAIN, seed=5)
+SLICES = trace_slices(TrainingScenario(num_requests=40, num_kv_tokens=10_000), 2, split=TRAIN, seed=5)
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +51,7 @@ def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
 def test_interrupted_and_resumed_is_uninterrupted(tmp_path: Path, base_rollout: bool) -> None:
     settings = replace(SMALL, base_rollout=base_rollout)
     whole = model(settings)
-    _, progress = train_ppo(whole, CONFIG, WINDOWS, num_decisions=6 * 256, every=2)
+    _, progress = train_ppo(whole, CONFIG, SLICES, num_decisions=6 * 256, every=2)
     path = tmp_path / "checkpoint"
     broken = model(settings)
 
@@ -59,12 +59,12 @@ def test_interrupted_and_resumed_is_uninterrupted(tmp_path: Path, base_rollout: 
         if broken.num_timesteps >= 5 * 256:
             raise KeyboardInterrupt
 
-    _ = train_ppo(broken, CONFIG, WINDOWS, num_decisions=6 * 256, every=2, checkpoint=path, report=interrupt)
+    _ = train_ppo(broken, CONFIG, SLICES, num_decisions=6 * 256, every=2, checkpoint=path, report=interrupt)
     resumed = model(settings)
     np.random.seed(0)  # noqa: NPY002 - whatever state the new process has
     before = load_checkpoint(path, resumed)
     assert before.num_updates == 4
-    _, after = train_ppo(resumed, CONFIG, WINDOWS, num_decisions=6 * 256, every=2, progress=before)
+    _, after = train_ppo(resumed, CONFIG, SLICES, num_decisions=6 * 256, every=2, progress=before)
     assert same(network_of(whole), network_of(resumed))
     assert [row[0] for row in progress.curve] == [row[0] for row in after.curve]
     assert progress.best_loss == after.best_loss
@@ -81,8 +81,8 @@ def test_checkpoints_that_cannot_be_used(tmp_path: Path) -> None:
 def test_ten_seconds_of_training_help() -> None:
     settings = replace(SMALL, num_lanes=16, num_steps=128, batch_size=512, epochs=4)
     learner = model(settings)
-    before = np.mean(np.log(mean_latency_s(network_of(learner), CONFIG, WINDOWS)))
-    _, progress = train_ppo(learner, CONFIG, WINDOWS, num_decisions=12 * 2048, every=4)
+    before = np.mean(np.log(mean_latency_s(network_of(learner), CONFIG, SLICES)))
+    _, progress = train_ppo(learner, CONFIG, SLICES, num_decisions=12 * 2048, every=4)
     assert progress.best_loss < before - 0.1
 
 

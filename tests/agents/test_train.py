@@ -32,7 +32,7 @@ def test_run_folder(folder: Path) -> None:
     summary = json.loads((folder / "summary.json").read_text())
     assert {*train.RIVALS, "random"} < set(summary["policies"])
     agent = load_agent(folder / "policy.safetensors")
-    assert agent.card["training"]["cell"]["num_requests"] == 60
+    assert agent.card["training"]["scenario"]["num_requests"] == 60
     assert agent.card["held_out"][agent.name]["mean"] == summary["policies"][agent.name]["latency_s"]["mean"]
 
 

@@ -12,20 +12,20 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @needs_shared
-def test_parameters_and_report_are_up_to_date(tmp_path, monkeypatch):
+def test_parameters_and_report_are_up_to_date(tmp_path):
     fit_workloads = pytest.importorskip("experiments.facts.fit_workloads")
     assert SHARED is not None
-    monkeypatch.chdir(tmp_path)
     for path in (fit_workloads.PARAMETERS, fit_workloads.REPORT):
-        path.parent.mkdir(parents=True)
-    fit_workloads.REPORT.write_text((ROOT / fit_workloads.REPORT).read_text())
-    assert fit_workloads.main([str(SHARED / "data")]) == 0
+        (tmp_path / path).parent.mkdir(parents=True)
+    (tmp_path / fit_workloads.REPORT).write_text((ROOT / fit_workloads.REPORT).read_text())
+    assert fit_workloads.main([str(SHARED / "data"), "--out", str(tmp_path)]) == 0
     for path in (fit_workloads.PARAMETERS, fit_workloads.REPORT):
-        assert path.read_text() == (ROOT / path).read_text()
+        assert (tmp_path / path).read_text() == (ROOT / path).read_text()
 
 
 def test_missing_traces(tmp_path, capsys):
     fit_workloads = pytest.importorskip("experiments.facts.fit_workloads")
     assert fit_workloads.main([str(tmp_path)]) == 2
     assert "expected one file that matches" in capsys.readouterr().err
-    assert fit_workloads.main([]) == 2
+    with pytest.raises(SystemExit):
+        fit_workloads.main([])

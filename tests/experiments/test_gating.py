@@ -1,4 +1,4 @@
-"""The gate: what a choice of specialist costs, and a gate that finds out where it is."""
+"""The gating network: what a choice of specialist costs, and a network that finds out where it is."""
 
 from __future__ import annotations
 
@@ -8,14 +8,21 @@ import numpy as np
 
 from experiments.board.rivals import load_rivals
 from experiments.board.scenarios import SCENARIOS
-from experiments.breeding.breed import Task
-from experiments.breeding.gating import GatingExamples, costs_of, gating_examples, teach, train_gating, with_gating
+from experiments.breeding.gating import (
+    GatingExamples,
+    costs_of,
+    gating_examples,
+    learn_gating,
+    train_gating,
+    with_gating,
+)
 from experiments.breeding.specialists import RECIPES
+from experiments.breeding.tasks import Task
 from infermax_gym.agents.controller import Controller, weights_from_action
-from infermax_gym.agents.controller_kernel import CONTROLLER_FEATURES, NUM_FEATURES, pick
-from infermax_gym.agents.evolution import FCFS
+from infermax_gym.agents.controller_kernel import pick
+from infermax_gym.agents.controller_layout import CONTROLLER_FEATURES, NUM_FEATURES
+from infermax_gym.agents.evolution import FCFS, SHORTEST_FIRST, action_of
 from infermax_gym.agents.objectives import Objective
-from infermax_gym.agents.recipes import SHORTEST_FIRST
 from infermax_gym.agents.scenario import TEST, TRAIN, TrainingScenario, trace_slices
 from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.engine import simulate
@@ -41,7 +48,7 @@ def synthetic(rng: np.random.Generator, feature: float, costs: list[float], rows
     return GatingExamples(features, np.tile(costs, (rows, 1)), np.full(rows, 1.0 / rows))
 
 
-def test_gate_learns_who_is_right_where() -> None:
+def test_gating_network_learns_who_is_right_where() -> None:
     rng = np.random.default_rng(0)
     scenarios = [(0.1, [0.0, 0.3, 0.3]), (0.5, [0.3, 0.0, 0.3]), (0.9, [0.3, 0.3, 0.0])]
     gating = train_gating([synthetic(rng, at, costs) for at, costs in scenarios], seed=0, num_steps=400)
@@ -51,7 +58,7 @@ def test_gate_learns_who_is_right_where() -> None:
         assert np.mean(np.array(chosen) == k) > 0.9
 
 
-def test_gate_avoids_what_would_cost_most() -> None:
+def test_gating_network_avoids_what_would_cost_most() -> None:
     """Two scenarios that look alike: the specialist that is second best in both costs less than guessing."""
     rng = np.random.default_rng(1)
     alike = [synthetic(rng, 0.5, costs) for costs in ([0.0, 0.5, 0.05], [0.5, 0.0, 0.05])]
@@ -61,28 +68,28 @@ def test_gate_avoids_what_would_cost_most() -> None:
 
 
 def test_gated_controller_is_as_good_as_the_right_specialist() -> None:
-    """Chat is best served shortest first with room, long outputs by least attained service: the gate sees it."""
-    attained = np.array([0.0, 0.0, 0.0, 0.5, 0.0, -0.6, 1.0, 1.0, 0.0, 0.5, 0.0])
+    """Chat is best served shortest first with room, long outputs by least attained service: the network sees it."""
+    attained = action_of(generated_tokens=0.5, headroom=-0.6, max_running=1.0, prefill_share=1.0, victim_generated=0.5)
     specialists = [Controller(weights_from_action(action)) for action in (SHORTEST_FIRST, attained, FCFS)]
     plan = replace(PLAN, objective=Objective(), hinge=0.0)
     tasks = [CHAT, LONG]
     costs = costs_of(plan, tasks, specialists)
     assert costs[0].argmin() != costs[1].argmin(), "one of them is best in both"
     right = [specialists[i] for i in costs.argmin(axis=1)]
-    some = gating_examples(plan, tasks, right, costs, np.random.default_rng(0))
+    some = gating_examples(tasks, right, costs, np.random.default_rng(0))
     both = with_gating(plan, specialists, train_gating([some], seed=0, num_steps=400))
     reached = costs_of(plan, tasks, [both])[:, 0]
     assert reached.mean() < costs.mean(axis=0).min(), "one specialist alone does as well"
     assert (reached < costs.min(axis=1) + 0.1).all()
 
 
-def test_of_equals_the_one_at_home_is_in_charge() -> None:
-    """Two specialists that do the same: who is active costs nothing and says where the gate takes itself to be."""
+def test_of_equals_the_in_distribution_expert_is_active() -> None:
+    """Two specialists that do the same: which is active costs nothing and says where the network takes itself to be."""
     names = [f"{traffic}-tight-saturated-7b" for traffic in ("conv", "code")]
     plan = replace(PLAN, scenarios=lambda name: name in names, num_slices=2)
     same = Controller(weights_from_action(SHORTEST_FIRST))
     specialists = {"conv-tight-7b": same, "code-tight-7b": same}
-    both, _ = teach(plan, specialists, load_rivals(), 0, lambda line: None, in_distribution_bonus=0.02)
+    both, _ = learn_gating(plan, specialists, load_rivals(), 0, lambda line: None, in_distribution_bonus=0.02)
     assert both.gating is not None
     for place, name in enumerate(names):
         held = trace_slices(SCENARIOS[name], 1, split=TEST)[0]

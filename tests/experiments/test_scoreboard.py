@@ -1,19 +1,23 @@
-"""The grid of scenarios, the rivals and the tables."""
+"""The scenarios, the rivals and the tables."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from experiments.board.board import FIGURES, Board, ratio
 from experiments.board.rivals import MEAN, STARTS, harder, load_rivals, main, tail, tune_cell
 from experiments.board.scenarios import SCENARIOS, has_slos
-from experiments.board.scoreboard import FIGURES, NUM_WINDOWS, Board, measure, ratio, shipped_agents
+from experiments.board.scoreboard import BEGIN, END, NUM_SLICES, measure, shipped_agents
+from experiments.board.scoreboard import main as scoreboard
 from experiments.board.tables import page
 from infermax_gym.agents.evolution import policy_loss
 from infermax_gym.agents.scenario import TEST, TRAIN, trace_slices
 
 
-def test_grid() -> None:
+def test_scenarios() -> None:
     assert len(SCENARIOS) == 72
     for name, scenario in SCENARIOS.items():
         held = trace_slices(scenario, 1, split=TEST)[0].workload
@@ -78,8 +82,23 @@ def test_board_compares_the_better_with_the_worse() -> None:
     assert ratio(board.log_ratios(["cell"], "b", "a", "p99")).value == pytest.approx(2.0)
 
 
-def test_page_of_two_cells() -> None:
+def test_page_of_two_scenarios() -> None:
     scenarios = ["conv-tight-moderate-7b", "rollouts-tight-moderate-7b"]
     text = page(measure(scenarios, load_rivals(), shipped_agents(), 2), 2)
     assert all(scenario in text for scenario in scenarios) and "nan" not in text
-    assert NUM_WINDOWS >= 8
+    assert NUM_SLICES >= 8
+
+
+def test_tables_go_where_out_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few = ["--scenarios", "rollouts-tight-moderate-7b", "--slices", "1"]
+    assert scoreboard(few) == 0
+    printed = capsys.readouterr().out
+    page_file = tmp_path / "page.md"
+    page_file.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    assert scoreboard([*few, "--out", str(page_file)]) == 0
+    written = page_file.read_text()
+    assert written.startswith("before\n") and written.endswith("\nafter\n") and "old" not in written
+    assert printed.strip() in written and "rollouts-tight-moderate-7b" in printed
+    with pytest.raises(SystemExit):
+        scoreboard([*few, "--out", str(tmp_path / "none.md")])
+    assert "has no place for the tables" in capsys.readouterr().err

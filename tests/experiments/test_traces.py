@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experiments.board.board import FIGURES
 from experiments.board.rivals import DEFAULTS, load_rivals
-from experiments.board.scoreboard import FIGURES
 from experiments.board.traces import contenders, cut, main, measure, page
 from infermax_gym.engine import EngineConfig
 from infermax_gym.workload import load_workload, write_workload
@@ -40,7 +40,7 @@ def test_nobody_who_knows_lengths_plays() -> None:
 
 def test_command_and_its_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path / "none.csv")]) == 2
-    assert capsys.readouterr().err.startswith("trace_board: error: ")
+    assert capsys.readouterr().err.startswith("traces: error: ")
     write_workload(load_workload("azure-conv", num_requests=20), tmp_path / "some.csv")
     assert main([str(tmp_path / "some.csv"), "--requests", "50"]) == 2
     assert "holds no 50 requests" in capsys.readouterr().err

@@ -1,6 +1,6 @@
 """What simple agents score on the default configuration of `InferMax-v0`: the yardsticks of docs/environments.md.
 
-    python benchmarks/reference_scores.py
+    python -m experiments.studies.reference_scores
 
 Random legal play (the kind is drawn first, see `infermax_gym.testing.KIND_SHARES`), and policies of the table as
 teachers, with themselves as `base`. Every agent faces the same episodes.
@@ -21,7 +21,7 @@ from infermax_gym.envs.env import InferMaxEnv
 from infermax_gym.envs.teacher import PolicyTeacher
 from infermax_gym.testing import random_legal
 
-ROWS = ("sarathi", "vllm-v1", "shortest-prompt-first", "spf-headroom")
+TEACHERS = ("sarathi", "vllm-v1", "shortest-prompt-first", "spf-headroom")
 Player = tuple[InferMaxEnv, Callable[[], None], Callable[[], int]]
 
 
@@ -33,10 +33,10 @@ def players(**settings: Any) -> dict[str, Player]:
     found: dict[str, Player] = {
         "random legal play": (env, nothing, lambda: random_legal(env.action_masks(), env.layout, rng)),
     }
-    for name in ROWS:
-        row = POLICIES[name]
-        own = InferMaxEnv(flat=True, base=row, num_waiting_slots=32, num_running_slots=128, **settings)
-        teacher = PolicyTeacher(row, own.layout)
+    for name in TEACHERS:
+        policy = POLICIES[name]
+        own = InferMaxEnv(flat=True, base=policy, num_waiting_slots=32, num_running_slots=128, **settings)
+        teacher = PolicyTeacher(policy, own.layout)
         found[f"{name}, teacher"] = (own, teacher.reset, lambda t=teacher, e=own: t.action(e))  # type: ignore[misc]
     return found
 
