@@ -36,10 +36,10 @@ _TOTALS = (
 
 
 def render_comparison(document: Mapping[str, Any], console: Console) -> None:
-    """Print a `bench` document: _caption, table, and what the reader has to know to read it."""
+    """Print a `bench` document: caption, table, and what the reader has to know to read it."""
     policies = document["policies"]
     table, dropped = comparison_table(policies, console.width)
-    for line in _caption(document):
+    for line in caption(document):
         console.print(Text(line))
     console.print()
     console.print(table)
@@ -55,7 +55,7 @@ def render_comparison(document: Mapping[str, Any], console: Console) -> None:
 def render_run(document: Mapping[str, Any], console: Console) -> None:
     """Print a document with a single policy: one line per figure, distributions in columns."""
     ((name, figures),) = document["policies"].items()
-    for line in _caption(document):
+    for line in caption(document):
         console.print(Text(line))
     console.print(Text(f"policy    {name} (lengths known: {figures['information']})"))
     console.print()
@@ -74,7 +74,7 @@ def render_run(document: Mapping[str, Any], console: Console) -> None:
             console.print(Text(f"{label:<26}{_significant(value)}"))
 
 
-def _caption(document: Mapping[str, Any]) -> list[str]:
+def caption(document: Mapping[str, Any]) -> list[str]:
     """Workload and engine in words."""
     config = document["config"]
     requests = config.get("num_requests")
