@@ -137,25 +137,6 @@ def test_caption_states_the_scenario() -> None:
     assert "TTFT <= 2 s" in text
 
 
-@pytest.mark.parametrize(
-    ("num_requests", "span_s", "shown"),
-    [
-        (3000, 749.75, "3,000 requests over 750 s (4.00 per s)"),
-        (5, 0.25, "5 requests over 0.25 s (16.00 per s)"),
-        (3, 12.34, "3 requests over 12.3 s (0.16 per s)"),
-        (1, 0.0, "1 requests\n"),
-        (2, 0.0, "2 requests\n"),
-    ],
-)
-def test_the_rate_is_that_of_the_workload(num_requests: int, span_s: float, shown: str) -> None:
-    """Gaps over their sum, as `--rate` means it and `Workload.mean_rate_per_s` says; short spans keep their digits."""
-    console = Console(file=io.StringIO(), width=100)
-    config = {**CONFIG, "num_requests": num_requests, "span_s": span_s, "seeds": 1}
-    render_run({"config": config, "policies": {"fast": figures(10.0)}}, console)
-    assert isinstance(console.file, io.StringIO)
-    assert shown in console.file.getvalue()
-
-
 def test_one_run_is_shown_in_full() -> None:
     console = Console(file=io.StringIO(), width=100)
     render_run({"config": CONFIG, "policies": {"fast": figures(10.0)}}, console)

@@ -357,5 +357,5 @@ def test_choices_that_cannot_be(write, complaint):
         read_workload("never-opened.csv", from_s=2.0, to_s=1.0)
     with pytest.raises(WorkloadError, match="from_s must be a time of at least 0 s, got nan"):
         read_workload("never-opened.csv", from_s=float("nan"))
-    with pytest.raises(WorkloadError, match="model chooses rows of a trace file; azure-conv is a preset"):
+    with pytest.raises(WorkloadError, match="model chooses requests of a trace file; azure-conv is a preset"):
         load_workload("azure-conv", model="gpt")
