@@ -105,6 +105,10 @@ class OnlineView:
     waiting: RequestsView
     running: RequestsView
 
+    def blocks_for(self, num_tokens: int) -> int:
+        """KV blocks that hold so many tokens."""
+        return -(-num_tokens // self.block_size)
+
 
 @dataclass(frozen=True, eq=False)
 class ClairvoyantView(OnlineView):
