@@ -36,10 +36,9 @@ from infermax_gym.agents.controller_layout import (
     Specialists,
 )
 from infermax_gym.engine import EngineConfig, Information, Policy, SimulationResult
-from infermax_gym.engine.kernel.run import DONE, LOG_FULL
 from infermax_gym.engine.policy import QueueOrder, Victim
-from infermax_gym.engine.scheduler import SchedulerError
-from infermax_gym.engine.simulate import result_of
+from infermax_gym.engine.recorder import result_of
+from infermax_gym.engine.session import run_to
 from infermax_gym.envs.config import EnvConfig
 from infermax_gym.envs.episode import Episode, begin_run
 from infermax_gym.envs.knobs import KNOB_NAMES
@@ -188,13 +187,12 @@ class Controller:
         log = np.zeros((most_settings, 1 + NUM_KNOBS + NUM_FEATURES))
         gating = self.gating or _NO_GATING
         specialists = Specialists(self.weights.reshape(-1, NUM_KNOBS, NUM_FEATURES), gating.inner, gating.outer)
-        record, lane = run.engine.record, run.lane.record
-        code = LOG_FULL
-        while code == LOG_FULL:
-            code = control(record, lane, account, specialists, observed, log)
-            run.recorder.empty(run.engine)
-        if code != DONE:
-            raise SchedulerError(f"nothing can run at {record['clock_s'][0]:.6g} s though requests wait")
+
+        def step() -> int:
+            return int(control(run.engine.record, run.lane.record, account, specialists, observed, log))
+
+        run_to(run.engine, run.recorder, step=step)
+        run.recorder.empty(run.engine)
         result = result_of(run.engine, workload, run.recorder, record_schedule)
         return result, log[: int(account["num_settings"][0])]
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from infermax_gym.agents.compiled import play_on, weights_of
 from infermax_gym.agents.networks import ScorerNetwork
 from infermax_gym.engine import EngineConfig, Information, SimulationResult
-from infermax_gym.engine.simulate import result_of
+from infermax_gym.engine.recorder import result_of
+from infermax_gym.engine.session import drain
 from infermax_gym.envs.config import EnvConfig
 from infermax_gym.envs.episode import Episode, Run, begin_run
 from infermax_gym.envs.kernel import go_on, start
@@ -77,11 +78,15 @@ class _Lane:
     def settle(self) -> bool:
         """Empty full logs until there is something to decide; refresh the observation; whether the run goes on."""
         run = self.run
-        while run.lane.record["status"][0] == LOG_FULL:
+        if run.lane.record["status"][0] == LOG_FULL:
             run.recorder.empty(run.engine)
-            go_on(run.engine.core, run.lane.core)
+            drain(run.engine, run.recorder, self._go_on, LOG_FULL)
         status = finish_step(run.engine.core, run.lane.core, self.reward_components[0], self.flat[0], self.mask[0])
         return bool(status == RUNNING_ON)
+
+    def _go_on(self) -> int:
+        go_on(self.run.engine.core, self.run.lane.core)
+        return int(self.run.lane.record["status"][0])
 
     def result(self) -> SimulationResult:
         """What the run left behind."""

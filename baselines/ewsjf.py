@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from infermax_gym.baselines.session import Session
 from infermax_gym.baselines.table.engines import VLLM_V1
 from infermax_gym.engine import EngineConfig, Information, Policy, SimulationResult
 from infermax_gym.engine.policy import QueueOrder, queue_weights
+from infermax_gym.engine.session import Session
 from infermax_gym.workload import Workload
 
 _SCALE = 1e6

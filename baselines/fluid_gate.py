@@ -15,12 +15,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import numpy as np
-
-from infermax_gym.baselines.session import Session, adopt
 from infermax_gym.baselines.table.engines import SARATHI
 from infermax_gym.engine import EngineConfig, Information, Policy, SimulationResult
-from infermax_gym.engine.layout import FINISHED
+from infermax_gym.engine.session import Session
 from infermax_gym.workload import Workload
 
 
@@ -47,11 +44,11 @@ class FluidGate:
     ) -> SimulationResult:
         """Serve a workload to its end; nothing is random."""
         session = Session(workload, engine, self.batches, record_schedule=record_schedule)
-        req, core = session.engine.requests, session.engine.record
-        while session.run(float(core["clock_s"][0]) + self.interval_s):
-            done = np.flatnonzero(req["place"] == FINISHED)
+        req = session.engine.requests
+        while session.run(session.clock_s + self.interval_s):
+            done = session.engine.finished
             if len(done):
                 mean = float((req["prompt"][done] + 0.5 * req["output"][done]).mean())
                 max_num_seqs = max(1, int(self.fill * engine.num_blocks * engine.block_size / mean))
-                adopt(session.engine, replace(self.batches, max_running=max_num_seqs))
+                session.install(replace(self.batches, max_running=max_num_seqs))
         return session.result()

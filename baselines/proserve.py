@@ -19,11 +19,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from infermax_gym.baselines.session import Session, waiting
 from infermax_gym.baselines.table.engines import SARATHI
 from infermax_gym.engine import EngineConfig, Information, Policy, SimulationResult
-from infermax_gym.engine.kernel.queue import rekey
 from infermax_gym.engine.policy import QueueOrder, queue_weights
+from infermax_gym.engine.session import Session
 from infermax_gym.workload import Workload
 
 
@@ -53,19 +52,19 @@ class SlideBatching:
             self.batches, name=self.name, queue_order=QueueOrder.LINEAR, queue_weights=queue_weights(level_place_s=1.0)
         )
         session = Session(workload, engine, row, record_schedule=record_schedule)
-        req, core = session.engine.requests, session.engine.record
+        req = session.engine.requests
         limit_s = np.where(np.isfinite(workload.ttft_slo_s), workload.ttft_slo_s, self.ttft_slo_s)
-        while session.run(float(core["clock_s"][0]) + self.interval_s):
-            present = waiting(session.engine)
+        while session.run(session.clock_s + self.interval_s):
+            present = session.engine.waiting
             if len(present) < 2:
                 continue
             known = req["prompt"][present] + req["generated"][present]
             prefill_s = np.array([engine.cost.seconds(prefills=[(int(tokens), 0)]) for tokens in known])
             deadline_s = workload.arrival_s[present] + limit_s[present]
             gain = 1.0 / (1.0 + workload.priority[present].astype(np.float64))
-            order = slide(float(core["clock_s"][0]), deadline_s, prefill_s, gain)
+            order = slide(session.clock_s, deadline_s, prefill_s, gain)
             req["level_place_s"][present[order]] = np.arange(len(present)) - len(workload)
-            rekey(session.engine.core)
+            session.rekey()
         return session.result()
 
 

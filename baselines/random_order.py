@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from infermax_gym.baselines.session import Session
 from infermax_gym.baselines.table.engines import SARATHI
 from infermax_gym.engine import EngineConfig, Information, Policy, SimulationResult
 from infermax_gym.engine.policy import QueueOrder, queue_weights
+from infermax_gym.engine.session import Session
 from infermax_gym.streams import stream
 from infermax_gym.workload import Workload
 

@@ -10,18 +10,18 @@ engine has finished, drawn among those longer than g, ended; as long as there is
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from infermax_gym.baselines.session import FIXED_KEYS, Session, adopt, run_engine
 from infermax_gym.engine import EngineConfig, Information, Policy, SimulationResult
 from infermax_gym.engine.kernel.group import disband
-from infermax_gym.engine.layout import FINISHED, LOG_ARRAYS, RUNNING, WAITING
-from infermax_gym.engine.simulate import Recorder
+from infermax_gym.engine.layout import LOG_ARRAYS
+from infermax_gym.engine.policy import QueueOrder
+from infermax_gym.engine.recorder import Recorder
+from infermax_gym.engine.session import Session, install_policy, run_to
 from infermax_gym.engine.state import Engine
 from infermax_gym.streams import stream
 from infermax_gym.workload import Workload
@@ -53,7 +53,7 @@ class Rollout:
 
     def __post_init__(self) -> None:
         for row in self.candidates:
-            moving = row.queue_order not in FIXED_KEYS
+            moving = row.queue_order not in (QueueOrder.FIFO, QueueOrder.LINEAR)
             if moving or row.information not in (Information.NONE, Information.BOUND) or not row.chunking:
                 raise ValueError(f"rollout {self.name!r}: {row.name} needs predictions, moving keys or whole prompts")
         if not self.candidates or not self.interval_s > 0.0:
@@ -71,16 +71,16 @@ class Rollout:
         rng = stream(seed, "policy")
         session = Session(workload, engine, self.candidates[0], record_schedule=record_schedule)
         current = self.candidates[0]
-        while session.run(float(session.engine.record["clock_s"][0]) + self.interval_s):
+        while session.run(session.clock_s + self.interval_s):
             best = self._best(session.engine, current, rng)
             if best is not current:
-                adopt(session.engine, best)
+                session.install(best)
                 current = best
         return session.result()
 
     def _best(self, engine: Engine, current: Policy, rng: np.random.Generator) -> Policy:
         """The candidate with the least total latency; the current one where others are no better."""
-        if engine.record["num_waiting"][0] == 0:
+        if engine.num_waiting == 0:
             return current  # whoever runs keeps running
         dream = imagined(engine, rng)
         order = [current, *(row for row in self.candidates if row is not current)]
@@ -91,14 +91,12 @@ def imagined(engine: Engine, rng: np.random.Generator) -> Engine:
     """A copy of an engine in which nobody else arrives and all lengths are guesses."""
     disband(engine.core)  # which changes no result, and makes all records absolute
     copy = _with_small_log(engine)
-    core, req = copy.record, copy.requests
-    core["num_requests"] = core["next_arrival"]
-    place = req["place"][: core["next_arrival"][0]]
-    present = np.flatnonzero((place == WAITING) | (place == RUNNING))
-    done = np.sort(req["output"][:][np.flatnonzero(place == FINISHED)])
+    req = copy.requests
+    copy.core["num_requests"] = copy.num_arrived
+    present = np.sort(np.concatenate((copy.waiting, copy.running)))
+    done = np.sort(req["output"][copy.finished])
     generated = req["generated"][present]
-    capacity = int(core["num_blocks"][0] * core["block_size"][0])
-    most = np.maximum(capacity - req["prompt"][present] + 1, generated + 1)
+    most = np.maximum(copy.num_kv_tokens - req["prompt"][present] + 1, generated + 1)
     req["output"][present] = np.minimum(guess_lengths(generated, done, rng), most)
     return copy
 
@@ -134,7 +132,7 @@ def guess_lengths(
 def total_latency_s(dream: Engine, row: Policy) -> float:
     """Seconds in the system, summed over the requests present, were the policy to serve them to their ends."""
     copy = dream.copy()
-    adopt(copy, row)
+    install_policy(copy, row)
     before = float(copy.record["system_seconds"][0])
-    run_engine(copy, math.inf, Recorder())
+    run_to(copy, Recorder())
     return float(copy.record["system_seconds"][0]) - before

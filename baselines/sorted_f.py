@@ -16,10 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from infermax_gym.baselines.session import Session, waiting
 from infermax_gym.engine import EngineConfig, Information, Policy, SimulationResult
-from infermax_gym.engine.kernel.queue import rekey
 from infermax_gym.engine.policy import AdmissionCheck, LengthEstimate, QueueOrder, queue_weights
+from infermax_gym.engine.session import Session
 from infermax_gym.workload import Workload
 
 PROMPT_WEIGHTS = (0.0, 0.1, 0.3, 1.0)
@@ -63,11 +62,11 @@ class SortedF:
         for start in range(self.replan_every - 1, len(workload), self.replan_every):
             if not session.run(float(workload.arrival_s[start])):
                 break
-            present = waiting(session.engine)
+            present = session.engine.waiting
             rest = req["output"][present] - req["generated"][present]
             ranks = plan(req["prompt"][present] + req["generated"][present], rest, capacity)
             req["priority"][present] = ranks
-            rekey(session.engine.core)
+            session.rekey()
         session.run()
         return session.result()
 

@@ -29,9 +29,10 @@ from rich.table import Table
 from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.baselines.predict import predictions
 from infermax_gym.engine import EngineConfig, Policy, simulate
-from infermax_gym.engine.kernel.run import DONE, LOG_FULL, run
+from infermax_gym.engine.kernel.run import run
 from infermax_gym.engine.policy import NO_LIMIT
-from infermax_gym.engine.simulate import Recorder
+from infermax_gym.engine.recorder import Recorder
+from infermax_gym.engine.session import run_to
 from infermax_gym.engine.state import Engine, allocate
 from infermax_gym.workload import Workload, load_workload
 
@@ -85,12 +86,9 @@ def replay(workload: Workload, policy: Policy, fast_forward: bool) -> tuple[floa
     engine = allocate(workload, CONFIG, policy, predictions(policy, workload))
     recorder = Recorder()
     start = time.process_time()
-    code = LOG_FULL
-    while code == LOG_FULL:
-        code = run(engine.core, NO_LIMIT, np.inf, fast_forward)
-        recorder.empty(engine)
+    goes_on = run_to(engine, recorder, fast_forward=fast_forward)
     seconds = time.process_time() - start
-    assert code == DONE
+    assert not goes_on
     return seconds, engine
 
 

@@ -73,7 +73,6 @@ TRAIL_ORACLE = replace(
     source="TRAIL+ (2410.01035), c = 0.8: remaining lengths known",
     note="What TRAIL's rule is worth with perfect predictions.",
 )
-# 200 steps without running, then 10 executed ones, are 5 s and 0.25 s here.
 LTR = Policy(
     "ltr",
     queue_order=QueueOrder.LINEAR,
@@ -83,12 +82,12 @@ LTR = Policy(
     victim=Victim.KEY,
     victim_weights=victim_weights(level=LEVEL_S, predicted_remaining_tokens=1.0, num_generated_tokens=1.0),
     preempt_for_waiting=True,
-    quantum_s=0.25,
+    quantum_iterations=10,
     mlfq_levels=1,
-    starvation_s=5.0,
+    starvation_iterations=200,
     prediction_sigma=0.6,
     information=Information.PREDICTED,
-    source="vLLM-LTR (2408.15792): rank by length at arrival, sigma 0.6; starving after 5 s, served 0.25 s",
+    source="vLLM-LTR (2408.15792): rank by length at arrival, sigma 0.6; starving after 200 steps, served for 10",
     note="Short answers first; where memory is short the guard makes requests evict each other in turn.",
 )
 

@@ -223,6 +223,7 @@ def _pooled(
         num_decisions=first.num_decisions + rest.num_decisions,
         num_preemptions=first.num_preemptions + rest.num_preemptions,
         num_recomputed_tokens=first.num_recomputed_tokens + rest.num_recomputed_tokens,
+        num_guarded_iterations=first.num_guarded_iterations + rest.num_guarded_iterations,
         kv_utilization=utilization_of((prefill, decode), makespan_s),
         num_cached_tokens_of=_cached(n, prefill, decode, served, handed_over),
     )

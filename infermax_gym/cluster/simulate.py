@@ -277,6 +277,7 @@ def _result_of(run: FleetRun, recorder: Recorder) -> FleetResult:
         num_decisions=int(cores["num_decisions"].sum()),
         num_preemptions=int(cores["num_preemptions"].sum()),
         num_recomputed_tokens=int(cores["num_recomputed"].sum()),
+        num_guarded_iterations=int(cores["num_guarded"].sum()),
         kv_utilization=float(cores["kv_block_seconds"].sum()) / capacity if capacity > 0.0 else 0.0,
         num_cached_tokens_of=cached_tokens,
     )

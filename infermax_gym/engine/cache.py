@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infermax_gym.engine.config import EngineConfig
-from infermax_gym.engine.policy import PhaseOrder, Policy, VictimPool
 from infermax_gym.engine.prefix_tree import PrefixTree, prefix_tree
 from infermax_gym.workload.workload import Workload
 
@@ -91,16 +90,13 @@ def more_holds(core: Any, holds: NDArray[Any], num_slots: int) -> NDArray[Any]:
     return np.concatenate((holds, _fresh_holds(np.full(num_slots - len(holds), -1))))
 
 
-def prefix_cache(
-    core: Any, workload: Workload, config: EngineConfig, policy: Policy, num_slots: int | None
-) -> dict[str, NDArray[Any]]:
+def prefix_cache(core: Any, workload: Workload, config: EngineConfig, num_slots: int | None) -> dict[str, NDArray[Any]]:
     """The arrays of an engine's cache, empty ones where it has none; sets the core's fields.
 
     Args:
         core: the engine's CORE record.
         workload: the requests, with their prefix hashes.
         config: the replica.
-        policy: the scheduler.
         num_slots: as in `allocate`.
     """
     none = np.zeros(0, np.int64)
@@ -109,13 +105,9 @@ def prefix_cache(
     tree = prefix_tree(workload, config.block_size)
     n = len(workload)
     core["prefix_caching"] = 1
-    # Where decodes are served after the admission and may preempt whoever has got tokens, the batch is not certain.
-    decodes_last = (policy.phase_order == PhaseOrder.PREFILL_FIRST and policy.hybrid) or policy.hold_iterations > 0.0
-    anybody = policy.victim_pool == VictimPool.ALL or policy.evict_share > 0.0
-    core["shares_in_batch"] = not (decodes_last and anybody)
     # Decodes that fill blocks which others may ask for are served one by one.
     if np.any(tree.start[:n] * config.block_size > workload.num_prompt_tokens):
-        core["lockstep"] = 0
+        core["one_by_one"] = 1
     # Requests that a router sends here say themselves which leaf is theirs.
     leaves = np.arange(n) if num_slots is None else np.full(num_slots, -1)
     return cache_arrays(core, config.num_blocks, leaves, tree)

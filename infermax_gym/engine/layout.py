@@ -54,7 +54,9 @@ REQUEST = np.dtype(
         ("level", "i8"),
         ("level_place_s", "f8"),
         ("level_run_s", "f8"),  # run time in this level
+        ("level_iterations", "i8"),  # iterations in this level
         ("waiting_since_s", "f8"),
+        ("waiting_since_iteration", "i8"),  # iterations of the engine before it
         ("tenant", "i8"),  # index into tenants
         ("next_of_tenant", "i8"),  # the next arrival of the same tenant, -1 for the last
         ("number", "i8"),  # in the workload
@@ -126,10 +128,12 @@ KNOBS: list[Any] = [
     ("hold_iterations", "f8"),
     ("hold_tpot_s", "f8"),
     ("quantum_s", "f8"),
+    ("quantum_iterations", "i8"),
     ("quantum_growth", "f8"),
     ("mlfq_levels", "i8"),
     ("skip_join", "i8"),
     ("starvation_s", "f8"),
+    ("starvation_iterations", "i8"),
     ("starvation_every", "i8"),
     ("prompt_charge", "f8"),
     ("output_charge", "f8"),
@@ -160,8 +164,9 @@ CORE = np.dtype(
         ("host_free_tokens", "i8"),
         ("swap_tokens_per_s", "f8"),
         # caps
-        ("token_budget", "i8"),
+        ("token_budget", "i8"),  # under the policy ...
         ("max_num_seqs", "i8"),
+        ("replica_token_budget", "i8"),  # ... and without one
         ("max_model_len", "i8"),
         ("max_output_tokens", "i8"),
         ("longest_allowed", "i8"),  # I + O beyond this is rejected
@@ -184,9 +189,11 @@ CORE = np.dtype(
         ("num_decodes", "i8"),
         ("decode_context", "i8"),
         ("swapped_tokens", "i8"),
-        ("swaps_done_s", "f8"),  # when the transfers that run beside the computation will be over
+        ("pending_swap_tokens", "i8"),  # whose transfer beside the computation is not over at the clock
+        ("swap_share", "f8"),  # of the first of them, what is over
         # the lock-step group (kernel.group)
         ("lockstep", "i8"),  # whether decodes may be grouped
+        ("one_by_one", "i8"),  # whatever the policy, they may not
         ("tick", "i8"),
         ("group_size", "i8"),
         ("group_context", "i8"),  # sum of resident tokens
@@ -205,6 +212,8 @@ CORE = np.dtype(
         ("stall_limit", "i8"),
         ("finished_now", "i8"),  # in the last iteration
         ("next_starving_s", "f8"),  # nobody in the queue starves before
+        ("next_starving_iteration", "i8"),
+        ("wasteful", "i8"),  # the progress guard holds until a request finishes: too much was recomputed
         ("output_bin", "i8"),  # tokens per bin of `outputs`
         ("quantiles_stale", "i8"),  # `outputs` has changed since `quantiles` were taken
         # totals
@@ -216,6 +225,8 @@ CORE = np.dtype(
         ("num_decisions", "i8"),  # calls of the scheduling algorithm; fast-forwarded iterations need none
         ("num_preemptions", "i8"),
         ("num_recomputed", "i8"),
+        ("num_computed", "i8"),  # tokens of all batches
+        ("num_guarded", "i8"),  # iterations under the progress guard
         # the policy
         *KNOBS,
         # the prefix cache (kernel.prefix)
@@ -255,6 +266,9 @@ CORE = np.dtype(
 
 NUM_SCALARS = CORE.fields["list_size"][1] // 8  # type: ignore[index]
 """Leading words of a CORE that say where an engine stands; sizes and addresses come after them."""
+
+WASTE_LIMIT = 32
+"""Tokens recomputed for each one needed so far, and each of the KV capacity, beyond which the progress guard holds."""
 
 NUM_BUCKETS = 64
 NUM_OUTPUT_BINS = 1024

@@ -161,6 +161,7 @@ def summarize(result: SimulationResult, config: EngineConfig, slo: Slo | None = 
         "num_iterations": result.num_iterations,
         "num_preemptions": result.num_preemptions,
         "num_recomputed_tokens": result.num_recomputed_tokens,
+        "num_guarded_iterations": result.num_guarded_iterations,
         "ttft_s": distribution(result.ttft_s[np.isfinite(result.first_token_s)]),
         "tpot_s": distribution(tpot_s[np.isfinite(tpot_s)]),
         "itl_s": distribution(result.gap_s, result.gap_counts),

@@ -52,6 +52,8 @@ class SimulationResult:
         num_decisions: calls of the scheduling algorithm (fast-forwarded iterations need none).
         num_preemptions: of all requests.
         num_recomputed_tokens: of all requests.
+        num_guarded_iterations: iterations under the progress guard, which overrules a policy that gets nowhere
+            (docs/engine.md).
         kv_utilization: held KV blocks, integrated over the iterations, over makespan x capacity.
         schedule: the iterations, if they were recorded.
         num_cached_tokens_of: its tokens that came from the prefix cache, those not counted that it had computed itself
@@ -76,6 +78,7 @@ class SimulationResult:
     num_recomputed_tokens: int
     kv_utilization: float
     schedule: tuple[Iteration, ...] | None = None
+    num_guarded_iterations: int = 0
     num_cached_tokens_of: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property

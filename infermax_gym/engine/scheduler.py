@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from infermax_gym.engine.kernel.apply import FAULTS, apply_decision
 from infermax_gym.engine.kernel.group import disband
 from infermax_gym.engine.kernel.prefix import sharing_of
-from infermax_gym.engine.layout import WAITING
 from infermax_gym.engine.policy import Information
 from infermax_gym.engine.state import Engine
 from infermax_gym.workload.workload import Workload
@@ -110,6 +109,10 @@ class OnlineView:
     waiting: RequestsView
     running: RequestsView
 
+    def blocks_for(self, num_tokens: int) -> int:
+        """KV blocks that hold so many tokens."""
+        return -(-num_tokens // self.block_size)
+
 
 @dataclass(frozen=True, eq=False)
 class ClairvoyantView(OnlineView):
@@ -170,20 +173,16 @@ class Player(Protocol):
 def view_of(engine: Engine, workload: Workload | None = None) -> OnlineView:
     """The view of an engine as it stands; with `workload`, the clairvoyant one."""
     disband(engine.core)
-    core = engine.record[0]
-    requests = engine.requests
-    running = engine.arrays["run"][: core["num_running"]].copy()
-    arrived = requests["place"][: core["next_arrival"]]
-    waiting = np.flatnonzero(arrived == WAITING).astype(np.int64)
+    core = engine.core
     shared: dict[str, Any] = {
-        "clock_s": float(core["clock_s"]),
-        "free_blocks": int(core["free_blocks"]),
+        "clock_s": engine.clock_s,
+        "free_blocks": engine.free_blocks,
         "num_blocks": int(core["num_blocks"]),
         "block_size": int(core["block_size"]),
         "max_num_batched_tokens": int(core["token_budget"]),
         "max_num_seqs": int(core["max_num_seqs"]),
-        "waiting": _requests_view(engine, waiting),
-        "running": _requests_view(engine, running),
+        "waiting": _requests_view(engine, engine.waiting),
+        "running": _requests_view(engine, engine.running),
     }
     return OnlineView(**shared) if workload is None else ClairvoyantView(**shared, workload=workload)
 
@@ -215,7 +214,7 @@ def carry_out(engine: Engine, decision: Decision, name: str) -> None:
     Raises:
         SchedulerError: it breaks a rule of the engine; the engine is then unusable.
     """
-    where = f"scheduler {name!r} at {engine.record['clock_s'][0]:.6g} s"
+    where = f"scheduler {name!r} at {engine.clock_s:.6g} s"
     try:
         batch = np.array([(index(r), index(c)) for r, c in decision.batch], np.int64).reshape(-1, 2)
         preempt = np.array([index(r) for r in decision.preempt], np.int64)

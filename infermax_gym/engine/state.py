@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from infermax_gym.engine.cache import prefix_cache
 from infermax_gym.engine.config import EngineConfig
-from infermax_gym.engine.layout import ARRAYS, CORE, KNOBS, NUM_BUCKETS, NUM_OUTPUT_BINS, REQUEST
-from infermax_gym.engine.policy import NO_LIMIT, Policy, QueueOrder
+from infermax_gym.engine.layout import ARRAYS, CORE, FINISHED, KNOBS, NUM_BUCKETS, NUM_OUTPUT_BINS, REQUEST, WAITING
+from infermax_gym.engine.policy import NO_LIMIT, PhaseOrder, Policy, QueueOrder, VictimPool
 from infermax_gym.engine.tenants import fresh_tenants
 from infermax_gym.workload.workload import Workload
 
@@ -55,7 +55,7 @@ class Engine:
         self.record = record
         self.arrays = arrays
         for name in ARRAYS:
-            record[f"{name}_address"] = arrays[name].ctypes.data
+            self.replace(name, arrays[name])
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Built anew, so that the record of a duplicate has the addresses of its own arrays.
@@ -65,6 +65,67 @@ class Engine:
     def requests(self) -> Any:
         """(n,) REQUEST, a view."""
         return self.arrays["req"]
+
+    @property
+    def clock_s(self) -> float:
+        """Now, seconds."""
+        return float(self.record["clock_s"][0])
+
+    @property
+    def num_waiting(self) -> int:
+        """Requests that wait."""
+        return int(self.record["num_waiting"][0])
+
+    @property
+    def num_running(self) -> int:
+        """Requests that run."""
+        return int(self.record["num_running"][0])
+
+    @property
+    def num_arrived(self) -> int:
+        """Requests that have arrived, rejected ones too."""
+        return int(self.record["next_arrival"][0])
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every request is finished or rejected, or has moved to another replica."""
+        core = self.core
+        return bool(core["num_finished"] + core["num_rejected"] + core["num_moved"] == core["num_requests"])
+
+    @property
+    def num_kv_tokens(self) -> int:
+        """KV capacity in tokens, whole blocks."""
+        return int(self.record["num_blocks"][0] * self.record["block_size"][0])
+
+    @property
+    def free_blocks(self) -> int:
+        """KV blocks that nobody holds. With a lock-step group under way: as of when it was formed or last grew."""
+        return int(self.record["free_blocks"][0])
+
+    @property
+    def most_num_seqs(self) -> int:
+        """Most requests that any policy may run here at once."""
+        return int(self.record["list_size"][0]) - 1
+
+    @property
+    def running(self) -> NDArray[np.int64]:
+        """(num_running,) numbers of the running requests, in list order; a copy."""
+        return np.array(self.arrays["run"][: self.num_running])
+
+    @property
+    def waiting(self) -> NDArray[np.int64]:
+        """(num_waiting,) numbers of the waiting requests, in order of arrival."""
+        return np.flatnonzero(self.requests["place"][: self.num_arrived] == WAITING).astype(np.int64)
+
+    @property
+    def finished(self) -> NDArray[np.int64]:
+        """Numbers of the finished requests, in order of arrival."""
+        return np.flatnonzero(self.requests["place"] == FINISHED).astype(np.int64)
+
+    def replace(self, name: str, array: NDArray[Any]) -> None:
+        """Put another array in the place of one of `arrays`."""
+        self.arrays[name] = array
+        self.record[f"{name}_address"] = array.ctypes.data
 
     @property
     def core(self) -> Any:
@@ -105,42 +166,36 @@ def allocate(
         ValueError: `predicted` has another length or holds a number that is not finite and at least 1.
     """
     n = len(workload)
-    core = _core(workload, config, policy)
+    core = _core(workload, config)
     leaves = power_of_two_at_least(max(n if num_slots is None else num_slots, 1))
-    kinetic = policy.queue_order in (QueueOrder.RESPONSE_RATIO, QueueOrder.LOAD_ADAPTIVE)
-    # Who runs holds a block, its own but for what a prefix cache lets it share.
-    blocks = NO_LIMIT if config.prefix_caching else config.num_blocks
-    max_num_seqs = int(min(core["max_num_seqs"][0], max(n, 1), blocks))
-    theta, term_end = config.cost.theta, config.cost.term_end
-    core["max_num_seqs"] = max_num_seqs
-    core["list_size"] = max_num_seqs + 1
+    most = int(core["list_size"][0]) - 1
     core["num_leaves"] = leaves
-    core["kinetic"] = kinetic
-    core["lockstep"] = not record_schedule and not _looks_at_each_token(policy)
-    core["num_forms"], core["num_terms"] = len(theta), len(term_end)
+    core["one_by_one"] = record_schedule
     if num_slots is not None:
         core["num_requests"] = 0
-    core["preempted_size"] = _most_preempted(core, max_num_seqs, record_schedule)
+    cache = prefix_cache(core, workload, config, num_slots)
+    write_policy(core, policy)
+    core["preempted_size"] = _most_preempted(core, most, record_schedule)
     arrays = {
         "req": fresh_requests(workload, predicted) if num_slots is None else np.zeros(num_slots, REQUEST),
         "tree": np.full(2 * leaves, -1, np.int32),
-        "valid": np.empty((2, 2 * leaves if kinetic else 1)),
-        "run": np.zeros(max_num_seqs + 1, np.int64),
-        "batch": np.zeros((max_num_seqs + 1, 2), np.int64),
-        "keys": np.zeros(max_num_seqs + 1),
-        "ids": np.zeros(max_num_seqs + 1, np.int64),
+        "valid": np.empty((2, 2 * leaves if core["kinetic"][0] else 1)),
+        "run": np.zeros(most + 1, np.int64),
+        "batch": np.zeros((most + 1, 2), np.int64),
+        "keys": np.zeros(most + 1),
+        "ids": np.zeros(most + 1, np.int64),
         "phases": np.zeros(config.block_size, np.int64),
-        "fresh": np.zeros(max_num_seqs + 1, np.int64),
+        "fresh": np.zeros(most + 1, np.int64),
         "histogram": np.zeros((NUM_BUCKETS, 2), np.int64),
         "outputs": np.zeros(NUM_OUTPUT_BINS, np.int64),
         "quantiles": np.zeros(NUM_OUTPUT_BINS, np.int64),
         "tenants": fresh_tenants(workload, policy),
         "skipped": np.zeros(policy.max_skips + 1, np.int64),
         "preempted": np.zeros(int(core["preempted_size"][0]), np.int64),
-        "theta": theta,
-        "term_end": term_end,
-        **_log(core, max_num_seqs, record_schedule),
-        **prefix_cache(core, workload, config, policy, num_slots),
+        "theta": config.cost.theta,
+        "term_end": config.cost.term_end,
+        **_log(core, most, record_schedule),
+        **cache,
     }
     core["num_tenants"] = len(arrays["tenants"])
     arrays["valid"][0] = -np.inf
@@ -200,39 +255,61 @@ def fresh_requests(
     return req
 
 
-def _looks_at_each_token(policy: Policy) -> bool:
-    """Whether decodes must be served one by one, as something about each changes with every token."""
-    fair = policy.queue_order == QueueOrder.FAIR
-    return fair or policy.quantum_s > 0.0 or policy.hold_iterations > 0.0 or policy.refresh_tokens > 0
-
-
-def _core(workload: Workload, config: EngineConfig, policy: Policy) -> Any:
+def _core(workload: Workload, config: EngineConfig) -> Any:
+    """(1,) CORE with what the replica and the workload decide, whatever the policy."""
     longest = int((workload.num_prompt_tokens + workload.num_output_tokens).max(initial=1))
-    model_len = config.max_model_len or power_of_two_at_least(longest)
-    budget = policy.max_num_batched_tokens or config.max_num_batched_tokens
-    if not policy.chunking:
-        budget = max(budget, model_len)
+    longest_output = int(workload.num_output_tokens.max(initial=1))
     core = np.zeros(1, CORE)
-    for knob in KNOBS:
-        core[knob[0]] = getattr(policy, knob[0])
     core["num_requests"] = len(workload)
     core["block_size"] = config.block_size
     core["num_blocks"] = core["free_blocks"] = config.num_blocks
-    core["watermark_blocks"] = math.floor(policy.watermark * config.num_blocks)
     core["host_free_tokens"] = config.num_host_kv_tokens
     core["swap_tokens_per_s"] = config.swap_tokens_per_s
-    core["token_budget"] = budget
-    core["max_num_seqs"] = min(config.max_num_seqs, policy.max_running or NO_LIMIT)
-    core["max_model_len"] = model_len
-    core["max_output_tokens"] = config.max_output_tokens or power_of_two_at_least(
-        int(workload.num_output_tokens.max(initial=1))
-    )
+    core["replica_token_budget"] = config.max_num_batched_tokens
+    core["max_model_len"] = config.max_model_len or power_of_two_at_least(longest)
+    core["max_output_tokens"] = config.max_output_tokens or power_of_two_at_least(longest_output)
     core["longest_allowed"] = config.max_model_len or NO_LIMIT
     core["floor_context"] = config.cost.floor_context
-    chunk = min(budget, policy.max_chunk)
-    core["stall_limit"] = 64 + 2 * -(-config.num_blocks * config.block_size // chunk)
+    core["num_forms"], core["num_terms"] = len(config.cost.theta), len(config.cost.term_end)
     core["group_ends"] = core["group_roomy_until"] = NO_LIMIT
     core["decodes_since_admission"] = NO_LIMIT
-    core["next_starving_s"] = np.inf
+    core["next_starving_s"], core["next_starving_iteration"] = np.inf, NO_LIMIT
     core["output_bin"] = -(-int(core["max_output_tokens"][0]) // NUM_OUTPUT_BINS)
+    # Who runs holds a block, its own but for what a prefix cache lets it share.
+    blocks = NO_LIMIT if config.prefix_caching else config.num_blocks
+    core["list_size"] = min(config.max_num_seqs, max(len(workload), 1), blocks) + 1
     return core
+
+
+def write_policy(core: Any, policy: Policy) -> None:
+    """Set all that a policy decides in a (1,) CORE whose replica is described already: the knobs and what follows.
+
+    `infermax_gym.engine.session.install_policy` does the rest that an engine under way needs.
+    """
+    for knob in KNOBS:
+        core[knob[0]] = getattr(policy, knob[0])
+    num_blocks, model_len = int(core["num_blocks"][0]), int(core["max_model_len"][0])
+    budget = policy.max_num_batched_tokens or int(core["replica_token_budget"][0])
+    if not policy.chunking:
+        budget = max(budget, model_len)
+    core["token_budget"] = budget
+    core["max_num_seqs"] = min(policy.max_running or NO_LIMIT, int(core["list_size"][0]) - 1)
+    core["watermark_blocks"] = math.floor(policy.watermark * num_blocks)
+    core["stall_limit"] = 64 + 2 * -(-num_blocks * int(core["block_size"][0]) // min(budget, policy.max_chunk))
+    core["kinetic"] = policy.queue_order in (QueueOrder.RESPONSE_RATIO, QueueOrder.LOAD_ADAPTIVE)
+    core["lockstep"] = not core["one_by_one"][0] and not _looks_at_each_token(policy)
+    core["shares_in_batch"] = core["prefix_caching"][0] and _batch_is_certain(policy)
+
+
+def _looks_at_each_token(policy: Policy) -> bool:
+    """Whether decodes must be served one by one, as something about each changes with every token."""
+    quantum = policy.quantum_s > 0.0 or policy.quantum_iterations > 0
+    fair = policy.queue_order == QueueOrder.FAIR
+    return fair or quantum or policy.hold_iterations > 0.0 or policy.refresh_tokens > 0
+
+
+def _batch_is_certain(policy: Policy) -> bool:
+    """Whether who has got tokens when waiting requests are admitted keeps them."""
+    decodes_last = (policy.phase_order == PhaseOrder.PREFILL_FIRST and policy.hybrid) or policy.hold_iterations > 0.0
+    anybody = policy.victim_pool == VictimPool.ALL or policy.evict_share > 0.0
+    return not (decodes_last and anybody)

@@ -25,7 +25,12 @@ def fresh_tenants(workload: Workload, policy: Policy) -> Any:
     """(num_tenants,) TENANT before the first arrival, by tenant number."""
     tenants = np.zeros(int(workload.tenant.max(initial=0)) + 1, TENANT)
     tenants["first"] = tenants["last"] = -1
+    set_weights(tenants, policy)
+    return tenants
+
+
+def set_weights(tenants: Any, policy: Policy) -> None:
+    """Give (num_tenants,) TENANT the policy's weights, 1 where it has none."""
     tenants["weight"] = 1.0
     known = min(len(tenants), len(policy.tenant_weights))
     tenants["weight"][:known] = policy.tenant_weights[:known]
-    return tenants

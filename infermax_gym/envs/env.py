@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from infermax_gym.engine.metrics import summarize
 from infermax_gym.engine.simulate import result_of
 from infermax_gym.envs.config import EnvConfig
-from infermax_gym.envs.episode import Run, Streams, begin_run, copy_recorder, draw_episode
+from infermax_gym.envs.episode import Run, Streams, begin_run, draw_episode
 from infermax_gym.envs.kernel import go_on, start
 from infermax_gym.envs.lane import LOG_FULL, TERMINATED, TRUNCATED
 from infermax_gym.envs.layout import ActionLayout
@@ -36,7 +36,7 @@ class State:
 def episode_metrics(run: Run) -> dict[str, Any]:
     """The figures that `infermax bench` prints, of an episode so far, and the agent's own counters."""
     run.recorder.empty(run.engine)
-    result = result_of(run.engine, run.episode.workload, copy_recorder(run.recorder), False)
+    result = result_of(run.engine, run.episode.workload, run.recorder.copy(), False)
     metrics = summarize(result, run.episode.engine)
     metrics["num_decisions"] = int(run.lane.record["num_decisions"][0])
     metrics["num_illegal"] = int(run.lane.record["num_illegal"][0])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from infermax_gym.cost import CostModel
 from infermax_gym.engine import EngineConfig
-from infermax_gym.engine.simulate import Recorder
+from infermax_gym.engine.recorder import Recorder
 from infermax_gym.engine.state import Engine, allocate
 from infermax_gym.envs.config import EnvConfig, Range
 from infermax_gym.envs.lane import LANE, Lane
@@ -182,12 +182,7 @@ class Run:
 
     def copy(self) -> Run:
         """An independent copy."""
-        return Run(self.episode, self.engine.copy(), self.lane.copy(), copy_recorder(self.recorder))
-
-
-def copy_recorder(recorder: Recorder) -> Recorder:
-    """A recorder of the same contents, for whoever takes them out."""
-    return Recorder(list(recorder.gaps), list(recorder.gap_counts), list(recorder.schedule))
+        return Run(self.episode, self.engine.copy(), self.lane.copy(), self.recorder.copy())
 
 
 def begin_run(config: EnvConfig, episode: Episode, *, record_schedule: bool = False) -> Run:

@@ -15,10 +15,9 @@ from infermax_gym.compile import compiled
 from infermax_gym.engine import Policy
 from infermax_gym.engine.kernel.advance import arrive
 from infermax_gym.engine.kernel.group import decode_demand
-from infermax_gym.engine.kernel.queue import rekey
-from infermax_gym.engine.kernel.run import DONE, LIMIT, LOG_FULL, jump_to_next_arrival, run
-from infermax_gym.engine.policy import NO_LIMIT, QueueOrder, Victim, queue_weights, victim_weights
-from infermax_gym.engine.scheduler import SchedulerError
+from infermax_gym.engine.kernel.run import jump_to_next_arrival
+from infermax_gym.engine.policy import QueueOrder, Victim, queue_weights, victim_weights
+from infermax_gym.engine.session import install_policy, run_to
 from infermax_gym.envs.config import EnvConfig
 from infermax_gym.envs.env import RENDER_FPS, State, copy_streams, episode_metrics
 from infermax_gym.envs.episode import Run, Streams, begin_run, draw_episode
@@ -67,11 +66,6 @@ def _first_arrival(engines: Any) -> None:
     while s.num_waiting == 0 and s.num_rejected < s.num_requests:
         jump_to_next_arrival(s)
         arrive(s)
-
-
-@compiled
-def _run(engines: Any, until_s: float) -> Any:
-    return run(engines[0], NO_LIMIT, until_s, True)
 
 
 def policy_of(action: NDArray[np.floating[Any]], max_num_seqs: int, name: str = "knobs") -> Policy:
@@ -179,19 +173,12 @@ class InferMaxKnobsEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         """Run the engine for one control interval under the action's knobs."""
         run_now = self.run
         core = run_now.engine.record
-        self._adopt(policy_of(action, self.config.max_num_seqs), core)
-        rekey(run_now.engine.core)
+        install_policy(run_now.engine, policy_of(action, self.config.max_num_seqs))
         until_s = min(float(core["clock_s"][0]) + self.interval_s, self.config.time_limit_s)
-        code = _run(core, until_s)
-        while code == LOG_FULL:
-            run_now.recorder.empty(run_now.engine)
-            code = _run(core, until_s)
-        if code not in (DONE, LIMIT):
-            raise SchedulerError(f"nothing can run at {core['clock_s'][0]:.6g} s though requests wait")
+        terminated = not run_to(run_now.engine, run_now.recorder, until_s)
         run_now.lane.record["num_decisions"] += 1
         observation = self._look()
         limit = self.config.max_decisions
-        terminated = code == DONE
         late = core["clock_s"][0] >= self.config.time_limit_s
         truncated = not terminated and bool(
             late or (limit is not None and run_now.lane.record["num_decisions"][0] >= limit)
@@ -200,12 +187,6 @@ class InferMaxKnobsEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         if terminated or truncated:
             info["metrics"] = episode_metrics(run_now)
         return observation, float(self._happened.dot(self._weights)), terminated, truncated, info
-
-    def _adopt(self, policy: Policy, core: Any) -> None:
-        for name in ("queue_weights", "headroom_tokens", "prefill_share", "victim_weights"):
-            core[name] = getattr(policy, name)
-        most = int(core["list_size"][0]) - 1
-        core["max_num_seqs"] = min(policy.max_running or most, most)
 
     def _look(self) -> NDArray[np.float32]:
         observation = np.zeros(len(ENGINE_FEATURES), np.float32)

@@ -1,7 +1,8 @@
 """A policy of the table as an agent: what it would do, as actions of the environment.
 
 At the beginning of a turn the policy decides on a copy of the engine; the difference, whom it preempts, whom it admits,
-then RUN at full budget, is played action by action. With the policy as the environment's `base` (so that queue and list
+then RUN, is played action by action: at full budget, or, where the policy's own is smaller, at the chunk budget
+next to what its decodes leave of it. With the policy as the environment's `base` (so that queue and list
 have its order) the schedule is the kernel's own.
 """
 
@@ -11,10 +12,12 @@ from collections import deque
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from infermax_gym.engine import Policy
 from infermax_gym.engine.kernel.decide import decide
-from infermax_gym.engine.layout import KNOBS, RUNNING
+from infermax_gym.engine.layout import RUNNING
+from infermax_gym.engine.session import install_policy
 from infermax_gym.envs.env import InferMaxEnv
 from infermax_gym.envs.episode import Run
 from infermax_gym.envs.layout import ActionLayout, Kind
@@ -34,7 +37,7 @@ class PolicyTeacher:
     def __init__(self, policy: Policy, layout: ActionLayout) -> None:
         self.policy = policy
         self.layout = layout
-        self._plan: deque[tuple[Kind, int]] = deque()
+        self._plan: deque[tuple[Kind, int]] = deque()  # with the request, or for RUN the level
 
     def reset(self) -> None:
         """Forget the plan of the turn; call it when an episode begins or a state is set."""
@@ -54,7 +57,7 @@ class PolicyTeacher:
             self._make_plan(run)
         kind, request = self._plan.popleft()
         if kind == Kind.RUN:
-            return self.layout.num_chunk_budgets - 1
+            return request
         slots = run.lane.slots
         waits = self.layout.num_waiting_slots
         if kind == Kind.ADMIT:
@@ -69,7 +72,8 @@ class PolicyTeacher:
 
     def _make_plan(self, run: Run) -> None:
         engine = run.engine.copy()
-        self._adopt(engine.record)
+        whole_budget = int(engine.core["token_budget"])
+        install_policy(engine, self.policy)
         before = _running(engine)
         decide(engine.core)
         if engine.record["num_tokens"][0] == 0 and engine.record["changed"][0]:
@@ -80,13 +84,14 @@ class PolicyTeacher:
         self._plan.extend((Kind.PREEMPT, r) for r in preempted)
         gone = set(before) - set(preempted)
         self._plan.extend((Kind.ADMIT, r) for r in after if r not in gone)
-        self._plan.append((Kind.RUN, 0))
+        left = int(engine.core["token_budget"]) - sum(not engine.requests["in_prefill"][r] for r in after)
+        whole = engine.core["token_budget"] >= whole_budget
+        self._plan.append((Kind.RUN, self.layout.num_chunk_budgets - 1 if whole else _level(run.lane.levels, left)))
 
-    def _adopt(self, record: Any) -> None:
-        for knob in KNOBS:
-            record[knob[0]] = getattr(self.policy, knob[0])
-        blocks = int(record["num_blocks"][0])
-        record["watermark_blocks"] = int(self.policy.watermark * blocks)
+
+def _level(budgets: NDArray[np.int64], num_tokens: int) -> int:
+    """The largest chunk budget that is no more than `num_tokens`, or the smallest of all."""
+    return max(int(np.searchsorted(budgets, num_tokens, side="right")) - 1, 0)
 
 
 def _running(engine: Any) -> list[int]:

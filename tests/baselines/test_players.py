@@ -18,11 +18,11 @@ from infermax_gym.baselines.predict import predictions
 from infermax_gym.baselines.proserve import SlideBatching, slide
 from infermax_gym.baselines.random_order import RandomOrder
 from infermax_gym.baselines.rollout import Rollout, guess_lengths, imagined, total_latency_s
-from infermax_gym.baselines.session import Session, adopt
 from infermax_gym.baselines.sorted_f import SortedF, future_peak, plan
 from infermax_gym.engine import EngineConfig, simulate
 from infermax_gym.engine.invariants import InvariantChecker
 from infermax_gym.engine.kernel.group import disband
+from infermax_gym.engine.session import Session
 from infermax_gym.workload import Workload, make_workload
 from tests.engine.same import same_result
 from tests.engine.strategies import configs, examples, workloads
@@ -69,11 +69,11 @@ def test_an_engine_under_changing_rows_keeps_its_invariants(
     session = Session(workload, config, POLICIES["sarathi"])
     checker = InvariantChecker(session.engine)
     for name in names:
-        session.run(float(session.engine.record["clock_s"][0]) + 0.01)
-        adopt(session.engine, POLICIES[name])
+        session.run(session.clock_s + 0.01)
+        session.install(POLICIES[name])
         InvariantChecker(session.engine).check_now()
     session.run()
-    assert checker.last_clock_s <= session.engine.record["clock_s"][0]
+    assert checker.last_clock_s <= session.clock_s
     assert (session.result().status != 2).all()
 
 
@@ -122,7 +122,7 @@ def test_dreams_leave_the_engine_alone() -> None:
     assert first == total_latency_s(dream, POLICIES["spf-headroom"]) > 0.0
     for name in before.requests.dtype.names:
         np.testing.assert_array_equal(before.requests[name], session.engine.requests[name])
-    assert before.record["clock_s"] == session.engine.record["clock_s"]
+    assert before.clock_s == session.clock_s
 
 
 def test_guesses_come_from_longer_ones() -> None:

@@ -121,10 +121,10 @@ def test_who_starves_is_seen_when_looked_for() -> None:
     n = 400
     workload = Workload(np.arange(n) * 0.02, [200] * n, [200, *[20] * (n - 1)])
     config = EngineConfig(num_kv_tokens=2_000, max_num_seqs=4)
-    ltr = replace(POLICIES["ltr"], prediction_sigma=0.0, quantum_s=100.0)
+    ltr = replace(POLICIES["ltr"], prediction_sigma=0.0, quantum_iterations=10**6)
     always, seldom, never = (
         run(replace(ltr, **knobs), workload, config).finish_s[0]
-        for knobs in ({}, {"starvation_every": 1_000}, {"starvation_s": 0.0})
+        for knobs in ({}, {"starvation_every": 1_000}, {"starvation_iterations": 0})
     )
     assert always < seldom <= never
 
@@ -134,8 +134,8 @@ def test_the_guard_ends_starvation() -> None:
     n = 400
     workload = Workload(np.arange(n) * 0.02, [200] * n, [200, *[20] * (n - 1)])
     config = EngineConfig(num_kv_tokens=2_000, max_num_seqs=4)
-    ltr = replace(POLICIES["ltr"], prediction_sigma=0.0, quantum_s=100.0)
-    guarded, plain = run(ltr, workload, config), run(replace(ltr, starvation_s=0.0), workload, config)
+    ltr = replace(POLICIES["ltr"], prediction_sigma=0.0, quantum_iterations=10**6)
+    guarded, plain = run(ltr, workload, config), run(replace(ltr, starvation_iterations=0), workload, config)
     assert guarded.finish_s[0] < 0.8 * plain.finish_s[0]
 
 

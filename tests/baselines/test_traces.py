@@ -16,13 +16,14 @@ import pytest
 
 import infermax_gym.baselines.nested_wait
 import infermax_gym.baselines.prefix_aware.sglang
-import infermax_gym.baselines.session
+import infermax_gym.baselines.rollout
+import infermax_gym.engine.session
 from infermax_gym.baselines.catalogue import NESTED_WAIT, PLAYERS
 from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.baselines.predict import predictions
 from infermax_gym.baselines.prefix_aware import PREFIX_AWARE
 from infermax_gym.engine import EngineConfig, InvariantChecker, SimulationResult, simulate
-from infermax_gym.engine.kernel.run import LOG_FULL
+from infermax_gym.engine.session import run_to
 from infermax_gym.engine.simulate import Recorder
 from infermax_gym.engine.state import Engine
 from infermax_gym.workload import Workload, load_workload
@@ -88,14 +89,10 @@ def test_rows_with_a_prefix_cache(name: str) -> None:
     assert result.num_cached_tokens_of.sum() > 0
 
 
-def run_checked(engine: Engine, until_s: float, recorder: Recorder) -> int:
-    """What `infermax_gym.baselines.session.run_engine` does, checked after every iteration."""
+def run_checked(engine: Engine, recorder: Recorder, until_s: float = np.inf) -> bool:
+    """What `infermax_gym.engine.session.run_to` does, checked after every iteration."""
     checker = InvariantChecker(engine)
-    while True:
-        code = checker.run(until_s)
-        if code != LOG_FULL:
-            return code
-        recorder.empty(engine)
+    return run_to(engine, recorder, step=lambda: checker.run(until_s))
 
 
 @needs_shared
@@ -103,7 +100,8 @@ def run_checked(engine: Engine, until_s: float, recorder: Recorder) -> int:
 @pytest.mark.parametrize("name", [*PLAYERS, NESTED_WAIT.name, *PREFIX_AWARE])
 def test_players(trace: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those with code of their own, on half as many requests: their engines are looked at behind their backs."""
-    monkeypatch.setattr(infermax_gym.baselines.session, "run_engine", run_checked)
+    monkeypatch.setattr(infermax_gym.engine.session, "run_to", run_checked)
+    monkeypatch.setattr(infermax_gym.baselines.rollout, "run_to", run_checked)
     for module in (infermax_gym.baselines.nested_wait, infermax_gym.baselines.prefix_aware.sglang):
         monkeypatch.setattr(module, "simulate", partial(simulate, debug=True))
     player = {**PLAYERS, NESTED_WAIT.name: NESTED_WAIT, **PREFIX_AWARE}[name]

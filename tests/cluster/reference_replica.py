@@ -94,7 +94,7 @@ class Replica:
         while len(run.books.schedule) == before:
             run.take_arrivals()
             if not engine.running and not engine.queue:
-                engine.clock_s = run.to_come[0].arrival_s
+                run.wait_until(run.to_come[0].arrival_s)
                 continue
             decision = decide(engine)
             engine.swapped_tokens += decision.swapped_tokens
@@ -103,7 +103,7 @@ class Replica:
             elif decision.preempted or decision.num_resumed:
                 run.note_empty(decision)
             elif run.to_come:
-                engine.clock_s = max(engine.clock_s, run.to_come[0].arrival_s)
+                run.wait_until(run.to_come[0].arrival_s)
             else:
                 return False
         return True

@@ -21,6 +21,7 @@ TOTALS = (
     "num_iterations",
     "num_preemptions",
     "num_recomputed_tokens",
+    "num_guarded_iterations",
     "kv_utilization",
 )
 

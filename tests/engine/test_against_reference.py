@@ -25,6 +25,7 @@ def same_run(actual: SimulationResult, expected: ReferenceResult) -> None:
     np.testing.assert_array_equal(actual.num_preemptions_of, expected.num_preemptions)
     np.testing.assert_array_equal(actual.num_recomputed_tokens_of, expected.num_recomputed_tokens)
     assert actual.num_iterations == expected.num_iterations
+    assert actual.num_guarded_iterations == expected.num_guarded_iterations
     assert actual.busy_s == expected.busy_s
     np.testing.assert_allclose(actual.kv_utilization, expected.kv_utilization, rtol=1e-12)
 

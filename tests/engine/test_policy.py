@@ -48,7 +48,7 @@ from infermax_gym.engine.policy import (
         ({"reserve": Reserve.TOTAL_ESTIMATE}, "TOTAL_ESTIMATE and FUTURE_PEAK need a length estimate"),
         ({"admission_check": AdmissionCheck.FUTURE_PEAK}, "TOTAL_ESTIMATE and FUTURE_PEAK need a length estimate"),
         ({"run_order": RunOrder.QUEUE_KEY}, "run_order QUEUE_KEY needs queue_order LINEAR"),
-        ({"preempt_for_waiting": True}, "preempt_for_newcomer needs queue_order LINEAR"),
+        ({"preempt_for_waiting": True}, "preempt_for_waiting needs queue_order LINEAR"),
         (
             {
                 "preempt_for_waiting": True,
@@ -56,7 +56,7 @@ from infermax_gym.engine.policy import (
                 "admission_check": AdmissionCheck.FUTURE_PEAK,
                 "estimate": LengthEstimate.BOUND,
             },
-            "preempt_for_newcomer does not go with admission_check FUTURE_PEAK",
+            "preempt_for_waiting does not go with admission_check FUTURE_PEAK",
         ),
         ({"max_skips": -1}, r"max_skips must be in 0..1024, got -1"),
         ({"max_skips": 1025}, "max_skips must be in"),

@@ -10,7 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infermax_gym.engine import EngineConfig, Policy, simulate
+from infermax_gym.baselines.policies import POLICIES
+from infermax_gym.baselines.predict import predictions as predictions_of
+from infermax_gym.cost import COSTS
+from infermax_gym.engine import EngineConfig, Policy, simulate, summarize
+from infermax_gym.engine.layout import WASTE_LIMIT
 from infermax_gym.engine.policy import (
     AdmissionCheck,
     LengthEstimate,
@@ -136,3 +140,36 @@ def test_two_newcomers_do_not_displace_each_other_for_ever() -> None:
     config = EngineConfig(num_kv_tokens=40, block_size=1, max_num_seqs=1, prefix_caching=True)
     result = simulate(Workload([0.0, 0.01], [8, 4], [6, 6]), config, lacking_most_first, debug=True)
     assert result.finished.all()
+
+
+# Two long prompts that take turns at evicting each other; the budget is four tokens.
+TURNS = Workload(np.zeros(7), [2756, 155, 64, 2371, 1746, 2016, 1081], [315, 1, 2321, 1, 926, 1243, 1734])
+FOUR_TOKENS = EngineConfig(
+    cost=COSTS["llama3-70b-a100x4-infermax"], num_kv_tokens=3_536, max_num_batched_tokens=4, max_num_seqs=2
+)
+NEEDED = int((TURNS.num_prompt_tokens + TURNS.num_output_tokens - 1).sum())
+BY_SECONDS = replace(POLICIES["ltr"], quantum_iterations=0, starvation_iterations=0, quantum_s=0.25, starvation_s=5.0)
+
+
+def predicted(policy: Policy) -> np.ndarray:
+    numbers = predictions_of(policy, TURNS, 0)
+    assert numbers is not None
+    return numbers
+
+
+def test_ltr_does_not_recompute_without_end() -> None:
+    """It took 8.6 million iterations when seconds set its turns, and nobody counted what they cost."""
+    ltr = simulate(TURNS, FOUR_TOKENS, POLICIES["ltr"], predicted=predicted(POLICIES["ltr"]))
+    assert ltr.finished.all()
+    assert ltr.num_iterations < 400_000
+
+
+def test_the_guard_sees_waste_and_reports_it() -> None:
+    """However a policy wastes, no more is recomputed than the limit allows, and what one guarded turn adds."""
+    result = simulate(TURNS, FOUR_TOKENS, BY_SECONDS, predicted=predicted(BY_SECONDS))
+    assert result.finished.all()
+    assert result.num_guarded_iterations > 0
+    assert result.num_recomputed_tokens < (WASTE_LIMIT + 1) * (NEEDED + FOUR_TOKENS.num_kv_tokens)
+    figures = summarize(result, FOUR_TOKENS)
+    assert figures["num_guarded_iterations"] == result.num_guarded_iterations
+    assert simulate(TURNS, FOUR_TOKENS, POLICIES["sarathi"]).num_guarded_iterations == 0

@@ -15,7 +15,6 @@ from infermax_gym.engine.metrics import meets_slo
 from infermax_gym.engine.simulate import result_of
 from infermax_gym.envs.config import EnvConfig
 from infermax_gym.envs.env import InferMaxEnv
-from infermax_gym.envs.episode import copy_recorder
 from infermax_gym.envs.rewards import COMPONENTS, REWARDS, Reward, mix
 from tests.envs.playing import play, randomly, small_workload, tight_env
 from tests.envs.strategies import hostile_configs
@@ -24,7 +23,7 @@ from tests.envs.strategies import hostile_configs
 def totals(env: InferMaxEnv) -> dict[str, float]:
     """What each reward must have summed to in a finished episode, from the per-request records alone."""
     run = env.run
-    result = result_of(run.engine, run.episode.workload, copy_recorder(run.recorder), False)
+    result = result_of(run.engine, run.episode.workload, run.recorder.copy(), False)
     met = meets_slo(result, None)
     return {
         "latency": -math.fsum(result.latency_s[result.finished]),

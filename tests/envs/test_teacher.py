@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -91,3 +93,28 @@ def test_too_small_a_window_says_so() -> None:
     with pytest.raises(LookupError, match="use more slots"):
         for _ in range(20_000):
             env.step(teacher.action(env))
+
+
+def test_sequences_and_budget_are_the_policys_own() -> None:
+    """The environment allows 128 requests and 512 tokens; the policy 6 and 32. A level for every number of tokens."""
+    row = POLICIES["sarathi"]
+    narrow = replace(row, max_running=6, max_num_batched_tokens=32)
+    config = EnvConfig(
+        workloads=(WORKLOAD,),
+        num_requests=len(WORKLOAD),
+        num_kv_tokens=(NUM_KV_TOKENS, NUM_KV_TOKENS),
+        level_shares=tuple(i / 512 for i in range(513)),
+        base=row,
+    )
+    env = InferMaxEnv(config, flat=True)
+    teacher = PolicyTeacher(narrow, env.layout)
+    env.reset(seed=0)
+    done = False
+    while not done:
+        _, _, terminated, truncated, info = env.step(teacher.action(env))
+        done = terminated or truncated
+    engine = EngineConfig(cost=COSTS["llama2-7b-a100"], num_kv_tokens=NUM_KV_TOKENS)
+    expected = simulate(WORKLOAD, engine, narrow)
+    assert expected.num_iterations != simulate(WORKLOAD, engine, row).num_iterations
+    assert info["metrics"]["num_iterations"] == expected.num_iterations
+    np.testing.assert_array_equal(env.run.engine.requests["finish_s"], expected.finish_s)

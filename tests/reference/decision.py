@@ -49,9 +49,8 @@ def channel_is_busy(engine: Engine, decision: Decision) -> bool:
     """Whether so many transfers are pending that none is begun without need."""
     if engine.policy.swap_lag_tokens == 0 or not engine.running:
         return False
-    pending_s = max(engine.swaps_done_s - engine.clock_s, 0.0)
     swapped = engine.swapped_tokens + decision.swapped_tokens
-    return pending_s * engine.config.swap_tokens_per_s + swapped > engine.policy.swap_lag_tokens
+    return engine.pending_swap_tokens + swapped > engine.policy.swap_lag_tokens
 
 
 def displace(engine: Engine, decision: Decision) -> None:

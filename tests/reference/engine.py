@@ -66,7 +66,7 @@ class _Run:
             elif decision.preempted or decision.num_resumed:
                 self.note_empty(decision)
             elif self.to_come:
-                engine.clock_s = self.to_come[0].arrival_s
+                self.wait_until(self.to_come[0].arrival_s)
             else:
                 raise RuntimeError("requests wait, but the policy starts none of them")
         return collect_result(self.requests, self.books, engine.N)
@@ -93,22 +93,35 @@ class _Run:
                 request.status = "rejected"
             else:
                 request.waiting_since_s = request.arrival_s
+                request.waiting_since_iteration = engine.num_iterations
                 start_level(engine, request)
                 lift_tenant(engine, request)
                 engine.queue.add(request, in_front=False)
 
+    def wait_until(self, at_s: float) -> None:
+        """An idle clock goes on; transfers do too."""
+        engine = self.engine
+        engine.drain_swaps(max(at_s - engine.clock_s, 0.0))
+        engine.clock_s = max(engine.clock_s, at_s)
+
+    def with_swaps(self, compute_s: float) -> float:
+        """Seconds of an iteration that computes for so long, with what it has to swap."""
+        engine, lag = self.engine, self.engine.policy.swap_lag_tokens
+        swapped, engine.swapped_tokens = engine.swapped_tokens, 0
+        if not engine.policy.overlap_swaps:
+            return compute_s + swapped / engine.config.swap_tokens_per_s if swapped else compute_s
+        engine.pending_swap_tokens += swapped
+        wait_s = (engine.pending_swap_tokens - lag - engine.swap_share) / engine.config.swap_tokens_per_s
+        engine.drain_swaps(compute_s)
+        if wait_s > compute_s or engine.pending_swap_tokens > lag:
+            engine.pending_swap_tokens, engine.swap_share = lag, 0.0
+        return max(compute_s, wait_s)
+
     def iterate(self, decision: Decision) -> None:
         """Let a batch take its time, then advance its requests."""
         engine = self.engine
-        compute_s = duration_s = engine.duration.of(decision.batch)
-        if self.engine.swapped_tokens > 0:
-            swap_s = self.engine.swapped_tokens / engine.config.swap_tokens_per_s
-            duration_s = compute_s + swap_s
-            if engine.policy.overlap_swaps:
-                pending_s = max(engine.swaps_done_s - engine.clock_s, 0.0) + swap_s
-                engine.swaps_done_s = engine.clock_s + pending_s
-                lag_s = engine.policy.swap_lag_tokens / engine.config.swap_tokens_per_s
-                duration_s = max(compute_s, pending_s - lag_s)
+        compute_s = engine.duration.of(decision.batch)
+        duration_s = self.with_swaps(compute_s)
         start_s = engine.clock_s
         engine.clock_s = start_s + duration_s
         batch = [(request.number, tokens) for request, tokens in decision.batch.items()]
@@ -117,10 +130,13 @@ class _Run:
         engine.busy_s, engine.num_iterations = self.books.busy_s, len(self.books.schedule)
         sink(engine, decision.batch, compute_s)
         self.books.block_seconds += (engine.N - engine.free) * duration_s
-        self.engine.swapped_tokens = 0
         self.empty_in_a_row = 0
         remember(engine, decision, duration_s)
+        self.books.num_guarded += engine.guard_holds
+        engine.num_computed += sum(decision.batch.values())
+        num_finished = len(engine.finished_outputs)
         advance(engine, decision.batch, start_s)
+        engine.watch_waste(len(engine.finished_outputs) > num_finished)
 
 
 def remember(engine: Engine, decision: Decision, duration_s: float) -> None:

@@ -26,25 +26,31 @@ def _move(engine: Engine, request: Request, level: int) -> None:
     """To the front of a level."""
     request.level = level
     request.level_run_s = 0.0
+    request.level_iterations = 0
     request.level_place_s = -engine.clock_s
 
 
 def sink(engine: Engine, batch: dict[Request, int], duration_s: float) -> None:
     """Members of a batch use up their quanta."""
-    if engine.policy.quantum_s == 0.0:
-        return
+    policy = engine.policy
     for request in batch:
         request.level_run_s += duration_s
-        last = request.level == engine.policy.mlfq_levels - 1
-        if not last and request.level_run_s > _quantum_s(engine, request.level):
+        request.level_iterations += 1
+        over = policy.quantum_s > 0.0 and request.level_run_s > _quantum_s(engine, request.level)
+        over |= 0 < policy.quantum_iterations <= request.level_iterations
+        if over and request.level != policy.mlfq_levels - 1:
             _move(engine, request, request.level + 1)
 
 
 def lift_starving(engine: Engine) -> None:
     """Whoever has waited too long moves to level -1."""
-    if engine.policy.starvation_s == 0.0 or engine.num_iterations % engine.policy.starvation_every != 0:
+    policy = engine.policy
+    if engine.num_iterations % policy.starvation_every != 0:
         return
     for request in engine.queue:
-        if request.level >= 0 and request.waiting_since_s + engine.policy.starvation_s <= engine.clock_s:
+        starves = policy.starvation_s > 0.0 and request.waiting_since_s + policy.starvation_s <= engine.clock_s
+        waited = engine.num_iterations - request.waiting_since_iteration
+        starves |= 0 < policy.starvation_iterations <= waited
+        if request.level >= 0 and starves:
             _move(engine, request, -1)
             engine.queue.rekey(request)

@@ -43,7 +43,8 @@ def attach(request: Request, guest: Request) -> None:
     guest.lands = True
     guest.status = "waiting"
     guest.prediction = guest.first_prediction
-    guest.level, guest.level_run_s, guest.level_place_s = 0, 0.0, guest.arrival_s
+    guest.level, guest.level_run_s, guest.level_iterations = 0, 0.0, 0
+    guest.level_place_s = guest.arrival_s
     guest.num_lost_tokens = 0
 
 

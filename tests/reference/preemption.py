@@ -52,10 +52,12 @@ def preempt(engine: Engine, decision: Decision, victim: Request) -> None:
         victim.on_host = True
     else:
         victim.num_recomputed_tokens += victim.resident
+        engine.num_recomputed += victim.resident
         victim.num_lost_tokens = victim.resident
         victim.resident = 0
         victim.is_decode = False
     victim.waiting_since_s = engine.clock_s
+    victim.waiting_since_iteration = engine.num_iterations
     engine.queue.add(victim, in_front=engine.policy.queue_order == QueueOrder.FIFO)
 
 

@@ -31,8 +31,10 @@ class Request:
         first_prediction: the prediction before it was refreshed.
         level: its level.
         level_run_s: run time since it came to that level.
+        level_iterations: iterations that it has been in since then.
         level_place_s: its place in the level, the smallest first.
         waiting_since_s: when it entered the queue.
+        waiting_since_iteration: how many iterations there had been then.
         slo_tpot_s: its limit on the gaps between tokens, 0 where there is none.
         tenant: its tenant.
         last_token_s: when its last token appeared.
@@ -61,8 +63,10 @@ class Request:
     first_prediction: float = 0.0
     level: int = 0
     level_run_s: float = 0.0
+    level_iterations: int = 0
     level_place_s: float = 0.0
     waiting_since_s: float = 0.0
+    waiting_since_iteration: int = 0
     last_token_s: float = math.nan
     order: int = -1
     lands: bool = False

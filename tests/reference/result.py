@@ -29,6 +29,7 @@ class Books:
     empty_decisions: list[tuple[int, list[int]]] = field(default_factory=list)
     busy_s: float = 0.0
     block_seconds: float = 0.0
+    num_guarded: int = 0
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class ReferenceResult:
         schedule: the iterations.
         empty_decisions: (number of iterations before it, who it preempted in order) of each decision without a
             batch that preempted or resumed somebody.
+        num_guarded_iterations: iterations under the progress guard.
     """
 
     first_scheduled_s: NDArray[np.float64]
@@ -57,6 +59,7 @@ class ReferenceResult:
     kv_utilization: float
     schedule: list[Iteration]
     empty_decisions: list[tuple[int, list[int]]]
+    num_guarded_iterations: int
 
     @property
     def num_iterations(self) -> int:
@@ -90,4 +93,5 @@ def collect_result(requests: Sequence[Request], books: Books, num_blocks: int) -
         kv_utilization=books.block_seconds / (makespan_s * num_blocks) if makespan_s > 0.0 else 0.0,
         schedule=books.schedule,
         empty_decisions=books.empty_decisions,
+        num_guarded_iterations=books.num_guarded,
     )

@@ -42,7 +42,8 @@ class Engine:
         self.cache = PrefixCache(workload, self.b, self.N) if config.prefix_caching else None
         self.host_free = config.num_host_kv_tokens
         self.swapped_tokens = 0  # since the last iteration, for the next one to bear
-        self.swaps_done_s = 0.0  # when the transfers beside the computation are over
+        self.pending_swap_tokens = 0  # whose transfer beside the computation is not over
+        self.swap_share = 0.0  # of the first of them, what is over
 
         self.histogram_count = [0] * 64
         self.histogram_sum = [0] * 64
@@ -53,6 +54,8 @@ class Engine:
         self.last_prefill_duration_s = 0.0
         self.iterations_since_admission: int | None = None  # those without prefill tokens
         self.iterations_without_token = 0
+        self.num_computed = self.num_recomputed = self.num_cached = 0  # tokens so far
+        self.wasteful = False
 
     def _set_effective_values(self, workload: Workload) -> None:
         """The paragraph "Effective values"."""
@@ -81,7 +84,24 @@ class Engine:
     def guard_holds(self) -> bool:
         """The paragraph "Progress guard"."""
         passes = -(-self.N * self.b // min(self.C, self.policy.max_chunk))
-        return self.iterations_without_token > 64 + 2 * passes
+        return self.wasteful or self.iterations_without_token > 64 + 2 * passes
+
+    def watch_waste(self, has_finished: bool) -> None:
+        """The paragraph "Progress guard", what it says of recomputed tokens."""
+        needed = self.num_computed - self.num_recomputed + self.num_cached
+        if self.num_recomputed > 32 * (needed + self.N * self.b):
+            self.wasteful = True
+        elif has_finished:
+            self.wasteful = False
+
+    def drain_swaps(self, duration_s: float) -> None:
+        """Transfers beside the computation go on for so long."""
+        done = self.swap_share + duration_s * self.config.swap_tokens_per_s
+        if done >= self.pending_swap_tokens:
+            self.pending_swap_tokens, self.swap_share = 0, 0.0
+        else:
+            self.pending_swap_tokens -= int(done)
+            self.swap_share = done - int(done)
 
     @property
     def policy_now(self) -> Policy:
@@ -128,7 +148,9 @@ class Engine:
             request.resident = len(matches) * self.b
             again = min(request.num_lost_tokens, request.resident)
             request.num_recomputed_tokens -= again
+            self.num_recomputed -= again
             request.num_cached_tokens += request.resident - again
+            self.num_cached += request.resident - again
             request.num_lost_tokens = 0
 
     def take(self, request: Request, num_blocks: int) -> None:

@@ -29,8 +29,7 @@ def _channel_busy(s: Any) -> Any:
     """Whether more transfers are pending than may lag behind, so that no other is begun without need."""
     if s.swap_lag_tokens == 0 or s.num_running == 0:
         return False
-    pending = max(s.swaps_done_s - s.clock_s, 0.0) * s.swap_tokens_per_s + s.swapped_tokens
-    return pending > s.swap_lag_tokens
+    return s.pending_swap_tokens + s.swapped_tokens > s.swap_lag_tokens
 
 
 @compiled

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from infermax_gym.compile import compiled, inlined
-from infermax_gym.engine.kernel.evict import release_withheld
+from infermax_gym.engine.kernel.evict import guarded, release_withheld
 from infermax_gym.engine.kernel.fair import charge, note_arrival
 from infermax_gym.engine.kernel.fit import bucket_of
 from infermax_gym.engine.kernel.group import FAR, leave_group
@@ -31,7 +31,7 @@ from infermax_gym.engine.kernel.move import seat
 from infermax_gym.engine.kernel.prefix import publish_shared, release, withhold
 from infermax_gym.engine.kernel.queue import push
 from infermax_gym.engine.kernel.seconds import seconds
-from infermax_gym.engine.layout import FINISHED, LANDING, REJECTED, WAITING
+from infermax_gym.engine.layout import FINISHED, LANDING, REJECTED, WAITING, WASTE_LIMIT
 from infermax_gym.engine.policy import QueueOrder
 
 
@@ -248,17 +248,46 @@ def account(s: Any, duration_s: float) -> None:
 
 
 @inlined
+def drain_swaps(s: Any, duration_s: float) -> None:
+    """Let pending transfers go on for `duration_s`. Whole tokens are counted, so rounding cannot reach the limit."""
+    if s.pending_swap_tokens == 0:
+        return
+    done = s.swap_share + duration_s * s.swap_tokens_per_s
+    if done >= s.pending_swap_tokens:
+        s.pending_swap_tokens = 0
+        s.swap_share = 0.0
+    else:
+        whole = int(done)
+        s.pending_swap_tokens -= whole
+        s.swap_share = done - whole
+
+
+@inlined
 def _with_swaps(s: Any, compute_s: float) -> Any:
     """Seconds of an iteration that computes for `compute_s` and moves `swapped_tokens`."""
-    if s.swapped_tokens == 0:
+    moved = s.swapped_tokens
+    if moved == 0 and s.pending_swap_tokens == 0:
         return compute_s
-    swap_s = s.swapped_tokens / s.swap_tokens_per_s
     s.swapped_tokens = 0
     if not s.overlap_swaps:
-        return compute_s + swap_s
-    pending_s = max(s.swaps_done_s - s.clock_s, 0.0) + swap_s
-    s.swaps_done_s = s.clock_s + pending_s
-    return max(compute_s, pending_s - s.swap_lag_tokens / s.swap_tokens_per_s)
+        return compute_s + moved / s.swap_tokens_per_s
+    s.pending_swap_tokens += moved
+    wait_s = (s.pending_swap_tokens - s.swap_lag_tokens - s.swap_share) / s.swap_tokens_per_s
+    drain_swaps(s, compute_s)
+    if compute_s < wait_s or s.pending_swap_tokens > s.swap_lag_tokens:
+        s.pending_swap_tokens = s.swap_lag_tokens
+        s.swap_share = 0.0
+    return max(compute_s, wait_s)
+
+
+@inlined
+def _watch_waste(s: Any) -> None:
+    """The progress guard begins to hold with too much waste, and ends with a finish and no more of it."""
+    needed = s.num_computed - s.num_recomputed + s.num_cached
+    if s.num_recomputed > WASTE_LIMIT * (needed + s.num_blocks * s.block_size):
+        s.wasteful = 1
+    elif s.finished_now > 0:
+        s.wasteful = 0
 
 
 @compiled
@@ -275,7 +304,9 @@ def advance(s: Any) -> None:
         _record_iteration(s, start_s, end_s)
     preempted_of(s)[0] = 0
     s.finished_now = 0
-    if s.quantum_s > 0.0:
+    s.num_computed += s.num_tokens
+    s.num_guarded += guarded(s)
+    if s.quantum_s > 0.0 or s.quantum_iterations > 0:
         sink(s, compute_s)
     emitted = _pass_tokens(s, start_s, end_s)
     if s.group_runs:
@@ -284,6 +315,7 @@ def advance(s: Any) -> None:
     if s.finished_now > 0:
         _drop_finished(s)
     s.stalled_iterations = 0 if emitted > 0 else s.stalled_iterations + 1
+    _watch_waste(s)
     if s.num_admitted > 0:
         s.decodes_since_admission = 0
     elif s.num_prefills == 0:

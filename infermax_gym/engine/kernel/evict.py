@@ -171,8 +171,8 @@ def preempt(s: Any, position: int) -> None:
 
 @inlined
 def guarded(s: Any) -> Any:
-    """Whether the progress guard holds: too many iterations in a row emitted no token."""
-    return s.stalled_iterations > s.stall_limit
+    """Whether the progress guard holds: too many iterations in a row emitted no token, or too much was recomputed."""
+    return s.stalled_iterations > s.stall_limit or s.wasteful != 0
 
 
 @inlined

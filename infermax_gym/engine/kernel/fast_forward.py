@@ -11,6 +11,7 @@ from typing import Any
 
 from infermax_gym.compile import compiled, inlined
 from infermax_gym.engine.kernel.advance import account, record_gap
+from infermax_gym.engine.kernel.evict import guarded
 from infermax_gym.engine.kernel.memory import phases_of, requests
 from infermax_gym.engine.kernel.seconds import seconds
 from infermax_gym.engine.policy import AdmissionCheck, QueueOrder, RunOrder
@@ -22,6 +23,8 @@ def is_steady(s: Any) -> Any:
     alone = s.group_runs and s.group_size == s.num_running
     if not alone or s.num_prefills > 0 or s.finished_now > 0 or s.changed or s.run_order == RunOrder.QUEUE_KEY:
         return False
+    if s.pending_swap_tokens > 0:
+        return False
     if s.num_waiting == 0:
         return True
     moving = (
@@ -31,6 +34,7 @@ def is_steady(s: Any) -> Any:
         or s.delay_factor > 0.0
         or s.min_decodes_between_prefills > 0
         or s.starvation_s > 0.0
+        or s.starvation_iterations > 0
         or s.max_iteration_s > 0.0
         or s.swap_lag_tokens > 0
     )
@@ -66,5 +70,7 @@ def fast_forward(s: Any, limit: int, until_s: float) -> Any:
         s.group_last_s = s.clock_s
         s.group_context += count * s.group_size
         s.num_iterations += count
+        s.num_computed += count * s.num_decodes
+        s.num_guarded += count * guarded(s)
         s.decodes_since_admission += count
     return count

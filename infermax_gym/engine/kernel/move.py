@@ -67,6 +67,7 @@ def attach(s: Any, t: Any, r: int, blocks: int, left_s: float) -> None:
     q.waiting_since_s = left_s
     q.level = 0
     q.level_run_s = 0.0
+    q.level_iterations = 0
     q.level_place_s = q.arrival_s
     if t.prefix_caching:
         hold = holds_of(t)[slot]

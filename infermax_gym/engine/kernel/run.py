@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from infermax_gym.compile import compiled, inlined
-from infermax_gym.engine.kernel.advance import advance, arrive, has_room
+from infermax_gym.engine.kernel.advance import advance, arrive, drain_swaps, has_room
 from infermax_gym.engine.kernel.decide import decide
 from infermax_gym.engine.kernel.fast_forward import fast_forward, is_steady
 from infermax_gym.engine.kernel.memory import requests
@@ -25,6 +25,7 @@ def wait_until(s: Any, at_s: float) -> None:
     s.system_seconds += (s.num_waiting + s.num_running) * wait_s
     s.unstarted_seconds += s.num_unstarted * wait_s
     s.clock_s = max(s.clock_s, at_s)
+    drain_swaps(s, wait_s)
 
 
 @compiled
