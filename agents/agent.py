@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from infermax_gym.engine import EngineConfig, Information, Policy, SimulationResult, simulate
-from infermax_gym.envs.config import EnvConfig
+from infermax_gym.envs.scheduling.config import EnvConfig
 from infermax_gym.workload import Workload
 
 if TYPE_CHECKING:

@@ -38,8 +38,8 @@ from infermax_gym.engine.kernel.run import DONE, LOG_FULL
 from infermax_gym.engine.policy import QueueOrder, Victim
 from infermax_gym.engine.scheduler import SchedulerError
 from infermax_gym.engine.simulate import result_of
-from infermax_gym.envs.config import EnvConfig
-from infermax_gym.envs.episode import Episode, begin_run
+from infermax_gym.envs.scheduling.config import EnvConfig
+from infermax_gym.envs.scheduling.episode import Episode, begin_run
 from infermax_gym.workload import Workload
 
 BASE = Policy("controller", queue_order=QueueOrder.LINEAR, victim=Victim.KEY)

@@ -24,9 +24,10 @@ from infermax_gym.engine.kernel.run import LIMIT, jump_to_next_arrival, run
 from infermax_gym.engine.kernel.serve import resume_paused
 from infermax_gym.engine.layout import FINISHED, RUNNING, WAITING
 from infermax_gym.engine.policy import NO_LIMIT
-from infermax_gym.envs.knobs import KNOB_NAMES
-from infermax_gym.envs.layout import ENGINE_FEATURES
-from infermax_gym.envs.observe import observe_engine, squash
+from infermax_gym.envs.knobs.layout import KNOB_NAMES
+from infermax_gym.envs.scales import squash
+from infermax_gym.envs.scheduling.layout import ENGINE_FEATURES
+from infermax_gym.envs.scheduling.observe import observe_engine
 
 EXTRA_KNOBS = (
     "log_generated",  # queue key: ln(1 + generated)

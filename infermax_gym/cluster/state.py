@@ -47,7 +47,7 @@ class FleetState:
             touched (num_shared, num_replicas) int64, the value of sent (num_replicas,) int64, new prompt tokens sent
             there, after the last request through that run, 0 for none; matched (num_replicas,) int64, for the next
             request;
-            window_tokens (num_replicas,) int64, new prompt tokens of the requests from num_forgotten (1,) int64 on,
+            recent_tokens (num_replicas,) int64, new prompt tokens of the requests from num_forgotten (1,) int64 on,
             of which each brought new_tokens (n or 0,) int64 at arrival_seconds (n or 0,) float64;
             charged (num_tenants or 0, num_replicas) int64, new prompt tokens of each tenant sent there;
             moves (num_replicas,) MOVE and partners (num_replicas,) int64, the migrations under way;

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from infermax_gym.engine.metrics import meets_slo
 from infermax_gym.engine.simulate import result_of
-from infermax_gym.envs.config import EnvConfig
-from infermax_gym.envs.env import InferMaxEnv
-from infermax_gym.envs.episode import copy_recorder
 from infermax_gym.envs.rewards import COMPONENTS, REWARDS, Reward, mix
+from infermax_gym.envs.scheduling.config import EnvConfig
+from infermax_gym.envs.scheduling.env import InferMaxEnv
+from infermax_gym.envs.scheduling.episode import copy_recorder
 from tests.envs.playing import play, randomly, small_workload, tight_env
 from tests.envs.strategies import hostile_configs
 

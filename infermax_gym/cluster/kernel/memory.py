@@ -128,7 +128,7 @@ def matched_of(f: Any) -> Any:
 @inlined
 def recent_tokens_of(f: Any) -> Any:
     """(num_replicas,) int64, new prompt tokens sent there by requests that are not forgotten. Only with a window."""
-    return carray(pointer(f.window_tokens_address), (f.num_replicas,), np.int64)
+    return carray(pointer(f.recent_tokens_address), (f.num_replicas,), np.int64)
 
 
 @inlined

@@ -15,9 +15,9 @@ import numpy as np
 from infermax_gym.engine import Policy
 from infermax_gym.engine.kernel.decide import decide
 from infermax_gym.engine.layout import KNOBS, RUNNING
-from infermax_gym.envs.env import InferMaxEnv
-from infermax_gym.envs.episode import Run
-from infermax_gym.envs.layout import ActionLayout, Kind
+from infermax_gym.envs.scheduling.env import InferMaxEnv
+from infermax_gym.envs.scheduling.episode import Run
+from infermax_gym.envs.scheduling.layout import ActionLayout, Kind
 
 
 class PolicyTeacher:

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from infermax_gym.engine.kernel.group import disband
 from infermax_gym.engine.state import Engine
-from infermax_gym.envs.episode import Run
-from infermax_gym.envs.kernel import fill_mask
-from infermax_gym.envs.lane import RUNNING_ON
+from infermax_gym.envs.scheduling.episode import Run
+from infermax_gym.envs.scheduling.legal import fill_mask
+from infermax_gym.envs.status import RUNNING_ON
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,10 +12,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from infermax_gym.envs.env import InferMaxEnv
-from infermax_gym.envs.knobs import InferMaxKnobsEnv
-from infermax_gym.envs.layout import Kind
-from infermax_gym.envs.render import MOST_ROWS, draw_ansi
+from infermax_gym.envs.knobs.env import InferMaxKnobsEnv
+from infermax_gym.envs.scheduling.env import InferMaxEnv
+from infermax_gym.envs.scheduling.layout import Kind
+from infermax_gym.envs.scheduling.render import MOST_ROWS, draw_ansi
 from infermax_gym.testing import random_legal
 from tests.envs.playing import play, randomly, same_observation, small_workload, tight_env
 

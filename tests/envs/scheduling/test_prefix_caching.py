@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infermax_gym.engine import EngineConfig, InvariantChecker
-from infermax_gym.envs.config import EnvConfig
-from infermax_gym.envs.episode import Episode, begin_run
-from infermax_gym.envs.kernel import act, fill_mask, start
-from infermax_gym.envs.lane import RUNNING_ON
+from infermax_gym.envs.scheduling.config import EnvConfig
+from infermax_gym.envs.scheduling.episode import Episode, begin_run
+from infermax_gym.envs.scheduling.legal import fill_mask
+from infermax_gym.envs.scheduling.step import act, start
+from infermax_gym.envs.status import RUNNING_ON
 from infermax_gym.workload import Workload
 from tests.engine.strategies import examples, with_prefixes
 from tests.envs.strategies import hostile_configs
