@@ -112,7 +112,7 @@ def test_settings_as_people_type_them(env_id: str) -> None:
         assert (config.backlog, config.time_scale) == ((3, 3), (1.0, 1.0))
     arrived = 0 if env_id == "InferMaxRouter-v0" else 3
     lengths = set()
-    for seed in range(20):
+    for seed in range(60):
         env.reset(seed=seed)
         lengths.add(len(workload_of(env)) - arrived)
     assert lengths == {2, 3, 4, 5}

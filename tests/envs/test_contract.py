@@ -10,10 +10,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from infermax_gym.envs import layout
 from infermax_gym.envs.knobs.env import InferMaxKnobsEnv
 from infermax_gym.envs.knobs.layout import KNOB_NAMES
 from infermax_gym.envs.rewards import REWARDS
+from infermax_gym.envs.scheduling import layout
 from infermax_gym.envs.scheduling.config import EPISODE_SETTINGS, EnvConfig
 from infermax_gym.envs.scheduling.env import InferMaxEnv
 

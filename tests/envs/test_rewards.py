@@ -134,7 +134,10 @@ def test_dt_is_the_clock() -> None:
     [
         (lambda: mix({}), "a mix needs at least one reward; known: latency, ttft, gpu_cost, goodput"),
         (lambda: mix({"speed": 1.0}), "unknown reward 'speed'; known: latency, ttft, gpu_cost, goodput"),
-        (lambda: EnvConfig(reward="speed"), "unknown reward 'speed'; known: latency, ttft, gpu_cost, goodput"),
+        (
+            lambda: EnvConfig(reward="speed"),
+            "environment: unknown reward 'speed'; known: latency, ttft, gpu_cost, goodput",
+        ),
     ],
 )
 def test_errors(call: Any, message: str) -> None:

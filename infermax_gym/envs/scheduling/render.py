@@ -67,7 +67,7 @@ def _running(core: Any, run: Run) -> str:
     demand = int(run.lane.record["demand"][0])
     needs = f"; the next tokens of the decodes take {_count(demand, 'block')}" if demand else ""
     both = f"{_count(decodes, 'decode')}, {_count(prefills, 'prefill')}"
-    return f"running   {core['num_running']:,} of {core['num_seats']:,} seats: {both}{needs}"
+    return f"running   {core['num_running']:,} of {core['max_num_seqs']:,} sequences: {both}{needs}"
 
 
 def _waiting(core: Any, engine: Engine) -> str:

@@ -25,7 +25,7 @@ from infermax_gym.testing import random_legal
 from infermax_gym.workload import Workload, WorkloadError, make_workload, write_workload
 from tests.envs.playing import play, randomly, small_workload, tight_env
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 # Ends
 

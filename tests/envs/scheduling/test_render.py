@@ -37,7 +37,7 @@ def test_text() -> None:
     assert f"{core['clock_s']:.2f} s" in text
     assert f"{core['num_finished']} finished, {core['num_rejected']} rejected" in text
     assert f"{core['num_blocks'] - core['free_blocks']} of {core['num_blocks']} blocks" in text
-    assert f"{core['num_running']} of {core['num_seats']} seats" in text
+    assert f"{core['num_running']} of {core['max_num_seqs']} sequences" in text
     assert f"{core['num_waiting']} requests" in text
     assert max(len(line) for line in text.splitlines()) <= 120
 
