@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infermax_gym.engine import EngineConfig, Information, Policy, SimulationResult, simulate
-from infermax_gym.envs.config import EnvConfig
+from infermax_gym.envs.scheduling.config import EnvConfig
 from infermax_gym.workload import Workload
 
 if TYPE_CHECKING:

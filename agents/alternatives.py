@@ -30,9 +30,9 @@ from infermax_gym.agents.agent import AgentError
 from infermax_gym.agents.scenario import TraceSlice
 from infermax_gym.engine import EngineConfig, Information, SimulationResult
 from infermax_gym.engine.simulate import result_of
-from infermax_gym.envs.config import EnvConfig
-from infermax_gym.envs.env import InferMaxEnv
-from infermax_gym.envs.knobs import InferMaxKnobsEnv
+from infermax_gym.envs.knobs.env import InferMaxKnobsEnv
+from infermax_gym.envs.scheduling.config import EnvConfig
+from infermax_gym.envs.scheduling.env import InferMaxEnv
 from infermax_gym.streams import stream
 from infermax_gym.workload import Workload
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from infermax_gym.agents.agent import Agent, AgentError
-from infermax_gym.envs.config import EnvConfig
+from infermax_gym.envs.scheduling.config import EnvConfig
 
 
 def load_archive(path: Path) -> Agent:

@@ -32,7 +32,7 @@ from infermax_gym.engine.kernel.memory import pointer, preempted_of, requests, r
 from infermax_gym.engine.kernel.run import LOG_FULL, run
 from infermax_gym.engine.layout import ARRAYS, CORE, LOG_ARRAYS, NUM_SCALARS, REJECTED, RUNNING, WAITING
 from infermax_gym.engine.state import Engine
-from infermax_gym.envs.episode import Run
+from infermax_gym.envs.scheduling.episode import Run
 
 _NOT_COPIED = (*LOG_ARRAYS, "theta", "term_end", "preempted", "batch", "keys", "ids")  # fixed, or of one iteration
 _ADDRESSES = CORE.fields[f"{ARRAYS[0]}_address"][1] // 8  # type: ignore[index]

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infermax_gym.compile import compiled, inlined
-from infermax_gym.envs.kernel import act, go_on
-from infermax_gym.envs.lane import LOG_FULL, RUNNING_ON
-from infermax_gym.envs.layout import ENGINE_FEATURES, RUNNING_FEATURES, WAITING_FEATURES
-from infermax_gym.envs.observe import observe
+from infermax_gym.envs.scheduling.layout import ENGINE_FEATURES, RUNNING_FEATURES, WAITING_FEATURES
+from infermax_gym.envs.scheduling.observe import observe
+from infermax_gym.envs.scheduling.step import act, go_on
+from infermax_gym.envs.status import LOG_FULL, RUNNING_ON
 
 if TYPE_CHECKING:
     from infermax_gym.agents.networks import Scaled, ScorerNetwork, SlotScorer

@@ -39,9 +39,9 @@ from infermax_gym.engine import EngineConfig, Information, Policy, SimulationRes
 from infermax_gym.engine.policy import QueueOrder, Victim
 from infermax_gym.engine.recorder import result_of
 from infermax_gym.engine.session import run_to
-from infermax_gym.envs.config import EnvConfig
-from infermax_gym.envs.episode import Episode, begin_run
-from infermax_gym.envs.knobs import KNOB_NAMES
+from infermax_gym.envs.knobs.layout import KNOB_NAMES
+from infermax_gym.envs.scheduling.config import EnvConfig
+from infermax_gym.envs.scheduling.episode import Episode, begin_run
 from infermax_gym.workload import Workload
 
 BASE = Policy("controller", queue_order=QueueOrder.LINEAR, victim=Victim.KEY)

@@ -75,7 +75,8 @@ from infermax_gym.engine.kernel.run import LIMIT, jump_to_next_arrival, run
 from infermax_gym.engine.kernel.serve import resume_paused
 from infermax_gym.engine.layout import FINISHED, RUNNING, WAITING
 from infermax_gym.engine.policy import NO_LIMIT
-from infermax_gym.envs.observe import observe_engine, squash
+from infermax_gym.envs.scales import squash
+from infermax_gym.envs.scheduling.observe import observe_engine
 
 _SMOOTHING_S = 30.0
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infermax_gym.engine.policy import QUEUE_FEATURES, VICTIM_FEATURES
-from infermax_gym.envs.knobs import KNOB_NAMES
-from infermax_gym.envs.layout import ENGINE_FEATURES
+from infermax_gym.envs.knobs.layout import KNOB_NAMES
+from infermax_gym.envs.scheduling.layout import ENGINE_FEATURES
 
 EXTRA_KNOBS = (
     "log_generated",  # queue key: ln(1 + generated)

@@ -22,7 +22,7 @@ from infermax_gym.agents.objectives import Objective
 from infermax_gym.agents.scenario import TraceSlice
 from infermax_gym.engine import Information, Policy
 from infermax_gym.engine.policy import QUEUE_FEATURES
-from infermax_gym.envs.knobs import KNOB_NAMES, policy_of
+from infermax_gym.envs.knobs.layout import KNOB_NAMES, policy_of
 from infermax_gym.streams import stream
 
 Vector = NDArray[np.float64]

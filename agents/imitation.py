@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from infermax_gym.agents.networks import ScorerNetwork
 from infermax_gym.agents.play import greedy_decider
 from infermax_gym.engine import Policy
-from infermax_gym.envs.config import EnvConfig
-from infermax_gym.envs.env import InferMaxEnv
-from infermax_gym.envs.teacher import PolicyTeacher
+from infermax_gym.envs.scheduling.config import EnvConfig
+from infermax_gym.envs.scheduling.env import InferMaxEnv
+from infermax_gym.envs.scheduling.teacher import PolicyTeacher
 from infermax_gym.streams import stream
 
 Report = Callable[[int, float, float], None]

@@ -13,7 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from infermax_gym.envs.layout import ENGINE_FEATURES, RUNNING_FEATURES, WAITING_FEATURES, ActionLayout, Kind
+from infermax_gym.envs.scheduling.layout import ENGINE_FEATURES, RUNNING_FEATURES, WAITING_FEATURES, ActionLayout, Kind
 
 NEVER = -1e9  # log-probability of an illegal action: finite, so that no gradient is nan
 KIND_PRIOR = (0.0, 2.0, -5.0)

@@ -14,8 +14,8 @@ import numpy as np
 
 from infermax_gym.agents.imitation import Demonstrations
 from infermax_gym.baselines.optimum.plan import Plan
-from infermax_gym.envs.env import InferMaxEnv
-from infermax_gym.envs.layout import Kind
+from infermax_gym.envs.scheduling.env import InferMaxEnv
+from infermax_gym.envs.scheduling.layout import Kind
 
 
 class NotPlayableError(ValueError):

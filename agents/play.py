@@ -13,12 +13,11 @@ from infermax_gym.agents.networks import ScorerNetwork
 from infermax_gym.engine import EngineConfig, Information, SimulationResult
 from infermax_gym.engine.recorder import result_of
 from infermax_gym.engine.session import drain
-from infermax_gym.envs.config import EnvConfig
-from infermax_gym.envs.episode import Episode, Run, begin_run
-from infermax_gym.envs.kernel import go_on, start
-from infermax_gym.envs.lane import LOG_FULL, RUNNING_ON
-from infermax_gym.envs.observe import finish_step, step_one
-from infermax_gym.envs.spaces import Buffers
+from infermax_gym.envs.scheduling.config import EnvConfig
+from infermax_gym.envs.scheduling.episode import Episode, Run, begin_run
+from infermax_gym.envs.scheduling.spaces import Buffers
+from infermax_gym.envs.scheduling.step import finish_step, go_on, start, step_one
+from infermax_gym.envs.status import LOG_FULL, RUNNING_ON
 from infermax_gym.streams import stream
 from infermax_gym.workload import Workload
 

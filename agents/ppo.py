@@ -19,7 +19,7 @@ from infermax_gym.agents.play import play_network
 from infermax_gym.agents.policies_sb3 import ScorerPolicy
 from infermax_gym.agents.scenario import TraceSlice
 from infermax_gym.agents.vec_env import InferMaxVecEnv
-from infermax_gym.envs.config import EnvConfig
+from infermax_gym.envs.scheduling.config import EnvConfig
 from infermax_gym.streams import stream
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from infermax_gym.agents.agent import Agent
 from infermax_gym.agents.scenario import TRAIN, TrainingScenario, trace_slices
 from infermax_gym.engine import Information, Policy
-from infermax_gym.envs.config import EnvConfig
+from infermax_gym.envs.scheduling.config import EnvConfig
 from infermax_gym.evaluation import Player
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def environment(scenario: TrainingScenario, teacher: str) -> EnvConfig:
         source = whole.trace_slice(0, len(whole) // 2)
     return EnvConfig(
         workloads=(source,),
-        num_requests=min(scenario.num_requests, 600),
+        num_requests=(min(scenario.num_requests, 600),) * 2,
         backlog=(0, 60),
         time_scale=(0.8 * scenario.time_scale, 1.1 * scenario.time_scale),
         num_kv_tokens=(scenario.num_kv_tokens, scenario.num_kv_tokens),

@@ -6,7 +6,7 @@ seeds for training and another for testing, so that nothing is ever compared on 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from infermax_gym.cost import COSTS
 from infermax_gym.engine import EngineConfig, Policy, SimulationResult, simulate
 from infermax_gym.streams import stream
 from infermax_gym.workload import Workload, load_workload
+from infermax_gym.workload.predictions import noisy_lengths
 
 TRAIN, TEST = 0, 1
 _STRIDE = 1_000_003  # trace slices of a split lie this far apart in seeds
@@ -81,10 +82,7 @@ class TraceSlice:
 
     def predicted(self, sigma: float | None) -> NDArray[np.float64] | None:
         """(n,) predicted output tokens with log-normal error sigma, the same for everybody; None for None."""
-        if sigma is None:
-            return None
-        truth = self.workload.num_output_tokens.astype(np.float64)
-        return np.asarray(np.maximum(truth * np.exp(sigma * self.noise - 0.5 * sigma**2), 1.0))
+        return None if sigma is None else noisy_lengths(self.workload.num_output_tokens, sigma, self.noise)
 
     def serve(self, contender: Policy | Controller | Agent) -> SimulationResult:
         """Serve the requests under a contender, with the predicted lengths that it gets."""
@@ -116,20 +114,10 @@ def trace_slices(scenario: TrainingScenario, count: int, *, split: int, seed: in
             )
         else:
             workload = _cut(scenario, k, split, seed)
-        workload = with_slos(workload, scenario.ttft_slo_s, scenario.tpot_slo_s)
+        workload = workload.with_limits(scenario.ttft_slo_s, scenario.tpot_slo_s)
         noise = stream(number, "predictor").standard_normal(len(workload))
         result.append(TraceSlice(workload, scenario.engine, noise))
     return result
-
-
-def with_slos(workload: Workload, ttft_s: float | None, tpot_s: float | None) -> Workload:
-    """The workload with limits for requests that have none; None: no limit."""
-    own = np.isfinite(workload.ttft_slo_s) | np.isfinite(workload.tpot_slo_s)
-    return replace(
-        workload,
-        ttft_slo_s=np.where(own, workload.ttft_slo_s, np.inf if ttft_s is None else ttft_s),
-        tpot_slo_s=np.where(own, workload.tpot_slo_s, np.inf if tpot_s is None else tpot_s),
-    )
 
 
 def _cut(scenario: TrainingScenario, k: int, split: int, seed: int) -> Workload:

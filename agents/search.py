@@ -23,9 +23,9 @@ from infermax_gym.agents.compiled import Weights, rollout, weights_of
 from infermax_gym.agents.networks import NEVER, ScorerNetwork
 from infermax_gym.agents.play import play_network
 from infermax_gym.agents.scenario import TraceSlice
-from infermax_gym.envs.config import EnvConfig
-from infermax_gym.envs.env import InferMaxEnv
-from infermax_gym.envs.episode import Run
+from infermax_gym.envs.scheduling.config import EnvConfig
+from infermax_gym.envs.scheduling.env import InferMaxEnv
+from infermax_gym.envs.scheduling.episode import Run
 from infermax_gym.streams import stream
 
 Report = Callable[[int, float, float], None]
@@ -92,7 +92,7 @@ def action_costs(
         config: of the environment.
         horizon_s: simulated seconds.
     """
-    from infermax_gym.envs.spaces import Buffers
+    from infermax_gym.envs.scheduling.spaces import Buffers
 
     buffers = Buffers(config, 1)
     until_s = float(run.engine.record["clock_s"][0]) + horizon_s

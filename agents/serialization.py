@@ -14,7 +14,7 @@ from infermax_gym.agents.controller import Controller, GatingNetwork
 from infermax_gym.agents.controller_layout import CONTROLLER_FEATURES, CONTROLLER_KNOBS, NUM_FEATURES, NUM_KNOBS
 from infermax_gym.engine import Policy
 from infermax_gym.engine.policy import QUEUE_FEATURES, VICTIM_FEATURES
-from infermax_gym.envs.config import EnvConfig
+from infermax_gym.envs.scheduling.config import EnvConfig
 
 INTERFACE = (
     "num_waiting_slots",

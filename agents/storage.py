@@ -35,7 +35,7 @@ from infermax_gym.agents.serialization import (
     policy_from_json,
     policy_to_json,
 )
-from infermax_gym.envs.layout import ENGINE_FEATURES, RUNNING_FEATURES, WAITING_FEATURES
+from infermax_gym.envs.scheduling.layout import ENGINE_FEATURES, RUNNING_FEATURES, WAITING_FEATURES
 
 SCHEMA = 2
 SUFFIX = ".safetensors"

@@ -22,7 +22,7 @@ from infermax_gym.agents.ppo import TimedPPO, mean_latency_s, network_of
 from infermax_gym.agents.scenario import TraceSlice
 from infermax_gym.agents.storage import write_bytes
 from infermax_gym.agents.vec_env import InferMaxVecEnv
-from infermax_gym.envs.config import EnvConfig
+from infermax_gym.envs.scheduling.config import EnvConfig
 
 _MEMORY = 8.0  # the larger, the fewer of the last updates an average remembers
 

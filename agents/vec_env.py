@@ -15,10 +15,10 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 from infermax_gym.agents.base_rollout import BaseRollout
-from infermax_gym.envs.config import EnvConfig
-from infermax_gym.envs.env import State
 from infermax_gym.envs.rewards import LATENCY
-from infermax_gym.envs.vector import InferMaxVectorEnv
+from infermax_gym.envs.scheduling.config import EnvConfig
+from infermax_gym.envs.scheduling.env import State
+from infermax_gym.envs.scheduling.vector import InferMaxVectorEnv
 
 
 class InferMaxVecEnv(VecEnv):

@@ -10,6 +10,7 @@ from infermax_gym.engine import Information, Policy
 from infermax_gym.engine.policy import Prediction
 from infermax_gym.streams import stream
 from infermax_gym.workload import Workload
+from infermax_gym.workload.predictions import noisy_lengths
 
 NUM_CLASSES = 10
 CLASS_TOKENS = 51.2
@@ -46,7 +47,7 @@ def predictions(policy: Policy, workload: Workload, seed: int = 0) -> NDArray[np
         return np.maximum(lower if policy.prediction == Prediction.LOWER else lower / policy.interval_ratio, 1.0)
     sigma = policy.prediction_sigma
     noise = rng.standard_normal(len(workload))
-    guess = np.maximum(truth * np.exp(sigma * noise - 0.5 * sigma**2), 1.0)
+    guess = noisy_lengths(truth, sigma, noise)
     if policy.prediction == Prediction.CLASS:
         guess = (np.minimum(guess // CLASS_TOKENS, NUM_CLASSES - 1) + 0.5) * CLASS_TOKENS
     return np.asarray(guess)

@@ -25,7 +25,7 @@ from infermax_gym.agents.recipes import environment, learner
 from infermax_gym.agents.scenario import DEFAULT_SCENARIO
 from infermax_gym.agents.storage import ZOO
 from infermax_gym.agents.vec_env import InferMaxVecEnv
-from infermax_gym.envs.config import EnvConfig
+from infermax_gym.envs.scheduling.config import EnvConfig
 
 BASE_ROLLOUTS = ("none", "simulated anew", "followed")
 _WARM_UP = 30

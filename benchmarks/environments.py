@@ -21,9 +21,9 @@ from rich.console import Console
 from rich.table import Table
 
 from infermax_gym.compile import compiled
-from infermax_gym.envs.env import InferMaxEnv
 from infermax_gym.envs.routing.vector import InferMaxRouterVectorEnv
-from infermax_gym.envs.vector import InferMaxVectorEnv
+from infermax_gym.envs.scheduling.env import InferMaxEnv
+from infermax_gym.envs.scheduling.vector import InferMaxVectorEnv
 
 ROUNDS = 5
 

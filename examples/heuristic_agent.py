@@ -11,8 +11,8 @@ import numpy as np
 
 from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.engine import simulate
-from infermax_gym.envs.env import InferMaxEnv
-from infermax_gym.envs.teacher import PolicyTeacher
+from infermax_gym.envs.scheduling.env import InferMaxEnv
+from infermax_gym.envs.scheduling.teacher import PolicyTeacher
 
 
 def main() -> None:

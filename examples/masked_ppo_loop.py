@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from infermax_gym.envs.vector import InferMaxVectorEnv
+from infermax_gym.envs.scheduling.vector import InferMaxVectorEnv
 
 LANES, ROLLOUT, EPOCHS, CLIP, TAU_S, SCALE = 16, 64, 4, 0.2, 20.0, 0.02
 

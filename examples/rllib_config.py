@@ -12,7 +12,7 @@ from typing import Any
 
 def make_env(settings: dict[str, Any]) -> Any:
     """What RLlib's `register_env` takes; `settings` are those of `EnvConfig`."""
-    from infermax_gym.envs.env import InferMaxEnv
+    from infermax_gym.envs.scheduling.env import InferMaxEnv
 
     return InferMaxEnv(flat=True, **settings)
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from infermax_gym.envs import ENTRY_POINTS, register_envs
+from infermax_gym.envs import register_envs
 
 if TYPE_CHECKING:
     from infermax_gym.agents import Agent, AgentError, list_agents, load_agent, save_agent
@@ -60,13 +60,15 @@ if TYPE_CHECKING:
         simulate,
         summarize,
     )
-    from infermax_gym.envs.config import EnvConfig
-    from infermax_gym.envs.env import InferMaxEnv
-    from infermax_gym.envs.knobs import InferMaxKnobsEnv
-    from infermax_gym.envs.routing.config import RouterEnvConfig
-    from infermax_gym.envs.routing.env import InferMaxRouterEnv
-    from infermax_gym.envs.routing.vector import InferMaxRouterVectorEnv
-    from infermax_gym.envs.vector import InferMaxVectorEnv
+    from infermax_gym.envs import (
+        EnvConfig,
+        InferMaxEnv,
+        InferMaxKnobsEnv,
+        InferMaxRouterEnv,
+        InferMaxRouterVectorEnv,
+        InferMaxVectorEnv,
+        RouterEnvConfig,
+    )
     from infermax_gym.evaluation import Evaluation, FleetContender, Scenario, WorkloadSpec, evaluate
     from infermax_gym.workload import (
         PRESETS,
@@ -99,17 +101,17 @@ _NAMES = {
         *("ClairvoyantView", "Decision", "EngineConfig", "Information", "OnlineView", "Player", "Policy"),
         *("RequestsView", "Scheduler", "SchedulerError", "SimulationResult", "Slo", "simulate", "summarize"),
     ),
-    "infermax_gym.envs.config": ("EnvConfig",),
-    "infermax_gym.envs.routing.config": ("RouterEnvConfig",),
+    "infermax_gym.envs": (
+        *("EnvConfig", "InferMaxEnv", "InferMaxKnobsEnv", "InferMaxRouterEnv", "InferMaxRouterVectorEnv"),
+        *("InferMaxVectorEnv", "RouterEnvConfig"),
+    ),
     "infermax_gym.evaluation": ("Evaluation", "FleetContender", "Scenario", "WorkloadSpec", "evaluate"),
     "infermax_gym.workload": (
         *("PRESETS", "Workload", "WorkloadError", "WorkloadPreset", "load_workload", "make_workload"),
         *("read_workload", "write_workload"),
     ),
 }
-_ENVIRONMENTS = (place.split(":") for places in ENTRY_POINTS.values() for place in places if place is not None)
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
-_MODULE_OF |= {name: module for module, name in _ENVIRONMENTS}
 
 __all__ = [
     "COSTS",

@@ -18,9 +18,9 @@ from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
 from infermax_gym.engine import InvariantChecker
-from infermax_gym.envs.episode import Run
-from infermax_gym.envs.lane import RUNNING_ON
-from infermax_gym.envs.layout import ActionLayout, Kind
+from infermax_gym.envs.scheduling.episode import Run
+from infermax_gym.envs.scheduling.layout import ActionLayout, Kind
+from infermax_gym.envs.status import RUNNING_ON
 
 
 class PlayError(AssertionError):

@@ -28,9 +28,9 @@ from infermax_gym.agents.training import train_ppo
 from infermax_gym.agents.vec_env import InferMaxVecEnv
 from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.engine import simulate
-from infermax_gym.envs.config import EnvConfig
-from infermax_gym.envs.episode import Episode
-from infermax_gym.envs.layout import WAITING_FEATURES, Kind
+from infermax_gym.envs.scheduling.config import EnvConfig
+from infermax_gym.envs.scheduling.episode import Episode
+from infermax_gym.envs.scheduling.layout import WAITING_FEATURES, Kind
 
 SCENARIO = DEFAULT_SCENARIO
 TEACHER = "spf-headroom"

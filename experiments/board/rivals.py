@@ -42,7 +42,7 @@ from infermax_gym.agents.objectives import Objective
 from infermax_gym.agents.scenario import TEST, TRAIN, TraceSlice, trace_slices
 from infermax_gym.agents.storage import write_bytes
 from infermax_gym.engine import Policy
-from infermax_gym.envs.knobs import KNOB_NAMES
+from infermax_gym.envs.knobs.layout import KNOB_NAMES
 
 DEFAULTS = (
     "vllm-v0",

@@ -9,7 +9,7 @@ from experiments.board.rivals import SIGMA
 from experiments.board.scenarios import has_slos
 from infermax_gym.agents.controller_layout import CONTROLLER_KNOBS
 from infermax_gym.agents.objectives import Objective
-from infermax_gym.envs.knobs import KNOB_NAMES
+from infermax_gym.envs.knobs.layout import KNOB_NAMES
 
 CONTEXT = (
     "decode_context",

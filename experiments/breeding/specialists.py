@@ -45,7 +45,7 @@ from infermax_gym.agents.evolution import Vector
 from infermax_gym.agents.objectives import Objective
 from infermax_gym.agents.recipes import VALIDATION_SEED
 from infermax_gym.agents.storage import ZOO, load_agent, save_agent, write_bytes
-from infermax_gym.envs.knobs import KNOB_NAMES
+from infermax_gym.envs.knobs.layout import KNOB_NAMES
 
 LOAD_FEATURES = ("backlog", "long_wait", "free_blocks", "decode_context", "arrivals_share", "preemption_rate")
 """What a specialist looks at: how loaded the engine is. What traffic and engine it has, it need not ask."""

@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from infermax_gym.baselines.policies import POLICIES
-from infermax_gym.envs.env import InferMaxEnv
-from infermax_gym.envs.teacher import PolicyTeacher
+from infermax_gym.envs.scheduling.env import InferMaxEnv
+from infermax_gym.envs.scheduling.teacher import PolicyTeacher
 from infermax_gym.testing import random_legal
 
 TEACHERS = ("sarathi", "vllm-v1", "shortest-prompt-first", "spf-headroom")

@@ -1,24 +1,83 @@
-"""Gymnasium environments over the engine.
+"""Gymnasium environments over the engine, three of one anatomy.
 
-Reading order: `env` (the contract of `InferMax-v0`), `layout` (actions and features), `config` and `episode` (what
-an episode is drawn from), `rewards`, `vector` (many lanes in one call), `knobs` (`InferMaxKnobs-v0`), `teacher` (a
-policy as an agent); then the compiled side: `lane`, `windows`, `kernel`, `observe`. `InferMaxRouter-v0`
-is a package of its own, `routing`.
+`scheduling` is `InferMax-v0` (admit, preempt, run), `knobs` is `InferMaxKnobs-v0` (settings of the scheduling algorithm
+for the next control interval), `routing` is `InferMaxRouter-v0` (which replica gets a request). Each of them has `env`
+(the contract), `config` (what an episode is drawn from), `layout` (order of actions and features), `step` (the compiled
+entry: an action, and on to the next decision), `observe` (what the agent sees), `teacher` (a policy as an agent) and,
+where lanes step together, `vector`. Shared: `rewards`, `settings` (as people type them), `draws` (chance), `status`,
+`scales`.
+
+The public names of all of them can be imported from here.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 import gymnasium as gym
 
+if TYPE_CHECKING:
+    from infermax_gym.envs.knobs.env import InferMaxKnobsEnv as InferMaxKnobsEnv
+    from infermax_gym.envs.knobs.teacher import KnobsTeacher as KnobsTeacher
+    from infermax_gym.envs.rewards import REWARDS as REWARDS
+    from infermax_gym.envs.rewards import Reward as Reward
+    from infermax_gym.envs.rewards import mix as mix
+    from infermax_gym.envs.routing.config import RouterEnvConfig as RouterEnvConfig
+    from infermax_gym.envs.routing.env import InferMaxRouterEnv as InferMaxRouterEnv
+    from infermax_gym.envs.routing.teacher import RouterTeacher as RouterTeacher
+    from infermax_gym.envs.routing.vector import InferMaxRouterVectorEnv as InferMaxRouterVectorEnv
+    from infermax_gym.envs.scheduling.config import EnvConfig as EnvConfig
+    from infermax_gym.envs.scheduling.env import InferMaxEnv as InferMaxEnv
+    from infermax_gym.envs.scheduling.layout import ActionLayout as ActionLayout
+    from infermax_gym.envs.scheduling.layout import Kind as Kind
+    from infermax_gym.envs.scheduling.teacher import PolicyTeacher as PolicyTeacher
+    from infermax_gym.envs.scheduling.vector import InferMaxVectorEnv as InferMaxVectorEnv
+    from infermax_gym.envs.settings import SettingError as SettingError
+
+_MODULES = {
+    "ActionLayout": "scheduling.layout",
+    "EnvConfig": "scheduling.config",
+    "InferMaxEnv": "scheduling.env",
+    "InferMaxKnobsEnv": "knobs.env",
+    "InferMaxRouterEnv": "routing.env",
+    "InferMaxRouterVectorEnv": "routing.vector",
+    "InferMaxVectorEnv": "scheduling.vector",
+    "Kind": "scheduling.layout",
+    "KnobsTeacher": "knobs.teacher",
+    "PolicyTeacher": "scheduling.teacher",
+    "REWARDS": "rewards",
+    "Reward": "rewards",
+    "RouterEnvConfig": "routing.config",
+    "RouterTeacher": "routing.teacher",
+    "SettingError": "settings",
+    "mix": "rewards",
+}
+
+__all__ = sorted([*_MODULES, "ENTRY_POINTS", "register_envs"])
+
 ENTRY_POINTS = {
-    "InferMax-v0": ("infermax_gym.envs.env:InferMaxEnv", "infermax_gym.envs.vector:InferMaxVectorEnv"),
-    "InferMaxKnobs-v0": ("infermax_gym.envs.knobs:InferMaxKnobsEnv", None),
+    "InferMax-v0": (
+        "infermax_gym.envs.scheduling.env:InferMaxEnv",
+        "infermax_gym.envs.scheduling.vector:InferMaxVectorEnv",
+    ),
+    "InferMaxKnobs-v0": ("infermax_gym.envs.knobs.env:InferMaxKnobsEnv", None),
     "InferMaxRouter-v0": (
         "infermax_gym.envs.routing.env:InferMaxRouterEnv",
         "infermax_gym.envs.routing.vector:InferMaxRouterVectorEnv",
     ),
 }
 """Environment ids and where they are: (scalar, vector)."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def register_envs() -> None:

@@ -8,13 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-COMPONENTS = ("elapsed_s", "system_request_s", "unstarted_request_s", "busy_s", "num_good", "num_finished")
-"""What happened since the last decision: seconds passed, requests in the system x seconds, requests without a first
-token x seconds, seconds of iterations, requests finished within their SLOs, requests finished."""
+
+class Component(IntEnum):
+    """What happened since the last decision, in order."""
+
+    ELAPSED_S = 0  # seconds passed
+    SYSTEM_REQUEST_S = 1  # requests in the system x seconds
+    UNSTARTED_REQUEST_S = 2  # requests without a first token x seconds
+    BUSY_S = 3  # seconds of iterations
+    NUM_GOOD = 4  # requests finished within their SLOs
+    NUM_FINISHED = 5  # requests finished
+
+
+COMPONENTS = tuple(entry.name.lower() for entry in Component)
+"""Names of the components."""
+
+NUM_COMPONENTS = len(COMPONENTS)
 
 
 @dataclass(frozen=True)
@@ -28,19 +43,27 @@ class Reward:
     """
 
     name: str
-    weights: tuple[float, float, float, float, float, float]
+    weights: tuple[float, ...]
     unit: str
 
     @property
     def vector(self) -> NDArray[np.float64]:
-        """(6,) float64."""
+        """(NUM_COMPONENTS,) float64."""
         return np.array(self.weights)
 
+    def __post_init__(self) -> None:
+        if len(self.weights) != NUM_COMPONENTS:
+            raise ValueError(f"a reward weighs {', '.join(COMPONENTS)}; got {len(self.weights)} weights")
 
-LATENCY = Reward("latency", (0.0, -1.0, 0.0, 0.0, 0.0, 0.0), "minus request-seconds in the system")
-TTFT = Reward("ttft", (0.0, 0.0, -1.0, 0.0, 0.0, 0.0), "minus request-seconds without a first token")
-GPU_COST = Reward("gpu_cost", (0.0, 0.0, 0.0, -1.0, 0.0, 0.0), "minus busy seconds")
-GOODPUT = Reward("goodput", (0.0, 0.0, 0.0, 0.0, 1.0, 0.0), "requests finished within their SLOs")
+
+def _weights(of: Mapping[Component, float]) -> tuple[float, ...]:
+    return tuple(of.get(component, 0.0) for component in Component)
+
+
+LATENCY = Reward("latency", _weights({Component.SYSTEM_REQUEST_S: -1.0}), "minus request-seconds in the system")
+TTFT = Reward("ttft", _weights({Component.UNSTARTED_REQUEST_S: -1.0}), "minus request-seconds without a first token")
+GPU_COST = Reward("gpu_cost", _weights({Component.BUSY_S: -1.0}), "minus busy seconds")
+GOODPUT = Reward("goodput", _weights({Component.NUM_GOOD: 1.0}), "requests finished within their SLOs")
 
 REWARDS: dict[str, Reward] = {reward.name: reward for reward in (LATENCY, TTFT, GPU_COST, GOODPUT)}
 """The named rewards."""
@@ -63,4 +86,10 @@ def mix(parts: Mapping[str, float]) -> Reward:
     total = sum(weight * REWARDS[name].vector for name, weight in parts.items())
     weights = tuple(float(w) + 0.0 for w in np.asarray(total))
     name = "+".join(f"{weight:g}*{name}" for name, weight in parts.items())
-    return Reward(name, weights, "weighted mix")  # type: ignore[arg-type]
+    return Reward(name, weights, "weighted mix")
+
+
+def reward_of(config: Any) -> Reward:
+    """The reward of an environment's configuration, which has resolved its name."""
+    assert isinstance(config.reward, Reward)
+    return config.reward

@@ -9,7 +9,7 @@ import pytest
 
 from infermax_gym.agents.alternatives import ALTERNATIVES, EnvPlayer, make_model, train_alternative
 from infermax_gym.agents.scenario import TRAIN, TrainingScenario, trace_slices
-from infermax_gym.envs.config import EnvConfig
+from infermax_gym.envs.scheduling.config import EnvConfig
 
 CONFIG = EnvConfig(
     num_requests=30, num_kv_tokens=(8_000, 8_000), level_shares=(1.0,), num_waiting_slots=6, num_running_slots=4

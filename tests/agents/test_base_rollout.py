@@ -11,8 +11,8 @@ from infermax_gym.agents.base_rollout import BaseRollout
 from infermax_gym.agents.vec_env import InferMaxVecEnv
 from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.engine import simulate
-from infermax_gym.envs.config import EnvConfig
-from infermax_gym.envs.teacher import PolicyTeacher
+from infermax_gym.envs.scheduling.config import EnvConfig
+from infermax_gym.envs.scheduling.teacher import PolicyTeacher
 from infermax_gym.testing import random_legal
 
 ROW = POLICIES["spf-headroom"]

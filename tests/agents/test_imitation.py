@@ -11,7 +11,7 @@ from infermax_gym.agents.networks import ScorerNetwork
 from infermax_gym.agents.play import play_network
 from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.engine import EngineConfig, simulate
-from infermax_gym.envs.config import EnvConfig
+from infermax_gym.envs.scheduling.config import EnvConfig
 from infermax_gym.workload import make_workload
 
 TEACHER = POLICIES["spf-headroom"]

@@ -23,7 +23,7 @@ from infermax_gym.agents.training import train_ppo
 from infermax_gym.agents.vec_env import InferMaxVecEnv
 from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.engine import simulate
-from infermax_gym.envs.config import EnvConfig
+from infermax_gym.envs.scheduling.config import EnvConfig
 
 CONFIG = EnvConfig(
     base=POLICIES["spf-headroom"],

@@ -11,9 +11,9 @@ from infermax_gym.agents.play import RandomPlayer, greedy_decider, play, play_ne
 from infermax_gym.agents.ppo import typical_observations
 from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.engine import EngineConfig
-from infermax_gym.envs.config import EnvConfig
-from infermax_gym.envs.episode import Episode
-from infermax_gym.envs.layout import ActionLayout, Kind
+from infermax_gym.envs.scheduling.config import EnvConfig
+from infermax_gym.envs.scheduling.episode import Episode
+from infermax_gym.envs.scheduling.layout import ActionLayout, Kind
 from infermax_gym.workload import make_workload
 
 LAYOUT = ActionLayout(2, 5, 4)

@@ -9,8 +9,8 @@ from infermax_gym.agents.plan_teacher import NotPlayableError, demonstrate_plan
 from infermax_gym.baselines.optimum.annealing.anneal import Annealer
 from infermax_gym.baselines.optimum.instance import Instance
 from infermax_gym.baselines.optimum.plan import Plan, Step, simulate_plan
-from infermax_gym.envs.config import EnvConfig
-from infermax_gym.envs.env import InferMaxEnv
+from infermax_gym.envs.scheduling.config import EnvConfig
+from infermax_gym.envs.scheduling.env import InferMaxEnv
 from infermax_gym.workload import Workload
 
 

@@ -16,7 +16,7 @@ from infermax_gym.agents.scenario import TRAIN, TrainingScenario, trace_slices
 from infermax_gym.agents.training import load_checkpoint, train_ppo
 from infermax_gym.agents.vec_env import InferMaxVecEnv
 from infermax_gym.baselines.policies import POLICIES
-from infermax_gym.envs.config import EnvConfig
+from infermax_gym.envs.scheduling.config import EnvConfig
 
 CONFIG = EnvConfig(
     base=POLICIES["spf-headroom"],

@@ -19,8 +19,8 @@ from infermax_gym.agents.search import (
     measure_states,
 )
 from infermax_gym.engine.policy import Policy, QueueOrder, Victim
-from infermax_gym.envs.config import EnvConfig
-from infermax_gym.envs.env import InferMaxEnv
+from infermax_gym.envs.scheduling.config import EnvConfig
+from infermax_gym.envs.scheduling.env import InferMaxEnv
 from infermax_gym.workload import Workload
 
 # Two requests, memory for one at a time: the short one must go first. The queue shows the long one first.

@@ -16,7 +16,7 @@ from infermax_gym.agents.networks import ScorerNetwork
 from infermax_gym.agents.serialization import policy_from_json, policy_to_json
 from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.engine import EngineConfig, Information, simulate
-from infermax_gym.envs.config import EnvConfig
+from infermax_gym.envs.scheduling.config import EnvConfig
 from infermax_gym.workload import make_workload
 
 CONFIG = EnvConfig(num_waiting_slots=4, num_running_slots=3, base=POLICIES["spf-headroom"])

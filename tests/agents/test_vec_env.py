@@ -19,8 +19,8 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 from infermax_gym.agents.vec_env import InferMaxVecEnv
-from infermax_gym.envs.env import InferMaxEnv
-from infermax_gym.envs.vector import InferMaxVectorEnv
+from infermax_gym.envs.scheduling.env import InferMaxEnv
+from infermax_gym.envs.scheduling.vector import InferMaxVectorEnv
 from infermax_gym.testing import random_legal
 
 NUM_LANES = 3

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from infermax_gym.envs.env import InferMaxEnv
+from infermax_gym.envs.scheduling.env import InferMaxEnv
 from infermax_gym.testing import random_legal
 from infermax_gym.workload import Workload
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from infermax_gym.cost import COSTS
 from infermax_gym.engine import Policy
 from infermax_gym.engine.policy import PreemptMode, QueueOrder, Reserve
-from infermax_gym.envs.config import BASE, EnvConfig
+from infermax_gym.envs.scheduling.config import BASE, EnvConfig
 from tests.engine.strategies import ROOFLINE, policies, workloads
 
 FIXED_KEYS = (QueueOrder.FIFO, QueueOrder.LINEAR)

@@ -16,7 +16,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 import infermax_gym  # noqa: F401 - registers
 from infermax_gym.envs import ENTRY_POINTS
 from infermax_gym.envs.routing.vector import InferMaxRouterVectorEnv
-from infermax_gym.envs.vector import InferMaxVectorEnv
+from infermax_gym.envs.scheduling.vector import InferMaxVectorEnv
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {"num_requests": 12}
@@ -28,7 +28,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "oracle": ("InferMax-v0", {"information": "oracle", "flat": True}),
     "ansi": ("InferMax-v0", {"render_mode": "ansi"}),
     "rgb_array": ("InferMax-v0", {"render_mode": "rgb_array"}),
-    "goodput": ("InferMax-v0", {"reward": "goodput", "slo_ttft_s": 1.0}),
+    "goodput": ("InferMax-v0", {"reward": "goodput", "ttft_slo_s": 1.0}),
     "one slot": ("InferMax-v0", {"num_waiting_slots": 1, "num_running_slots": 1, "level_shares": (1.0,)}),
     "knobs": ("InferMaxKnobs-v0", {}),
     "knobs, oracle": ("InferMaxKnobs-v0", {"information": "oracle"}),

@@ -6,64 +6,184 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import gymnasium as gym
+import numpy as np
 import pytest
 
-from infermax_gym.cost import COSTS
 from infermax_gym.engine.policy import QueueOrder
-from infermax_gym.envs.config import BASE, EnvConfig
-from infermax_gym.envs.env import InferMaxEnv
-from infermax_gym.envs.knobs import InferMaxKnobsEnv
+from infermax_gym.envs.knobs.env import InferMaxKnobsEnv
+from infermax_gym.envs.scheduling.config import BASE, EnvConfig
+from infermax_gym.envs.scheduling.env import InferMaxEnv
+from infermax_gym.envs.scheduling.vector import InferMaxVectorEnv
+from infermax_gym.envs.settings import SettingError
 
-KNOWN = f"known: {', '.join(COSTS)}"
+RANGE = "or a pair low <= high of such numbers"
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"workloads": ()}, "environment: needs at least one workload and one cost model"),
-        ({"costs": ()}, "environment: needs at least one workload and one cost model"),
-        ({"costs": ("abacus",)}, f"environment: unknown cost model 'abacus'; {KNOWN}"),
-        ({"num_requests": 0}, "environment: num_requests must be at least 1, got 0"),
-        ({"num_waiting_slots": 0}, "environment: num_waiting_slots must be in 1..128, got 0"),
-        ({"num_running_slots": 129}, "environment: num_running_slots must be in 1..128, got 129"),
-        ({"backlog": (-1, 0)}, "environment: backlog must be a range 0 <= low <= high, got (-1, 0)"),
-        ({"backlog": (3, 2)}, "environment: backlog must be a range 0 <= low <= high, got (3, 2)"),
-        ({"time_scale": (0.0, 1.0)}, "environment: time_scale must be positive"),
+        ({"workloads": ()}, "workloads must be at least one workload, got ()"),
         (
-            {"time_scale": (1.0, math.inf)},
-            "environment: time_scale must be a range 0.0 <= low <= high, got (1.0, inf)",
+            {"workloads": "azure-cnov"},
+            "workloads has 'azure-cnov', which is neither a preset nor a file; did you mean 'azure-conv'?",
         ),
-        ({"num_kv_tokens": (15, 99)}, "environment: num_kv_tokens must be a range 16 <= low <= high, got (15, 99)"),
-        ({"level_shares": ()}, "environment: level_shares must ascend to 1"),
-        ({"level_shares": (0.5, 0.5, 1.0)}, "environment: level_shares must ascend to 1"),
-        ({"level_shares": (-0.5, 1.0)}, "environment: level_shares must ascend to 1"),
-        ({"level_shares": (0.0, 0.5)}, "environment: level_shares must ascend to 1"),
-        ({"decide": "never"}, "environment: decide must be 'change', 'event' or 'iteration', got 'never'"),
-        ({"information": "all"}, "environment: information must be one of none, noisy, oracle, got 'all'"),
-        ({"prediction_sigma": -0.1}, "environment: prediction_sigma must not be negative"),
-        ({"time_limit_s": 0.0}, "environment: time_limit_s must be positive"),
-        ({"max_decisions": 0}, "environment: max_decisions must be at least 1"),
+        ({"costs": ()}, "costs must be at least one cost model, got ()"),
+        (
+            {"costs": "llama2-7b-a10"},
+            "costs has an unknown cost model 'llama2-7b-a10'; did you mean 'llama2-7b-a100'?",
+        ),
+        ({"num_requests": 0}, f"num_requests must be a whole number of at least 1, {RANGE}, got 0"),
+        ({"num_requests": 2.5}, f"num_requests must be a whole number of at least 1, {RANGE}, got 2.5"),
+        ({"num_requests": "many"}, f"num_requests must be a whole number of at least 1, {RANGE}, got 'many'"),
+        ({"num_waiting_slots": 0}, "num_waiting_slots must be a whole number in 1..128, got 0"),
+        ({"num_running_slots": 129}, "num_running_slots must be a whole number in 1..128, got 129"),
+        ({"backlog": (-1, 0)}, f"backlog must be a whole number of at least 0, {RANGE}, got (-1, 0)"),
+        ({"backlog": (3, 2)}, f"backlog must be a whole number of at least 0, {RANGE}, got (3, 2)"),
+        ({"backlog": (1, 2, 3)}, f"backlog must be a whole number of at least 0, {RANGE}, got (1, 2, 3)"),
+        ({"backlog": None}, f"backlog must be a whole number of at least 0, {RANGE}, got None"),
+        ({"backlog": True}, f"backlog must be a whole number of at least 0, {RANGE}, got True"),
+        ({"time_scale": (0.0, 1.0)}, f"time_scale must be a number above 0, {RANGE}, got (0.0, 1.0)"),
+        ({"time_scale": (1.0, math.inf)}, f"time_scale must be a number above 0, {RANGE}, got (1.0, inf)"),
+        ({"time_scale": math.nan}, f"time_scale must be a number above 0, {RANGE}, got nan"),
+        ({"num_kv_tokens": (15, 99)}, "num_kv_tokens must be at least a block of 16 tokens, got 15"),
+        ({"level_shares": ()}, "level_shares must be shares of the token budget that ascend to 1, got ()"),
+        ({"level_shares": 0.5}, "level_shares must be shares of the token budget that ascend to 1, got 0.5"),
+        (
+            {"level_shares": (0.5, 0.5, 1.0)},
+            "level_shares must be shares of the token budget that ascend to 1, got (0.5, 0.5, 1.0)",
+        ),
+        (
+            {"level_shares": (-0.5, 1.0)},
+            "level_shares must be shares of the token budget that ascend to 1, got (-0.5, 1.0)",
+        ),
+        ({"decide": "never"}, "decide must be one of 'change', 'event', 'iteration', got 'never'"),
+        ({"admit_within_budget": 1}, "admit_within_budget must be True or False, got 1"),
+        ({"information": "all"}, "information must be one of 'none', 'noisy', 'oracle', got 'all'"),
+        ({"prediction_sigma": -0.1}, "prediction_sigma must be a finite number of at least 0, got -0.1"),
+        ({"time_limit_s": 0.0}, "time_limit_s must be a number above 0, got 0.0"),
+        ({"ttft_slo_s": -1}, "ttft_slo_s must be a number above 0 or None, got -1"),
+        ({"max_decisions": 0}, "max_decisions must be a whole number of at least 1 or None, got 0"),
+        ({"reward": "latncy"}, "unknown reward 'latncy'; did you mean 'latency'?"),
         ({"reward": "speed"}, "unknown reward 'speed'; known: latency, ttft, gpu_cost, goodput"),
+        ({"reward": 3}, "reward must be the name of a reward or a Reward, got 3"),
         (
             {"base": replace(BASE, queue_order=QueueOrder.RESPONSE_RATIO)},
-            "environment: base must have a FIFO or LINEAR queue order: slots show fixed keys",
+            "base must be a policy with a FIFO or LINEAR queue order (slots show fixed keys), got 'environment'",
         ),
-        ({"block_size": 0}, "environment: sizes >= 1"),
-        ({"max_num_batched_tokens": 0}, "environment: sizes >= 1"),
-        ({"max_num_seqs": 0}, "environment: sizes >= 1"),
+        ({"base": "spf-headrom"}, "base has an unknown policy 'spf-headrom'; did you mean 'spf-headroom'?"),
+        ({"block_size": 0}, "block_size must be a whole number of at least 1, got 0"),
+        ({"max_num_batched_tokens": 0}, "max_num_batched_tokens must be a whole number of at least 1, got 0"),
+        ({"max_num_seqs": "8"}, "max_num_seqs must be a whole number of at least 1, got '8'"),
     ],
 )
 def test_errors(settings: dict[str, Any], message: str) -> None:
-    for make in (EnvConfig, InferMaxEnv):
-        with pytest.raises(ValueError) as caught:
+    """One line that names the setting, the value and what would be right."""
+    for make in (EnvConfig, InferMaxEnv, InferMaxVectorEnv):
+        with pytest.raises(SettingError) as caught:
             make(**settings)
-        assert str(caught.value) == message
+        assert str(caught.value) == f"environment: {message}"
 
 
-def test_moving_queue_keys_are_refused() -> None:
-    for order in set(QueueOrder) - {QueueOrder.FIFO, QueueOrder.LINEAR}:
-        with pytest.raises(ValueError, match="slots show fixed keys"):
-            EnvConfig(base=replace(BASE, queue_order=order))
+ENVS = {
+    "InferMax-v0": {"backlog": 3, "time_scale": 1.0, "base": "spf-headroom"},
+    "InferMaxKnobs-v0": {"backlog": 3, "time_scale": 1, "interval_s": 2},
+    "InferMaxRouter-v0": {"policy": "sarathi", "rate_per_replica": 3.0, "num_replicas": 2},
+}
+
+
+@pytest.mark.parametrize("env_id", ENVS)
+def test_settings_as_people_type_them(env_id: str) -> None:
+    """A number pins a range, a pair is a range, a string is one name; a reset takes the same."""
+    typed: dict[str, Any] = {
+        "workloads": "azure-conv",
+        "costs": "llama2-7b-a100",
+        "num_kv_tokens": np.int64(20_000),
+        "num_requests": (2, 5),
+        **ENVS[env_id],
+    }
+    env: Any = gym.make(env_id, **typed).unwrapped
+    config = env.config
+    assert (config.workloads, config.costs) == (("azure-conv",), ("llama2-7b-a100",))
+    assert (config.num_kv_tokens, config.num_requests) == ((20_000, 20_000), (2, 5))
+    if env_id == "InferMaxRouter-v0":
+        assert (config.rate_per_replica, config.policy.name) == ((3.0, 3.0), "sarathi")
+    else:
+        assert (config.backlog, config.time_scale) == ((3, 3), (1.0, 1.0))
+    arrived = 0 if env_id == "InferMaxRouter-v0" else 3
+    lengths = set()
+    for seed in range(60):
+        env.reset(seed=seed)
+        lengths.add(len(workload_of(env)) - arrived)
+    assert lengths == {2, 3, 4, 5}
+    for name, value in (("workloads", "reasoning"), ("workload", "reasoning"), ("workloads", ["reasoning"])):
+        env.reset(seed=0, options={name: value, "num_requests": [4, 4], "costs": "llama3-70b-a100x4"})
+        assert workload_of(env).name == "reasoning" and len(workload_of(env)) == 4 + arrived
+    singular: Any = gym.make(env_id, workload="reasoning", cost="llama3-70b-a100x4", num_requests=3).unwrapped
+    assert (singular.config.workloads, singular.config.costs) == (("reasoning",), ("llama3-70b-a100x4",))
+
+
+def workload_of(env: Any) -> Any:
+    """The requests of the episode under way."""
+    return env.run.workload if hasattr(env.run, "workload") else env.run.episode.workload
+
+
+@pytest.mark.parametrize("env_id", ENVS)
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_kv_token": 20_000}, "unknown setting 'num_kv_token'; did you mean 'num_kv_tokens'?"),
+        ({"workloads": 7}, "workloads must be the name of a preset, the path of a trace or a Workload"),
+        ({"workloads": ["azure-conv", "nowhere.csv"]}, "workloads has 'nowhere.csv', which is neither a preset"),
+        ({"costs": "abacus"}, "costs has an unknown cost model 'abacus'"),
+        ({"num_requests": (5, 2)}, "num_requests must be a whole number of at least"),
+        ({"num_kv_tokens": "20k"}, "num_kv_tokens must be a whole number of at least 1"),
+        ({"workload": "reasoning", "workloads": "code"}, "setting 'workloads' is given twice"),
+    ],
+)
+def test_errors_of_every_environment(env_id: str, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingError) as caught:
+        gym.make(env_id, **settings)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+    if "unknown setting" not in message:
+        env = gym.make(env_id)
+        with pytest.raises(SettingError) as caught:
+            env.reset(options=settings)
+        assert message.replace("setting", "reset option") in str(caught.value)
+
+
+@pytest.mark.parametrize("env_id", ENVS)
+def test_what_a_reset_cannot_change(env_id: str) -> None:
+    env = gym.make(env_id)
+    with pytest.raises(SettingError, match="environment: 'block_size' is fixed when the environment is made"):
+        env.reset(options={"block_size": 4})
+    with pytest.raises(SettingError, match="environment: options of a reset must be a mapping"):
+        env.reset(options=[("num_requests", 3)])  # type: ignore[arg-type]
+    with pytest.raises(SettingError, match="unknown reset option 'speed'; known: workloads, start"):
+        env.reset(options={"speed": 3})
+
+
+def test_pinned_ranges_are_drawn_anew_for_each_episode() -> None:
+    env = InferMaxEnv(num_requests=2)
+    drawn = set()
+    for seed in range(6):
+        env.reset(seed=seed, options={"num_kv_tokens": (10_000, 20_000)})
+        drawn.add(env.run.episode.engine.num_kv_tokens)
+    assert len(drawn) == 6 and all(10_000 <= tokens <= 20_000 for tokens in drawn)
+
+
+def test_router_policies_have_names() -> None:
+    with pytest.raises(SettingError, match="policy has an unknown policy 'vllm-v9'; did you mean 'vllm-v"):
+        gym.make("InferMaxRouter-v0", policy="vllm-v9")
+
+
+@pytest.mark.parametrize("env_id", ENVS)
+def test_goodput_needs_limits(env_id: str) -> None:
+    env = gym.make(env_id, reward="goodput", num_requests=5)
+    with pytest.raises(SettingError, match="no request of azure-conv has one; set ttft_slo_s or tpot_slo_s"):
+        env.reset(seed=0)
+    env.reset(seed=0, options={"ttft_slo_s": 1.0})
+    env.reset(seed=0, options={"workload": "mixed"})
 
 
 @pytest.mark.parametrize(
@@ -74,11 +194,10 @@ def test_moving_queue_keys_are_refused() -> None:
             ValueError,
             "render_mode must be ansi, rgb_array or None, got 'human'",
         ),
-        (lambda: InferMaxEnv(speed=1), TypeError, "speed"),
         (
             lambda: InferMaxKnobsEnv(interval_s=0.0),
             ValueError,
-            "interval_s must be positive and finite, got 0.0",
+            "environment: interval_s must be a finite number above 0, got 0.0",
         ),
     ],
 )
@@ -92,7 +211,7 @@ def test_errors_of_environments(make: Any, error: type[Exception], message: str)
 def test_settings_change_a_configuration() -> None:
     config = EnvConfig(num_requests=7)
     env = InferMaxEnv(config, num_waiting_slots=3, level_shares=(0.5, 1.0))
-    assert (env.config.num_requests, env.layout.num_waiting_slots, env.layout.num_chunk_budgets) == (7, 3, 2)
+    assert (env.config.num_requests, env.layout.num_waiting_slots, env.layout.num_chunk_budgets) == ((7, 7), 3, 2)
     assert config.num_waiting_slots == 16, "the configuration itself stays as it is"
     assert env.config.levels == (256, 512)
 

@@ -10,12 +10,12 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from infermax_gym.envs import layout
-from infermax_gym.envs.config import EnvConfig
-from infermax_gym.envs.env import InferMaxEnv
-from infermax_gym.envs.episode import OPTIONS
-from infermax_gym.envs.knobs import KNOB_NAMES, InferMaxKnobsEnv
+from infermax_gym.envs.knobs.env import InferMaxKnobsEnv
+from infermax_gym.envs.knobs.layout import KNOB_NAMES
 from infermax_gym.envs.rewards import REWARDS
+from infermax_gym.envs.scheduling import layout
+from infermax_gym.envs.scheduling.config import EPISODE_SETTINGS, EnvConfig
+from infermax_gym.envs.scheduling.env import InferMaxEnv
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = (ROOT / "docs" / "environments.md").read_text(encoding="utf-8")
@@ -80,11 +80,11 @@ def test_the_sheet_says_everything() -> None:
 def commented(names: tuple[str, ...]) -> dict[str, str]:
     """Features and the comments that define them in layout.py, in order; '' where the name says it all."""
     source = Path(layout.__file__).read_text(encoding="utf-8")
-    tuples = re.findall(r"^\w+_FEATURES = \(\n(.*?)^\)", source, re.MULTILINE | re.DOTALL)
-    for body in tuples:
-        entries = re.findall(r'^    "(\w+)",(?:  # (.*))?$', body, re.MULTILINE)
-        if tuple(name for name, _ in entries) == names:
-            return dict(entries)
+    enums = re.findall(r"^class \w+Feature\(IntEnum\):\n(.*?)\n\n\n", source, re.MULTILINE | re.DOTALL)
+    for body in enums:
+        entries = re.findall(r"^    ([A-Z_]+) = \d+(?:  # (.*))?$", body, re.MULTILINE)
+        if tuple(name.lower() for name, _ in entries) == names:
+            return {name.lower(): comment for name, comment in entries}
     raise AssertionError("layout.py lists no such features")
 
 
@@ -107,7 +107,7 @@ def test_feature_tables_of_the_docs(table: str) -> None:
 def test_rewards_and_options_of_the_docs() -> None:
     for name, reward in REWARDS.items():
         assert f"| `{name}` | {reward.unit} |" in DOCS
-    for option in OPTIONS:
+    for option in EPISODE_SETTINGS:
         assert f"`{option}`" in DOCS
 
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from infermax_gym.engine.metrics import meets_slo
 from infermax_gym.engine.simulate import result_of
-from infermax_gym.envs.config import EnvConfig
-from infermax_gym.envs.env import InferMaxEnv
 from infermax_gym.envs.rewards import COMPONENTS, REWARDS, Reward, mix
+from infermax_gym.envs.scheduling.config import EnvConfig
+from infermax_gym.envs.scheduling.env import InferMaxEnv
 from tests.envs.playing import play, randomly, small_workload, tight_env
 from tests.envs.strategies import hostile_configs
 
@@ -133,7 +133,10 @@ def test_dt_is_the_clock() -> None:
     [
         (lambda: mix({}), "a mix needs at least one reward; known: latency, ttft, gpu_cost, goodput"),
         (lambda: mix({"speed": 1.0}), "unknown reward 'speed'; known: latency, ttft, gpu_cost, goodput"),
-        (lambda: EnvConfig(reward="speed"), "unknown reward 'speed'; known: latency, ttft, gpu_cost, goodput"),
+        (
+            lambda: EnvConfig(reward="speed"),
+            "environment: unknown reward 'speed'; known: latency, ttft, gpu_cost, goodput",
+        ),
     ],
 )
 def test_errors(call: Any, message: str) -> None:

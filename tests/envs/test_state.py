@@ -11,8 +11,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from infermax_gym.envs.env import InferMaxEnv
-from infermax_gym.envs.knobs import InferMaxKnobsEnv
+from infermax_gym.envs.knobs.env import InferMaxKnobsEnv
+from infermax_gym.envs.scheduling.env import InferMaxEnv
 from infermax_gym.testing import random_legal
 from tests.envs.playing import same_observation, tight_env
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from infermax_gym.engine import InvariantError
-from infermax_gym.envs.env import InferMaxEnv
-from infermax_gym.envs.knobs import InferMaxKnobsEnv
-from infermax_gym.envs.layout import ActionLayout, Kind
-from infermax_gym.envs.vector import InferMaxVectorEnv
+from infermax_gym.envs.knobs.env import InferMaxKnobsEnv
+from infermax_gym.envs.scheduling.env import InferMaxEnv
+from infermax_gym.envs.scheduling.layout import ActionLayout, Kind
+from infermax_gym.envs.scheduling.vector import InferMaxVectorEnv
 from infermax_gym.testing import KIND_SHARES, PlayError, play_random, random_legal
 
 PRESETS = ("azure-conv", "azure-code", "reasoning", "rollouts", "mixed", "long-document")

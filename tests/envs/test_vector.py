@@ -13,9 +13,9 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from infermax_gym.envs.config import EnvConfig
-from infermax_gym.envs.env import InferMaxEnv
-from infermax_gym.envs.vector import InferMaxVectorEnv
+from infermax_gym.envs.scheduling.config import EnvConfig
+from infermax_gym.envs.scheduling.env import InferMaxEnv
+from infermax_gym.envs.scheduling.vector import InferMaxVectorEnv
 from infermax_gym.testing import play_random, random_legal
 from tests.envs.playing import same_observation, small_workload
 from tests.envs.strategies import hostile_configs

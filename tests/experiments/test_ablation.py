@@ -23,7 +23,7 @@ from infermax_gym.agents.recipes import environment
 from infermax_gym.agents.scenario import TEST, TrainingScenario, trace_slices
 from infermax_gym.agents.training import train_ppo
 from infermax_gym.agents.vec_env import InferMaxVecEnv
-from infermax_gym.envs.layout import WAITING_FEATURES, Kind
+from infermax_gym.envs.scheduling.layout import WAITING_FEATURES, Kind
 
 SMALL = PpoSettings(num_lanes=4, num_steps=64, batch_size=64, epochs=2)
 CONFIG = environment(TrainingScenario(num_requests=60), TEACHER)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
-from infermax_gym.cost import COSTS, CostModel
+from infermax_gym.cost import CostModel
 from infermax_gym.engine import Information, Policy
-from infermax_gym.envs.config import Range
-from infermax_gym.envs.rewards import LATENCY, REWARDS, Reward
+from infermax_gym.envs import settings as read
+from infermax_gym.envs.rewards import LATENCY, Reward
+from infermax_gym.envs.settings import Range, SettingError, wrong
 from infermax_gym.workload import Workload
 
 
@@ -17,17 +18,19 @@ from infermax_gym.workload import Workload
 class RouterEnvConfig:
     """Ranges that episodes are drawn from.
 
-    A range (low, high) is drawn uniformly, positive ones of a factor of 4 or more on a log scale; low = high pins it.
+    A range (low, high) is drawn uniformly, positive ones of a factor of 4 or more on a log scale; low = high or a
+    plain number pins it. A string, a workload or a cost model stands for one of its kind.
 
     Attributes:
         workloads: names of presets, paths of traces, or workloads; each episode takes one and a trace slice of it.
-        num_requests: requests of an episode.
+        start: first request of the trace slice; None: drawn. Presets have none.
+        num_requests: range of the number of requests of an episode.
         num_replicas: engines behind the router.
         rate_per_replica: range of the mean arrival rate, requests per second and replica.
         num_kv_tokens: range of a replica's KV capacity in tokens.
         costs: cost models, or names of presets.
         alike: whether an episode draws capacity and cost model once for all replicas, or for each of them anew.
-        policy: scheduler of every replica.
+        policy: scheduler of every replica, or its name in the table of policies.
         block_size: tokens per KV block.
         max_num_batched_tokens: token budget of an iteration.
         max_num_seqs: most running requests of a replica.
@@ -38,8 +41,8 @@ class RouterEnvConfig:
             (O exp(sigma Z - sigma^2 / 2) with sigma `prediction_sigma`) or "oracle".
         prediction_sigma: see `information`.
         reward: a `Reward`, or the name of one.
-        slo_ttft_s: TTFT objective of requests that have none of their own; None for none.
-        slo_tpot_s: likewise for the time per output token.
+        ttft_slo_s: TTFT limit of requests that have none of their own; None for none.
+        tpot_slo_s: likewise for the time per output token.
         time_limit_s: truncate at the first arrival from then on.
 
     Raises:
@@ -47,7 +50,8 @@ class RouterEnvConfig:
     """
 
     workloads: tuple[str | Workload, ...] = ("azure-conv",)
-    num_requests: int = 400
+    start: int | None = None
+    num_requests: Range = (400, 400)
     num_replicas: int = 4
     rate_per_replica: Range = (3.0, 4.5)
     num_kv_tokens: Range = (30_000, 30_000)
@@ -63,54 +67,71 @@ class RouterEnvConfig:
     information: Literal["none", "noisy", "oracle"] = "none"
     prediction_sigma: float = 0.6
     reward: Reward | str = LATENCY
-    slo_ttft_s: float | None = None
-    slo_tpot_s: float | None = None
+    ttft_slo_s: float | None = None
+    tpot_slo_s: float | None = None
     time_limit_s: float = math.inf
 
     def __post_init__(self) -> None:
-        if isinstance(self.reward, str):
-            if self.reward not in REWARDS:
-                raise ValueError(f"unknown reward {self.reward!r}; known: {', '.join(REWARDS)}")
-            object.__setattr__(self, "reward", REWARDS[self.reward])
+        read.normalise(self, READERS)
         _check(self)
 
-    def cost_model(self, cost: str | CostModel) -> CostModel:
-        """The cost model of an entry of `costs`.
+    def changed(self, **settings: Any) -> RouterEnvConfig:
+        """This configuration with some settings changed.
 
         Raises:
-            ValueError: no cost model is called that.
+            SettingError: a setting is unknown or out of range.
         """
-        if isinstance(cost, str) and cost not in COSTS:
-            raise ValueError(f"environment: unknown cost model {cost!r}; known: {', '.join(COSTS)}")
-        return COSTS[cost] if isinstance(cost, str) else cost
+        return replace(self, **read.named(settings, SETTINGS))
 
-    def changed(self, **settings: Any) -> RouterEnvConfig:
-        """This configuration with some settings changed."""
-        return replace(self, **settings)
+
+SETTINGS = tuple(item.name for item in fields(RouterEnvConfig))
+"""Names of the settings."""
+
+READERS: dict[str, read.Reader] = {
+    "workloads": read.WORKLOADS,
+    "start": read.size(0, optional=True),
+    "num_requests": read.span(2, whole=True),
+    "num_replicas": read.size(1),
+    "rate_per_replica": read.span(0, above=True),
+    "num_kv_tokens": read.span(1, whole=True),
+    "costs": read.COST_MODELS,
+    "alike": read.flag,
+    "policy": read.policy,
+    "block_size": read.size(1),
+    "max_num_batched_tokens": read.size(1),
+    "max_num_seqs": read.size(1),
+    "prefix_caching": read.flag,
+    "staleness_s": read.NOT_NEGATIVE,
+    "counts_routed": read.flag,
+    "information": read.choice("none", "noisy", "oracle"),
+    "prediction_sigma": read.NOT_NEGATIVE,
+    "reward": read.reward,
+    "ttft_slo_s": read.LIMIT,
+    "tpot_slo_s": read.LIMIT,
+    "time_limit_s": read.POSITIVE,
+}
+"""What each setting may be."""
+
+EPISODE_SETTINGS = (
+    "workloads",
+    "start",
+    "num_requests",
+    "rate_per_replica",
+    "num_kv_tokens",
+    "costs",
+    "ttft_slo_s",
+    "tpot_slo_s",
+    "time_limit_s",
+)
+"""Settings that say what an episode is, which `reset(options=...)` may change for one."""
 
 
 def _check(config: RouterEnvConfig) -> None:
-    def require(condition: bool, what: str) -> None:
-        if not condition:
-            raise ValueError(f"environment: {what}")
-
-    require(len(config.workloads) > 0 and len(config.costs) > 0, "needs at least one workload and one cost model")
-    for cost in config.costs:
-        config.cost_model(cost)
-    require(config.num_requests >= 2, f"num_requests must be at least 2, got {config.num_requests}")
-    require(config.num_replicas >= 1, f"num_replicas must be at least 1, got {config.num_replicas}")
-    for name, least in (("rate_per_replica", 0.0), ("num_kv_tokens", config.block_size)):
-        low, high = getattr(config, name)
-        require(least <= low <= high < math.inf, f"{name} must be a range {least} <= low <= high, got {(low, high)}")
-    require(config.rate_per_replica[0] > 0.0, "rate_per_replica must be positive")
-    infos = ("none", "noisy", "oracle")
-    require(config.information in infos, f"information must be one of {', '.join(infos)}, got {config.information!r}")
+    low, _ = config.num_kv_tokens
+    if low < config.block_size:
+        raise wrong("num_kv_tokens", f"at least a block of {config.block_size} tokens", low)
     needed = config.policy.information in (Information.PREDICTED, Information.ORACLE)
-    require(
-        not needed or config.information != "none",
-        f"policy {config.policy.name!r} needs predictions: set information to 'noisy' or 'oracle'",
-    )
-    require(config.prediction_sigma >= 0.0, "prediction_sigma must not be negative")
-    require(0.0 <= config.staleness_s < math.inf, f"staleness_s must be a time >= 0, got {config.staleness_s}")
-    require(config.time_limit_s > 0.0, "time_limit_s must be positive")
-    require(config.block_size >= 1 and config.max_num_batched_tokens >= 1 and config.max_num_seqs >= 1, "sizes >= 1")
+    if needed and config.information == "none":
+        raise SettingError(
+            f"environment: policy {config.policy.name!r} needs predictions: set information to 'noisy' or 'oracle'"
+        )

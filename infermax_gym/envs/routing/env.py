@@ -11,14 +11,14 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from infermax_gym.envs.env import RENDER_FPS, copy_streams
-from infermax_gym.envs.episode import Streams
-from infermax_gym.envs.lane import LOG_FULL, TERMINATED, TRUNCATED
-from infermax_gym.envs.rewards import Reward
+from infermax_gym.envs.draws import Streams
+from infermax_gym.envs.rewards import NUM_COMPONENTS, Component, reward_of
 from infermax_gym.envs.routing.config import RouterEnvConfig
 from infermax_gym.envs.routing.episode import RoutingRun, begin_routing
-from infermax_gym.envs.routing.kernel import NUM_COMPONENTS, finish_all, start_all, step_all
 from infermax_gym.envs.routing.layout import REPLICA_FEATURES, REQUEST_FEATURES
+from infermax_gym.envs.routing.step import finish_all, start_all, step_all
+from infermax_gym.envs.scheduling.env import RENDER_FPS
+from infermax_gym.envs.status import LOG_FULL, TERMINATED, TRUNCATED
 
 
 @dataclass
@@ -133,11 +133,10 @@ class InferMaxRouterEnv(gym.Env[Any, np.int64]):
         self.observation_space = flat_space(self.config) if flat else observation_space(self.config)
         self._flat = np.zeros((1, flat_size(count)), np.float32)
         self._mask = np.zeros((1, count), np.int8)
-        self._happened = np.zeros((1, NUM_COMPONENTS))
+        self._reward_components = np.zeros((1, NUM_COMPONENTS))
         self._status = np.zeros(1, np.int64)
         self._action = np.zeros(1, np.int64)
-        assert isinstance(self.config.reward, Reward)
-        self._weights = self.config.reward.vector
+        self._weights = reward_of(self.config).vector
         self._streams: Streams | None = None
         self._run: RoutingRun | None = None
 
@@ -157,7 +156,7 @@ class InferMaxRouterEnv(gym.Env[Any, np.int64]):
 
         Args:
             seed: restarts the random streams; without one they go on.
-            options: pins any of `infermax_gym.envs.routing.episode.OPTIONS`.
+            options: settings of this episode, any of `infermax_gym.envs.routing.config.EPISODE_SETTINGS`.
         """
         super().reset(seed=seed)
         if seed is not None or self._streams is None:
@@ -172,7 +171,7 @@ class InferMaxRouterEnv(gym.Env[Any, np.int64]):
         run = self.run
         self._action[0] = action
         record = run.fleet.state.record
-        step_all(record, run.lane, self._action, self._status, self._happened, self._flat, self._mask)
+        step_all(record, run.lane, self._action, self._status, self._reward_components, self._flat, self._mask)
         if self._status[0] == LOG_FULL:
             self._refresh()
         terminated = bool(self._status[0] == TERMINATED)
@@ -180,12 +179,12 @@ class InferMaxRouterEnv(gym.Env[Any, np.int64]):
         info = self._info()
         if terminated or truncated:
             info["metrics"] = run.metrics()
-        return self._observation(), float(self._happened[0].dot(self._weights)), terminated, truncated, info
+        return self._observation(), float(self._reward_components[0].dot(self._weights)), terminated, truncated, info
 
     def _refresh(self) -> None:
         run = self.run
         settle(run)
-        finish_all(run.fleet.state.record, run.lane, self._status, self._happened, self._flat, self._mask)
+        finish_all(run.fleet.state.record, run.lane, self._status, self._reward_components, self._flat, self._mask)
 
     def action_masks(self) -> NDArray[np.bool_]:
         """(N,) bool, which replicas can hold the request: what sb3-contrib's MaskablePPO asks for."""
@@ -198,7 +197,7 @@ class InferMaxRouterEnv(gym.Env[Any, np.int64]):
     def _info(self) -> dict[str, Any]:
         lane = self.run.lane
         return {
-            "dt_s": float(self._happened[0, 0]),
+            "dt_s": float(self._reward_components[0, Component.ELAPSED_S]),
             "clock_s": float(lane["clock_s"][0]),
             "num_illegal": int(lane["num_illegal"][0]),
             "action_mask": self._mask[0].copy(),
@@ -208,12 +207,12 @@ class InferMaxRouterEnv(gym.Env[Any, np.int64]):
         """A copy of everything: `set_state` on this or another environment of the same spaces goes on from it."""
         run = self.run.copy()
         assert self._streams is not None
-        return RouterState(run, copy_streams(self._streams))
+        return RouterState(run, self._streams.copy())
 
     def set_state(self, state: RouterState) -> Any:
         """Go on from a state; returns the observation there. The state can be used again."""
         self._run = state.run.copy()
-        self._streams = copy_streams(state.streams)
+        self._streams = state.streams.copy()
         self._refresh()
         return self._observation()
 

@@ -11,14 +11,12 @@ from numpy.typing import NDArray
 
 from infermax_gym.cluster import Fleet, FleetRun, Replica, summarize_fleet
 from infermax_gym.engine import EngineConfig
-from infermax_gym.envs.episode import Streams, draw, noisy_lengths, trace_slice_of, with_slos
-from infermax_gym.envs.routing.config import RouterEnvConfig
-from infermax_gym.envs.routing.kernel import LANE
+from infermax_gym.envs.draws import Draws, Streams, model_of, predicted_lengths, trace_slice_of, with_limits
+from infermax_gym.envs.rewards import reward_of
+from infermax_gym.envs.routing.config import EPISODE_SETTINGS, RouterEnvConfig
+from infermax_gym.envs.routing.step import LANE
+from infermax_gym.envs.settings import pinned
 from infermax_gym.workload import Workload
-
-OPTIONS = ("workload", "start", "num_requests", "rate_per_replica", "num_kv_tokens", "cost")
-"""What `reset(options=...)` may pin: a workload, preset name or path; its first request (not for presets);
-and single values of the settings of the same name."""
 
 
 @dataclass
@@ -53,48 +51,44 @@ class RoutingRun:
 
 
 def begin_routing(config: RouterEnvConfig, streams: Streams, options: Mapping[str, Any] | None = None) -> RoutingRun:
-    """Draw an episode and lay out its memory; `options` pins any of `OPTIONS`.
+    """Draw an episode and lay out its memory.
+
+    Args:
+        config: the ranges.
+        streams: where chance comes from; they move on.
+        options: settings that this episode alone has, any of `EPISODE_SETTINGS`.
 
     Raises:
-        ValueError: an option is unknown or out of range.
+        SettingError: an option is unknown or out of range.
         WorkloadError: a workload cannot be read or is shorter than an episode.
     """
-    pinned = dict(options or {})
-    unknown = sorted(set(pinned) - set(OPTIONS))
-    if unknown:
-        raise ValueError(f"unknown reset option {unknown[0]!r}; known: {', '.join(OPTIONS)}")
-    rng = streams.workload
-    # Every draw happens whether or not it is pinned, so that pinning one thing does not change another.
-    source: str | Workload = config.workloads[int(rng.integers(len(config.workloads)))]
-    rate = draw(config.rate_per_replica, rng)
-    slice_seed = int(rng.integers(2**63))
-    replicas = _replicas(config, rng, pinned)
-    count = int(pinned.get("num_requests", config.num_requests))
-    if count < 2:
-        raise ValueError(f"an episode needs num_requests >= 2, got {count}")
-    workload = trace_slice_of(pinned.get("workload", source), count, slice_seed, pinned.get("start"))
-    rate = float(pinned.get("rate_per_replica", rate)) * config.num_replicas
+    draws = Draws(config, pinned(config, options, EPISODE_SETTINGS), streams.workload)
+    source = draws.one("workloads")
+    rate_per_s = draws.number("rate_per_replica") * config.num_replicas
+    slice_seed = draws.seed()
+    replicas = _replicas(config, draws)
+    count = round(draws.number("num_requests"))
+    workload = trace_slice_of(source, count, slice_seed, draws.setting("start"))
     if np.isfinite(workload.mean_rate_per_s):
-        workload = workload.with_rate(rate)
-    workload = with_slos(workload, config.slo_ttft_s, config.slo_tpot_s)
-    predicted = noisy_lengths(workload, config.information, config.prediction_sigma, streams)
+        workload = workload.with_rate(rate_per_s)
+    workload = with_limits(workload, draws.setting("ttft_slo_s"), draws.setting("tpot_slo_s"), reward_of(config))
+    predicted = predicted_lengths(workload, config.information, config.prediction_sigma, streams)
     fleet = Fleet(replicas, config.staleness_s, config.counts_routed)
     run = FleetRun(workload, fleet, None)
     run.state.lay_out(np.zeros((count, 0)), predicted)
     lane = np.zeros(1, LANE)
     lane["action"] = -1
-    lane["time_limit_s"] = config.time_limit_s
+    lane["time_limit_s"] = draws.setting("time_limit_s")
     return RoutingRun(run, lane, predicted)
 
 
-def _replicas(config: RouterEnvConfig, rng: np.random.Generator, pinned: Mapping[str, Any]) -> tuple[Replica, ...]:
+def _replicas(config: RouterEnvConfig, draws: Draws) -> tuple[Replica, ...]:
     drawn = []
     for _ in range(1 if config.alike else config.num_replicas):
-        num_kv_tokens = round(draw(config.num_kv_tokens, rng))
-        cost = config.costs[int(rng.integers(len(config.costs)))]
+        num_kv_tokens = round(draws.number("num_kv_tokens"))
         engine = EngineConfig(
-            cost=config.cost_model(pinned.get("cost", cost)),
-            num_kv_tokens=int(pinned.get("num_kv_tokens", num_kv_tokens)),
+            cost=model_of(draws.one("costs")),
+            num_kv_tokens=num_kv_tokens,
             block_size=config.block_size,
             max_num_batched_tokens=config.max_num_batched_tokens,
             max_num_seqs=config.max_num_seqs,

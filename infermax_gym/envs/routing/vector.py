@@ -12,21 +12,14 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from infermax_gym.cluster.layout import FLEET
-from infermax_gym.envs.env import RENDER_FPS, copy_streams
-from infermax_gym.envs.episode import Streams, streams_of_lanes
-from infermax_gym.envs.lane import LOG_FULL, TERMINATED, TRUNCATED
-from infermax_gym.envs.rewards import Reward
+from infermax_gym.envs.draws import Streams, streams_of_lanes
+from infermax_gym.envs.rewards import NUM_COMPONENTS, Component, reward_of
 from infermax_gym.envs.routing.config import RouterEnvConfig
-from infermax_gym.envs.routing.env import (
-    RouterState,
-    flat_size,
-    flat_space,
-    observation_space,
-    parts_of,
-    settle,
-)
+from infermax_gym.envs.routing.env import RouterState, flat_size, flat_space, observation_space, parts_of, settle
 from infermax_gym.envs.routing.episode import RoutingRun, begin_routing
-from infermax_gym.envs.routing.kernel import LANE, NUM_COMPONENTS, finish_all, start_all, step_all
+from infermax_gym.envs.routing.step import LANE, finish_all, start_all, step_all
+from infermax_gym.envs.scheduling.env import RENDER_FPS
+from infermax_gym.envs.status import LOG_FULL, TERMINATED, TRUNCATED
 
 
 class InferMaxRouterVectorEnv(VectorEnv[Any, Any, Any]):
@@ -36,8 +29,9 @@ class InferMaxRouterVectorEnv(VectorEnv[Any, Any, Any]):
     already the first of its next episode; the last one of the old is in `info["final_obs"]`, its info, with
     `metrics`, in `info["final_info"]`.
 
-    Every step's info has `dt_s`, `clock_s` (n,) float64, `action_mask` (n, N) int8 and `reward_components` (n, 6)
-    float64 (see `infermax_gym.envs.rewards.COMPONENTS`); mask and happened are views that the next step overwrites.
+    Every step's info has `dt_s`, `clock_s` (n,) float64, `action_mask` (n, N) int8 and `reward_components`
+    (n, NUM_COMPONENTS) float64 (see `infermax_gym.envs.rewards.Component`); mask and components are views that the
+    next step overwrites.
 
     Args:
         num_envs: lanes.
@@ -80,12 +74,11 @@ class InferMaxRouterVectorEnv(VectorEnv[Any, Any, Any]):
         self.single_observation_space = flat_space(self.config) if flat else observation_space(self.config)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
-        assert isinstance(self.config.reward, Reward)
-        self._weights = self.config.reward.vector
+        self._weights = reward_of(self.config).vector
         self._fleets = np.zeros(num_envs, FLEET)
         self._lanes = np.zeros(num_envs, LANE)
         self._status = np.zeros(num_envs, np.int64)
-        self._happened = np.zeros((num_envs, NUM_COMPONENTS))
+        self._reward_components = np.zeros((num_envs, NUM_COMPONENTS))
         self._flat = np.zeros((num_envs, flat_size(count)), np.float32)
         self._mask = np.zeros((num_envs, count), np.int8)
         self._streams: list[Streams] = []
@@ -131,7 +124,7 @@ class InferMaxRouterVectorEnv(VectorEnv[Any, Any, Any]):
             self._fleets[here],
             self._lanes[here],
             self._status[here],
-            self._happened[here],
+            self._reward_components[here],
             self._flat[here],
             self._mask[here],
         )
@@ -143,10 +136,10 @@ class InferMaxRouterVectorEnv(VectorEnv[Any, Any, Any]):
         chosen = np.ascontiguousarray(actions, np.int64)
         if chosen.shape != (self.num_envs,):
             raise ValueError(f"actions must have shape ({self.num_envs},), got {chosen.shape}")
-        step_all(self._fleets, self._lanes, chosen, self._status, self._happened, self._flat, self._mask)
+        step_all(self._fleets, self._lanes, chosen, self._status, self._reward_components, self._flat, self._mask)
         for i in np.flatnonzero(self._status == LOG_FULL):
             self._settle(int(i))
-        rewards = self._happened @ self._weights
+        rewards = self._reward_components @ self._weights
         terminated, truncated = self._status == TERMINATED, self._status == TRUNCATED
         info = self._info()
         ended = np.flatnonzero(terminated | truncated)
@@ -160,7 +153,7 @@ class InferMaxRouterVectorEnv(VectorEnv[Any, Any, Any]):
         mask[ended] = True
         final_obs = np.empty(self.num_envs, object)
         final_info: dict[str, Any] = {"_metrics": mask, "metrics": np.empty(self.num_envs, object)}
-        info["reward_components"] = self._happened.copy()
+        info["reward_components"] = self._reward_components.copy()
         for i in ended:
             final_obs[i] = self._one(int(i))
             if self.metrics:
@@ -174,13 +167,13 @@ class InferMaxRouterVectorEnv(VectorEnv[Any, Any, Any]):
 
     def get_state(self) -> list[RouterState]:
         """A copy of every lane; `set_state` goes on from it."""
-        return [RouterState(run.copy(), copy_streams(s)) for run, s in zip(self.runs, self._streams, strict=True)]
+        return [RouterState(run.copy(), s.copy()) for run, s in zip(self.runs, self._streams, strict=True)]
 
     def set_state(self, states: Sequence[RouterState]) -> Any:
         """Go on from the states of as many lanes; returns the observation there. The states can be used again."""
         if len(states) != self.num_envs:
             raise ValueError(f"need one state for each of {self.num_envs} lanes, got {len(states)}")
-        self._streams = [copy_streams(state.streams) for state in states]
+        self._streams = [state.streams.copy() for state in states]
         self.runs = [None] * self.num_envs  # type: ignore[list-item]
         for i, state in enumerate(states):
             self._install(i, state.run.copy())
@@ -199,8 +192,8 @@ class InferMaxRouterVectorEnv(VectorEnv[Any, Any, Any]):
 
     def _info(self) -> dict[str, Any]:
         return {
-            "dt_s": self._happened[:, 0].copy(),
+            "dt_s": self._reward_components[:, Component.ELAPSED_S].copy(),
             "clock_s": self._lanes["clock_s"].copy(),
             "action_mask": self._mask,
-            "reward_components": self._happened,
+            "reward_components": self._reward_components,
         }

@@ -17,9 +17,8 @@ from infermax_gym.cluster import Fleet, Replica, simulate_fleet, summarize_fleet
 from infermax_gym.engine import Policy
 from infermax_gym.envs.rewards import REWARDS
 from infermax_gym.envs.routing import layout
-from infermax_gym.envs.routing.config import RouterEnvConfig
+from infermax_gym.envs.routing.config import EPISODE_SETTINGS, RouterEnvConfig
 from infermax_gym.envs.routing.env import InferMaxRouterEnv
-from infermax_gym.envs.routing.episode import OPTIONS
 from infermax_gym.envs.routing.vector import InferMaxRouterVectorEnv
 from infermax_gym.workload import Workload
 from tests.cluster.test_identities import ToTheLast
@@ -32,7 +31,7 @@ DOCS = (Path(__file__).resolve().parents[3] / "docs" / "environments.md").read_t
 def test_rewards_add_up(staleness_s: float) -> None:
     totals = {}
     for name in REWARDS:
-        env = make(reward=name, staleness_s=staleness_s, slo_ttft_s=0.5)
+        env = make(reward=name, staleness_s=staleness_s, ttft_slo_s=0.5)
         env.reset(seed=0)
         rewards, info = play(env, randomly(1))
         assert len(rewards) == 200
@@ -303,9 +302,9 @@ def test_the_sheet_and_the_docs_say_what_the_code_says() -> None:
     source = Path(layout.__file__).read_text(encoding="utf-8")
     for names in (layout.REPLICA_FEATURES, layout.REQUEST_FEATURES):
         for name in names:
-            (meaning,) = re.findall(rf'^    "{name}",  # (.*)$', source, re.MULTILINE)
+            (meaning,) = re.findall(rf"^    {name.upper()} = \d+  # (.*)$", source, re.MULTILINE)
             assert f"| `{name}` | {meaning} |" in DOCS
-    for option in OPTIONS:
+    for option in EPISODE_SETTINGS:
         assert f"`{option}`" in DOCS
     fields = RouterEnvConfig.__doc__ or ""
     for name in RouterEnvConfig.__dataclass_fields__:

@@ -11,10 +11,10 @@ import pytest
 from infermax_gym.engine.kernel.group import disband
 from infermax_gym.engine.layout import RUNNING, WAITING
 from infermax_gym.engine.policy import QueueOrder, Reserve, Victim, victim_weights
-from infermax_gym.envs.config import BASE
-from infermax_gym.envs.env import InferMaxEnv
-from infermax_gym.envs.lane import ADMITTED
-from infermax_gym.envs.layout import RUNNING_FEATURES, WAITING_FEATURES, ActionLayout, Kind
+from infermax_gym.envs.scheduling.config import BASE
+from infermax_gym.envs.scheduling.env import InferMaxEnv
+from infermax_gym.envs.scheduling.lane import ADMITTED
+from infermax_gym.envs.scheduling.layout import RUNNING_FEATURES, WAITING_FEATURES, ActionLayout, Kind
 from infermax_gym.testing import random_legal
 from tests.envs.playing import small_workload, tight_env
 

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from infermax_gym.engine.metrics import summarize
 from infermax_gym.engine.simulate import result_of
-from infermax_gym.envs.config import EnvConfig
-from infermax_gym.envs.episode import Run, Streams, begin_run, draw_episode
-from infermax_gym.envs.kernel import go_on, start
-from infermax_gym.envs.lane import LOG_FULL, TERMINATED, TRUNCATED
-from infermax_gym.envs.layout import ActionLayout
-from infermax_gym.envs.observe import finish_step, step_one
-from infermax_gym.envs.rewards import Reward
-from infermax_gym.envs.spaces import Buffers, Observation, flat_space, observation_space
+from infermax_gym.envs.draws import Streams
+from infermax_gym.envs.rewards import Component, reward_of
+from infermax_gym.envs.scheduling.config import EnvConfig
+from infermax_gym.envs.scheduling.episode import Run, begin_run, draw_episode
+from infermax_gym.envs.scheduling.layout import ActionLayout
+from infermax_gym.envs.scheduling.spaces import Buffers, Observation, flat_space, observation_space
+from infermax_gym.envs.scheduling.step import finish_step, go_on, start, step_one
+from infermax_gym.envs.status import LOG_FULL, TERMINATED, TRUNCATED
 
 RENDER_FPS = 10
 
@@ -62,7 +62,7 @@ class InferMaxEnv(gym.Env[Any, np.int64]):
         repeats the last RUN until a visible waiting request could be admitted, memory is short, a prefill waits
         at chunk budget 0, or nothing can run.
 
-    Observation: Dict, all float32 in [-1, 1] on a fixed scale; feature names in `infermax_gym.envs.layout`.
+    Observation: Dict, all float32 in [-1, 1] on a fixed scale; feature names in `infermax_gym.envs.scheduling.layout`.
         waiting: (W, 12) the smallest queue keys first, then the oldest; zeros in empty slots.
         running: (R, 11) the end of the running list, last first, then the best victims.
         engine: (20,) the engine as a whole.
@@ -115,7 +115,7 @@ class InferMaxEnv(gym.Env[Any, np.int64]):
         self.action_space = spaces.Discrete(self.layout.num_actions)
         self.observation_space = flat_space(self.config) if flat else observation_space(self.config)
         self._buffers = Buffers(self.config, 1)
-        self._weights = _reward(self.config).vector
+        self._weights = reward_of(self.config).vector
         self._streams: Streams | None = None
         self._run: Run | None = None
         self._history: list[tuple[float, ...]] = []
@@ -136,7 +136,7 @@ class InferMaxEnv(gym.Env[Any, np.int64]):
 
         Args:
             seed: restarts the random streams; without one they go on.
-            options: pins any of `infermax_gym.envs.episode.OPTIONS`.
+            options: settings of this episode, any of `infermax_gym.envs.scheduling.config.EPISODE_SETTINGS`.
         """
         super().reset(seed=seed)
         if seed is not None or self._streams is None:
@@ -197,7 +197,7 @@ class InferMaxEnv(gym.Env[Any, np.int64]):
     def _info(self) -> dict[str, Any]:
         run = self.run
         return {
-            "dt_s": float(self._buffers.reward_components[0, 0]),
+            "dt_s": float(self._buffers.reward_components[0, Component.ELAPSED_S]),
             "clock_s": float(run.engine.record["clock_s"][0]),
             "num_illegal": int(run.lane.record["num_illegal"][0]),
             "action_mask": self._buffers.mask[0].copy(),
@@ -207,12 +207,12 @@ class InferMaxEnv(gym.Env[Any, np.int64]):
         """A copy of everything: `set_state` on this or another environment of the same layout goes on from it."""
         run = self.run.copy()
         assert self._streams is not None
-        return State(run, copy_streams(self._streams))
+        return State(run, self._streams.copy())
 
     def set_state(self, state: State) -> Any:
         """Go on from a state; returns the observation there. The state can be used again."""
         self._run = state.run.copy()
-        self._streams = copy_streams(state.streams)
+        self._streams = state.streams.copy()
         self._history.clear()
         b, run = self._buffers, self._run
         finish_step(run.engine.core, run.lane.core, b.reward_components[0], b.flat[0], b.mask[0])
@@ -227,7 +227,7 @@ class InferMaxEnv(gym.Env[Any, np.int64]):
 
     def render(self) -> Any:
         """The engine now: a few lines of text, or an (height, width, 3) uint8 picture of the episode so far."""
-        from infermax_gym.envs.render import draw_ansi, draw_picture
+        from infermax_gym.envs.scheduling.render import draw_ansi, draw_picture
 
         if self.render_mode == "ansi":
             return draw_ansi(self.run)
@@ -235,16 +235,3 @@ class InferMaxEnv(gym.Env[Any, np.int64]):
             return draw_picture(self.run, self._history)
         gym.logger.warn("render() needs render_mode='ansi' or 'rgb_array' in gym.make")
         return None
-
-
-def _reward(config: EnvConfig) -> Reward:
-    assert isinstance(config.reward, Reward)
-    return config.reward
-
-
-def copy_streams(streams: Streams) -> Streams:
-    """Independent generators in the same state."""
-    copy = Streams(streams.seed)
-    copy.workload.bit_generator.state = streams.workload.bit_generator.state
-    copy.predictor.bit_generator.state = streams.predictor.bit_generator.state
-    return copy

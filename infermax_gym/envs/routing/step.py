@@ -7,28 +7,14 @@ from typing import Any
 import numpy as np
 
 from infermax_gym.cluster.kernel.candidates import is_candidate
-from infermax_gym.cluster.kernel.choose import KV_TOKENS, PREFILL_RATE, match_next, start_delay
 from infermax_gym.cluster.kernel.events import advance_until, look
-from infermax_gym.cluster.kernel.memory import (
-    arrivals_of,
-    constants_of,
-    cores_of,
-    matched_of,
-    seen_by,
-    signals_of,
-    slots_of,
-)
+from infermax_gym.cluster.kernel.memory import arrivals_of, cores_of, seen_by, signals_of, slots_of
 from infermax_gym.cluster.kernel.run import finish, place, reject
-from infermax_gym.cluster.kernel.signals import FREE_KV, RELEASE_RATE, RUNNING, WAITING, WAITING_TOKENS, refresh
+from infermax_gym.cluster.kernel.signals import refresh
 from infermax_gym.compile import compiled, inlined
-from infermax_gym.envs.lane import LOG_FULL, RUNNING_ON, TERMINATED, TRUNCATED
-from infermax_gym.envs.observe import squash
-from infermax_gym.envs.rewards import COMPONENTS
-from infermax_gym.envs.routing.layout import REPLICA_FEATURES, REQUEST_FEATURES
-
-NUM_REPLICA = len(REPLICA_FEATURES)
-NUM_REQUEST = len(REQUEST_FEATURES)
-NUM_COMPONENTS = len(COMPONENTS)
+from infermax_gym.envs.rewards import NUM_COMPONENTS, Component
+from infermax_gym.envs.routing.observe import observe
+from infermax_gym.envs.status import LOG_FULL, RUNNING_ON, TERMINATED, TRUNCATED
 
 LANE = np.dtype(
     [
@@ -128,81 +114,23 @@ def act(f: Any, v: Any, action: int) -> None:
 
 @inlined
 def _take_components(f: Any, v: Any, out: Any) -> None:
-    """(6,) what happened since the last call, see `infermax_gym.envs.rewards.COMPONENTS`."""
+    """(NUM_COMPONENTS,) what happened since the last call, see `infermax_gym.envs.rewards.Component`."""
     cores = cores_of(f)
     v.gap_s = v.clock_s - v.last_clock_s
     out[:] = 0.0
     for i in range(f.num_replicas):
         s = cores[i]
-        out[1] += s.system_seconds
-        out[2] += s.unstarted_seconds
-        out[3] += s.busy_s
-        out[4] += s.num_good
-        out[5] += s.num_finished
-    out[0] = v.clock_s
+        out[Component.SYSTEM_REQUEST_S] += s.system_seconds
+        out[Component.UNSTARTED_REQUEST_S] += s.unstarted_seconds
+        out[Component.BUSY_S] += s.busy_s
+        out[Component.NUM_GOOD] += s.num_good
+        out[Component.NUM_FINISHED] += s.num_finished
+    out[Component.ELAPSED_S] = v.clock_s
     for k in range(NUM_COMPONENTS):
         total = out[k]
         out[k] = total - v.last[k]
         v.last[k] = total
     v.last_clock_s = v.clock_s
-
-
-@compiled
-def _observe_replicas(f: Any, prompt: int, mask: Any, out: Any) -> None:
-    cores = cores_of(f)
-    seen = seen_by(f)
-    constants = constants_of(f)
-    matched = matched_of(f)
-    for i in range(f.num_replicas):
-        at = NUM_REQUEST + i * NUM_REPLICA
-        max_num_seqs = float(cores[i].max_num_seqs)
-        capacity = constants[KV_TOKENS, i]
-        free = seen[FREE_KV, i]
-        out[at] = squash(seen[WAITING, i], 8.0)
-        out[at + 1] = seen[RUNNING, i] / max_num_seqs
-        out[at + 2] = squash(seen[WAITING_TOKENS, i], capacity)
-        out[at + 3] = squash(start_delay(seen, constants, i, 0), 1.0)
-        out[at + 4] = free / capacity
-        out[at + 5] = max(-1.0, (free - seen[WAITING_TOKENS, i] - prompt) / capacity)
-        out[at + 6] = squash(start_delay(seen, constants, i, prompt), 1.0)
-        out[at + 7] = squash(seen[RELEASE_RATE, i], 1000.0)
-        out[at + 8] = squash(capacity, 100_000.0)
-        out[at + 9] = squash(constants[PREFILL_RATE, i], 10_000.0)
-        out[at + 10] = squash(max_num_seqs, 64.0)
-        out[at + 11] = f.next_request > 0 and f.last_chosen == i
-        out[at + 12] = mask[i]
-        out[at + 13] = matched[i] / prompt if prompt > 0 else 0.0
-
-
-@compiled
-def observe(f: Any, v: Any, out: Any, mask: Any) -> None:
-    """Write one observation.
-
-    Args:
-        f: the fleet's record.
-        v: the lane's record.
-        out: (NUM_REQUEST + num_replicas * NUM_REPLICA,) float32: request, then replica after replica.
-        mask: (num_replicas,) int8, 1 where the replica can hold the request.
-    """
-    out[:NUM_REQUEST] = 0.0
-    prompt = 0
-    mask[:] = 1  # nothing is left to decide: every action does nothing
-    if v.status == RUNNING_ON:
-        q = arrivals_of(f)[f.next_request - f.first_arrival]
-        prompt = q.prompt
-        match_next(f, q)
-        for i in range(f.num_replicas):
-            mask[i] = is_candidate(f, i, q)
-        mean_gap_s = v.clock_s / max(f.next_request, 1)
-        age_s = max(v.clock_s - f.last_snapshot * f.staleness_s, 0.0)  # a snapshot on the grid may round up
-        out[0] = squash(prompt, 1000.0)
-        out[1] = squash(q.prediction, 100.0) if q.prediction > 0.0 else 0.0
-        out[2] = squash(q.slo_ttft_s, 1.0) if q.slo_ttft_s > 0.0 else 1.0
-        out[3] = squash(v.gap_s, mean_gap_s) if mean_gap_s > 0.0 else 0.0
-        out[4] = squash(f.next_request / max(v.clock_s, 1.0) / f.num_replicas, 4.0)
-        out[5] = squash(age_s, 1.0) if f.staleness_s > 0.0 else 0.0
-    out[6] = squash(f.num_replicas, 16.0)
-    _observe_replicas(f, prompt, mask, out)
 
 
 @compiled
@@ -223,7 +151,7 @@ def step_all(fleets: Any, lanes: Any, actions: Any, status: Any, reward_componen
         lanes: (n,) LANE.
         actions: (n,) int64.
         status: (n,) int64, out.
-        reward_components: (n, 6) float64, out.
+        reward_components: (n, NUM_COMPONENTS) float64, out.
         out: (n, N) float32, out.
         mask: (n, num_replicas) int8, out.
     """

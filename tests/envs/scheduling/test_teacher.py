@@ -10,9 +10,9 @@ import pytest
 from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.cost import COSTS
 from infermax_gym.engine import EngineConfig, Information, simulate
-from infermax_gym.envs.config import EnvConfig
-from infermax_gym.envs.env import InferMaxEnv
-from infermax_gym.envs.teacher import PolicyTeacher
+from infermax_gym.envs.scheduling.config import EnvConfig
+from infermax_gym.envs.scheduling.env import InferMaxEnv
+from infermax_gym.envs.scheduling.teacher import PolicyTeacher
 from infermax_gym.workload import make_workload
 
 ROWS = (

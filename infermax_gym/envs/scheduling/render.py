@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from infermax_gym.engine.kernel.group import disband
 from infermax_gym.engine.state import Engine
-from infermax_gym.envs.episode import Run
-from infermax_gym.envs.kernel import fill_mask
-from infermax_gym.envs.lane import RUNNING_ON
+from infermax_gym.envs.scheduling.episode import Run
+from infermax_gym.envs.scheduling.legal import fill_mask
+from infermax_gym.envs.status import RUNNING_ON
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,7 +67,7 @@ def _running(core: Any, run: Run) -> str:
     demand = int(run.lane.record["demand"][0])
     needs = f"; the next tokens of the decodes take {_count(demand, 'block')}" if demand else ""
     both = f"{_count(decodes, 'decode')}, {_count(prefills, 'prefill')}"
-    return f"running   {core['num_running']:,} of {core['num_seats']:,} seats: {both}{needs}"
+    return f"running   {core['num_running']:,} of {core['max_num_seqs']:,} sequences: {both}{needs}"
 
 
 def _waiting(core: Any, engine: Engine) -> str:

@@ -18,9 +18,9 @@ from infermax_gym.engine import Policy
 from infermax_gym.engine.kernel.decide import decide
 from infermax_gym.engine.layout import RUNNING
 from infermax_gym.engine.session import install_policy
-from infermax_gym.envs.env import InferMaxEnv
-from infermax_gym.envs.episode import Run
-from infermax_gym.envs.layout import ActionLayout, Kind
+from infermax_gym.envs.scheduling.env import InferMaxEnv
+from infermax_gym.envs.scheduling.episode import Run
+from infermax_gym.envs.scheduling.layout import ActionLayout, Kind
 
 
 class PolicyTeacher:

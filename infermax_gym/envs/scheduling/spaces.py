@@ -6,8 +6,9 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from infermax_gym.envs.config import EnvConfig
-from infermax_gym.envs.layout import ENGINE_FEATURES, RUNNING_FEATURES, WAITING_FEATURES
+from infermax_gym.envs.rewards import NUM_COMPONENTS
+from infermax_gym.envs.scheduling.config import EnvConfig
+from infermax_gym.envs.scheduling.layout import ENGINE_FEATURES, RUNNING_FEATURES, WAITING_FEATURES
 
 
 def _box(*shape: int) -> spaces.Box:
@@ -47,7 +48,7 @@ class Buffers:
         flat: (n, N) float32.
         waiting: (n, W, F) float32, running: (n, R, F) float32, engine: (n, G) float32: views of `flat`.
         mask: (n, A) int8.
-        reward_components: (n, 6) float64.
+        reward_components: (n, NUM_COMPONENTS) float64.
     """
 
     def __init__(self, config: EnvConfig, num_lanes: int) -> None:
@@ -58,5 +59,5 @@ class Buffers:
         self.waiting = self.flat[:, g : g + w * fw].reshape(num_lanes, w, fw)
         self.running = self.flat[:, g + w * fw :].reshape(num_lanes, r, fr)
         self.mask = np.zeros((num_lanes, config.layout.num_actions), np.int8)
-        self.reward_components = np.zeros((num_lanes, 6))
+        self.reward_components = np.zeros((num_lanes, NUM_COMPONENTS))
         assert np.shares_memory(self.flat, self.waiting) and np.shares_memory(self.flat, self.running)

@@ -14,11 +14,6 @@ from numpy.typing import NDArray
 from infermax_gym.compile import inlined
 from infermax_gym.engine.kernel.memory import pointer
 
-RUNNING_ON = 0  # the agent is to decide
-TERMINATED = 1  # every request is finished or rejected
-TRUNCATED = 2  # the time limit is reached
-LOG_FULL = 3  # the log is full: empty it and resume
-
 # Marks of requests that the agent touched in its turn.
 ADMITTED = 1
 PREEMPTED = 2
@@ -74,7 +69,7 @@ class Lane:
         record: (1,) LANE.
         slots: (num_waiting_slots + num_running_slots,) int64, the request in each slot, -1 in an empty one; of a
             running slot, the position in the running list.
-        levels: (num_levels,) int64, chunk budgets in tokens.
+        levels: (num_chunk_budgets,) int64, chunk budgets in tokens.
         touched: (touched_size,) int64, requests admitted or preempted since the last iteration.
     """
 
@@ -121,7 +116,7 @@ def slots_of(v: Any) -> Any:
 
 @inlined
 def chunk_budgets_of(v: Any) -> Any:
-    """(num_levels,) int64 tokens."""
+    """(num_chunk_budgets,) int64 tokens."""
     return carray(pointer(v.levels_address), (v.num_chunk_budgets,), np.int64)
 
 

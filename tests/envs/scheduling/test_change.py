@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from infermax_gym.envs.config import EnvConfig
-from infermax_gym.envs.env import InferMaxEnv
-from infermax_gym.envs.layout import Kind
+from infermax_gym.envs.scheduling.config import EnvConfig
+from infermax_gym.envs.scheduling.env import InferMaxEnv
+from infermax_gym.envs.scheduling.layout import Kind
 from infermax_gym.testing import random_legal
 
 CONFIG = EnvConfig(num_requests=60, backlog=(0, 30), num_kv_tokens=(6_000, 12_000), level_shares=(1.0,))

@@ -15,17 +15,17 @@ import pytest
 from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.cost import COSTS
 from infermax_gym.engine import EngineConfig, simulate, summarize
-from infermax_gym.envs.config import EnvConfig
-from infermax_gym.envs.env import InferMaxEnv
-from infermax_gym.envs.episode import streams_of_lanes
-from infermax_gym.envs.layout import Kind
-from infermax_gym.envs.teacher import PolicyTeacher
-from infermax_gym.envs.vector import InferMaxVectorEnv
+from infermax_gym.envs.draws import streams_of_lanes
+from infermax_gym.envs.scheduling.config import EnvConfig
+from infermax_gym.envs.scheduling.env import InferMaxEnv
+from infermax_gym.envs.scheduling.layout import Kind
+from infermax_gym.envs.scheduling.teacher import PolicyTeacher
+from infermax_gym.envs.scheduling.vector import InferMaxVectorEnv
 from infermax_gym.testing import random_legal
 from infermax_gym.workload import Workload, WorkloadError, make_workload, write_workload
 from tests.envs.playing import play, randomly, small_workload, tight_env
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 # Ends
 
@@ -235,7 +235,7 @@ def test_windows_of_a_trace_are_drawn(tmp_path: Path) -> None:
 
 
 def test_slos_fill_in_where_there_are_none() -> None:
-    env = tight_env(small_workload(), slo_ttft_s=0.7, slo_tpot_s=0.03)
+    env = tight_env(small_workload(), ttft_slo_s=0.7, tpot_slo_s=0.03)
     env.reset(seed=0)
     workload, own = env.run.episode.workload, small_workload()
     np.testing.assert_array_equal(workload.ttft_slo_s, np.where(np.isfinite(own.ttft_slo_s), own.ttft_slo_s, 0.7))
@@ -248,16 +248,28 @@ def test_slos_fill_in_where_there_are_none() -> None:
         (
             {"speed": 1},
             ValueError,
-            "unknown reset option 'speed'; known: workload, start, num_requests, backlog, time_scale, num_kv_tokens, "
-            "cost",
+            "environment: unknown reset option 'speed'; known: workloads, start, num_requests, backlog, time_scale, "
+            "num_kv_tokens, costs, ttft_slo_s, tpot_slo_s, time_limit_s",
         ),
-        ({"workload": "nowhere.csv"}, WorkloadError, "nowhere.csv"),
+        ({"workload": "nowhere.csv"}, ValueError, "'nowhere.csv', which is neither a preset nor a file"),
         ({"workload": small_workload(4)}, WorkloadError, "workload: no window of"),
         ({"workload": small_workload(40), "start": 35}, WorkloadError, "workload: no window of"),
-        ({"num_kv_tokens": 3}, ValueError, "num_kv_tokens (3) must hold at least one block of 16"),
-        ({"time_scale": 0.0}, ValueError, "time scale must be positive and finite, got 0.0"),
-        ({"num_requests": 0}, ValueError, "an episode needs num_requests >= 1 and backlog >= 0, got 0 and 0"),
-        ({"backlog": -3}, ValueError, "an episode needs num_requests >= 1 and backlog >= 0, got 8 and -3"),
+        ({"num_kv_tokens": 3}, ValueError, "environment: num_kv_tokens must be at least a block of 16 tokens, got 3"),
+        (
+            {"time_scale": 0.0},
+            ValueError,
+            "environment: time_scale must be a number above 0, or a pair low <= high of such numbers, got 0.0",
+        ),
+        (
+            {"num_requests": 0},
+            ValueError,
+            "num_requests must be a whole number of at least 1, or a pair low <= high of such numbers, got 0",
+        ),
+        (
+            {"backlog": -3},
+            ValueError,
+            "backlog must be a whole number of at least 0, or a pair low <= high of such numbers, got -3",
+        ),
         ({"cost": "abacus"}, ValueError, "unknown cost model 'abacus'"),
     ],
 )
@@ -326,7 +338,7 @@ def test_event_and_iteration_differ_only_in_when_they_ask() -> None:
 
 DIGEST = """
 import hashlib, numpy as np
-from infermax_gym.envs.env import InferMaxEnv
+from infermax_gym.envs.scheduling.env import InferMaxEnv
 from infermax_gym.testing import random_legal
 env = InferMaxEnv(num_requests=25, flat=True, num_kv_tokens=(4_000, 20_000), information="noisy")
 rng, digest = np.random.default_rng(0), hashlib.sha256()

@@ -1,9 +1,11 @@
-"""What fits the agent's trace slices: the visible waiting and running requests, found without scanning the queue.
+"""What the agent sees of requests: the waiting and running slots, filled without scanning the queue.
 
-Waiting slots: the first half holds the smallest queue keys in order, the rest the oldest requests that are not
-among them. Running slots: the first half holds the end of the running list, last first (the newest, as most
-engines evict), the rest the best victims by the stated key: the largest victim key, or the fewest processed
-tokens.
+Waiting slots: the first half (of an odd number the larger half) holds the smallest queue keys in order, the rest the
+oldest requests that are not among them. Equal keys and equal arrivals stand in order of the workload, except among the
+smallest keys where the queue's tournament tree decides (of two equal keys the one that was found first).
+Running slots: the first half (likewise) holds the end of the running list, last first (the newest, as most engines
+evict), the rest the best victims by the stated key: the largest victim key, or the fewest processed tokens; of equal
+ones the earlier in the running list. Requests admitted in this turn stand behind all others, last first.
 """
 
 from __future__ import annotations
@@ -15,9 +17,8 @@ import numpy as np
 from infermax_gym.compile import compiled, inlined
 from infermax_gym.engine.kernel.keys import processed, victim_score
 from infermax_gym.engine.kernel.memory import queue_tree, requests, running, sort_ids, sort_keys
-from infermax_gym.envs.lane import ADMITTED, slots_of
-
-MOST_SLOTS = 128  # of a kind
+from infermax_gym.envs.scheduling.lane import ADMITTED, slots_of
+from infermax_gym.envs.scheduling.layout import MOST_SLOTS
 
 
 @inlined

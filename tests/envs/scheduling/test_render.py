@@ -12,10 +12,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from infermax_gym.envs.env import InferMaxEnv
-from infermax_gym.envs.knobs import InferMaxKnobsEnv
-from infermax_gym.envs.layout import Kind
-from infermax_gym.envs.render import MOST_ROWS, draw_ansi
+from infermax_gym.envs.knobs.env import InferMaxKnobsEnv
+from infermax_gym.envs.scheduling.env import InferMaxEnv
+from infermax_gym.envs.scheduling.layout import Kind
+from infermax_gym.envs.scheduling.render import MOST_ROWS, draw_ansi
 from infermax_gym.testing import random_legal
 from tests.envs.playing import play, randomly, same_observation, small_workload, tight_env
 
@@ -37,7 +37,7 @@ def test_text() -> None:
     assert f"{core['clock_s']:.2f} s" in text
     assert f"{core['num_finished']} finished, {core['num_rejected']} rejected" in text
     assert f"{core['num_blocks'] - core['free_blocks']} of {core['num_blocks']} blocks" in text
-    assert f"{core['num_running']} of {core['num_seats']} seats" in text
+    assert f"{core['num_running']} of {core['max_num_seqs']} sequences" in text
     assert f"{core['num_waiting']} requests" in text
     assert max(len(line) for line in text.splitlines()) <= 120
 

@@ -10,9 +10,9 @@ import pytest
 
 from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.baselines.predict import predictions
-from infermax_gym.envs.env import InferMaxEnv
-from infermax_gym.envs.knobs import InferMaxKnobsEnv
-from infermax_gym.envs.layout import RUNNING_FEATURES, WAITING_FEATURES
+from infermax_gym.envs.knobs.env import InferMaxKnobsEnv
+from infermax_gym.envs.scheduling.env import InferMaxEnv
+from infermax_gym.envs.scheduling.layout import RUNNING_FEATURES, WAITING_FEATURES
 from infermax_gym.testing import random_legal
 from infermax_gym.workload import Workload
 from tests.envs.playing import same_observation, small_workload

@@ -1,4 +1,4 @@
-"""Compiled steps of `InferMax-v0`: legality, actions, and running on to the next decision."""
+"""Compiled steps of `InferMax-v0`, from the entry `step_one` or `step_all`: actions, and on to the next decision."""
 
 from __future__ import annotations
 
@@ -10,126 +10,27 @@ from infermax_gym.engine.kernel.advance import advance, arrive, has_room
 from infermax_gym.engine.kernel.decide import begin
 from infermax_gym.engine.kernel.evict import grant, preempt
 from infermax_gym.engine.kernel.fast_forward import fast_forward
-from infermax_gym.engine.kernel.fit import blocks_for, reserved_blocks
-from infermax_gym.engine.kernel.group import decode_demand, grant_group
+from infermax_gym.engine.kernel.fit import blocks_for
+from infermax_gym.engine.kernel.group import grant_group
 from infermax_gym.engine.kernel.memory import requests, running
 from infermax_gym.engine.kernel.order import order_running, relist
 from infermax_gym.engine.kernel.run import jump_to_next_arrival
 from infermax_gym.engine.kernel.serve import serve_decodes
 from infermax_gym.engine.policy import Reserve
-from infermax_gym.envs.lane import (
-    ADMITTED,
-    LOG_FULL,
-    PREEMPTED,
-    RUNNING_ON,
-    TERMINATED,
-    TRUNCATED,
-    chunk_budgets_of,
-    slots_of,
-    touched_of,
-)
-from infermax_gym.envs.slots import show_running, show_waiting
-
-
-@inlined
-def admission_blocks(s: Any, r: int) -> Any:
-    """Blocks that admitting waiting request r takes at least."""
-    q = requests(s)[r]
-    blocks = reserved_blocks(s, r, 1)
-    return max(blocks, blocks_for(s, q.computed + 1)) if q.on_host else blocks
-
-
-@inlined
-def can_admit(s: Any, v: Any, r: int) -> Any:
-    """Whether ADMIT of r is legal: max_num_seqs, its blocks, tokens if they count, not admitted before in this turn."""
-    admitted = requests(s)[r].touched & ADMITTED
-    tokens = not v.within_budget or v.spare_tokens > 0
-    return s.num_running < s.max_num_seqs and not admitted and tokens and admission_blocks(s, r) <= s.free_blocks
-
-
-@compiled
-def _spare_tokens(s: Any) -> Any:
-    """What the next iteration's decodes and prefills, cut as they are, leave of the token budget."""
-    req = requests(s)
-    run = running(s)
-    left = s.token_budget - (s.num_running - s.num_running_prefills)
-    prefills = s.num_running_prefills
-    i = s.num_running - 1
-    while prefills > 0 and i >= 0:  # the newest stand behind
-        q = req[run[i]]
-        if q.in_prefill:
-            left -= min(q.prompt + q.generated - q.computed, s.max_chunk)
-            prefills -= 1
-        i -= 1
-    return left
-
-
-@compiled
-def can_run(s: Any, v: Any, level: int) -> Any:
-    """Whether RUN at `level` is legal: every decode finds its block, and somebody computes a token."""
-    if s.num_running > s.num_running_prefills:
-        return v.demand <= s.free_blocks
-    if s.num_running == 0 or chunk_budgets_of(v)[level] == 0:
-        return False
-    if s.free_blocks > 0:
-        return True
-    req = requests(s)
-    run = running(s)
-    for i in range(s.num_running):
-        q = req[run[i]]
-        if q.computed < q.held * s.block_size:
-            return True
-    return False
-
-
-@compiled
-def can_preempt(s: Any, v: Any, position: int) -> Any:
-    """Whether PREEMPT of a running request is legal: it has run since it was admitted, or nothing else could be done.
-
-    Admissions that share cached prefixes may leave no block for anybody's next token: then they are taken back.
-    """
-    req = requests(s)
-    run = running(s)
-    if not req[run[position]].touched & ADMITTED:
-        return True
-    for i in range(s.num_running):
-        if not req[run[i]].touched & ADMITTED:
-            return False
-    return not can_run(s, v, v.num_chunk_budgets - 1)
+from infermax_gym.envs.rewards import Component
+from infermax_gym.envs.scheduling.lane import ADMITTED, PREEMPTED, chunk_budgets_of, slots_of, touched_of
+from infermax_gym.envs.scheduling.legal import admission_blocks, can_admit, can_run, fallback, foresee, is_legal
+from infermax_gym.envs.scheduling.observe import observe
+from infermax_gym.envs.scheduling.slots import show_running, show_waiting
+from infermax_gym.envs.status import LOG_FULL, RUNNING_ON, TERMINATED, TRUNCATED
 
 
 @compiled
 def show(s: Any, v: Any) -> None:
     """Refresh what the agent sees and what RUN would need."""
-    _foresee(s, v)
+    foresee(s, v)
     show_waiting(s, v)
     show_running(s, v)
-
-
-@inlined
-def _foresee(s: Any, v: Any) -> None:
-    v.demand = decode_demand(s)
-    if v.within_budget:
-        v.spare_tokens = _spare_tokens(s)
-
-
-@compiled
-def fill_mask(s: Any, v: Any, mask: Any) -> None:
-    """(num_actions,) int8: 1 where the action is legal now. Never all zero while the agent is to decide."""
-    slots = slots_of(v)
-    num_chunk_budgets = v.num_chunk_budgets
-    waits = v.num_waiting_slots
-    if v.status != RUNNING_ON:
-        mask[:] = 0
-        mask[num_chunk_budgets - 1] = 1  # nothing is left to decide: RUN does nothing
-        return
-    for level in range(num_chunk_budgets):
-        mask[level] = can_run(s, v, level)
-    for i in range(waits):
-        mask[num_chunk_budgets + i] = slots[i] >= 0 and can_admit(s, v, slots[i])
-    for i in range(v.num_running_slots):
-        position = slots[waits + i]
-        mask[num_chunk_budgets + waits + i] = position >= 0 and can_preempt(s, v, position)
 
 
 @inlined
@@ -255,7 +156,7 @@ def go_on(s: Any, v: Any) -> None:
             jump_to_next_arrival(s)
             continue
         order_running(s)
-        _foresee(s, v)
+        foresee(s, v)
         show_waiting(s, v)
         if _something_to_decide(s, v):
             v.status = RUNNING_ON
@@ -275,38 +176,6 @@ def start(s: Any, v: Any) -> None:
     go_on(s, v)
 
 
-@inlined
-def _fallback(s: Any, v: Any) -> Any:
-    """The action taken in place of an illegal one: RUN at full budget, else a victim, else an admission."""
-    slots = slots_of(v)
-    if can_run(s, v, v.num_chunk_budgets - 1):
-        return v.num_chunk_budgets - 1
-    for i in range(v.num_running_shown):
-        if can_preempt(s, v, slots[v.num_waiting_slots + i]):
-            return v.num_chunk_budgets + v.num_waiting_slots + i
-    for i in range(v.num_waiting_shown):
-        if can_admit(s, v, slots[i]):
-            return v.num_chunk_budgets + i
-    return 0
-
-
-@inlined
-def _is_legal(s: Any, v: Any, action: int) -> Any:
-    slots = slots_of(v)
-    if action < 0:
-        return False
-    if action < v.num_chunk_budgets:
-        return can_run(s, v, action)
-    action -= v.num_chunk_budgets
-    if action < v.num_waiting_slots:
-        return slots[action] >= 0 and can_admit(s, v, slots[action])
-    action -= v.num_waiting_slots
-    if action >= v.num_running_slots:
-        return False
-    position = slots[v.num_waiting_slots + action]
-    return position >= 0 and can_preempt(s, v, position)
-
-
 @compiled
 def act(s: Any, v: Any, action: int) -> None:
     """Carry out one action; after RUN, go on to the next decision. An illegal action is counted and replaced."""
@@ -314,9 +183,9 @@ def act(s: Any, v: Any, action: int) -> None:
     v.num_decisions += 1
     if v.status != RUNNING_ON:
         return
-    if not _is_legal(s, v, action):
+    if not is_legal(s, v, action):
         v.num_illegal += 1
-        action = _fallback(s, v)
+        action = fallback(s, v)
     if action < v.num_chunk_budgets:
         v.level = action
         v.seen_arrivals = s.next_arrival
@@ -336,13 +205,13 @@ def act(s: Any, v: Any, action: int) -> None:
 
 @compiled
 def take_components(s: Any, v: Any, out: Any) -> None:
-    """(6,) what happened since the last call: dt_s, system and unstarted request-seconds, busy_s, good, finished."""
-    out[0] = s.clock_s - v.last_clock_s
-    out[1] = s.system_seconds - v.last_system_seconds
-    out[2] = s.unstarted_seconds - v.last_unstarted_seconds
-    out[3] = s.busy_s - v.last_busy_s
-    out[4] = s.num_good - v.last_num_good
-    out[5] = s.num_finished - v.last_num_finished
+    """(NUM_COMPONENTS,) what happened since the last call, see `infermax_gym.envs.rewards.Component`."""
+    out[Component.ELAPSED_S] = s.clock_s - v.last_clock_s
+    out[Component.SYSTEM_REQUEST_S] = s.system_seconds - v.last_system_seconds
+    out[Component.UNSTARTED_REQUEST_S] = s.unstarted_seconds - v.last_unstarted_seconds
+    out[Component.BUSY_S] = s.busy_s - v.last_busy_s
+    out[Component.NUM_GOOD] = s.num_good - v.last_num_good
+    out[Component.NUM_FINISHED] = s.num_finished - v.last_num_finished
     v.last_clock_s = s.clock_s
     v.last_system_seconds = s.system_seconds
     v.last_unstarted_seconds = s.unstarted_seconds
@@ -351,4 +220,41 @@ def take_components(s: Any, v: Any, out: Any) -> None:
     v.last_num_finished = s.num_finished
 
 
-NUM_COMPONENTS = 6
+@compiled
+def finish_step(s: Any, v: Any, reward_components: Any, out: Any, mask: Any) -> Any:
+    """After an action: what happened, and the next observation; returns the lane's status.
+
+    A paused lane (its log is full) has neither yet.
+    """
+    if v.status != LOG_FULL:
+        take_components(s, v, reward_components)
+        observe(s, v, out, mask)
+    return v.status
+
+
+@compiled
+def step_one(engines: Any, lanes: Any, action: int, reward_components: Any, out: Any, mask: Any) -> Any:
+    """`step_all` for the one lane of a scalar environment; returns the lane's status.
+
+    Takes arrays of one element each: Python hands an array over far faster than a record.
+    """
+    act(engines[0], lanes[0], action)
+    return finish_step(engines[0], lanes[0], reward_components[0], out[0], mask[0])
+
+
+@compiled
+def step_all(engines: Any, lanes: Any, actions: Any, status: Any, reward_components: Any, out: Any, mask: Any) -> None:
+    """One action on every lane.
+
+    Args:
+        engines: (n,) CORE.
+        lanes: (n,) LANE.
+        actions: (n,) int64.
+        status: (n,) int64, out.
+        reward_components: (n, NUM_COMPONENTS) float64, out.
+        out: (n, N) float32, out.
+        mask: (n, num_actions) int8, out.
+    """
+    for i in range(lanes.size):
+        act(engines[i], lanes[i], actions[i])
+        status[i] = finish_step(engines[i], lanes[i], reward_components[i], out[i], mask[i])

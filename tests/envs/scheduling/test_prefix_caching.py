@@ -9,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infermax_gym.engine import EngineConfig, InvariantChecker
-from infermax_gym.envs.config import EnvConfig
-from infermax_gym.envs.episode import Episode, begin_run
-from infermax_gym.envs.kernel import act, fill_mask, start
-from infermax_gym.envs.lane import RUNNING_ON
+from infermax_gym.envs.draws import model_of
+from infermax_gym.envs.scheduling.config import EnvConfig
+from infermax_gym.envs.scheduling.episode import Episode, begin_run
+from infermax_gym.envs.scheduling.legal import fill_mask
+from infermax_gym.envs.scheduling.step import act, start
+from infermax_gym.envs.status import RUNNING_ON
 from infermax_gym.workload import Workload
 from tests.engine.strategies import examples, with_prefixes
 from tests.envs.strategies import hostile_configs
@@ -23,7 +25,7 @@ from tests.envs.strategies import hostile_configs
 def test_random_actions(workload: Workload, config: EnvConfig, seed: int) -> None:
     config = replace(config, workloads=(workload,), num_requests=len(workload))
     engine = EngineConfig(
-        cost=config.cost_model(config.costs[0]),
+        cost=model_of(config.costs[0]),
         num_kv_tokens=int(config.num_kv_tokens[0]) + 8 * config.block_size,
         block_size=config.block_size,
         max_num_batched_tokens=config.max_num_batched_tokens,

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
 from itertools import pairwise
 from typing import Any, Literal
 
-from infermax_gym.cost import COSTS, CostModel
+from infermax_gym.cost import CostModel
 from infermax_gym.engine import Policy
 from infermax_gym.engine.policy import QueueOrder, Victim, queue_weights, victim_weights
-from infermax_gym.envs.layout import ActionLayout
-from infermax_gym.envs.rewards import LATENCY, REWARDS, Reward
-from infermax_gym.envs.slots import MOST_SLOTS
+from infermax_gym.envs import settings as read
+from infermax_gym.envs.rewards import LATENCY, Reward
+from infermax_gym.envs.scheduling.layout import MOST_SLOTS, ActionLayout
+from infermax_gym.envs.settings import Range, wrong
 from infermax_gym.workload import Workload
-
-Range = tuple[float, float]
 
 BASE = Policy(
     "environment",
@@ -32,11 +32,13 @@ processed tokens, admission reserves the known tokens, prefills are served in or
 class EnvConfig:
     """Ranges that episodes are drawn from, and the agent's interface.
 
-    A range (low, high) is drawn uniformly, positive ones of a factor of 4 or more on a log scale; low = high pins it.
+    A range (low, high) is drawn uniformly, positive ones of a factor of 4 or more on a log scale; low = high or a
+    plain number pins it. A string, a workload or a cost model stands for one of its kind.
 
     Attributes:
         workloads: names of presets, paths of traces, or workloads; each episode takes one and a trace slice of it.
-        num_requests: requests of an episode that arrive over time.
+        start: first request of the trace slice; None: drawn. Presets have none.
+        num_requests: range of the number of requests that arrive over time.
         backlog: range of requests that have arrived already when the episode begins.
         time_scale: range of the factor on arrival times; below 1 raises the load.
         num_kv_tokens: range of the KV capacity in tokens.
@@ -56,8 +58,8 @@ class EnvConfig:
             sigma `prediction_sigma`) or "oracle".
         prediction_sigma: see `information`.
         reward: a `Reward`, or the name of one.
-        slo_ttft_s: TTFT objective of requests that have none of their own; None for none.
-        slo_tpot_s: likewise for the time per output token.
+        ttft_slo_s: TTFT limit of requests that have none of their own; None for none.
+        tpot_slo_s: likewise for the time per output token.
         time_limit_s: truncate when the simulated clock passes it.
         max_decisions: truncate after so many decisions; None for no limit.
         base: knobs of the engine under the agent: order and keys of the queue, order of the running list,
@@ -69,7 +71,8 @@ class EnvConfig:
     """
 
     workloads: tuple[str | Workload, ...] = ("azure-conv",)
-    num_requests: int = 400
+    start: int | None = None
+    num_requests: Range = (400, 400)
     backlog: Range = (0, 0)
     time_scale: Range = (1.0, 1.0)
     num_kv_tokens: Range = (20_000, 20_000)
@@ -85,17 +88,14 @@ class EnvConfig:
     information: Literal["none", "noisy", "oracle"] = "none"
     prediction_sigma: float = 0.6
     reward: Reward | str = LATENCY
-    slo_ttft_s: float | None = None
-    slo_tpot_s: float | None = None
+    ttft_slo_s: float | None = None
+    tpot_slo_s: float | None = None
     time_limit_s: float = math.inf
     max_decisions: int | None = None
     base: Policy = field(default=BASE)
 
     def __post_init__(self) -> None:
-        if isinstance(self.reward, str):
-            if self.reward not in REWARDS:
-                raise ValueError(f"unknown reward {self.reward!r}; known: {', '.join(REWARDS)}")
-            object.__setattr__(self, "reward", REWARDS[self.reward])
+        read.normalise(self, READERS)
         _check(self)
 
     @property
@@ -109,47 +109,77 @@ class EnvConfig:
         budget = self.base.max_num_batched_tokens or self.max_num_batched_tokens
         return tuple(round(share * budget) for share in self.level_shares)
 
-    def cost_model(self, cost: str | CostModel) -> CostModel:
-        """The cost model of an entry of `costs`.
+    def changed(self, **settings: Any) -> EnvConfig:
+        """This configuration with some settings changed.
 
         Raises:
-            ValueError: no cost model is called that.
+            SettingError: a setting is unknown or out of range.
         """
-        if isinstance(cost, str) and cost not in COSTS:
-            raise ValueError(f"environment: unknown cost model {cost!r}; known: {', '.join(COSTS)}")
-        return COSTS[cost] if isinstance(cost, str) else cost
+        return replace(self, **read.named(settings, SETTINGS))
 
-    def changed(self, **settings: Any) -> EnvConfig:
-        """This configuration with some settings changed."""
-        return replace(self, **settings)
+
+SETTINGS = tuple(item.name for item in fields(EnvConfig))
+"""Names of the settings."""
+
+
+def _shares(name: str, value: Any) -> tuple[float, ...]:
+    shares = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
+    sound = bool(shares) and all(map(read.is_number, shares))
+    if not sound or any(a >= b for a, b in pairwise(shares)) or shares[0] < 0.0 or shares[-1] != 1.0:
+        raise wrong(name, "shares of the token budget that ascend to 1", value)
+    return tuple(float(share) for share in shares)
+
+
+def _base(name: str, value: Any) -> Policy:
+    base = read.policy(name, value)
+    if base.queue_order not in (QueueOrder.FIFO, QueueOrder.LINEAR):
+        raise wrong(name, "a policy with a FIFO or LINEAR queue order (slots show fixed keys)", base.name)
+    return base
+
+
+READERS: dict[str, read.Reader] = {
+    "workloads": read.WORKLOADS,
+    "start": read.size(0, optional=True),
+    "num_requests": read.span(1, whole=True),
+    "backlog": read.span(0, whole=True),
+    "time_scale": read.span(0, above=True),
+    "num_kv_tokens": read.span(1, whole=True),
+    "costs": read.COST_MODELS,
+    "block_size": read.size(1),
+    "max_num_batched_tokens": read.size(1),
+    "max_num_seqs": read.size(1),
+    "num_waiting_slots": read.size(1, MOST_SLOTS),
+    "num_running_slots": read.size(1, MOST_SLOTS),
+    "level_shares": _shares,
+    "decide": read.choice("change", "event", "iteration"),
+    "admit_within_budget": read.flag,
+    "information": read.choice("none", "noisy", "oracle"),
+    "prediction_sigma": read.NOT_NEGATIVE,
+    "reward": read.reward,
+    "ttft_slo_s": read.LIMIT,
+    "tpot_slo_s": read.LIMIT,
+    "time_limit_s": read.POSITIVE,
+    "max_decisions": read.size(1, optional=True),
+    "base": _base,
+}
+"""What each setting may be."""
+
+EPISODE_SETTINGS = (
+    "workloads",
+    "start",
+    "num_requests",
+    "backlog",
+    "time_scale",
+    "num_kv_tokens",
+    "costs",
+    "ttft_slo_s",
+    "tpot_slo_s",
+    "time_limit_s",
+)
+"""Settings that say what an episode is, which `reset(options=...)` may change for one."""
 
 
 def _check(config: EnvConfig) -> None:
-    def require(condition: bool, what: str) -> None:
-        if not condition:
-            raise ValueError(f"environment: {what}")
-
-    require(len(config.workloads) > 0 and len(config.costs) > 0, "needs at least one workload and one cost model")
-    for cost in config.costs:
-        config.cost_model(cost)
-    require(config.num_requests >= 1, f"num_requests must be at least 1, got {config.num_requests}")
-    for name in ("num_waiting_slots", "num_running_slots"):
-        slots = getattr(config, name)
-        require(1 <= slots <= MOST_SLOTS, f"{name} must be in 1..{MOST_SLOTS}, got {slots}")
-    for name, least in (("backlog", 0), ("time_scale", 0.0), ("num_kv_tokens", config.block_size)):
-        low, high = getattr(config, name)
-        require(least <= low <= high < math.inf, f"{name} must be a range {least} <= low <= high, got {(low, high)}")
-    require(config.time_scale[0] > 0.0, "time_scale must be positive")
-    shares = config.level_shares
-    ascending = all(a < b for a, b in pairwise(shares))
-    require(bool(shares) and ascending and shares[0] >= 0.0 and shares[-1] == 1.0, "level_shares must ascend to 1")
-    moments = ("change", "event", "iteration")
-    require(config.decide in moments, f"decide must be 'change', 'event' or 'iteration', got {config.decide!r}")
-    infos = ("none", "noisy", "oracle")
-    require(config.information in infos, f"information must be one of {', '.join(infos)}, got {config.information!r}")
-    require(config.prediction_sigma >= 0.0, "prediction_sigma must not be negative")
-    require(config.time_limit_s > 0.0, "time_limit_s must be positive")
-    require(config.max_decisions is None or config.max_decisions >= 1, "max_decisions must be at least 1")
-    moving = config.base.queue_order not in (QueueOrder.FIFO, QueueOrder.LINEAR)
-    require(not moving, "base must have a FIFO or LINEAR queue order: slots show fixed keys")
-    require(config.block_size >= 1 and config.max_num_batched_tokens >= 1 and config.max_num_seqs >= 1, "sizes >= 1")
+    low, _ = config.num_kv_tokens
+    if low < config.block_size:
+        raise wrong("num_kv_tokens", f"at least a block of {config.block_size} tokens", low)

@@ -12,15 +12,16 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from infermax_gym.engine.layout import CORE
-from infermax_gym.envs.config import EnvConfig
-from infermax_gym.envs.env import RENDER_FPS, State, copy_streams, episode_metrics
-from infermax_gym.envs.episode import Run, Streams, begin_run, draw_episode, streams_of_lanes
-from infermax_gym.envs.kernel import go_on, start
-from infermax_gym.envs.lane import LANE, LOG_FULL, TERMINATED, TRUNCATED
-from infermax_gym.envs.layout import ActionLayout
-from infermax_gym.envs.observe import finish_step, step_all
-from infermax_gym.envs.rewards import Reward
-from infermax_gym.envs.spaces import Buffers, flat_space, observation_space
+from infermax_gym.envs.draws import Streams, streams_of_lanes
+from infermax_gym.envs.rewards import Component, reward_of
+from infermax_gym.envs.scheduling.config import EnvConfig
+from infermax_gym.envs.scheduling.env import RENDER_FPS, State, episode_metrics
+from infermax_gym.envs.scheduling.episode import Run, begin_run, draw_episode
+from infermax_gym.envs.scheduling.lane import LANE
+from infermax_gym.envs.scheduling.layout import ActionLayout
+from infermax_gym.envs.scheduling.spaces import Buffers, flat_space, observation_space
+from infermax_gym.envs.scheduling.step import finish_step, go_on, start, step_all
+from infermax_gym.envs.status import LOG_FULL, TERMINATED, TRUNCATED
 
 
 class InferMaxVectorEnv(VectorEnv[Any, Any, Any]):
@@ -30,8 +31,9 @@ class InferMaxVectorEnv(VectorEnv[Any, Any, Any]):
     lane's episode ends, the observation returned is already the first of its next episode; the last one of the
     old is in `info["final_obs"]`, its info, with `metrics`, in `info["final_info"]`.
 
-    Every step's info has `dt_s`, `clock_s` (n,) float64, `action_mask` (n, A) int8 and `reward_components` (n, 6)
-    float64 (see `infermax_gym.envs.rewards.COMPONENTS`); mask and happened are views that the next step overwrites.
+    Every step's info has `dt_s`, `clock_s` (n,) float64, `action_mask` (n, A) int8 and `reward_components`
+    (n, NUM_COMPONENTS) float64 (see `infermax_gym.envs.rewards.Component`); mask and components are views that the
+    next step overwrites.
 
     Args:
         num_envs: lanes.
@@ -74,8 +76,7 @@ class InferMaxVectorEnv(VectorEnv[Any, Any, Any]):
         self.single_observation_space = flat_space(self.config) if flat else observation_space(self.config)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
-        assert isinstance(self.config.reward, Reward)
-        self._weights = self.config.reward.vector
+        self._weights = reward_of(self.config).vector
         self._buffers = Buffers(self.config, num_envs)
         self._engines = np.zeros(num_envs, CORE)
         self._lanes = np.zeros(num_envs, LANE)
@@ -93,7 +94,8 @@ class InferMaxVectorEnv(VectorEnv[Any, Any, Any]):
 
         Args:
             seed: lane i gets seed + i, or the i-th of a sequence; without one the streams go on.
-            options: pins any of `infermax_gym.envs.episode.OPTIONS`, for all lanes or one mapping per lane.
+            options: settings of the next episodes, any of `infermax_gym.envs.scheduling.config.EPISODE_SETTINGS`, for
+                all lanes or one mapping per lane.
         """
         self._streams = streams_of_lanes(self._streams, seed, self.num_envs)
         self.runs = self.runs or [None] * self.num_envs  # type: ignore[list-item]
@@ -178,13 +180,13 @@ class InferMaxVectorEnv(VectorEnv[Any, Any, Any]):
 
     def get_state(self) -> list[State]:
         """A copy of every lane; `set_state` goes on from it."""
-        return [State(run.copy(), copy_streams(s)) for run, s in zip(self.runs, self._streams, strict=True)]
+        return [State(run.copy(), s.copy()) for run, s in zip(self.runs, self._streams, strict=True)]
 
     def set_state(self, states: Sequence[State]) -> Any:
         """Go on from the states of as many lanes; returns the observation there. The states can be used again."""
         if len(states) != self.num_envs:
             raise ValueError(f"need one state for each of {self.num_envs} lanes, got {len(states)}")
-        self._streams = [copy_streams(state.streams) for state in states]
+        self._streams = [state.streams.copy() for state in states]
         self.runs = [None] * self.num_envs  # type: ignore[list-item]
         for i, state in enumerate(states):
             self._install(i, state.run.copy())
@@ -217,7 +219,7 @@ class InferMaxVectorEnv(VectorEnv[Any, Any, Any]):
     def _info(self) -> dict[str, Any]:
         b = self._buffers
         return {
-            "dt_s": b.reward_components[:, 0].copy(),
+            "dt_s": b.reward_components[:, Component.ELAPSED_S].copy(),
             "clock_s": self._engines["clock_s"].copy(),
             "action_mask": b.mask,
             "reward_components": b.reward_components,
