@@ -23,14 +23,15 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "policies.md"
 INTRODUCTION = f"""\
 # The table of schedulers
 
-<!-- Written by `python -m experiments.facts.document_policies` from baselines/; edit there. -->
+<!-- Written by `python -m experiments.facts.document_policies --out docs/policies.md` from baselines/; edit there. -->
 
 Most schedulers here are rows (`baselines/table/`): settings of the engine's one scheduling
 algorithm ([engine.md](engine.md) states it exactly, `infermax_gym/engine/policy.py` explains every knob).
 Some ({", ".join(f"`{name}`" for name in (*PLAYERS, NESTED_WAIT.name))}) have code of their own and serve
 whole workloads: `SCHEDULERS[name].play(workload, engine)`, in `baselines/catalogue.py`. How they compare:
 [schedulers.md](schedulers.md).
-`infermax list policies` prints the same list; `python -m experiments.facts.document_policies` writes this page.
+`infermax list policies` prints the same list. This page is written by
+`python -m experiments.facts.document_policies --out docs/policies.md`.
 
 ```python
 from infermax_gym.baselines.policies import POLICIES

@@ -178,7 +178,7 @@ def mean_rate(arrival_s: NDArray[np.float64]) -> float:
 
 
 def report_lengths(source: Source, workload: Workload, parameters: dict[str, Any]) -> str:
-    """A row of the table of lengths."""
+    """A line of the table of lengths."""
     sample = lengths_from_parameters(parameters).sample(np.random.default_rng(1), NUM_SAMPLES)
     prompt = stats.ks_2samp(workload.num_prompt_tokens, sample.num_prompt_tokens, method="asymp").statistic
     output = stats.ks_2samp(workload.num_output_tokens, sample.num_output_tokens, method="asymp").statistic
@@ -197,7 +197,7 @@ def report_lengths(source: Source, workload: Workload, parameters: dict[str, Any
 
 
 def report_arrivals(source: Source, arrival_s: NDArray[np.float64], process: Arrivals) -> str:
-    """A row of the table of arrivals: the trace, and the middle 80 % of samples as long as it."""
+    """A line of the table of arrivals: the trace, and the middle 80 % of samples as long as it."""
     samples = [process.sample(np.random.default_rng(seed), len(arrival_s)) for seed in range(NUM_SEEDS)]
 
     def cell(figure: Callable[[NDArray[np.float64]], float]) -> str:

@@ -134,9 +134,9 @@ def swap_variants() -> dict[str, Policy]:
         "swapped, every swap waited for": (LTR, {"preempt_mode": PreemptMode.SWAP}),
         "swapped beside the computation": (LTR, {**beside, "swap_lag_tokens": 1024}),
         "`ltr`, swaps for nothing": (LTR, {**beside, "swap_lag_tokens": NEVER_WAIT}),
-        "`ltr`, nobody lifted": (LTR, {"starvation_s": 0.0}),
+        "`ltr`, nobody lifted": (LTR, {"starvation_iterations": 0}),
     }
-    return {name: replace(row, name=name, **change) for name, (row, change) in changes.items()}
+    return {name: replace(policy, name=name, **change) for name, (policy, change) in changes.items()}
 
 
 def variants_table(tables: Sequence[Any], names: Sequence[str]) -> str:
@@ -175,7 +175,7 @@ def throughput_table(tables: Sequence[Any], names: Sequence[str]) -> str:
 TEXT = """\
 # Schedulers compared
 
-<!-- Written by `python -m experiments.studies.compare_schedulers` (a few minutes); edit there. -->
+<!-- Written by `python -m experiments.studies.compare_schedulers --out docs/schedulers.md`; edit there. -->
 
 What each scheduler is, its source and its deviations: [policies.md](policies.md); the rules exactly:
 [engine.md](engine.md). Seconds; means over {SEEDS} seeds of the workload; llama2-7b on one A100, blocks of 16,
