@@ -43,8 +43,8 @@ def total_latency(weights: np.ndarray, seed: int) -> np.ndarray:
     return total
 
 
-def latency_of_row(name: str, seed: int) -> float:
-    """The same for a row of the table of routers."""
+def latency_of_router(name: str, seed: int) -> float:
+    """The same for a policy of the table of routers."""
     env = gym.make("InferMaxRouter-v0", **SETTINGS)
     env.reset(seed=seed)
     teacher, total, done = RouterTeacher(ROUTERS[name]), 0.0, False
@@ -71,7 +71,7 @@ def main() -> None:
     learned = sum(total_latency(mean[None], seed)[0] for seed in TEST_SEEDS) / per_request
     print(f"{'learned':20} {learned:6.2f} s mean latency")
     for name in ("round-robin", "least-outstanding", "kv-share", "sal"):
-        latency = sum(latency_of_row(name, seed) for seed in TEST_SEEDS) / per_request
+        latency = sum(latency_of_router(name, seed) for seed in TEST_SEEDS) / per_request
         print(f"{name:20} {latency:6.2f} s mean latency")
 
 

@@ -70,6 +70,11 @@ ENTRY_POINTS = {
 """Environment ids and where they are: (scalar, vector)."""
 
 
+DEFAULT_LIMITS = {"max_decisions_per_request": 60}
+"""Settings that the ids are registered with, so that every episode of an untrained agent ends; good agents need about
+five decisions per request, a scheduler that is asked after every iteration about twenty."""
+
+
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -84,4 +89,4 @@ def register_envs() -> None:
     """Register every environment with Gymnasium; calling it again changes nothing."""
     for name, (scalar, vector) in ENTRY_POINTS.items():
         if name not in gym.registry:
-            gym.register(name, entry_point=scalar, vector_entry_point=vector)
+            gym.register(name, entry_point=scalar, vector_entry_point=vector, kwargs=dict(DEFAULT_LIMITS))

@@ -14,13 +14,15 @@ from infermax_gym.engine import Policy
 from infermax_gym.engine.kernel.run import DONE, LIMIT, LOG_FULL
 from infermax_gym.engine.scheduler import SchedulerError
 from infermax_gym.envs.draws import Streams
+from infermax_gym.envs.guards import Turnstile, check_state
 from infermax_gym.envs.knobs.config import INTERVAL_S, config_of, interval_of
 from infermax_gym.envs.knobs.layout import KNOB_NAMES, policy_of
 from infermax_gym.envs.knobs.step import look, start, step, take_knobs
+from infermax_gym.envs.native import RENDER_FPS
 from infermax_gym.envs.rewards import NUM_COMPONENTS, Component, reward_of
 from infermax_gym.envs.scheduling.config import EnvConfig
-from infermax_gym.envs.scheduling.env import RENDER_FPS, State, episode_metrics
-from infermax_gym.envs.scheduling.episode import Run, begin_run, draw_episode
+from infermax_gym.envs.scheduling.env import State, episode_metrics, interface_of
+from infermax_gym.envs.scheduling.episode import Run, begin_run, charge_of, draw_episode, finished_by, hand_over
 from infermax_gym.envs.scheduling.layout import ENGINE_FEATURES
 
 
@@ -33,7 +35,7 @@ class InferMaxKnobsEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         `infermax_gym.envs.scheduling.layout`).
     Reward: a `Reward`, as in `InferMax-v0`; `info["dt_s"]` says how long the interval really was (it ends with an
         iteration, and an idle engine jumps to the next arrival).
-    Episode end: as in `InferMax-v0`; the last info holds `metrics`.
+    Episode end: as in `InferMax-v0`, the bill after a limit included; the last info holds `metrics`.
 
     Args:
         config: where episodes come from; slots, levels, `decide` and `base` play no part.
@@ -63,6 +65,16 @@ class InferMaxKnobsEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         self._run: Run | None = None
         self._reward_components = np.zeros(NUM_COMPONENTS)
         self._weights = reward_of(self.config).vector
+        self._turnstile = Turnstile()
+
+    @property
+    def interface(self) -> tuple[Any, ...]:
+        """What a state must agree with to be set here."""
+        return interface_of(self.config, "InferMaxKnobs-v0")
+
+    def close(self) -> None:
+        """Let go of the episode; another can be begun."""
+        self._run = None
 
     @property
     def run(self) -> Run:
@@ -89,29 +101,43 @@ class InferMaxKnobsEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
 
     def step(self, action: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Run the engine for one control interval under the action's knobs."""
-        run_now = self.run
-        core = run_now.engine.record
-        self._adopt(policy_of(action, self.config.max_num_seqs), core)
-        take_knobs(core)
-        until_s = min(float(core["clock_s"][0]) + self.interval_s, float(run_now.lane.record["time_limit_s"][0]))
+        policy = policy_of(action, self.config.max_num_seqs)
+        with self._turnstile:
+            return self._step(policy)
+
+    def _step(self, policy: Policy) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        run = self.run
+        lane, core = run.lane.record, run.engine.record
+        terminated = truncated = bool(lane["handed_over"][0])
+        charged = 0.0
+        if not terminated:
+            self._adopt(policy, core)
+            take_knobs(core)
+            terminated = self._run_interval(run)
+            lane["num_decisions"] += 1
+            late = core["clock_s"][0] >= lane["time_limit_s"][0]
+            truncated = bool(not terminated and (late or lane["num_decisions"][0] >= lane["max_decisions"][0]))
+            if truncated:
+                hand_over(run)
+                charged, terminated = charge_of(run, self._weights), True
+        observation = self._look()
+        info = self._info()
+        if terminated:
+            info["metrics"] = episode_metrics(run)
+        reward = float(self._reward_components.dot(self._weights)) - charged
+        return observation, reward, terminated, truncated, info
+
+    def _run_interval(self, run: Run) -> bool:
+        """Run to the end of a control interval; whether nothing is left to do."""
+        core = run.engine.record
+        until_s = min(float(core["clock_s"][0]) + self.interval_s, float(run.lane.record["time_limit_s"][0]))
         code = step(core, until_s)
         while code == LOG_FULL:
-            run_now.recorder.empty(run_now.engine)
+            run.recorder.empty(run.engine)
             code = step(core, until_s)
         if code not in (DONE, LIMIT):
             raise SchedulerError(f"nothing can run at {core['clock_s'][0]:.6g} s though requests wait")
-        run_now.lane.record["num_decisions"] += 1
-        observation = self._look()
-        limit = self.config.max_decisions
-        terminated = code == DONE
-        late = core["clock_s"][0] >= run_now.lane.record["time_limit_s"][0]
-        truncated = not terminated and bool(
-            late or (limit is not None and run_now.lane.record["num_decisions"][0] >= limit)
-        )
-        info = self._info()
-        if terminated or truncated:
-            info["metrics"] = episode_metrics(run_now)
-        return observation, float(self._reward_components.dot(self._weights)), terminated, truncated, info
+        return bool(code == DONE)
 
     def _adopt(self, policy: Policy, core: Any) -> None:
         for name in ("queue_weights", "headroom_tokens", "prefill_share", "victim_weights"):
@@ -125,19 +151,27 @@ class InferMaxKnobsEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         return np.clip(observation, -1.0, 1.0)
 
     def _info(self) -> dict[str, Any]:
+        by_agent, by_fallback = finished_by(self.run)
         return {
             "dt_s": float(self._reward_components[Component.ELAPSED_S]),
             "clock_s": float(self.run.engine.record["clock_s"][0]),
+            "finished_by_agent": by_agent,
+            "finished_by_fallback": by_fallback,
         }
 
     def get_state(self) -> State:
         """A copy of everything; `set_state` goes on from it."""
         run = self.run.copy()
         assert self._streams is not None
-        return State(run, self._streams.copy())
+        return State(run, self._streams.copy(), self.interface)
 
     def set_state(self, state: State) -> NDArray[np.float32]:
-        """Go on from a state; returns the observation there."""
+        """Go on from a state; returns the observation there.
+
+        Raises:
+            ValueError: it is no state of such an environment.
+        """
+        check_state(state, State, self.interface)
         self._run = state.run.copy()
         self._streams = state.streams.copy()
         return self._look()

@@ -74,8 +74,9 @@ def test_time_limit() -> None:
     env, workload = make(time_limit_s=3.0), routed()
     env.reset(seed=0)
     rewards, info = play(env, randomly(0))
-    assert len(rewards) == int((workload.arrival_s < 3.0).sum())
-    assert info["metrics"]["num_finished"] < 200
+    assert len(rewards) == info["routed_by_agent"] == int((workload.arrival_s < 3.0).sum())
+    assert info["routed_by_fallback"] == 200 - len(rewards)
+    assert info["metrics"]["num_finished"] == 200
     assert info["metrics"]["num_rejected"] == 0
     assert info["clock_s"] >= 3.0
 
