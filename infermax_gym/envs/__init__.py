@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from infermax_gym.envs.scheduling.teacher import PolicyTeacher as PolicyTeacher
     from infermax_gym.envs.scheduling.vector import InferMaxVectorEnv as InferMaxVectorEnv
     from infermax_gym.envs.settings import SettingError as SettingError
+    from infermax_gym.envs.wrappers import TimeDiscount as TimeDiscount
+    from infermax_gym.envs.wrappers import TimeDiscountVector as TimeDiscountVector
 
 _MODULES = {
     "ActionLayout": "scheduling.layout",
@@ -51,6 +53,8 @@ _MODULES = {
     "RouterEnvConfig": "routing.config",
     "RouterTeacher": "routing.teacher",
     "SettingError": "settings",
+    "TimeDiscount": "wrappers",
+    "TimeDiscountVector": "wrappers",
     "mix": "rewards",
 }
 

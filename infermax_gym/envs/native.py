@@ -19,10 +19,9 @@ from numpy.typing import NDArray
 
 from infermax_gym.envs.draws import Streams, streams_of_lanes
 from infermax_gym.envs.guards import Turnstile, check_open, check_state, whole_actions
+from infermax_gym.envs.rendering import RENDER_FPS
 from infermax_gym.envs.rewards import NUM_COMPONENTS, Component, reward_of
 from infermax_gym.envs.status import HANDOVER, LOG_FULL, TERMINATED, TRUNCATED
-
-RENDER_FPS = 10
 
 Options = Mapping[str, Any]
 

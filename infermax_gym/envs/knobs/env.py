@@ -18,11 +18,19 @@ from infermax_gym.envs.guards import Turnstile, check_state
 from infermax_gym.envs.knobs.config import INTERVAL_S, config_of, interval_of
 from infermax_gym.envs.knobs.layout import KNOB_NAMES, policy_of
 from infermax_gym.envs.knobs.step import look, start, step, take_knobs
-from infermax_gym.envs.native import RENDER_FPS
+from infermax_gym.envs.rendering import RENDER_FPS, RENDER_MODES, checked_mode, rendered
 from infermax_gym.envs.rewards import NUM_COMPONENTS, Component, reward_of
 from infermax_gym.envs.scheduling.config import EnvConfig
 from infermax_gym.envs.scheduling.env import State, episode_metrics, interface_of
-from infermax_gym.envs.scheduling.episode import Run, begin_run, charge_of, draw_episode, finished_by, hand_over
+from infermax_gym.envs.scheduling.episode import (
+    Run,
+    begin_run,
+    charge_of,
+    draw_episode,
+    finished_by,
+    hand_over,
+    moment_of,
+)
 from infermax_gym.envs.scheduling.layout import ENGINE_FEATURES
 
 
@@ -40,25 +48,26 @@ class InferMaxKnobsEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
     Args:
         config: where episodes come from; slots, levels, `decide` and `base` play no part.
         interval_s: control interval in simulated seconds.
-        render_mode: "ansi" or None.
+        metrics: put `metrics` into the last info (about 15 ms); without, infos always have the same entries.
+        render_mode: "human", "ansi", "rgb_array" or None.
         **settings: settings of `EnvConfig` to change.
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": RENDER_FPS}  # noqa: RUF012
+    metadata: dict[str, Any] = {"render_modes": list(RENDER_MODES), "render_fps": RENDER_FPS}  # noqa: RUF012
 
     def __init__(
         self,
         config: EnvConfig | None = None,
         *,
         interval_s: float = INTERVAL_S,
+        metrics: bool = True,
         render_mode: str | None = None,
         **settings: Any,
     ) -> None:
-        if render_mode not in (None, "ansi"):
-            raise ValueError(f"render_mode must be ansi or None, got {render_mode!r}")
         self.config = config_of(config, settings)
         self.interval_s = interval_of(interval_s)
-        self.render_mode = render_mode
+        self.metrics = metrics
+        self.render_mode = checked_mode(render_mode)
         self.action_space = spaces.Box(-1.0, 1.0, (len(KNOB_NAMES),), np.float32)
         self.observation_space = spaces.Box(-1.0, 1.0, (len(ENGINE_FEATURES),), np.float32)
         self._streams: Streams | None = None
@@ -66,6 +75,7 @@ class InferMaxKnobsEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         self._reward_components = np.zeros(NUM_COMPONENTS)
         self._weights = reward_of(self.config).vector
         self._turnstile = Turnstile()
+        self._history: list[tuple[float, ...]] = []
 
     @property
     def interface(self) -> tuple[Any, ...]:
@@ -97,6 +107,9 @@ class InferMaxKnobsEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         self._run = begin_run(self.config, draw_episode(self.config, self._streams, options))
         self._run.lane.record["level"] = len(self.config.level_shares) - 1
         start(self._run.engine.record)
+        self._history.clear()
+        if self.render_mode == "human":
+            self.render()
         return self._look(), self._info()
 
     def step(self, action: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
@@ -121,8 +134,12 @@ class InferMaxKnobsEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
                 hand_over(run)
                 charged, terminated = charge_of(run, self._weights), True
         observation = self._look()
+        if self.render_mode is not None:
+            self._history.append(moment_of(run))
+        if self.render_mode == "human":
+            self.render()
         info = self._info()
-        if terminated:
+        if terminated and self.metrics:
             info["metrics"] = episode_metrics(run)
         reward = float(self._reward_components.dot(self._weights)) - charged
         return observation, reward, terminated, truncated, info
@@ -173,11 +190,13 @@ class InferMaxKnobsEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         """
         check_state(state, State, self.interface)
         self._run = state.run.copy()
+        self._history.clear()
         self._streams = state.streams.copy()
         return self._look()
 
     def render(self) -> Any:
-        """The engine now, as a few lines of text."""
-        from infermax_gym.envs.scheduling.render import draw_ansi
+        """The engine now: a few lines of text, printed or returned, or a (640, 900, 3) uint8 picture of the episode."""
+        from infermax_gym.envs.scheduling.render import draw_ansi, draw_picture
 
-        return draw_ansi(self.run) if self.render_mode == "ansi" else None
+        run = self.run
+        return rendered(self.render_mode, lambda: draw_ansi(run), lambda: draw_picture(run, self._history))

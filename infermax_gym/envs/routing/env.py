@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from infermax_gym.envs.draws import Streams
 from infermax_gym.envs.guards import Turnstile, check_state, whole_action
-from infermax_gym.envs.native import RENDER_FPS
+from infermax_gym.envs.rendering import RENDER_FPS, RENDER_MODES, checked_mode, rendered
 from infermax_gym.envs.rewards import NUM_COMPONENTS, Component, reward_of
 from infermax_gym.envs.routing.config import RouterEnvConfig
 from infermax_gym.envs.routing.episode import RoutingRun, begin_routing
@@ -97,7 +97,8 @@ class InferMaxRouterEnv(gym.Env[Any, np.int64]):
     Args:
         config: where episodes come from; `RouterEnvConfig()` by default.
         flat: observe one vector instead of the Dict.
-        render_mode: "ansi" or None.
+        metrics: put `metrics` into the last info; without, infos always have the same entries.
+        render_mode: "human", "ansi", "rgb_array" or None.
         **settings: settings of `RouterEnvConfig` to change.
 
     Example:
@@ -113,21 +114,21 @@ class InferMaxRouterEnv(gym.Env[Any, np.int64]):
         20
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": RENDER_FPS}  # noqa: RUF012
+    metadata: dict[str, Any] = {"render_modes": list(RENDER_MODES), "render_fps": RENDER_FPS}  # noqa: RUF012
 
     def __init__(
         self,
         config: RouterEnvConfig | None = None,
         *,
         flat: bool = False,
+        metrics: bool = True,
         render_mode: str | None = None,
         **settings: Any,
     ) -> None:
         self.config = (config or RouterEnvConfig()).changed(**settings)
-        if render_mode not in (None, "ansi"):
-            raise ValueError(f"render_mode must be ansi or None, got {render_mode!r}")
-        self.render_mode = render_mode
+        self.render_mode = checked_mode(render_mode)
         self.flat = flat
+        self.metrics = metrics
         count = self.config.num_replicas
         self.action_space = spaces.Discrete(count)
         self.observation_space = flat_space(self.config) if flat else observation_space(self.config)
@@ -174,6 +175,8 @@ class InferMaxRouterEnv(gym.Env[Any, np.int64]):
         self._run = begin_routing(self.config, self._streams, options)
         start_all(self._run.fleet.state.record, self._run.lane)
         self._refresh()
+        if self.render_mode == "human":
+            self.render()
         return self._observation(), self._info()
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -194,8 +197,10 @@ class InferMaxRouterEnv(gym.Env[Any, np.int64]):
             self._refresh()
         truncated = bool(self._status[0] == TRUNCATED)
         terminated = truncated or bool(self._status[0] == TERMINATED)
+        if self.render_mode == "human":
+            self.render()
         info = self._info()
-        if terminated or truncated:
+        if terminated and self.metrics:
             info["metrics"] = run.metrics()
         reward = float(self._reward_components[0].dot(self._weights)) - charged
         return self._observation(), reward, terminated, truncated, info
@@ -244,10 +249,8 @@ class InferMaxRouterEnv(gym.Env[Any, np.int64]):
         return self._observation()
 
     def render(self) -> Any:
-        """The fleet now: a line of text per replica."""
-        if self.render_mode == "ansi":
-            from infermax_gym.envs.routing.render import draw_ansi
+        """The fleet now: a line of text per replica, printed or returned, or an (height, 900, 3) uint8 picture."""
+        from infermax_gym.envs.routing.render import draw_ansi, draw_picture
 
-            return draw_ansi(self.run)
-        gym.logger.warn("render() needs render_mode='ansi' in gym.make")
-        return None
+        run = self.run
+        return rendered(self.render_mode, lambda: draw_ansi(run), lambda: draw_picture(run))

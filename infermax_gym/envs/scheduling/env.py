@@ -15,7 +15,7 @@ from infermax_gym.engine.metrics import summarize
 from infermax_gym.engine.simulate import result_of
 from infermax_gym.envs.draws import Streams
 from infermax_gym.envs.guards import Turnstile, check_state, whole_action
-from infermax_gym.envs.native import RENDER_FPS
+from infermax_gym.envs.rendering import RENDER_FPS, RENDER_MODES, checked_mode, rendered
 from infermax_gym.envs.rewards import Component, reward_of
 from infermax_gym.envs.scheduling.config import EnvConfig
 from infermax_gym.envs.scheduling.episode import (
@@ -25,6 +25,7 @@ from infermax_gym.envs.scheduling.episode import (
     copy_recorder,
     draw_episode,
     finished_by,
+    moment_of,
     settle,
 )
 from infermax_gym.envs.scheduling.layout import ActionLayout
@@ -101,7 +102,8 @@ class InferMaxEnv(gym.Env[Any, np.int64]):
     Args:
         config: where episodes come from; `EnvConfig()` by default.
         flat: observe one vector instead of the Dict.
-        render_mode: "ansi", "rgb_array" or None.
+        metrics: put `metrics` into the last info; without, infos always have the same entries.
+        render_mode: "human", "ansi", "rgb_array" or None.
         **settings: settings of `EnvConfig` to change.
 
     Example:
@@ -117,21 +119,21 @@ class InferMaxEnv(gym.Env[Any, np.int64]):
         20
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["ansi", "rgb_array"], "render_fps": RENDER_FPS}  # noqa: RUF012
+    metadata: dict[str, Any] = {"render_modes": list(RENDER_MODES), "render_fps": RENDER_FPS}  # noqa: RUF012
 
     def __init__(
         self,
         config: EnvConfig | None = None,
         *,
         flat: bool = False,
+        metrics: bool = True,
         render_mode: str | None = None,
         **settings: Any,
     ) -> None:
         self.config = (config or EnvConfig()).changed(**settings)
-        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
-            raise ValueError(f"render_mode must be ansi, rgb_array or None, got {render_mode!r}")
-        self.render_mode = render_mode
+        self.render_mode = checked_mode(render_mode)
         self.flat = flat
+        self.metrics = metrics
         self.layout: ActionLayout = self.config.layout
         self.action_space = spaces.Discrete(self.layout.num_actions)
         self.observation_space = flat_space(self.config) if flat else observation_space(self.config)
@@ -177,6 +179,8 @@ class InferMaxEnv(gym.Env[Any, np.int64]):
         start(self._run.engine.core, self._run.lane.core)
         settle(self._run)
         self._look()
+        if self.render_mode == "human":
+            self.render()
         return self._observation(), self._info()
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -197,9 +201,9 @@ class InferMaxEnv(gym.Env[Any, np.int64]):
         truncated = status == TRUNCATED
         terminated = truncated or status == TERMINATED
         if self.render_mode is not None:
-            self._remember()
+            self._show()
         info = self._info()
-        if terminated or truncated:
+        if terminated and self.metrics:
             info["metrics"] = episode_metrics(run)
         reward = float(b.reward_components[0].dot(self._weights)) - charged
         return self._observation(), reward, terminated, truncated, info
@@ -261,20 +265,15 @@ class InferMaxEnv(gym.Env[Any, np.int64]):
         finish_step(run.engine.core, run.lane.core, b.reward_components[0], b.flat[0], b.mask[0])
         return self._observation()
 
-    def _remember(self) -> None:
-        core = self.run.engine.record[0]
-        prefills = float(core["num_running_prefills"])
-        decodes = float(core["num_running"]) - prefills
-        used = float(core["num_blocks"] - core["free_blocks"]) / float(core["num_blocks"])
-        self._history.append((float(core["clock_s"]), float(core["num_waiting"]), decodes, prefills, used))
+    def _show(self) -> None:
+        """Remember this moment for pictures, and in the mode "human" print it."""
+        self._history.append(moment_of(self.run))
+        if self.render_mode == "human":
+            self.render()
 
     def render(self) -> Any:
-        """The engine now: a few lines of text, or an (height, width, 3) uint8 picture of the episode so far."""
+        """The engine now: a few lines of text, printed or returned, or a (640, 900, 3) uint8 picture of the episode."""
         from infermax_gym.envs.scheduling.render import draw_ansi, draw_picture
 
-        if self.render_mode == "ansi":
-            return draw_ansi(self.run)
-        if self.render_mode == "rgb_array":
-            return draw_picture(self.run, self._history)
-        gym.logger.warn("render() needs render_mode='ansi' or 'rgb_array' in gym.make")
-        return None
+        run = self.run
+        return rendered(self.render_mode, lambda: draw_ansi(run), lambda: draw_picture(run, self._history))

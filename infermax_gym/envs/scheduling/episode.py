@@ -169,6 +169,15 @@ def hand_over(run: Run) -> None:
     serve_rest(run.engine, run.recorder)
 
 
+def moment_of(run: Run) -> tuple[float, ...]:
+    """(clock_s, waiting, decodes, prefills, share of KV blocks used) now."""
+    core = run.engine.record[0]
+    prefills = float(core["num_running_prefills"])
+    decodes = float(core["num_running"]) - prefills
+    used = float(core["num_blocks"] - core["free_blocks"]) / float(core["num_blocks"])
+    return float(core["clock_s"]), float(core["num_waiting"]), decodes, prefills, used
+
+
 def finished_by(run: Run) -> tuple[int, int]:
     """How many requests the agent has finished, and how many the fallback policy after a limit."""
     finished = int(run.engine.record["num_finished"][0])

@@ -267,7 +267,7 @@ def test_seeds_and_options() -> None:
         ({"information": "some"}, "information"),
         ({"staleness_s": -1.0}, "staleness_s"),
         ({"time_limit_s": 0.0}, "time_limit_s"),
-        ({"render_mode": "human"}, "render_mode"),
+        ({"render_mode": "svg"}, "render_mode"),
     ],
 )
 def test_bad_settings_say_so(settings: dict[str, Any], what: str) -> None:
