@@ -4,8 +4,9 @@
 for the next control interval), `routing` is `InferMaxRouter-v0` (which replica gets a request). Each of them has `env`
 (the contract), `config` (what an episode is drawn from), `layout` (order of actions and features), `step` (the compiled
 entry: an action, and on to the next decision), `observe` (what the agent sees), `teacher` (a policy as an agent) and,
-where lanes step together, `vector`. Shared: `rewards`, `settings` (as people type them), `draws` (chance), `status`,
-`scales`.
+where lanes step together, `vector`. Shared: `rewards`, `fallback` (who serves the rest after a limit), `settings` (as
+people type them), `draws` (chance), `guards` (what callers hand in), `native` (vector environments), `rendering` and
+`paint` (what `render` shows), `wrappers` (simulated time for libraries), `status`, `scales`.
 
 The public names of all of them can be imported from here.
 """

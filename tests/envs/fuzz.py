@@ -102,6 +102,8 @@ class Fuzz:
         self.envs.append(made)
         if len(self.envs) > 12:
             del self.envs[int(rng.integers(len(self.envs)))]
+        if rng.random() < 0.9:
+            made.reset(seed=int(rng.integers(99)))
 
     def one(self) -> Any:
         return self.envs[int(self.rng.integers(len(self.envs)))]
@@ -111,7 +113,10 @@ class Fuzz:
         options: list[Any] = [None, None, {"num_requests": 3}, {"speed": 1}, {"num_kv_tokens": -4}, [], "x"]
         options.append({"reset_mask": rng.random(getattr(env, "num_envs", 2)) < 0.5})
         seeds: list[Any] = [None, 3, int(rng.integers(99)), -1, "a", [1, 2]]
-        env.reset(seed=seeds[int(rng.integers(len(seeds)))], options=options[int(rng.integers(len(options)))])
+        seed, option = seeds[int(rng.integers(len(seeds)))], options[int(rng.integers(len(options)))]
+        if rng.random() < 0.6:
+            seed, option = int(rng.integers(99)), None
+        env.reset(seed=seed, options=option)
 
     def action(self, env: Any) -> Any:
         """Mostly a legal action."""
@@ -148,7 +153,10 @@ class Fuzz:
             del self.envs[0]
 
     def close(self) -> None:
-        self.one().close()
+        env = self.one()
+        env.close()
+        if self.rng.random() < 0.7:
+            self.envs = [other for other in self.envs if other is not env]
 
     def threads(self) -> None:
         """Several threads at one environment."""

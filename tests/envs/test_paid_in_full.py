@@ -231,6 +231,18 @@ def test_a_searched_adversary_does_not_beat_the_rule(reward: str) -> None:
     assert found <= best + 1e-9 * abs(best)
 
 
+@pytest.mark.parametrize("decide", ["event", "change", "iteration"])
+@pytest.mark.parametrize("strategy", STALLERS)
+def test_whenever_the_agent_is_asked(strategy: str, decide: str) -> None:
+    for reward in REWARDS:
+        env = made("InferMax-v0", reward, decide=decide, max_decisions_per_request=10, backlog=5)
+        env.reset(seed=9)
+        best = served_by_rule(env, reward)
+        total, info, truncated = play(env, STALLERS[strategy], seed=3)
+        assert not truncated or total <= best + 1e-9 * abs(best)
+        assert info["metrics"]["num_finished"] + info["metrics"]["num_rejected"] == NUM_REQUESTS + 5
+
+
 def test_a_turn_has_a_bounded_number_of_actions() -> None:
     """Then the engine runs by itself, so that decisions without end take time without end."""
     env = InferMaxEnv(num_requests=60, backlog=60, num_kv_tokens=20_000, max_num_seqs=4)
