@@ -150,7 +150,9 @@ def play_network(
 def _interface(config: EnvConfig, engine: EngineConfig) -> EnvConfig:
     """The environment with an engine's token budget and without limits."""
     budget = engine.max_num_batched_tokens
-    return config.changed(max_num_batched_tokens=budget, max_decisions=None, time_limit_s=np.inf)
+    return config.changed(
+        max_num_batched_tokens=budget, max_decisions=None, max_decisions_per_request=None, time_limit_s=np.inf
+    )
 
 
 class RandomPlayer:

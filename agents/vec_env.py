@@ -65,7 +65,8 @@ class InferMaxVecEnv(VecEnv):
         space: gym.Space[Any] = self.lanes.single_observation_space
         if base_rollout is not None:
             drawn = self.lanes.config
-            if drawn.reward != LATENCY or drawn.max_decisions is not None or drawn.time_limit_s < np.inf:
+            limits = (drawn.max_decisions, drawn.max_decisions_per_request)
+            if drawn.reward != LATENCY or limits != (None, None) or drawn.time_limit_s < np.inf:
                 raise ValueError(
                     "a base-policy rollout needs the reward 'latency', and no time_limit_s or max_decisions"
                 )
@@ -118,7 +119,7 @@ class InferMaxVecEnv(VecEnv):
         dones = terminated | truncated
         ended = np.flatnonzero(dones).tolist()
         for i in ended:
-            infos[i] = self._end(i, info, bool(truncated[i]))
+            infos[i] = self._end(i, info, bool(truncated[i] and not terminated[i]))
         if self.base_rollout is not None:
             rewards = self.base_rollout.shaped(rewards, self.dt_s, dones, self.lanes.runs)
         return observation, rewards.astype(np.float32), dones, infos
@@ -128,6 +129,8 @@ class InferMaxVecEnv(VecEnv):
         last = {
             "dt_s": float(self.dt_s[i]),
             "TimeLimit.truncated": truncated,
+            "finished_by_agent": int(info["finished_by_agent"][i]),
+            "finished_by_fallback": int(info["finished_by_fallback"][i]),
             "terminal_observation": info["final_obs"][i],
             "episode": {
                 "r": round(float(self._returns[i]), 6),

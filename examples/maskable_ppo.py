@@ -21,12 +21,19 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20_000)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    env = InferMaxVecEnv(16, num_requests=50, max_decisions=1000, seed=0)
+    settings = {"num_requests": 50, "max_decisions_per_request": 20}
+    env = InferMaxVecEnv(16, seed=0, **settings)
     model = MaskablePPO("MlpPolicy", env, n_steps=64, batch_size=256, n_epochs=4, gamma=0.999, seed=0)
     model.learn(options.steps)
-    observation = env.reset()
-    action, _ = model.predict(observation, action_masks=env.action_masks(), deterministic=True)
-    print(f"{model.num_timesteps} decisions; first actions of the trained policy: {action[:8].tolist()}")
+    test = InferMaxVecEnv(1, seed=1_000, metrics=True, **settings)
+    observation, done = test.reset(), [False]
+    while not done[0]:
+        action, _ = model.predict(observation, action_masks=test.action_masks(), deterministic=True)
+        observation, _, done, infos = test.step(action)
+    last, metrics = infos[0], infos[0]["metrics"]
+    print(f"{model.num_timesteps} decisions learned from; on requests that were not:")
+    print(f"return {last['episode']['r']:.1f}, mean latency {metrics['latency_s']['mean']:.2f} s")
+    print(f"finished by the agent {last['finished_by_agent']}, by the fallback policy {last['finished_by_fallback']}")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from infermax_gym.envs.scheduling.vector import InferMaxVectorEnv
+from infermax_gym.envs import InferMaxVectorEnv
 
 LANES, ROLLOUT, EPOCHS, CLIP, TAU_S, SCALE = 16, 64, 4, 0.2, 20.0, 0.02
 
@@ -48,12 +48,12 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    env = InferMaxVectorEnv(LANES, flat=True, num_requests=40, max_decisions=1000)
+    env = InferMaxVectorEnv(LANES, flat=True, num_requests=40, max_decisions_per_request=25)
     raw, info = env.reset(seed=0)
     observation, mask = torch.from_numpy(raw), torch.from_numpy(info["action_mask"] != 0)
     agent = Agent(raw.shape[1], mask.shape[1])
     optimizer = torch.optim.Adam(agent.parameters(), 3e-4)
-    returns, sums = [], np.zeros(LANES)
+    returns, ended, served, sums = [], [], [], np.zeros(LANES)
     for _ in range(max(options.steps // (LANES * ROLLOUT), 1)):
         steps = []
         for _ in range(ROLLOUT):
@@ -66,12 +66,10 @@ def main() -> None:
             sums += reward
             returns += sums[done].tolist()
             sums[done] = 0.0
+            for i in np.flatnonzero(done):  # paid in full, cut short or not: nothing is left to bootstrap
+                ended.append(info["final_info"]["metrics"][i]["latency_s"]["mean"])
+                served.append(info["finished_by_agent"][i])
             reward = reward * SCALE
-            cut = np.flatnonzero(truncated)
-            if cut.size:  # the observation returned is already of the next episode; a cut one was worth its last value
-                last = torch.from_numpy(np.stack(info["final_obs"][cut]))
-                with torch.no_grad():
-                    reward[cut] += np.exp(-info["dt_s"][cut] / TAU_S) * agent.critic(last).squeeze(-1).numpy()
             numbers = [torch.from_numpy(x.astype(np.float32)) for x in (reward, done, info["dt_s"])]
             steps.append((observation, mask, action, log_p, value, *numbers))
             observation, mask = torch.from_numpy(raw), torch.from_numpy(info["action_mask"] != 0)
@@ -90,8 +88,10 @@ def main() -> None:
             loss.backward()
             nn.utils.clip_grad_norm_(agent.parameters(), 0.5)
             optimizer.step()
-    mean = f"{np.mean(returns[-50:]):.1f}" if returns else "none yet"
-    print(f"{len(returns)} episodes ended, mean return of the last ones: {mean}")
+    print(f"{len(returns)} episodes ended")
+    if returns:
+        print(f"the last ones: return {np.mean(returns[-50:]):.1f}, mean latency {np.mean(ended[-50:]):.2f} s")
+        print(f"finished by the agent {np.mean(served[-50:]):.1f} of 40 requests, the others by the fallback policy")
 
 
 if __name__ == "__main__":

@@ -29,8 +29,10 @@ def main() -> None:
         total += float(reward)
         done = terminated or truncated
     metrics = info["metrics"]
-    print(f"{info['clock_s']:.1f} s simulated, {metrics['num_finished']} of {metrics['num_requests']} finished")
-    print(f"{metrics['num_preemptions']} preemptions, return {total:.1f} (minus request-seconds)")
+    by_agent, by_fallback = info["finished_by_agent"], info["finished_by_fallback"]
+    print(f"return {total:.1f} (minus request-seconds), mean latency {metrics['latency_s']['mean']:.2f} s")
+    print(f"finished by the agent {by_agent}, by the fallback policy after {options.steps} decisions {by_fallback}")
+    print(f"{info['clock_s']:.1f} s simulated, {metrics['num_preemptions']} preemptions")
 
 
 if __name__ == "__main__":

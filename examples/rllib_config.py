@@ -12,7 +12,7 @@ from typing import Any
 
 def make_env(settings: dict[str, Any]) -> Any:
     """What RLlib's `register_env` takes; `settings` are those of `EnvConfig`."""
-    from infermax_gym.envs.scheduling.env import InferMaxEnv
+    from infermax_gym.envs import InferMaxEnv
 
     return InferMaxEnv(flat=True, **settings)
 
@@ -29,7 +29,7 @@ def main() -> None:
     from ray.tune.registry import register_env
 
     register_env("InferMax-flat", make_env)
-    config = PPOConfig().environment("InferMax-flat", env_config={"num_requests": 50, "max_decisions": 1000})
+    config = PPOConfig().environment("InferMax-flat", env_config={"num_requests": 50, "max_decisions_per_request": 20})
     config = config.training(gamma=0.999, train_batch_size=2000)
     print("configuration built")
     if options.steps:

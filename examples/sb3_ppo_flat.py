@@ -20,15 +20,20 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4000)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    env = gym.make("InferMax-v0", flat=True, num_requests=30, max_decisions=500)
+    env = gym.make("InferMax-v0", flat=True, num_requests=30, max_decisions_per_request=20)
     model = PPO("MlpPolicy", env, n_steps=256, batch_size=64, n_epochs=4, gamma=0.999, seed=0)
     model.learn(options.steps)
     observation, info = env.reset(seed=1)
-    done = False
+    total, done = 0.0, False
     while not done:
         action, _ = model.predict(observation)
-        observation, _, terminated, truncated, info = env.step(action)
+        observation, reward, terminated, truncated, info = env.step(action)
+        total += float(reward)
         done = terminated or truncated
+    latency_s = info["metrics"]["latency_s"]["mean"]
+    print(
+        f"return {total:.1f}, mean latency {latency_s:.2f} s, finished by the agent {info['finished_by_agent']} of 30"
+    )
     print(f"{info['metrics']['num_decisions']} decisions, {info['num_illegal']} of them illegal and replaced")
 
 

@@ -36,7 +36,7 @@ class Played:
         num_illegal: illegal actions that were tried.
         total_reward: sum of all rewards.
         metrics: of each episode that ended, in order.
-        terminated: of each episode that ended, whether it ran to its end (else it was truncated).
+        terminated: of each episode that ended, whether the agent ran it to its end (else a limit cut it short).
     """
 
     num_steps: int = 0
@@ -168,12 +168,12 @@ def _play_one(
             watch.step(step, float(reward), info)
         if terminated or truncated:
             if check:
-                _require(not (terminated and truncated), step, "terminated and truncated at once")
+                _require(bool(terminated or not truncated), step, "truncated, though every end is paid in full")
                 watch.observation(step, observation, env.observation_space, bare.action_masks() if masked else None)
-                watch.end(step, bool(terminated), info.get("metrics"))
+                watch.end(step, bool(terminated and not truncated), info.get("metrics"))
                 check_run(bare.run)
             played.metrics.append(info.get("metrics", {}))
-            played.terminated.append(bool(terminated))
+            played.terminated.append(bool(terminated and not truncated))
             played.num_illegal += watch.num_illegal
             observation, info = env.reset(options=None if options is None else dict(options))
             watch = _Watch(info)
@@ -223,7 +223,7 @@ def _play_lanes(
                 watches[i].num_illegal = metrics["num_illegal"] if metrics else watches[i].num_illegal
                 watches[i].end(step, bool(terminated[i]), metrics)
             played.metrics.append(metrics or {})
-            played.terminated.append(bool(terminated[i]))
+            played.terminated.append(bool(terminated[i] and not truncated[i]))
             played.num_illegal += watches[i].num_illegal
             watches[i] = _Watch({"clock_s": bare.runs[i].engine.record["clock_s"][0]})
     played.num_illegal += sum(watch.num_illegal for watch in watches)

@@ -45,7 +45,7 @@ MAY_IMPORT = {
 CORE_DEPENDENCIES = {"numpy", "numba", "gymnasium", "rich", "typer"}
 # Optional dependencies, and the folders and files that may import them.
 OPTIONAL_DEPENDENCIES: dict[str, str | tuple[str, ...]] = {
-    "matplotlib": ("infermax_gym/viewer/", "infermax_gym/envs/scheduling/render.py", "experiments/"),
+    "matplotlib": ("infermax_gym/viewer/", "experiments/"),
     "ortools": "baselines/optimum/",
     "torch": ("agents/", "experiments/", "infermax_gym/profiler/"),
     "stable_baselines3": ("agents/", "experiments/"),

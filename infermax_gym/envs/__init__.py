@@ -4,8 +4,9 @@
 for the next control interval), `routing` is `InferMaxRouter-v0` (which replica gets a request). Each of them has `env`
 (the contract), `config` (what an episode is drawn from), `layout` (order of actions and features), `step` (the compiled
 entry: an action, and on to the next decision), `observe` (what the agent sees), `teacher` (a policy as an agent) and,
-where lanes step together, `vector`. Shared: `rewards`, `settings` (as people type them), `draws` (chance), `status`,
-`scales`.
+where lanes step together, `vector`. Shared: `rewards`, `fallback` (who serves the rest after a limit), `settings` (as
+people type them), `draws` (chance), `guards` (what callers hand in), `native` (vector environments), `rendering` and
+`paint` (what `render` shows), `wrappers` (simulated time for libraries), `status`, `scales`.
 
 The public names of all of them can be imported from here.
 """
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from infermax_gym.envs.scheduling.teacher import PolicyTeacher as PolicyTeacher
     from infermax_gym.envs.scheduling.vector import InferMaxVectorEnv as InferMaxVectorEnv
     from infermax_gym.envs.settings import SettingError as SettingError
+    from infermax_gym.envs.wrappers import TimeDiscount as TimeDiscount
+    from infermax_gym.envs.wrappers import TimeDiscountVector as TimeDiscountVector
 
 _MODULES = {
     "ActionLayout": "scheduling.layout",
@@ -51,6 +54,8 @@ _MODULES = {
     "RouterEnvConfig": "routing.config",
     "RouterTeacher": "routing.teacher",
     "SettingError": "settings",
+    "TimeDiscount": "wrappers",
+    "TimeDiscountVector": "wrappers",
     "mix": "rewards",
 }
 
@@ -70,6 +75,11 @@ ENTRY_POINTS = {
 """Environment ids and where they are: (scalar, vector)."""
 
 
+DEFAULT_LIMITS = {"max_decisions_per_request": 60}
+"""Settings that the ids are registered with, so that every episode of an untrained agent ends; good agents need about
+five decisions per request, a scheduler that is asked after every iteration about twenty."""
+
+
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -84,4 +94,4 @@ def register_envs() -> None:
     """Register every environment with Gymnasium; calling it again changes nothing."""
     for name, (scalar, vector) in ENTRY_POINTS.items():
         if name not in gym.registry:
-            gym.register(name, entry_point=scalar, vector_entry_point=vector)
+            gym.register(name, entry_point=scalar, vector_entry_point=vector, kwargs=dict(DEFAULT_LIMITS))

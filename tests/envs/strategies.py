@@ -32,7 +32,7 @@ def bases(draw: Any) -> Policy:
 
 @st.composite
 def hostile_configs(draw: Any) -> EnvConfig:
-    """One-block caches, prompts that never fit, simultaneous arrivals, windows of one slot, budgets of one token."""
+    """One-block caches, prompts that never fit, simultaneous arrivals, one slot, budgets of one token."""
     workload = draw(workloads(max_requests=10, max_prompt=30, max_output=12))
     if draw(st.integers(0, 9)) == 0:
         workload = replace(workload, num_prompt_tokens=workload.num_prompt_tokens + 10_000)
@@ -56,5 +56,6 @@ def hostile_configs(draw: Any) -> EnvConfig:
         admit_within_budget=pick(False, True),
         information=pick("none", "noisy", "oracle"),
         reward=pick("latency", "ttft", "gpu_cost", "goodput"),
+        ttft_slo_s=0.5,
         base=draw(bases()),
     )

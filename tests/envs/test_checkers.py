@@ -33,6 +33,9 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "knobs": ("InferMaxKnobs-v0", {}),
     "knobs, oracle": ("InferMaxKnobs-v0", {"information": "oracle"}),
     "knobs, ansi": ("InferMaxKnobs-v0", {"render_mode": "ansi"}),
+    "decisions": ("InferMax-v0", {"max_decisions": 4}),
+    "knobs, rgb_array": ("InferMaxKnobs-v0", {"render_mode": "rgb_array", "max_decisions": 2}),
+    "router, rgb_array": ("InferMaxRouter-v0", {"render_mode": "rgb_array", "max_decisions": 3, "flat": True}),
     "router": ("InferMaxRouter-v0", {}),
     "router, flat": ("InferMaxRouter-v0", {"flat": True, "num_replicas": 3}),
     "router, ansi": ("InferMaxRouter-v0", {"flat": True, "render_mode": "ansi"}),
@@ -126,3 +129,21 @@ def test_wrappers_of_gymnasium_find_the_masks() -> None:
     env = gym.wrappers.RecordEpisodeStatistics(make("flat"))
     env.reset(seed=0)
     assert env.get_wrapper_attr("action_masks")().any()
+
+
+def test_first_lines_with_stable_baselines() -> None:
+    """What people type first: algorithms by id, helpers that ask for pictures, evaluation after a moment."""
+    sb3 = pytest.importorskip("stable_baselines3")
+    from stable_baselines3.common.env_util import make_vec_env
+    from stable_baselines3.common.evaluation import evaluate_policy
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch and Monitor, on machines of all kinds
+        sb3.PPO("MlpPolicy", "InferMaxKnobs-v0", n_steps=8, batch_size=8).learn(8)
+        lanes = make_vec_env("InferMaxRouter-v0", 4, env_kwargs=SMALL)
+        lanes.reset()
+        assert all(image is not None for image in lanes.get_images())
+        model = sb3.PPO("MlpPolicy", make_vec_env("InferMax-v0", 1, env_kwargs={"flat": True, **SMALL}), n_steps=256)
+        model.learn(256)
+        mean, _ = evaluate_policy(model, model.get_env(), n_eval_episodes=2)
+    assert mean < 0.0

@@ -190,9 +190,9 @@ def test_goodput_needs_limits(env_id: str) -> None:
     ("make", "error", "message"),
     [
         (
-            lambda: InferMaxEnv(render_mode="human"),
+            lambda: InferMaxEnv(render_mode="svg"),
             ValueError,
-            "render_mode must be ansi, rgb_array or None, got 'human'",
+            "render_mode must be human, ansi, rgb_array or None, got 'svg'",
         ),
         (
             lambda: InferMaxKnobsEnv(interval_s=0.0),

@@ -43,7 +43,9 @@ class RouterEnvConfig:
         reward: a `Reward`, or the name of one.
         ttft_slo_s: TTFT limit of requests that have none of their own; None for none.
         tpot_slo_s: likewise for the time per output token.
-        time_limit_s: truncate at the first arrival from then on.
+        time_limit_s: the episode is cut short at the first arrival from then on.
+        max_decisions: likewise after so many decisions; None for no limit.
+        max_decisions_per_request: likewise after so many per request; None for no limit.
 
     Raises:
         ValueError: a setting is out of range; one line.
@@ -70,6 +72,8 @@ class RouterEnvConfig:
     ttft_slo_s: float | None = None
     tpot_slo_s: float | None = None
     time_limit_s: float = math.inf
+    max_decisions: int | None = None
+    max_decisions_per_request: float | None = None
 
     def __post_init__(self) -> None:
         read.normalise(self, READERS)
@@ -109,6 +113,8 @@ READERS: dict[str, read.Reader] = {
     "ttft_slo_s": read.LIMIT,
     "tpot_slo_s": read.LIMIT,
     "time_limit_s": read.POSITIVE,
+    "max_decisions": read.size(1, optional=True),
+    "max_decisions_per_request": read.LIMIT,
 }
 """What each setting may be."""
 

@@ -12,13 +12,15 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from infermax_gym.envs.draws import Streams
+from infermax_gym.envs.guards import Turnstile, check_state, whole_action
+from infermax_gym.envs.rendering import RENDER_FPS, RENDER_MODES, checked_mode, rendered
 from infermax_gym.envs.rewards import NUM_COMPONENTS, Component, reward_of
 from infermax_gym.envs.routing.config import RouterEnvConfig
 from infermax_gym.envs.routing.episode import RoutingRun, begin_routing
 from infermax_gym.envs.routing.layout import REPLICA_FEATURES, REQUEST_FEATURES
+from infermax_gym.envs.routing.rest import charge_of, routed_by, settle
 from infermax_gym.envs.routing.step import finish_all, start_all, step_all
-from infermax_gym.envs.scheduling.env import RENDER_FPS
-from infermax_gym.envs.status import LOG_FULL, TERMINATED, TRUNCATED
+from infermax_gym.envs.status import HANDOVER, LOG_FULL, TERMINATED, TRUNCATED
 
 
 @dataclass
@@ -27,6 +29,7 @@ class RouterState:
 
     run: RoutingRun
     streams: Streams
+    interface: tuple[Any, ...] = ()
 
 
 def flat_size(num_replicas: int) -> int:
@@ -58,15 +61,9 @@ def parts_of(flat: NDArray[np.float32], mask: NDArray[np.int8]) -> dict[str, NDA
     return {"request": flat[..., :first], "replicas": replicas, "action_mask": mask}
 
 
-def settle(run: RoutingRun) -> None:
-    """Make room and empty logs until the lane has something to decide or is done."""
-    record = run.fleet.state.record
-    while run.lane["status"][0] == LOG_FULL:
-        if record["chosen"][0] >= 0:
-            run.fleet.state.make_room(int(record["chosen"][0]))
-        else:
-            run.fleet.empty_log()
-        start_all(record, run.lane)
+def interface_of(config: RouterEnvConfig) -> tuple[Any, ...]:
+    """The layout of an environment's memory."""
+    return "InferMaxRouter-v0", config.num_replicas
 
 
 class InferMaxRouterEnv(gym.Env[Any, np.int64]):
@@ -91,13 +88,17 @@ class InferMaxRouterEnv(gym.Env[Any, np.int64]):
         Every step's info has `dt_s`, the simulated seconds to the next decision: discount by exp(-dt_s / tau).
 
     Episode end: terminated when every request is routed, after all replicas have run to their ends (the last reward
-        holds all of that); truncated at the first arrival from `time_limit_s` on. The last info holds `metrics`, the
-        figures that `infermax bench --replicas` prints.
+        holds all of that). At the first arrival from `time_limit_s` on, or after `max_decisions` or
+        `max_decisions_per_request`, the fallback router (`infermax_gym.envs.routing.rest.FALLBACK_ROUTER`) has the
+        rest within the last step, which is terminated and truncated. Every info says how many requests were
+        `routed_by_agent` and `routed_by_fallback`; the last one holds `metrics`, the figures that
+        `infermax bench --replicas` prints.
 
     Args:
         config: where episodes come from; `RouterEnvConfig()` by default.
         flat: observe one vector instead of the Dict.
-        render_mode: "ansi" or None.
+        metrics: put `metrics` into the last info; without, infos always have the same entries.
+        render_mode: "human", "ansi", "rgb_array" or None.
         **settings: settings of `RouterEnvConfig` to change.
 
     Example:
@@ -113,21 +114,21 @@ class InferMaxRouterEnv(gym.Env[Any, np.int64]):
         20
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": RENDER_FPS}  # noqa: RUF012
+    metadata: dict[str, Any] = {"render_modes": list(RENDER_MODES), "render_fps": RENDER_FPS}  # noqa: RUF012
 
     def __init__(
         self,
         config: RouterEnvConfig | None = None,
         *,
         flat: bool = False,
+        metrics: bool = True,
         render_mode: str | None = None,
         **settings: Any,
     ) -> None:
         self.config = (config or RouterEnvConfig()).changed(**settings)
-        if render_mode not in (None, "ansi"):
-            raise ValueError(f"render_mode must be ansi or None, got {render_mode!r}")
-        self.render_mode = render_mode
+        self.render_mode = checked_mode(render_mode)
         self.flat = flat
+        self.metrics = metrics
         count = self.config.num_replicas
         self.action_space = spaces.Discrete(count)
         self.observation_space = flat_space(self.config) if flat else observation_space(self.config)
@@ -139,6 +140,16 @@ class InferMaxRouterEnv(gym.Env[Any, np.int64]):
         self._weights = reward_of(self.config).vector
         self._streams: Streams | None = None
         self._run: RoutingRun | None = None
+        self._turnstile = Turnstile()
+
+    @property
+    def interface(self) -> tuple[Any, ...]:
+        """What a state must agree with to be set here."""
+        return interface_of(self.config)
+
+    def close(self) -> None:
+        """Let go of the episode; another can be begun."""
+        self._run = None
 
     @property
     def run(self) -> RoutingRun:
@@ -164,22 +175,35 @@ class InferMaxRouterEnv(gym.Env[Any, np.int64]):
         self._run = begin_routing(self.config, self._streams, options)
         start_all(self._run.fleet.state.record, self._run.lane)
         self._refresh()
+        if self.render_mode == "human":
+            self.render()
         return self._observation(), self._info()
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Route one request and go to the next arrival."""
+        number = whole_action(action)
+        with self._turnstile:
+            return self._step(number)
+
+    def _step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         run = self.run
         self._action[0] = action
         record = run.fleet.state.record
         step_all(record, run.lane, self._action, self._status, self._reward_components, self._flat, self._mask)
-        if self._status[0] == LOG_FULL:
+        charged = 0.0
+        if self._status[0] in (LOG_FULL, HANDOVER):
+            if settle(run):
+                charged = charge_of(run, self._weights)
             self._refresh()
-        terminated = bool(self._status[0] == TERMINATED)
         truncated = bool(self._status[0] == TRUNCATED)
+        terminated = truncated or bool(self._status[0] == TERMINATED)
+        if self.render_mode == "human":
+            self.render()
         info = self._info()
-        if terminated or truncated:
+        if terminated and self.metrics:
             info["metrics"] = run.metrics()
-        return self._observation(), float(self._reward_components[0].dot(self._weights)), terminated, truncated, info
+        reward = float(self._reward_components[0].dot(self._weights)) - charged
+        return self._observation(), reward, terminated, truncated, info
 
     def _refresh(self) -> None:
         run = self.run
@@ -196,10 +220,13 @@ class InferMaxRouterEnv(gym.Env[Any, np.int64]):
 
     def _info(self) -> dict[str, Any]:
         lane = self.run.lane
+        by_agent, by_fallback = routed_by(self.run)
         return {
             "dt_s": float(self._reward_components[0, Component.ELAPSED_S]),
             "clock_s": float(lane["clock_s"][0]),
             "num_illegal": int(lane["num_illegal"][0]),
+            "routed_by_agent": by_agent,
+            "routed_by_fallback": by_fallback,
             "action_mask": self._mask[0].copy(),
         }
 
@@ -207,20 +234,23 @@ class InferMaxRouterEnv(gym.Env[Any, np.int64]):
         """A copy of everything: `set_state` on this or another environment of the same spaces goes on from it."""
         run = self.run.copy()
         assert self._streams is not None
-        return RouterState(run, self._streams.copy())
+        return RouterState(run, self._streams.copy(), self.interface)
 
     def set_state(self, state: RouterState) -> Any:
-        """Go on from a state; returns the observation there. The state can be used again."""
+        """Go on from a state; returns the observation there. The state can be used again.
+
+        Raises:
+            ValueError: it is no state of an environment of as many replicas.
+        """
+        check_state(state, RouterState, self.interface)
         self._run = state.run.copy()
         self._streams = state.streams.copy()
         self._refresh()
         return self._observation()
 
     def render(self) -> Any:
-        """The fleet now: a line of text per replica."""
-        if self.render_mode == "ansi":
-            from infermax_gym.envs.routing.render import draw_ansi
+        """The fleet now: a line of text per replica, printed or returned, or an (height, 900, 3) uint8 picture."""
+        from infermax_gym.envs.routing.render import draw_ansi, draw_picture
 
-            return draw_ansi(self.run)
-        gym.logger.warn("render() needs render_mode='ansi' in gym.make")
-        return None
+        run = self.run
+        return rendered(self.render_mode, lambda: draw_ansi(run), lambda: draw_picture(run))

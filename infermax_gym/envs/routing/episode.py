@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from infermax_gym.cluster import Fleet, FleetRun, Replica, summarize_fleet
 from infermax_gym.engine import EngineConfig
+from infermax_gym.engine.policy import NO_LIMIT
 from infermax_gym.envs.draws import Draws, Streams, model_of, predicted_lengths, trace_slice_of, with_limits
 from infermax_gym.envs.rewards import reward_of
 from infermax_gym.envs.routing.config import EPISODE_SETTINGS, RouterEnvConfig
@@ -79,7 +81,15 @@ def begin_routing(config: RouterEnvConfig, streams: Streams, options: Mapping[st
     lane = np.zeros(1, LANE)
     lane["action"] = -1
     lane["time_limit_s"] = draws.setting("time_limit_s")
+    lane["max_decisions"] = _most_decisions(config, count)
     return RoutingRun(run, lane, predicted)
+
+
+def _most_decisions(config: RouterEnvConfig, count: int) -> int:
+    limits = [NO_LIMIT if config.max_decisions is None else config.max_decisions]
+    if config.max_decisions_per_request is not None:
+        limits.append(math.ceil(config.max_decisions_per_request * count))
+    return min(limits)
 
 
 def _replicas(config: RouterEnvConfig, draws: Draws) -> tuple[Replica, ...]:

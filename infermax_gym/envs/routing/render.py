@@ -1,8 +1,12 @@
-"""The fleet as text."""
+"""The fleet as text and as a picture."""
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from infermax_gym.cluster import CONSTANTS, SIGNALS
+from infermax_gym.envs.paint import DECODE, INK, KV, PREFILL, QUEUE, RULE, SOFT, Canvas
 from infermax_gym.envs.routing.episode import RoutingRun
 
 _BAR = 24
@@ -24,3 +28,37 @@ def draw_ansi(run: RoutingRun) -> str:
             f"{seen['num_waiting'][i]:4.0f} waiting {seen['prefill_tokens'][i]:8,.0f} tokens to prefill"
         )
     return "\n".join(lines)
+
+
+_WIDTH, _LINE, _LEFT, _RIGHT = 900, 34, 130, 873
+_MOST_REPLICAS = 64
+
+
+def draw_picture(run: RoutingRun) -> NDArray[np.uint8]:
+    """A strip of KV cache per replica, with its running and waiting requests in figures.
+
+    Returns:
+        (height, 900, 3) uint8; the height depends on the number of replicas alone.
+    """
+    state = run.fleet.state
+    seen = dict(zip(SIGNALS, state.arrays["seen"], strict=True))
+    capacity = dict(zip(CONSTANTS, state.arrays["constants"], strict=True))["kv_tokens"]
+    count = min(run.fleet.fleet.num_replicas, _MOST_REPLICAS)
+    canvas = Canvas(110 + _LINE * count, _WIDTH)
+    r, n = run.fleet.next_request, len(run.workload)
+    canvas.text(26, 24, f"{run.lane['clock_s'][0]:,.1f} s", INK, 4)
+    canvas.text_to(47, _RIGHT, f"{r:,} of {n:,} requests routed", SOFT, 1)
+    canvas.box(64, 24, 69, _RIGHT, RULE)
+    canvas.box(64, 24, 69, 24 + round((_RIGHT - 24) * r / n), INK)
+    width = _RIGHT - _LEFT - 260
+    for i in range(count):
+        top = 94 + _LINE * i
+        used = float(np.clip(1.0 - seen["free_kv_tokens"][i] / capacity[i], 0.0, 1.0))
+        canvas.text(top + 3, 24, f"{i}", INK, 2)
+        canvas.text(top + 3, 60, f"{100.0 * used:.0f} %", KV, 2)
+        canvas.box(top, _LEFT, top + 20, _LEFT + width, (241, 243, 246))
+        canvas.box(top, _LEFT, top + 20, _LEFT + round(used * width), KV)
+        right = canvas.text(top + 6, _LEFT + width + 12, f"{seen['num_running'][i]:.0f} running ", DECODE, 1)
+        right = canvas.text(top + 6, right, f"{seen['num_waiting'][i]:.0f} waiting ", QUEUE, 1)
+        canvas.text(top + 6, right, f"{seen['prefill_tokens'][i]:,.0f} tokens", PREFILL, 1)
+    return canvas.pixels

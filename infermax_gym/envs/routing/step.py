@@ -14,7 +14,7 @@ from infermax_gym.cluster.kernel.signals import refresh
 from infermax_gym.compile import compiled, inlined
 from infermax_gym.envs.rewards import NUM_COMPONENTS, Component
 from infermax_gym.envs.routing.observe import observe
-from infermax_gym.envs.status import LOG_FULL, RUNNING_ON, TERMINATED, TRUNCATED
+from infermax_gym.envs.status import HANDOVER, LOG_FULL, RUNNING_ON, TERMINATED, TRUNCATED
 
 LANE = np.dtype(
     [
@@ -22,11 +22,14 @@ LANE = np.dtype(
         ("action", "i8"),  # a choice that is not carried out yet, else -1
         ("num_ended", "i8"),  # replicas that have run to their ends, when all requests are routed
         ("time_limit_s", "f8"),
+        ("max_decisions", "i8"),
         ("clock_s", "f8"),  # of the decision; at the end, of the last iteration's end
         ("gap_s", "f8"),  # since the decision before
         # totals of the episode
         ("num_decisions", "i8"),
         ("num_illegal", "i8"),
+        ("handed_over", "i8"),  # whether the fallback router has the rest
+        ("num_by_agent", "i8"),  # requests that had been routed when it took over
         # as of the last step, for rewards
         ("last_clock_s", "f8"),
         ("last", "f8", (NUM_COMPONENTS,)),
@@ -90,7 +93,7 @@ def go_on(f: Any, v: Any) -> None:
             v.status = LOG_FULL
             return
         v.clock_s = at_s
-        if at_s >= v.time_limit_s:
+        if v.handed_over == 0 and (at_s >= v.time_limit_s or v.num_decisions >= v.max_decisions):
             v.status = TRUNCATED
             return
         if _next_candidate(f, 0) >= 0:
@@ -113,10 +116,9 @@ def act(f: Any, v: Any, action: int) -> None:
 
 
 @inlined
-def _take_components(f: Any, v: Any, out: Any) -> None:
-    """(NUM_COMPONENTS,) what happened since the last call, see `infermax_gym.envs.rewards.Component`."""
+def _totals(f: Any, v: Any, out: Any) -> None:
+    """(NUM_COMPONENTS,) what happened since the episode began, see `infermax_gym.envs.rewards.Component`."""
     cores = cores_of(f)
-    v.gap_s = v.clock_s - v.last_clock_s
     out[:] = 0.0
     for i in range(f.num_replicas):
         s = cores[i]
@@ -126,6 +128,19 @@ def _take_components(f: Any, v: Any, out: Any) -> None:
         out[Component.NUM_GOOD] += s.num_good
         out[Component.NUM_FINISHED] += s.num_finished
     out[Component.ELAPSED_S] = v.clock_s
+
+
+@compiled
+def totals_now(fleets: Any, lanes: Any, out: Any) -> None:
+    """What happened in lane 0 since its episode began; arrays of one element each."""
+    _totals(fleets[0], lanes[0], out)
+
+
+@inlined
+def _take_components(f: Any, v: Any, out: Any) -> None:
+    """(NUM_COMPONENTS,) what happened since the last call."""
+    v.gap_s = v.clock_s - v.last_clock_s
+    _totals(f, v, out)
     for k in range(NUM_COMPONENTS):
         total = out[k]
         out[k] = total - v.last[k]
@@ -136,10 +151,13 @@ def _take_components(f: Any, v: Any, out: Any) -> None:
 @compiled
 def finish_step(f: Any, v: Any, reward_components: Any, out: Any, mask: Any) -> Any:
     """After an action: what happened, and the next observation; returns the lane's status."""
-    if v.status != LOG_FULL:
-        _take_components(f, v, reward_components)
-        observe(f, v, out, mask)
-    return v.status
+    if v.status == LOG_FULL:
+        return LOG_FULL
+    if v.status == TRUNCATED and v.handed_over == 0:
+        return HANDOVER
+    _take_components(f, v, reward_components)
+    observe(f, v, out, mask)
+    return TRUNCATED if v.status == TERMINATED and v.handed_over else v.status
 
 
 @compiled

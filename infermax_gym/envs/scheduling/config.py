@@ -60,8 +60,10 @@ class EnvConfig:
         reward: a `Reward`, or the name of one.
         ttft_slo_s: TTFT limit of requests that have none of their own; None for none.
         tpot_slo_s: likewise for the time per output token.
-        time_limit_s: truncate when the simulated clock passes it.
-        max_decisions: truncate after so many decisions; None for no limit.
+        time_limit_s: the episode is cut short when the simulated clock passes it.
+        max_decisions: likewise after so many decisions; None for no limit.
+        max_decisions_per_request: likewise after so many per request (with `decide="iteration"` one more for each
+            output token); None for no limit.
         base: knobs of the engine under the agent: order and keys of the queue, order of the running list,
             reservation, preemption mode, victim key of the running slots. Its admission tests, gates and own victims
             play no part: those decisions are the agent's.
@@ -92,6 +94,7 @@ class EnvConfig:
     tpot_slo_s: float | None = None
     time_limit_s: float = math.inf
     max_decisions: int | None = None
+    max_decisions_per_request: float | None = None
     base: Policy = field(default=BASE)
 
     def __post_init__(self) -> None:
@@ -160,6 +163,7 @@ READERS: dict[str, read.Reader] = {
     "tpot_slo_s": read.LIMIT,
     "time_limit_s": read.POSITIVE,
     "max_decisions": read.size(1, optional=True),
+    "max_decisions_per_request": read.LIMIT,
     "base": _base,
 }
 """What each setting may be."""

@@ -14,15 +14,23 @@ from numpy.typing import NDArray
 from infermax_gym.engine.metrics import summarize
 from infermax_gym.engine.simulate import result_of
 from infermax_gym.envs.draws import Streams
+from infermax_gym.envs.guards import Turnstile, check_state, whole_action
+from infermax_gym.envs.rendering import RENDER_FPS, RENDER_MODES, checked_mode, rendered
 from infermax_gym.envs.rewards import Component, reward_of
 from infermax_gym.envs.scheduling.config import EnvConfig
-from infermax_gym.envs.scheduling.episode import Run, begin_run, draw_episode
+from infermax_gym.envs.scheduling.episode import (
+    Run,
+    begin_run,
+    charge_of,
+    draw_episode,
+    finished_by,
+    moment_of,
+    settle,
+)
 from infermax_gym.envs.scheduling.layout import ActionLayout
 from infermax_gym.envs.scheduling.spaces import Buffers, Observation, flat_space, observation_space
-from infermax_gym.envs.scheduling.step import finish_step, go_on, start, step_one
-from infermax_gym.envs.status import LOG_FULL, TERMINATED, TRUNCATED
-
-RENDER_FPS = 10
+from infermax_gym.envs.scheduling.step import finish_step, start, step_one
+from infermax_gym.envs.status import HANDOVER, LOG_FULL, TERMINATED, TRUNCATED
 
 
 @dataclass
@@ -31,6 +39,13 @@ class State:
 
     run: Run
     streams: Streams
+    interface: tuple[Any, ...] = ()
+
+
+def interface_of(config: EnvConfig, name: str = "InferMax-v0") -> tuple[Any, ...]:
+    """The layout of an environment's memory, and the algorithm behind it."""
+    layout = config.layout
+    return name, layout.num_chunk_budgets, layout.num_waiting_slots, layout.num_running_slots, config.base
 
 
 def episode_metrics(run: Run) -> dict[str, Any]:
@@ -74,13 +89,20 @@ class InferMaxEnv(gym.Env[Any, np.int64]):
         exp(-dt_s / tau), not by a constant per decision.
 
     Episode end: terminated when every request is finished or rejected (a request that can never fit is rejected on
-        arrival); truncated when the clock passes `time_limit_s` or after `max_decisions`. The last info holds
-        `metrics`, the figures that `infermax bench` prints.
+        arrival). Where the clock passes `time_limit_s`, or after `max_decisions` or `max_decisions_per_request`, the
+        fallback policy (`infermax_gym.envs.fallback.FALLBACK`) serves the rest within the last step, whose reward
+        holds what that costs: so latency rewards always sum to minus the total latency of all requests, or to that of
+        the fallback alone if that is less (an agent that leaves requests to it has at most its return).
+        Such an end is terminated, as nothing is left to come (do not bootstrap from its observation), and truncated.
+        Every info says how many requests were `finished_by_agent` and `finished_by_fallback`; the last one holds
+        `metrics`, the figures that `infermax bench` prints. The id is registered with 60 decisions per request; the
+        `max_episode_steps` of `gym.make` cuts from outside and pays nothing: use the settings above.
 
     Args:
         config: where episodes come from; `EnvConfig()` by default.
         flat: observe one vector instead of the Dict.
-        render_mode: "ansi", "rgb_array" or None.
+        metrics: put `metrics` into the last info; without, infos always have the same entries.
+        render_mode: "human", "ansi", "rgb_array" or None.
         **settings: settings of `EnvConfig` to change.
 
     Example:
@@ -96,21 +118,21 @@ class InferMaxEnv(gym.Env[Any, np.int64]):
         20
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["ansi", "rgb_array"], "render_fps": RENDER_FPS}  # noqa: RUF012
+    metadata: dict[str, Any] = {"render_modes": list(RENDER_MODES), "render_fps": RENDER_FPS}  # noqa: RUF012
 
     def __init__(
         self,
         config: EnvConfig | None = None,
         *,
         flat: bool = False,
+        metrics: bool = True,
         render_mode: str | None = None,
         **settings: Any,
     ) -> None:
         self.config = (config or EnvConfig()).changed(**settings)
-        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
-            raise ValueError(f"render_mode must be ansi, rgb_array or None, got {render_mode!r}")
-        self.render_mode = render_mode
+        self.render_mode = checked_mode(render_mode)
         self.flat = flat
+        self.metrics = metrics
         self.layout: ActionLayout = self.config.layout
         self.action_space = spaces.Discrete(self.layout.num_actions)
         self.observation_space = flat_space(self.config) if flat else observation_space(self.config)
@@ -119,6 +141,16 @@ class InferMaxEnv(gym.Env[Any, np.int64]):
         self._streams: Streams | None = None
         self._run: Run | None = None
         self._history: list[tuple[float, ...]] = []
+        self._turnstile = Turnstile()
+
+    @property
+    def interface(self) -> tuple[Any, ...]:
+        """What a state must agree with to be set here."""
+        return interface_of(self.config)
+
+    def close(self) -> None:
+        """Let go of the episode; another can be begun."""
+        self._run = None
 
     @property
     def run(self) -> Run:
@@ -144,34 +176,40 @@ class InferMaxEnv(gym.Env[Any, np.int64]):
         self._run = begin_run(self.config, draw_episode(self.config, self._streams, options))
         self._history.clear()
         start(self._run.engine.core, self._run.lane.core)
-        self._settle()
+        settle(self._run)
+        self._look()
+        if self.render_mode == "human":
+            self.render()
         return self._observation(), self._info()
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Carry out one action and go to the next decision."""
+        number = whole_action(action)
+        with self._turnstile:
+            return self._step(number)
+
+    def _step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         run = self.run
         b = self._buffers
-        status = step_one(run.engine.record, run.lane.record, int(action), b.reward_components, b.flat, b.mask)
-        if status == LOG_FULL:
-            status = self._settle()
-        limit = self.config.max_decisions
-        terminated = status == TERMINATED
-        truncated = not terminated and (
-            status == TRUNCATED or (limit is not None and run.lane.record["num_decisions"][0] >= limit)
-        )
+        status = step_one(run.engine.record, run.lane.record, action, b.reward_components, b.flat, b.mask)
+        charged = 0.0
+        if status in (LOG_FULL, HANDOVER):
+            if settle(run):
+                charged = charge_of(run, self._weights)
+            status = self._look()
+        truncated = status == TRUNCATED
+        terminated = truncated or status == TERMINATED
         if self.render_mode is not None:
-            self._remember()
+            self._show()
         info = self._info()
-        if terminated or truncated:
+        if terminated and self.metrics:
             info["metrics"] = episode_metrics(run)
-        return self._observation(), float(b.reward_components[0].dot(self._weights)), terminated, truncated, info
+        reward = float(b.reward_components[0].dot(self._weights)) - charged
+        return self._observation(), reward, terminated, truncated, info
 
-    def _settle(self) -> int:
-        """Empty full logs until the lane has something to decide or is done; refresh the buffers."""
+    def _look(self) -> int:
+        """Refresh the buffers; returns the lane's status."""
         run, b = self.run, self._buffers
-        while run.lane.record["status"][0] == LOG_FULL:
-            run.recorder.empty(run.engine)
-            go_on(run.engine.core, run.lane.core)
         return int(finish_step(run.engine.core, run.lane.core, b.reward_components[0], b.flat[0], b.mask[0]))
 
     def action_masks(self) -> NDArray[np.bool_]:
@@ -196,10 +234,13 @@ class InferMaxEnv(gym.Env[Any, np.int64]):
 
     def _info(self) -> dict[str, Any]:
         run = self.run
+        by_agent, by_fallback = finished_by(run)
         return {
             "dt_s": float(self._buffers.reward_components[0, Component.ELAPSED_S]),
             "clock_s": float(run.engine.record["clock_s"][0]),
             "num_illegal": int(run.lane.record["num_illegal"][0]),
+            "finished_by_agent": by_agent,
+            "finished_by_fallback": by_fallback,
             "action_mask": self._buffers.mask[0].copy(),
         }
 
@@ -207,10 +248,15 @@ class InferMaxEnv(gym.Env[Any, np.int64]):
         """A copy of everything: `set_state` on this or another environment of the same layout goes on from it."""
         run = self.run.copy()
         assert self._streams is not None
-        return State(run, self._streams.copy())
+        return State(run, self._streams.copy(), self.interface)
 
     def set_state(self, state: State) -> Any:
-        """Go on from a state; returns the observation there. The state can be used again."""
+        """Go on from a state; returns the observation there. The state can be used again.
+
+        Raises:
+            ValueError: it is no state of an environment of this layout.
+        """
+        check_state(state, State, self.interface)
         self._run = state.run.copy()
         self._streams = state.streams.copy()
         self._history.clear()
@@ -218,20 +264,15 @@ class InferMaxEnv(gym.Env[Any, np.int64]):
         finish_step(run.engine.core, run.lane.core, b.reward_components[0], b.flat[0], b.mask[0])
         return self._observation()
 
-    def _remember(self) -> None:
-        core = self.run.engine.record[0]
-        prefills = float(core["num_running_prefills"])
-        decodes = float(core["num_running"]) - prefills
-        used = float(core["num_blocks"] - core["free_blocks"]) / float(core["num_blocks"])
-        self._history.append((float(core["clock_s"]), float(core["num_waiting"]), decodes, prefills, used))
+    def _show(self) -> None:
+        """Remember this moment for pictures, and in the mode "human" print it."""
+        self._history.append(moment_of(self.run))
+        if self.render_mode == "human":
+            self.render()
 
     def render(self) -> Any:
-        """The engine now: a few lines of text, or an (height, width, 3) uint8 picture of the episode so far."""
+        """The engine now: a few lines of text, printed or returned, or a (640, 900, 3) uint8 picture of the episode."""
         from infermax_gym.envs.scheduling.render import draw_ansi, draw_picture
 
-        if self.render_mode == "ansi":
-            return draw_ansi(self.run)
-        if self.render_mode == "rgb_array":
-            return draw_picture(self.run, self._history)
-        gym.logger.warn("render() needs render_mode='ansi' or 'rgb_array' in gym.make")
-        return None
+        run = self.run
+        return rendered(self.render_mode, lambda: draw_ansi(run), lambda: draw_picture(run, self._history))

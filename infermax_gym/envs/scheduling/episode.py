@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,13 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infermax_gym.engine import EngineConfig
+from infermax_gym.engine.policy import NO_LIMIT
 from infermax_gym.engine.recorder import Recorder
 from infermax_gym.engine.state import Engine, allocate
 from infermax_gym.envs.draws import Draws, Streams, model_of, predicted_lengths, trace_slice_of, with_limits
+from infermax_gym.envs.fallback import alone, charge, serve_rest, totals_of
 from infermax_gym.envs.rewards import reward_of
 from infermax_gym.envs.scheduling.config import EPISODE_SETTINGS, EnvConfig
 from infermax_gym.envs.scheduling.lane import LANE, Lane
+from infermax_gym.envs.scheduling.step import go_on, new_turn, show
 from infermax_gym.envs.settings import pinned
+from infermax_gym.envs.status import LOG_FULL, TRUNCATED
 from infermax_gym.workload import Workload
 
 
@@ -110,6 +115,66 @@ def begin_run(config: EnvConfig, episode: Episode, *, record_schedule: bool = Fa
     record["within_budget"] = config.admit_within_budget
     record["by_victim_key"] = int(config.base.victim)
     record["time_limit_s"] = config.time_limit_s if episode.time_limit_s is None else episode.time_limit_s
+    record["max_decisions"] = most_decisions(config, episode.workload)
     levels = np.array(config.levels, np.int64)
     max_num_seqs = int(engine.record["max_num_seqs"][0])
+    record["most_turn_actions"] = 2 * max_num_seqs + 8
     return Run(episode, engine, Lane(record, levels, 4 * max_num_seqs + 8), Recorder())
+
+
+def most_decisions(config: EnvConfig, workload: Workload) -> int:
+    """The limit on decisions of an episode; one more per output token where every iteration is a decision."""
+    limit = NO_LIMIT if config.max_decisions is None else config.max_decisions
+    if config.max_decisions_per_request is not None:
+        share = math.ceil(config.max_decisions_per_request * len(workload))
+        if config.decide == "iteration":
+            share += int(workload.num_output_tokens.sum())
+        limit = min(limit, share)
+    return limit
+
+
+def settle(run: Run) -> bool:
+    """Bring an episode to its next decision or its end: empty full logs, and let the fallback policy serve the rest.
+
+    Returns:
+        Whether it has served the rest just now.
+    """
+    record = run.lane.record
+    while record["status"][0] == LOG_FULL:
+        run.recorder.empty(run.engine)
+        go_on(run.engine.core, run.lane.core)
+    if record["status"][0] == TRUNCATED and not record["handed_over"][0]:
+        new_turn(run.engine.core, run.lane.core)
+        hand_over(run)
+        show(run.engine.core, run.lane.core)
+        return True
+    return False
+
+
+def charge_of(run: Run, weights: NDArray[np.float64]) -> float:
+    """What an episode that was handed over is charged in its last reward, see `infermax_gym.envs.fallback`."""
+    return charge(weights, totals_of(run.engine.record), alone(run.episode.workload, run.episode.engine))
+
+
+def hand_over(run: Run) -> None:
+    """Let the fallback policy serve the rest of an episode."""
+    record = run.lane.record
+    record["num_by_agent"] = run.engine.record["num_finished"]
+    record["handed_over"] = 1
+    serve_rest(run.engine, run.recorder)
+
+
+def moment_of(run: Run) -> tuple[float, ...]:
+    """(clock_s, waiting, decodes, prefills, share of KV blocks used) now."""
+    core = run.engine.record[0]
+    prefills = float(core["num_running_prefills"])
+    decodes = float(core["num_running"]) - prefills
+    used = float(core["num_blocks"] - core["free_blocks"]) / float(core["num_blocks"])
+    return float(core["clock_s"]), float(core["num_waiting"]), decodes, prefills, used
+
+
+def finished_by(run: Run) -> tuple[int, int]:
+    """How many requests the agent has finished, and how many the fallback policy after a limit."""
+    finished = int(run.engine.record["num_finished"][0])
+    by_agent = int(run.lane.record["num_by_agent"][0]) if run.lane.record["handed_over"][0] else finished
+    return by_agent, finished - by_agent

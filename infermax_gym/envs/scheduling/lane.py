@@ -29,6 +29,8 @@ LANE = np.dtype(
         ("within_budget", "i8"),  # somebody joins only while the next iteration has tokens left
         ("by_victim_key", "i8"),  # running slots show the largest victim keys, not the fewest processed tokens
         ("time_limit_s", "f8"),
+        ("max_decisions", "i8"),
+        ("most_turn_actions", "i8"),  # admissions and preemptions of a turn, after which the engine runs
         # the agent's turn
         ("status", "i8"),
         ("level", "i8"),  # of the last RUN
@@ -41,11 +43,14 @@ LANE = np.dtype(
         ("num_touched", "i8"),
         ("num_admitted", "i8"),  # since the last iteration
         ("num_preempted", "i8"),
+        ("num_turn_actions", "i8"),  # admissions and preemptions since the last iteration
         ("demand", "i8"),  # blocks for the next token of every decode
         ("spare_tokens", "i8"),  # of the token budget, once every running request has taken what it can
         # totals of the episode
         ("num_decisions", "i8"),
         ("num_illegal", "i8"),
+        ("handed_over", "i8"),  # whether the fallback policy has served the rest
+        ("num_by_agent", "i8"),  # requests that had finished when it took over
         # as of the last step, for rewards
         ("last_clock_s", "f8"),
         ("last_system_seconds", "f8"),

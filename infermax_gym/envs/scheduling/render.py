@@ -7,20 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from infermax_gym.engine.kernel.group import disband
 from infermax_gym.engine.state import Engine
+from infermax_gym.envs.paint import DECODE, INK, KV, PREFILL, QUEUE, RULE, SOFT, Canvas, Colour
 from infermax_gym.envs.scheduling.episode import Run
 from infermax_gym.envs.scheduling.legal import fill_mask
 from infermax_gym.envs.status import RUNNING_ON
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 History: TypeAlias = Sequence[tuple[float, ...]]
 """(clock_s, waiting, decodes, prefills, share of KV blocks used) at every decision so far."""
@@ -139,10 +136,8 @@ def _count(number: int, what: str) -> str:
 
 # The picture.
 
-_INK, _SOFT, _GRID, _PAPER = "#22262e", "#7b8494", "#e6e9ee", "#ffffff"
-_QUEUE, _DECODE, _PREFILL, _KV = "#d1495b", "#2b7a9b", "#edae49", "#5b5f97"
-_SIZE_INCHES, _DPI = (9.0, 6.4), 100
-_LEFT, _RIGHT = 0.075, 0.97
+_HEIGHT, _WIDTH = 640, 900
+_LEFT, _RIGHT = 68, 873
 _MOST_POINTS = 1500
 
 
@@ -154,44 +149,21 @@ def draw_picture(run: Run, history: History) -> NDArray[np.uint8]:
         history: see `History`; the present is added to it.
 
     Returns:
-        (height, width, 3) uint8.
-
-    Raises:
-        ModuleNotFoundError: matplotlib is not installed; one line.
+        (640, 900, 3) uint8.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError(
-            "render_mode='rgb_array' needs matplotlib: pip install 'infermax-gym[viewer]'", name="matplotlib"
-        ) from None
     engine = run.engine.copy()
     disband(engine.core)
-    figure = Figure(figsize=_SIZE_INCHES, dpi=_DPI, facecolor=_PAPER)
-    canvas = FigureCanvasAgg(figure)
-    _headline(figure, engine.record[0])
+    canvas = Canvas(_HEIGHT, _WIDTH)
+    _headline(canvas, engine.record[0])
     times, waiting, decodes, prefills, used = _thinned(engine.record[0], history)
-    queue, batch, cache = (_panel(figure, bottom, times[-1]) for bottom in (0.68, 0.435, 0.19))
-    _fill(queue, times, 0.0 * waiting, waiting, _QUEUE)
-    _fill(batch, times, decodes, decodes + prefills, _PREFILL)
-    _fill(batch, times, 0.0 * decodes, decodes, _DECODE)
-    _fill(cache, times, 0.0 * used, 100.0 * used, _KV)
-    _name(queue, ("waiting", f"{waiting[-1]:,.0f}", _QUEUE))
-    _name(batch, ("decodes", f"{decodes[-1]:,.0f}", _DECODE), ("prefills", f"{prefills[-1]:,.0f}", _PREFILL))
-    _name(cache, ("KV cache", f"{100.0 * used[-1]:.0f} %", _KV))
-    queue.set_ylim(0.0, max(5.0, 1.12 * waiting.max()))
-    batch.set_ylim(0.0, max(5.0, 1.12 * (decodes + prefills).max()))
-    for axes in (queue, batch):
-        axes.tick_params(labelbottom=False)
-    cache.set_ylim(0.0, 112.0)
-    cache.set_yticks([0, 50, 100], ["0", "50", "100 %"])
-    cache.axhline(100.0, color=_SOFT, linewidth=0.8, linestyle=(0, (4, 3)))
-    cache.set_xlabel("simulated seconds", color=_SOFT, fontsize=9, labelpad=3)
-    _holders(figure, engine)
-    canvas.draw()  # type: ignore[no-untyped-call]
-    pixels = np.asarray(canvas.buffer_rgba(), np.uint8)  # type: ignore[no-untyped-call]
-    return np.ascontiguousarray(pixels[..., :3])
+    _panel(canvas, 110, times, [(waiting, "waiting", QUEUE)], max(5.0, 1.12 * float(waiting.max())))
+    running = decodes + prefills
+    both = [(running, "prefills", PREFILL), (decodes, "decodes", DECODE)]
+    _panel(canvas, 265, times, both, max(5.0, 1.12 * float(running.max())))
+    _panel(canvas, 420, times, [(100.0 * used, "KV cache %", KV)], 112.0)
+    canvas.text_to(548, _RIGHT, f"{times[-1]:,.1f} s", SOFT, 1)
+    _holders(canvas, engine)
+    return canvas.pixels
 
 
 def _thinned(core: Any, history: History) -> NDArray[np.float64]:
@@ -203,91 +175,51 @@ def _thinned(core: Any, history: History) -> NDArray[np.float64]:
     return np.array([*kept, now], np.float64).T
 
 
-def _headline(figure: Figure, core: Any) -> None:
+def _headline(canvas: Canvas, core: Any) -> None:
     """The clock, how far the episode is, and its totals."""
     total, finished = int(core["num_requests"]), int(core["num_finished"])
-    title = f"{core['clock_s']:,.1f} s"
-    figure.text(_LEFT, 0.93, title, color=_INK, fontsize=17, fontweight="bold", va="baseline")
+    canvas.text(26, _LEFT, f"{core['clock_s']:,.1f} s", INK, 4)
     facts = [f"{finished:,} of {total:,} finished"]
     if core["num_rejected"]:
         facts.append(f"{int(core['num_rejected']):,} rejected")
     facts += [_count(int(core["num_preemptions"]), "preemption"), _count(int(core["num_iterations"]), "iteration")]
-    figure.text(_RIGHT, 0.932, "   ·   ".join(facts), color=_SOFT, fontsize=9.5, ha="right", va="baseline")
+    canvas.text_to(47, _RIGHT, "   ".join(facts), SOFT, 1)
     done = float(core["num_finished"] + core["num_rejected"]) / max(total, 1)
-    _strip(figure, (0.907, 0.914), [0.0, 0.0], [1.0, done], [_GRID, _INK])
+    canvas.box(64, _LEFT, 69, _RIGHT, RULE)
+    canvas.box(64, _LEFT, 69, _LEFT + round(done * (_RIGHT - _LEFT)), INK)
 
 
-def _panel(figure: Figure, bottom: float, end_s: float) -> Axes:
-    axes = figure.add_axes((_LEFT, bottom, _RIGHT - _LEFT, 0.155))
-    axes.set_facecolor(_PAPER)
-    axes.set_xlim(0.0, max(end_s, 1.0))
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(_SOFT)
-    axes.locator_params(axis="y", integer=True, nbins=4)
-    axes.grid(axis="y", color=_GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=_SOFT, labelsize=8.5, length=0, pad=5)
-    return axes
+def _panel(
+    canvas: Canvas,
+    top: int,
+    times: NDArray[np.float64],
+    curves: list[tuple[NDArray[np.float64], str, Colour]],
+    most: float,
+) -> None:
+    """Curves over time with their names and values now above, and a scale at the left; the largest comes first."""
+    frame = (top, _LEFT, top + 112, _RIGHT)
+    for share in (0.0, 0.5, 1.0):
+        line = frame[2] - 1 - round(share * 111 / 1.12)
+        canvas.box(line, _LEFT, line + 1, _RIGHT, RULE)
+        canvas.text_to(line - 3, _LEFT - 6, f"{share * most / 1.12:,.0f}", SOFT, 1)
+    for values, _, colour in curves:
+        canvas.steps(frame, times, values, most, colour)
+    left, above = _LEFT, 0.0
+    for values, name, colour in reversed(curves):
+        left = canvas.text(top - 20, left, f"{name} {values[-1] - above:,.0f}   ", colour, 2)
+        above = float(values[-1]) if len(curves) > 1 else 0.0
 
 
-def _fill(axes: Axes, times: NDArray[Any], low: NDArray[Any], high: NDArray[Any], colour: str) -> None:
-    axes.fill_between(times, low, high, step="post", color=colour, alpha=0.28, linewidth=0)
-    axes.step(times, high, where="post", color=colour, linewidth=1.4, solid_joinstyle="round")
-
-
-def _name(axes: Axes, *entries: tuple[str, str, str]) -> None:
-    """Name what a panel shows, with the value now, above it."""
-    from matplotlib.offsetbox import AnchoredOffsetbox, HPacker, TextArea
-
-    words: list[Any] = []
-    for name, value, colour in entries:
-        words.append(TextArea(name, textprops={"color": colour, "fontsize": 10}))
-        words.append(TextArea(f"{value}   ", textprops={"color": colour, "fontsize": 10, "fontweight": "bold"}))
-    line = HPacker(children=words, align="baseline", pad=0, sep=4)
-    axes.add_artist(
-        AnchoredOffsetbox(
-            "lower left",
-            child=line,
-            frameon=False,
-            pad=0,
-            borderpad=0,
-            bbox_to_anchor=(0.0, 1.05),
-            bbox_transform=axes.transAxes,
-        )
-    )
-
-
-def _holders(figure: Figure, engine: Engine) -> None:
+def _holders(canvas: Canvas, engine: Engine) -> None:
     """A strip of the KV cache now: a piece per running request, as wide as the blocks it holds."""
     core, req = engine.record[0], engine.requests
     blocks = int(core["num_blocks"])
     order = engine.arrays["run"][: int(core["num_running"])]
     ends = np.cumsum(req["held"][order]) / blocks
     starts = ends - req["held"][order] / blocks
-    colours = [_PREFILL if prefill else _DECODE for prefill in req["in_prefill"][order]]
-    _strip(figure, (0.04, 0.075), [0.0, *starts], [1.0, *ends], ["#f1f3f6", *colours], 0.7)
-    label = f"KV cache now: {blocks - core['free_blocks']:,} of {blocks:,} blocks, one piece per running request"
-    figure.text(_LEFT, 0.085, label, color=_SOFT, fontsize=8.5)
-
-
-def _strip(
-    figure: Figure,
-    height: tuple[float, float],
-    starts: Sequence[float],
-    ends: Sequence[float],
-    colours: Sequence[str],
-    gap: float = 0.0,
-) -> None:
-    """Rectangles side by side across the picture; starts and ends run from 0 to 1."""
-    from matplotlib.collections import PolyCollection
-
-    low, high = height
-    x0 = _LEFT + (_RIGHT - _LEFT) * np.asarray(starts)
-    x1 = _LEFT + (_RIGHT - _LEFT) * np.asarray(ends)
-    y0, y1 = np.full_like(x0, low), np.full_like(x0, high)
-    corners = np.stack([np.stack([x0, x0, x1, x1], 1), np.stack([y0, y1, y1, y0], 1)], 2)
-    pieces = PolyCollection(
-        list(corners), facecolors=colours, edgecolors=_PAPER, linewidths=gap, transform=figure.transFigure
-    )
-    figure.add_artist(pieces)
+    colours = [PREFILL if prefill else DECODE for prefill in req["in_prefill"][order]]
+    canvas.box(592, _LEFT, 614, _RIGHT, (241, 243, 246))
+    width = _RIGHT - _LEFT
+    canvas.strip(592, 614, _LEFT + starts * width, _LEFT + ends * width - 1.0, colours)
+    used = f"{blocks - core['free_blocks']:,} of {blocks:,} blocks"
+    canvas.text(576, _LEFT, f"KV cache now: {used}, one piece per running request", SOFT, 1)

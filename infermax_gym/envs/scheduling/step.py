@@ -22,7 +22,7 @@ from infermax_gym.envs.scheduling.lane import ADMITTED, PREEMPTED, chunk_budgets
 from infermax_gym.envs.scheduling.legal import admission_blocks, can_admit, can_run, fallback, foresee, is_legal
 from infermax_gym.envs.scheduling.observe import observe
 from infermax_gym.envs.scheduling.slots import show_running, show_waiting
-from infermax_gym.envs.status import LOG_FULL, RUNNING_ON, TERMINATED, TRUNCATED
+from infermax_gym.envs.status import HANDOVER, LOG_FULL, RUNNING_ON, TERMINATED, TRUNCATED
 
 
 @compiled
@@ -91,11 +91,12 @@ def _iterate(s: Any, v: Any, level: int) -> None:
         _serve_prefills(s)
     relist(s)
     advance(s)
-    _new_turn(s, v)
+    new_turn(s, v)
 
 
 @compiled
-def _new_turn(s: Any, v: Any) -> None:
+def new_turn(s: Any, v: Any) -> None:
+    """Forget whom the agent touched."""
     req = requests(s)
     touched = touched_of(v)
     for i in range(v.num_touched):
@@ -103,6 +104,7 @@ def _new_turn(s: Any, v: Any) -> None:
     v.num_touched = 0
     v.num_admitted = 0
     v.num_preempted = 0
+    v.num_turn_actions = 0
 
 
 @inlined
@@ -135,6 +137,12 @@ def _something_to_decide(s: Any, v: Any) -> Any:
     return False
 
 
+@inlined
+def _ask(v: Any) -> None:
+    """The agent is to decide, unless it has decided as often as it may."""
+    v.status = TRUNCATED if v.num_decisions >= v.max_decisions else RUNNING_ON
+
+
 @compiled
 def go_on(s: Any, v: Any) -> None:
     """Run until the agent has something to decide, the episode ends or the log is full; sets `status`."""
@@ -159,7 +167,7 @@ def go_on(s: Any, v: Any) -> None:
         foresee(s, v)
         show_waiting(s, v)
         if _something_to_decide(s, v):
-            v.status = RUNNING_ON
+            _ask(v)
             show_running(s, v)
             return
         _iterate(s, v, v.level)
@@ -177,9 +185,49 @@ def start(s: Any, v: Any) -> None:
 
 
 @compiled
+def _run(s: Any, v: Any, level: int) -> None:
+    """RUN, and on to the next decision."""
+    v.level = level
+    v.seen_arrivals = s.next_arrival
+    v.seen_finishes = s.num_finished
+    v.seen_prefills = s.num_running_prefills
+    v.seen_spare = v.spare_tokens > 0
+    _iterate(s, v, level)
+    go_on(s, v)
+
+
+@compiled
+def _touch_one(s: Any, v: Any, action: int) -> None:
+    """ADMIT or PREEMPT."""
+    slots = slots_of(v)
+    target = action - v.num_chunk_budgets
+    if target < v.num_waiting_slots:
+        _do_admit(s, v, slots[target])
+    else:
+        _do_preempt(s, v, slots[target])
+    show(s, v)
+
+
+@compiled
+def _end_turn(s: Any, v: Any) -> None:
+    """The turn has had as many actions as it may: preempt or admit what RUN at full budget needs, then RUN."""
+    new_turn(s, v)
+    show(s, v)
+    full = v.num_chunk_budgets - 1
+    for _ in range(s.num_running + 2):
+        if can_run(s, v, full):
+            _run(s, v, full)
+            return
+        action = fallback(s, v)
+        if action < v.num_chunk_budgets:
+            break
+        _touch_one(s, v, action)
+    _ask(v)
+
+
+@compiled
 def act(s: Any, v: Any, action: int) -> None:
     """Carry out one action; after RUN, go on to the next decision. An illegal action is counted and replaced."""
-    slots = slots_of(v)
     v.num_decisions += 1
     if v.status != RUNNING_ON:
         return
@@ -187,20 +235,14 @@ def act(s: Any, v: Any, action: int) -> None:
         v.num_illegal += 1
         action = fallback(s, v)
     if action < v.num_chunk_budgets:
-        v.level = action
-        v.seen_arrivals = s.next_arrival
-        v.seen_finishes = s.num_finished
-        v.seen_prefills = s.num_running_prefills
-        v.seen_spare = v.spare_tokens > 0
-        _iterate(s, v, action)
-        go_on(s, v)
+        _run(s, v, action)
         return
-    target = action - v.num_chunk_budgets
-    if target < v.num_waiting_slots:
-        _do_admit(s, v, slots[target])
+    _touch_one(s, v, action)
+    v.num_turn_actions += 1
+    if v.num_turn_actions >= v.most_turn_actions:
+        _end_turn(s, v)
     else:
-        _do_preempt(s, v, slots[target])
-    show(s, v)
+        _ask(v)
 
 
 @compiled
@@ -224,11 +266,14 @@ def take_components(s: Any, v: Any, out: Any) -> None:
 def finish_step(s: Any, v: Any, reward_components: Any, out: Any, mask: Any) -> Any:
     """After an action: what happened, and the next observation; returns the lane's status.
 
-    A paused lane (its log is full) has neither yet.
+    A lane whose log is full, or whose rest is still to be served (HANDOVER), has neither yet.
     """
-    if v.status != LOG_FULL:
-        take_components(s, v, reward_components)
-        observe(s, v, out, mask)
+    if v.status == LOG_FULL:
+        return LOG_FULL
+    if v.status == TRUNCATED and v.handed_over == 0:
+        return HANDOVER
+    take_components(s, v, reward_components)
+    observe(s, v, out, mask)
     return v.status
 
 

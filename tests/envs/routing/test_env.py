@@ -74,8 +74,9 @@ def test_time_limit() -> None:
     env, workload = make(time_limit_s=3.0), routed()
     env.reset(seed=0)
     rewards, info = play(env, randomly(0))
-    assert len(rewards) == int((workload.arrival_s < 3.0).sum())
-    assert info["metrics"]["num_finished"] < 200
+    assert len(rewards) == info["routed_by_agent"] == int((workload.arrival_s < 3.0).sum())
+    assert info["routed_by_fallback"] == 200 - len(rewards)
+    assert info["metrics"]["num_finished"] == 200
     assert info["metrics"]["num_rejected"] == 0
     assert info["clock_s"] >= 3.0
 
@@ -266,7 +267,7 @@ def test_seeds_and_options() -> None:
         ({"information": "some"}, "information"),
         ({"staleness_s": -1.0}, "staleness_s"),
         ({"time_limit_s": 0.0}, "time_limit_s"),
-        ({"render_mode": "human"}, "render_mode"),
+        ({"render_mode": "svg"}, "render_mode"),
     ],
 )
 def test_bad_settings_say_so(settings: dict[str, Any], what: str) -> None:

@@ -16,6 +16,7 @@ from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.cost import COSTS
 from infermax_gym.engine import EngineConfig, simulate, summarize
 from infermax_gym.envs.draws import streams_of_lanes
+from infermax_gym.envs.fallback import FALLBACK
 from infermax_gym.envs.scheduling.config import EnvConfig
 from infermax_gym.envs.scheduling.env import InferMaxEnv
 from infermax_gym.envs.scheduling.layout import Kind
@@ -36,7 +37,8 @@ def test_truncated_by_time() -> None:
     _, info = play(env, randomly(0))
     assert info["clock_s"] >= 0.5
     assert info["clock_s"] - info["dt_s"] < 0.5
-    assert 0 < info["metrics"]["num_finished"] < info["metrics"]["num_requests"] == 24
+    assert 0 < info["finished_by_agent"] < info["metrics"]["num_requests"] == 24
+    assert info["finished_by_fallback"] == 24 - info["finished_by_agent"]
 
 
 def test_truncated_by_time_while_the_engine_skips() -> None:
@@ -45,8 +47,11 @@ def test_truncated_by_time_while_the_engine_skips() -> None:
     env.reset(seed=0)
     env.step(env.layout.encode(Kind.ADMIT, 0))
     _, _, terminated, truncated, info = env.step(env.layout.num_chunk_budgets - 1)
-    assert (terminated, truncated) == (False, True)
-    assert 0.3 <= info["clock_s"] < 0.31
+    assert (terminated, truncated) == (True, True)
+    assert (info["finished_by_agent"], info["finished_by_fallback"]) == (0, 1)
+    req = env.run.engine.requests[0]
+    handed_over_s = simulate(env.run.episode.workload, env.run.episode.engine, FALLBACK).finish_s[0]
+    assert req["finish_s"] == handed_over_s == info["clock_s"], "a lone request has one schedule, whoever serves"
 
 
 def test_truncated_by_decisions() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import time
 import warnings
 from typing import Any
@@ -77,18 +76,16 @@ def test_text_of_knobs() -> None:
 
 
 def test_picture() -> None:
-    pytest.importorskip("matplotlib")
     env = somewhere(render_mode="rgb_array")
     picture = env.render()
     assert picture.dtype == np.uint8 and picture.shape == (640, 900, 3)
-    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 12
     np.testing.assert_array_equal(picture, env.render())
     env.step(env.layout.num_chunk_budgets - 1)
     assert not np.array_equal(picture, env.render())
 
 
 def test_picture_at_the_ends() -> None:
-    pytest.importorskip("matplotlib")
     env = tight_env(render_mode="rgb_array")
     env.reset(seed=0)
     first = env.render()
@@ -100,7 +97,6 @@ def test_picture_at_the_ends() -> None:
 
 
 def test_a_long_episode_is_drawn_quickly() -> None:
-    pytest.importorskip("matplotlib")
     env = somewhere(render_mode="rgb_array")
     env.render()
     env._history = env._history * 2_000
@@ -110,7 +106,7 @@ def test_a_long_episode_is_drawn_quickly() -> None:
         began = time.process_time()
         env.render()
         times.append(time.process_time() - began)
-    assert min(times) < 0.25, "about 0.07 s where nobody else is at work"
+    assert min(times) < 0.03, "under 10 ms where nobody else is at work"
 
 
 @pytest.mark.parametrize("render_mode", ["ansi", "rgb_array"])
@@ -140,19 +136,7 @@ def test_before_the_first_reset() -> None:
         tight_env(render_mode="ansi").render()
 
 
-def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
-    env = tight_env(render_mode="rgb_array")
-    env.reset(seed=0)
-    for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ModuleNotFoundError) as caught:
-        env.render()
-    assert str(caught.value) == "render_mode='rgb_array' needs matplotlib: pip install 'infermax-gym[viewer]'"
-
-
 def test_gymnasium_records_the_pictures() -> None:
-    pytest.importorskip("matplotlib")
     env = gym.wrappers.RenderCollection(gym.make("InferMax-v0", num_requests=4, render_mode="rgb_array"))
     env.reset(seed=0)
     for _ in range(3):
@@ -161,3 +145,47 @@ def test_gymnasium_records_the_pictures() -> None:
         warnings.simplefilter("error")
         frames = env.render()
     assert frames is not None and len(frames) == 4
+
+
+@pytest.mark.parametrize("env_id", ["InferMax-v0", "InferMaxKnobs-v0", "InferMaxRouter-v0"])
+def test_every_id_has_every_mode(env_id: str, capsys: pytest.CaptureFixture[str]) -> None:
+    shapes = set()
+    for mode in ("ansi", "rgb_array", "human", None):
+        env: Any = gym.make(env_id, num_requests=6, render_mode=mode)
+        assert {"ansi", "rgb_array", "human"} == set(env.metadata["render_modes"])
+        env.reset(seed=0)
+        env.action_space.seed(0)
+        for _ in range(2):
+            env.step(env.action_space.sample())
+            frame = env.render() if mode else None
+            if mode == "rgb_array":
+                assert frame.dtype == np.uint8 and frame.ndim == 3
+                shapes.add(frame.shape)
+            elif mode == "ansi":
+                assert "KV" in frame
+            else:
+                assert frame is None
+        printed = capsys.readouterr().out
+        assert ("KV" in printed) == (mode == "human")
+    assert len(shapes) == 1
+    with pytest.raises(ValueError, match="render_mode must be human, ansi, rgb_array or None, got 'svg'"):
+        gym.make(env_id).unwrapped.__class__(render_mode="svg")
+
+
+def test_a_picture_shows_what_is_there() -> None:
+    """Taller curves where there is more, and the strip as full as the cache."""
+    env = somewhere(render_mode="rgb_array")
+    picture, core = env.render(), env.run.engine.record[0]
+    used = 1.0 - core["free_blocks"] / core["num_blocks"]
+    strip = picture[600, 68:873]
+    filled = (strip != np.array([241, 243, 246])).any(axis=1).mean()
+    assert filled == pytest.approx(used, abs=0.05)
+    kv = picture[420:532, 872]
+    height = (kv != 255).any(axis=1).sum() / 112
+    assert height == pytest.approx(used / 1.12, abs=0.04)
+
+
+def test_recording_wrappers() -> None:
+    env = gym.wrappers.AddRenderObservation(gym.make("InferMaxRouter-v0", num_requests=5, render_mode="rgb_array"))
+    observation, _ = env.reset(seed=0)
+    assert env.observation_space.contains(observation)
