@@ -36,7 +36,7 @@ class FleetRun:
     Args:
         workload: the n requests.
         fleet: the replicas.
-        router: a row of the table, or None where somebody outside chooses by `show` and `send`.
+        router: a router of the table, or None where somebody outside chooses by `show` and `send`.
         predicted: as in `simulate_fleet`.
     """
 
@@ -144,7 +144,7 @@ def simulate_fleet(
     Args:
         workload: the n requests.
         fleet: the replicas, and how fresh the router's signals are.
-        router: a row of the table, or a router written in Python.
+        router: a router of the table, or one written in Python.
         seed: of the router's random choices (stream "router").
         predicted: (n,) predicted output tokens for policies and routers that use predictions, or such an array by their
             names.
@@ -163,7 +163,7 @@ def simulate_fleet(
         [0, 1]
     """
     _check_predictions(fleet, predicted)
-    predicted_lengths = _told_to(router, predicted)
+    predicted_lengths = _predicted_for_router(router, predicted)
     run = FleetRun(workload, fleet, router if isinstance(router, Router) else None, predicted)
     if isinstance(router, Router):
         rng = stream(seed, "router")
@@ -186,7 +186,7 @@ def _check_predictions(fleet: Fleet, predicted: Predicted | None) -> None:
             )
 
 
-def _told_to(router: Router | PythonRouter, predicted: Predicted | None) -> NDArray[np.float64] | None:
+def _predicted_for_router(router: Router | PythonRouter, predicted: Predicted | None) -> NDArray[np.float64] | None:
     """(n,) what a router learns of output lengths, None for all but those that use predictions."""
     if not isinstance(router, Router) or not router.uses_predictions:
         return None

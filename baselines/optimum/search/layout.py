@@ -31,7 +31,7 @@ class ActionRow(NamedTuple):
         tokens, work, prefills, prefill_context, decode_context, decodes: what the cost model counts.
         blocks: KV blocks that the request takes in the iteration.
         seqs: 1 if it is resident in it.
-        restarts: 1 if it gives up the KV of a decode and prefills anew in the same iteration.
+        restarts: 1 if it drops the KV of a decode and prefills anew in the same iteration.
         continues: 1 for a prefill chunk behind resident ones.
         pauses: 1 if it has decoded since its prefill and idles.
         parks: 1 if it has not decoded since its prefill and idles.
