@@ -85,7 +85,7 @@ def simulate_disaggregated(
     served = np.flatnonzero(_fits(fleet.prefill, workload, 1) & _fits(fleet.decode, workload, None))
     prompts = _rows(workload, served, workload.arrival_s[served], np.ones(len(served), np.int64))
     prefill = simulate_fleet(
-        prompts, fleet.prefill, prefill_router, seed=seed, predicted=_predicted_of(predicted, served)
+        prompts, fleet.prefill, prefill_router, seed=seed, predicted=_lengths_of(predicted, served)
     )
     first_token_s = prefill.pooled.first_token_s
     there_s = first_token_s + fleet.transfer.seconds(prompts.num_prompt_tokens)
@@ -98,7 +98,7 @@ def simulate_disaggregated(
         _free_of_charge(fleet.decode),
         decode_router,
         seed=seed,
-        predicted=_predicted_of(predicted, handed_over),
+        predicted=_lengths_of(predicted, handed_over),
         prefilled_s=first_token_s[order],
     )
     return DisaggregatedResult(
@@ -171,7 +171,7 @@ def _rows(
     )
 
 
-def _predicted_of(predicted: Predicted | None, chosen: NDArray[np.int64]) -> Predicted | None:
+def _lengths_of(predicted: Predicted | None, chosen: NDArray[np.int64]) -> Predicted | None:
     if isinstance(predicted, Mapping):
         return {name: np.asarray(lengths, np.float64)[chosen] for name, lengths in predicted.items()}
     return None if predicted is None else np.asarray(predicted, np.float64)[chosen]
