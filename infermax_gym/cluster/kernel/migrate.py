@@ -166,7 +166,7 @@ def _next_landing(f: Any) -> Any:
 
 @compiled
 def send_off(f: Any, i: int, at_s: float) -> None:
-    """At a boundary of replica i, whose request is being copied: call it off, stop it and send what is left, or go on."""
+    """At a boundary of replica i, its request being copied: call it off, stop it and send what is left, or go on."""
     s = cores_of(f)[i]
     move = moves_of(f)[i]
     d = partners_of(f)[i]
