@@ -34,3 +34,6 @@ def test_example(name: str) -> None:
     assert run.stdout.strip()
     if name == "heuristic_agent":
         assert "the kernel's schedule: True" in run.stdout
+    if name in ("random_agent", "heuristic_agent", "maskable_ppo", "sb3_ppo_flat"):
+        for what in ("return", "mean latency", "finished"):
+            assert what in run.stdout, "a return alone does not say whether anybody was served"
