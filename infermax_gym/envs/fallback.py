@@ -8,20 +8,15 @@ So nothing pays but serving.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from infermax_gym.engine import EngineConfig, Policy
-from infermax_gym.engine.kernel.group import disband
-from infermax_gym.engine.kernel.queue import rekey
-from infermax_gym.engine.kernel.run import DONE, LOG_FULL, run
-from infermax_gym.engine.layout import KNOBS
-from infermax_gym.engine.policy import NO_LIMIT, QueueOrder, Victim, queue_weights, victim_weights
-from infermax_gym.engine.scheduler import SchedulerError
-from infermax_gym.engine.simulate import Recorder
+from infermax_gym.engine.policy import QueueOrder, Victim, queue_weights, victim_weights
+from infermax_gym.engine.recorder import Recorder
+from infermax_gym.engine.session import install_policy, run_to
 from infermax_gym.engine.state import Engine, allocate
 from infermax_gym.workload import Workload
 
@@ -38,21 +33,6 @@ FALLBACK = Policy(
 tokens preempted first: the table's `spf-headroom`, which needs no predictions."""
 
 
-def install(engine: Engine, policy: Policy) -> None:
-    """Put a policy with a fixed queue order in the place of an engine's own, between two iterations."""
-    disband(engine.core)
-    record = engine.record
-    for knob in KNOBS:
-        record[knob[0]] = getattr(policy, knob[0])
-    record["watermark_blocks"] = math.floor(policy.watermark * int(record["num_blocks"][0]))
-    record["max_num_seqs"] = min(int(record["list_size"][0]) - 1, policy.max_running or NO_LIMIT)
-    record["run_unsorted"] = record["quantiles_stale"] = 1
-    record["next_starving_s"] = np.inf
-    skipped = engine.arrays["skipped"]
-    record["max_skips"] = min(int(record["max_skips"][0]), len(skipped) - 1)
-    rekey(engine.core)
-
-
 def serve_rest(engine: Engine, recorder: Recorder, policy: Policy = FALLBACK) -> None:
     """Serve all that is left and all that is to come.
 
@@ -64,14 +44,8 @@ def serve_rest(engine: Engine, recorder: Recorder, policy: Policy = FALLBACK) ->
     Raises:
         SchedulerError: the policy starts nobody though requests wait; it cannot be one of a fixed queue order.
     """
-    install(engine, policy)
-    while True:
-        code = run(engine.core, NO_LIMIT, math.inf, True)
-        if code == DONE:
-            return
-        if code != LOG_FULL:
-            raise SchedulerError(f"policy {policy.name!r} starts nobody though requests wait")
-        recorder.empty(engine)
+    install_policy(engine, policy)
+    run_to(engine, recorder)
 
 
 def totals_of(record: Any) -> NDArray[np.float64]:

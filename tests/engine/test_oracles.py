@@ -62,6 +62,7 @@ def _run_kernel(workload: Workload, config: EngineConfig, policy: Policy) -> Ref
         busy_s=run.busy_s,
         makespan_s=run.makespan_s,
         kv_utilization=run.kv_utilization,
+        num_guarded_iterations=run.num_guarded_iterations,
         schedule=[Iteration(i.start_s, i.end_s, list(i.batch), list(i.preempted)) for i in run.schedule],
         empty_decisions=[],
     )

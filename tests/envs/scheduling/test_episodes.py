@@ -257,8 +257,8 @@ def test_slos_fill_in_where_there_are_none() -> None:
             "num_kv_tokens, costs, ttft_slo_s, tpot_slo_s, time_limit_s",
         ),
         ({"workload": "nowhere.csv"}, ValueError, "'nowhere.csv', which is neither a preset nor a file"),
-        ({"workload": small_workload(4)}, WorkloadError, "workload: no window of"),
-        ({"workload": small_workload(40), "start": 35}, WorkloadError, "workload: no window of"),
+        ({"workload": small_workload(4)}, WorkloadError, "workload: no trace slice of"),
+        ({"workload": small_workload(40), "start": 35}, WorkloadError, "workload: no trace slice of"),
         ({"num_kv_tokens": 3}, ValueError, "environment: num_kv_tokens must be at least a block of 16 tokens, got 3"),
         (
             {"time_scale": 0.0},
