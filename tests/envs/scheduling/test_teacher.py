@@ -105,6 +105,7 @@ def test_sequences_and_budget_are_the_policys_own() -> None:
         num_kv_tokens=(NUM_KV_TOKENS, NUM_KV_TOKENS),
         level_shares=tuple(i / 512 for i in range(513)),
         base=row,
+        decide="iteration",  # what decodes leave of the budget changes with every first token
         max_decisions=1_000_000,
     )
     env = InferMaxEnv(config, flat=True)
