@@ -257,7 +257,7 @@ settings of the algorithm, not the sharing of reservations or the prefix plans. 
 one type; `nested-wait`, in Python and so not in this table, opens its gates when nothing else could run.
 `sorted-f-oracle` picks batches among prefixes of four sorted orders. `rank-*` evict the worst of their order, where
 INFERMAX evicts the last to have joined. `mc-sf-beta` clears the newest fifth where the paper tosses coins. `ewsjf`
-has queues of equal width and no tuning. `proserve-like` and `fluid-gating` are readings of abstracts: the idea is
+has queues of equal width and no tuning. `proserve-like` and `fluid-gate` are readings of abstracts: the idea is
 theirs, the formulas are ours.
 
 ## Not in the table, and why
