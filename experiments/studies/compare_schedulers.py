@@ -214,7 +214,7 @@ values on these presets (seed 0), so their ranks here are flattered a little.
   bearable on chat, hopeless on reasoning. `vtc-sarathi` is the way to be fair; with one tenant, as here, it is
   `sarathi`, like `priority-fcfs` with one class. Try `infermax bench --workload tenants --by tenant`.
 - **Eviction in turns.** `fastserve` and `ltr` suffer where memory holds a few dozen requests: time slices, or the
-  guard against starvation, make requests push each other out, and moving KV takes what the order gains (more
+  guard against starvation, make requests preempt each other, and moving KV takes what the order gains (more
   below). With plenty of memory they are level with the rest, or better: `infermax bench --workload azure-conv
   --first 800 --rate 4 --kv-tokens 200000 --policies fastserve,ltr,sarathi` gives 3.9, 4.7 and 4.7 s.
 - **An order is not everything.** `random-order` has FCFS's mean on `sarathi`'s batches: who goes first matters only
@@ -238,9 +238,9 @@ much:
   more than that is pending (docs/engine.md). Waiting for every swap makes it two to three times as bad on chat and
   reasoning.
 - **How often starving requests are lifted.** FastServe looks every 1,000 iterations. A look in every iteration is
-  ruin: under overload everybody waits for more than 3 s, so everybody is lifted, and pushes everybody else out.
+  ruin: under overload everybody waits for more than 3 s, so everybody is lifted, and preempts everybody else.
 - **How many fit.** On chat some twenty requests of a thousand tokens fill memory, and prompts are as much work as
-  answers: there the guard alone makes `fastserve` swap all of memory again and again (167 s; 23.5 s without the
+  answers: there the guard alone makes `fastserve` swap all of memory again and again (207 s; 23.9 s without the
   guard). That is the rule, not the simulator: whoever is lifted displaces, whatever that costs.
 
 vLLM's LTR recomputes who is displaced, or swaps and waits. That is what `ltr` does, and under tight memory either
@@ -250,7 +250,7 @@ ruins it; swaps beside the computation would save most.
 
 `fastserve` moves KV beside the computation; a request that comes back runs at once, while its blocks are still on
 their way. `trail` and `ltr` get their predictions from an oracle with log-normal error (of TRAIL, on what remains,
-renewed every 8 tokens); LTR's 200 and 10 steps are 5 s and 0.25 s. `a-min` keeps the tokens of evicted requests, as
+renewed every 8 tokens); LTR's 200 and 10 steps are iterations here. `a-min` keeps the tokens of evicted requests, as
 this engine always does.
 `past-future` takes a quantile where the paper samples. `cacheopt-like` and `echo-like` have the rules that are
 settings of the algorithm, not the sharing of reservations or the prefix plans. `wait-threshold` is WAIT with
