@@ -51,7 +51,7 @@ class PolicyTeacher:
         """The next action in an episode under way.
 
         Raises:
-            LookupError: the policy's choice is not visible in the trace slices; make them larger.
+            LookupError: the policy's choice has no slot; use more slots.
         """
         if not self._plan:
             self._make_plan(run)
@@ -67,7 +67,7 @@ class PolicyTeacher:
             shown = np.where(positions >= 0, run.engine.arrays["run"][positions], -1)
         found = np.flatnonzero(shown == request)
         if found.size == 0:
-            raise LookupError(f"{kind.name} of request {request} is not in the window; use more slots")
+            raise LookupError(f"{kind.name} of request {request} has no slot; use more slots")
         return self.layout.encode(kind, int(found[0]))
 
     def _make_plan(self, run: Run) -> None:
