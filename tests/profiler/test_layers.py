@@ -6,8 +6,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from infermax_gym.profiler.design import Batch  # noqa: E402
 from infermax_gym.profiler import layers  # noqa: E402
+from infermax_gym.profiler.design import Batch  # noqa: E402
 from infermax_gym.profiler.layers import Decoder  # noqa: E402
 from infermax_gym.profiler.shapes import SHAPES  # noqa: E402
 
