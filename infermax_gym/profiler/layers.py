@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -126,7 +127,7 @@ class Decoder:
         """Causal attention of (B, c, heads, dim) to (B, m + c, kv heads, dim), last queries aligned with last keys."""
         if q.shape[1] == 1:
             parts = num_splits(k.shape[1], q.shape[0] * k.shape[2], self._num_multiprocessors)
-            return _decode_in_parts(q, k, v, parts) if parts > 1 else _decode(q, k, v)
+            return _decode_in_parts(q, k, v, parts, self._fused.merge) if parts > 1 else _decode(q, k, v)
         return _prefill(q, k, v)
 
 
@@ -137,10 +138,11 @@ class _Fused:
     add_norm: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
     rotate: Callable[[Tensor, Tensor, Tensor], Tensor]
     gated: Callable[[Tensor], Tensor]
+    merge: Callable[[Tensor, Tensor, int], Tensor]
 
     @classmethod
     def on(cls, device: torch.device) -> _Fused:
-        parts: tuple[Any, ...] = (_add_norm, _rotate, _gated)
+        parts: tuple[Any, ...] = (_add_norm, _rotate, _gated, _merge)
         if device.type == "cuda":
             parts = tuple(torch.compile(part, dynamic=True) for part in parts)
         return cls(*parts)
@@ -165,14 +167,14 @@ def _rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
 
 
 def num_splits(length: int, num_heads: int, num_multiprocessors: int) -> int:
-    """Parts into which the KV of each decode is cut, so that every multiprocessor has work; none under 256 tokens.
+    """Parts into which the KV of each decode is cut, so that every multiprocessor has work; none under 512 tokens.
 
     Args:
         length: KV tokens of a decode.
         num_heads: KV heads of all decodes together.
         num_multiprocessors: of the device.
     """
-    return max(1, min(2 * num_multiprocessors // num_heads, length // 256))
+    return max(1, min(2 * num_multiprocessors // num_heads, length // 512))
 
 
 def _decode(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -183,21 +185,35 @@ def _decode(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return one.reshape(count, 1, heads, dim)
 
 
-def _decode_in_parts(q: Tensor, k: Tensor, v: Tensor, parts: int) -> Tensor:
-    """The same on CUDA, the KV of each request cut into parts whose results are merged by their softmax weights."""
+def _decode_in_parts(
+    q: Tensor, k: Tensor, v: Tensor, parts: int, merge: Callable[[Tensor, Tensor, int], Tensor]
+) -> Tensor:
+    """The same on CUDA, the KV of each request cut into parts whose results are merged."""
     count, _, heads, dim = q.shape
     length, kv_heads = k.shape[1], k.shape[2]
     group = heads // kv_heads
     grouped = q.view(count, 1, kv_heads, group, dim).transpose(2, 3).expand(-1, parts, -1, -1, -1)
     queries = grouped.reshape(count * parts * group, kv_heads, dim)
-    edges = torch.arange(count * parts + 1, device=q.device, dtype=torch.int32)
-    bounds = edges // parts * length + edges % parts * length // parts
-    longest = -(-length // parts)
+    bounds, starts = _bounds(count, parts, length, group, q.device)
     flash = torch.ops.aten._flash_attention_forward
     keys, values = k.reshape(-1, kv_heads, dim), v.reshape(-1, kv_heads, dim)
-    found, weight = flash(queries, keys, values, edges * group, bounds, group, longest, 0.0, False, False)[:2]
-    weight = torch.softmax(weight.view(kv_heads, count, parts, group), dim=2).permute(1, 2, 3, 0)
-    merged: Tensor = (found.view(count, parts, group, kv_heads, dim) * weight[..., None].to(q.dtype)).sum(1)
+    longest = -(-length // parts)
+    found, weight = flash(queries, keys, values, starts, bounds, group, longest, 0.0, False, False)[:2]
+    return merge(found.view(count, parts, group, kv_heads, dim), weight, heads)
+
+
+@lru_cache(maxsize=1)
+def _bounds(count: int, parts: int, length: int, group: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Where the keys and the queries of each part begin: the same in every layer."""
+    edges = torch.arange(count * parts + 1, device=device, dtype=torch.int32)
+    return edges // parts * length + edges % parts * length // parts, edges * group
+
+
+def _merge(found: Tensor, weight: Tensor, heads: int) -> Tensor:
+    """Attention over the whole from attention over parts (B, parts, group, kv heads, dim) and its log weights."""
+    count, parts, group, kv_heads, dim = found.shape
+    share = torch.softmax(weight.view(kv_heads, count, parts, group), dim=2).permute(1, 2, 3, 0)
+    merged = (found * share[..., None].to(found.dtype)).sum(1)
     return merged.transpose(1, 2).reshape(count, 1, heads, dim)
 
 
