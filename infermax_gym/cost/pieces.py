@@ -103,7 +103,7 @@ def assemble(pieces: Sequence[Piece], coefficients: Sequence[float], **fields: A
         for piece, weight in zip(pieces, coefficients, strict=True)
         if weight > 0.0
     ]
-    terms = [(_total([forms[0] for kind, forms in scaled if kind is Kind.linear]),)]
+    terms: list[tuple[Form, ...]] = [(_total([forms[0] for kind, forms in scaled if kind is Kind.linear]),)]
     terms += [tuple(forms) for kind, forms in scaled if kind is Kind.rising]
     mixed = [forms[1] for kind, forms in scaled if kind is Kind.mixed]
     if mixed:
