@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from infermax_gym.cost.measured import Measured
 
 _REGIONS = ("decode", "prefill", "mixed")
+_RANGES = ("num_tokens", "num_decodes", "decode_context")
 _PICTURES = (".png", ".svg", ".pdf")
 
 
@@ -124,10 +125,10 @@ def _print(out: Path, found: Fit) -> None:
     for piece, seconds in found.pieces:
         pieces.add_row(str(piece), f"{seconds:.4g}")
     console.print(pieces)
-    most = {feature: f"{ends[1]:.0f}" for feature, ends in found.measured_range.items()}
+    tokens, decodes, context = (f"{found.measured_range[name][1]:.0f}" for name in _RANGES)
     console.print(
-        f"measured up to {most['num_tokens']} tokens, {most['num_decodes']} decodes and {most['decode_context']} tokens of "
-        "their context; beyond that the model extrapolates"
+        f"measured up to {tokens} tokens, {decodes} decodes and {context} of their context tokens; "
+        "beyond that the model extrapolates"
     )
     console.print(f"written to {out}")
 
