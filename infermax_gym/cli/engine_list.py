@@ -62,21 +62,14 @@ def print_engines(found: list[Engine]) -> None:
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("name", no_wrap=True)
-    for heading in (
-        "KV tokens",
-        "budget",
-        "seqs",
-        f"{_DECODES} decodes",
-        "prefill 2k",
-        "USD/h",
-        "fit error",
-        "silicon TPOT",
-    ):
-        table.add_column(heading, justify="right")
+    measured = any(one.silicon is not None for one in found)
+    headings = ("KV tokens", "budget", "seqs", f"{_DECODES} decodes", "prefill 2k", "USD/h", "fit error")
+    for heading in (*headings, "silicon TPOT") if measured else headings:
+        table.add_column(heading, justify="right", no_wrap=heading != "silicon TPOT")
     for one in found:
         decode_s, prefill_s = _steps(one)
         price, silicon = _price(one), one.silicon
-        table.add_row(
+        shown = [
             one.name,
             f"{one.num_kv_tokens:,}",
             f"{one.max_num_batched_tokens:,}",
@@ -85,13 +78,16 @@ def print_engines(found: list[Engine]) -> None:
             f"{1e3 * prefill_s:.0f} ms",
             "" if price is None else f"{price:.2f}",
             f"{100 * one.errors['all'].mape:.1f} %",
-            "" if silicon is None else f"{100 * silicon.tpot_median:.0f} % of {silicon.num_rows}",
-        )
+        ]
+        if measured:
+            shown.append("" if silicon is None else f"{100 * silicon.tpot_median:.0f} % of {silicon.num_rows}")
+        table.add_row(*shown)
     console = output.console()
     console.print(table)
+    last = " Silicon: median error against real engines." if measured else ""
     console.print(
         f"{len(found)} engines. Steps: {_DECODES} decodes behind {_CONTEXT:,} tokens; a prompt of {_PROMPT:,}.\n"
-        "Fit error: mean on held-out batches. Silicon: median error against real engines."
+        f"Fit error: mean on held-out batches.{last}"
     )
 
 
@@ -103,14 +99,16 @@ def print_summary(found: list[Engine]) -> None:
     counts = Counter((one.model, one.gpu) for one in found)
     models, gpus = (list(dict.fromkeys(names)) for names in zip(*counts, strict=True))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("engines MODEL@GPU[xTP][/BACKEND][/DTYPE]", no_wrap=True)
+    table.add_column("engines of", no_wrap=True)
     for gpu in gpus:
         table.add_column(gpu, justify="right")
     for model in models:
         table.add_row(model, *(str(counts[model, gpu] or "") for gpu in gpus))
     console = output.console()
     console.print(table)
-    console.print("`infermax list costs --model NAME` shows them, `--gpu NAME` too")
+    console.print(
+        "`infermax list costs --model NAME` shows their names, such as qwen3-32b@h100x2; `--gpu NAME` chooses, too"
+    )
 
 
 def _price(one: Engine) -> float | None:

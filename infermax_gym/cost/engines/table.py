@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from infermax_gym.cost.engines.names import HOW, EngineName, EngineNameError
+from infermax_gym.cost.engines.names import EngineName, EngineNameError
 from infermax_gym.cost.model import CostModel, Form
 
 _HERE = Path(__file__).parent
@@ -94,14 +94,13 @@ class Engine:
     @cached_property
     def cost(self) -> CostModel:
         """Seconds per iteration."""
-        more: dict[str, Any] = {"min_terms": self.min_terms} if self.min_terms else {}
         return CostModel(
             name=self.name,
             terms=self.terms,
             num_devices=self.tensor_parallel,
             price_usd_per_device_hour=self.price_usd_per_gpu_hour,
             source=f"fitted to operators measured with {self.backend} {self.version} (aiconfigurator-core 0.12.0)",
-            **more,
+            min_terms=self.min_terms,
         )
 
     @property
@@ -146,8 +145,10 @@ def _nearest(asked: EngineName, table: Mapping[str, Engine]) -> str:
             return f"did you mean {what} {close[0]!r}?" if close else f"{what}s: {', '.join(known)}"
     same = [name for name, one in table.items() if (one.model, one.gpu) == (asked.model, asked.gpu)]
     if not same:
-        return f"`infermax list costs --model {asked.model}` shows its GPUs"
-    return f"did you mean {get_close_matches(str(asked), same, n=1, cutoff=0.0)[0]!r}? ({HOW})"
+        gpus = sorted({one.gpu for one in table.values() if one.model == asked.model})
+        return f"{asked.model} is there on {', '.join(gpus)}"
+    close = get_close_matches(str(asked), same, n=1, cutoff=0.0)[0]
+    return f"did you mean {close!r}? `infermax list costs --model {asked.model}` shows all"
 
 
 @cache
@@ -157,6 +158,10 @@ def engines() -> Mapping[str, Engine]:
     lines = (_HERE / "table.jsonl").read_text(encoding="utf-8").splitlines()
     found = [_engine(json.loads(line), prices) for line in lines]
     return MappingProxyType({one.name: one for one in found})
+
+
+def _tuples(terms: list[list[list[float]]]) -> tuple[tuple[Form, ...], ...]:
+    return tuple(tuple(tuple(form) for form in term) for term in terms)
 
 
 def _engine(row: dict[str, Any], prices: Mapping[str, float | None]) -> Engine:
@@ -170,8 +175,8 @@ def _engine(row: dict[str, Any], prices: Mapping[str, float | None]) -> Engine:
         version=row["version"],
         weights_dtype=name.weights_dtype,
         kv_dtype=name.kv_dtype,
-        terms=row["terms"],
-        min_terms=row["min_terms"],
+        terms=_tuples(row["terms"]),
+        min_terms=_tuples(row["min_terms"]),
         price_usd_per_gpu_hour=prices[row["gpu"]],
         num_kv_tokens=row["kv_tokens"],
         block_size=row["block_size"],
