@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from infermax_gym.cli import options, output, own
+from infermax_gym.cli import engine_list, options, output, own
 from infermax_gym.cli.errors import InputError
 from infermax_gym.plugins import Kind
 
@@ -16,16 +16,26 @@ Rows = list[dict[str, Any]]
 
 def list_names(
     kind: Annotated[str, typer.Argument(metavar="policies|routers|costs|workloads|envs|agents", show_default=False)],
+    model: Annotated[str | None, typer.Option(metavar="NAME", help="Of costs: only engines of this model.")] = None,
+    gpu: Annotated[str | None, typer.Option(metavar="NAME", help="Of costs: only engines on this GPU.")] = None,
     json: options.Json = False,
 ) -> None:
     """Show the names that other commands take."""
     if kind not in _LISTS:
         raise InputError(f"cannot list {kind!r}; expected one of {', '.join(_LISTS)}")
-    rows = _LISTS[kind]()
+    chosen = model is not None or gpu is not None
+    if chosen and kind != "costs":
+        raise InputError(f"--model and --gpu choose among costs, not among {kind}")
+    engines = engine_list.chosen(model, gpu) if kind == "costs" else []
+    rows = [] if chosen else _LISTS[kind]()
     if json:
-        print(output.to_json({"schema": 1, kind: rows}))
+        print(output.to_json({"schema": 1, kind: [*rows, *map(engine_list.document, engines)]}))
+    elif chosen:
+        engine_list.print_engines(engines)
     else:
         _print_table(kind, rows)
+        if engines:
+            engine_list.print_summary(engines)
 
 
 def _policies() -> Rows:
