@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from infermax_gym.cost.features import FEATURE_NAMES
+from infermax_gym.cost.features import DECODE_CONTEXT, FEATURE_NAMES, NUM_TOKENS, PREFILL_CONTEXT
 from infermax_gym.cost.roofline import Batch, Roofline, estimate, known_devices, known_models
 from infermax_gym.cost.roofline.breakdown import seconds_of
 
@@ -106,8 +106,11 @@ def _lines(path: Path) -> Iterator[dict[str, str]]:
 def report(title: str, roofline: Roofline, lines: Iterator[Line], without: tuple[str, ...] = ()) -> None:
     """Print mean absolute percentage error, 95th percentile and mean signed error by kind of batch."""
     errors: dict[str, list[float]] = defaultdict(list)
+    most = roofline.memory.num_kv_tokens
     parts = [part for part in roofline.parts if part.name not in without]
     for kind, features, seconds in lines:
+        if features[NUM_TOKENS] + features[PREFILL_CONTEXT] + features[DECODE_CONTEXT] > most:
+            continue  # no engine can have this batch
         error = sum(seconds_of(part, features) for part in parts) / seconds - 1.0
         errors[kind].append(error)
         errors["all"].append(error)

@@ -58,9 +58,13 @@ class Efficiency:
         sustained_share: a whole model's GEMM rate over that of one GEMM alone (clocks fall under load).
         decode_share: of the bandwidth, by decode attention.
         prefill_share: of the 16-bit TFLOP/s, by causal attention of long prompts.
+        prefill_walk_us: microseconds that a block of queries takes to walk through 1,024 tokens of context, which bounds
+            short chunks behind long contexts.
         attention_floor_us: microseconds of an attention kernel with next to no work.
         layer_floor_us: microseconds of a layer's small kernels (norms, rotary embedding, activation) together.
-        mixed_decode_factor: how much longer decodes' KV reads take beside prefills, in one kernel.
+        expert_floor_us: microseconds that routing, sorting and combining add to a layer with experts.
+        mixed_decode_factor_per_head: how much longer decodes' KV reads take beside prefills, in one kernel that does
+            not read them once for the query heads of a key head: for each of these heads.
         assumed: fields that nobody measured on this device, each with where its figure comes from.
     """
 
@@ -70,9 +74,11 @@ class Efficiency:
     sustained_share: float
     decode_share: float
     prefill_share: float
+    prefill_walk_us: float
     attention_floor_us: float
     layer_floor_us: float
-    mixed_decode_factor: float
+    expert_floor_us: float
+    mixed_decode_factor_per_head: float
     assumed: Mapping[str, str]
 
 
@@ -117,7 +123,7 @@ def _device(line: Mapping[str, str]) -> Device:
 def efficiency_of(device: Device) -> Efficiency:
     """Measured shares where they are known, else the median of the device's family, else of all devices.
 
-    The factor of mixed batches is a property of some kernels, so it is 1 where it was not measured.
+    What decodes beside prefills take is a property of some kernels, so it is nothing where it was not measured.
     """
     devices = known_devices()
     values: dict[str, float] = {}
@@ -127,8 +133,8 @@ def efficiency_of(device: Device) -> Efficiency:
         family = [value for other, value in measured.items() if devices[other].family == device.family]
         if device.name in measured:
             values[name] = measured[device.name]
-        elif name == "mixed_decode_factor":
-            values[name], assumed[name] = 1.0, "taken as 1"
+        elif name == "mixed_decode_factor_per_head":
+            values[name], assumed[name] = 0.0, "taken as none"
         elif family:
             values[name], assumed[name] = statistics.median(family), f"median of {device.family}"
         else:

@@ -13,6 +13,10 @@ from infermax_gym.cost.roofline.shapes import ModelShape
 
 Term = tuple[Form, ...]
 
+# Where reading and multiplying take alike, a GEMM takes longer than either: on RTX 4090, RTX PRO 6000 and H100 never
+# less than this share of their sum.
+_KNEE = 0.7
+
 
 @dataclass(frozen=True)
 class Part:
@@ -44,7 +48,7 @@ class Setting:
     num_devices: int
     weights: str
     kv: str
-    num_kv_tokens: int
+    most_kv_tokens: int
 
     @property
     def bytes_per_s(self) -> float:
@@ -73,7 +77,10 @@ def parts_of(setting: Setting) -> tuple[Part, ...]:
 
 
 def _floors(setting: Setting) -> Part:
-    floor_s = setting.shape.num_layers * setting.efficiency.layer_floor_us * 1e-6
+    shape, efficiency = setting.shape, setting.efficiency
+    floor_s = shape.num_layers * efficiency.layer_floor_us * 1e-6
+    if shape.experts is not None:
+        floor_s += shape.experts.num_layers * efficiency.expert_floor_us * 1e-6
     return Part("floors", "overhead", (form(one=floor_s),))
 
 
@@ -86,7 +93,8 @@ def _products(setting: Setting) -> list[Part]:
     num_weights = shape.num_attention_weights + shape.num_mlp_weights
     read_s, token_s = _matrix(setting, num_weights, kind)
     head_read_s, head_token_s = _matrix(setting, shape.num_head_weights, WEIGHTS["bf16"])
-    layers = (form(one=read_s), form(num_tokens=token_s))
+    between = form(one=_KNEE * read_s, num_tokens=_KNEE * token_s)
+    layers = (form(one=read_s), form(num_tokens=token_s), between)
     head = (form(one=head_read_s), form(num_prefills=head_token_s, num_decodes=head_token_s))
     return [
         Part("matrix products", "memory", layers, reading_s=read_s),
@@ -131,22 +139,22 @@ def _attention(setting: Setting) -> list[Part]:
     windowed = 0 if shape.window is None else shape.window.num_layers
     parts = [
         Part("attention floors", "overhead", (form(has_prefill=floor_s), form(has_decode=floor_s))),
-        *_full_attention(shape.num_layers - windowed, work_s, read_s),
+        *_full_attention(shape.num_layers - windowed, work_s, read_s, efficiency.prefill_walk_us * 1e-6 / 1024),
         *_window_attention(setting, work_s, read_s),
     ]
-    factor = efficiency.mixed_decode_factor
+    factor = efficiency.mixed_decode_factor_per_head * shape.num_heads / shape.num_kv_heads
     if factor > 1.0:
         extra_s = (factor - 1.0) * read_s * shape.num_layers
-        most_s = extra_s * setting.num_kv_tokens  # beside no prefill the form is below zero
+        most_s = extra_s * setting.most_kv_tokens  # without a prefill the form is below zero
         beside = form(one=-most_s, has_prefill=most_s, decode_context=extra_s)
         parts.append(Part("decodes beside prefills", "memory", (form(), beside)))
     return parts
 
 
-def _full_attention(num_layers: int, work_s: float, read_s: float) -> list[Part]:
+def _full_attention(num_layers: int, work_s: float, read_s: float, walk_s: float) -> list[Part]:
     if num_layers == 0:
         return []
-    work, context = form(prefill_work=num_layers * work_s), form(prefill_context=num_layers * read_s)
+    work, context = form(prefill_work=num_layers * work_s), form(prefill_context=num_layers * max(read_s, walk_s))
     decode = form(decode_context=num_layers * read_s)
     return [
         Part("prefill attention", "compute", (work, context)),

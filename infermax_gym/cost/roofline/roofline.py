@@ -88,7 +88,8 @@ def estimate(
     sizes = engine_sizes(device, gpu_memory_utilization, max_num_batched_tokens, max_num_seqs)
     memory = memory_of(shape, device, num_devices, weights, kv, sizes)
     efficiency = efficiency_of(device)
-    setting = Setting(shape, device, efficiency, all_reduce, num_devices, weights, kv, memory.num_kv_tokens)
+    most_kv_tokens = int(memory.total_gib * 2**30 / (shape.num_layers * shape.kv_numbers_per_token_and_layer))
+    setting = Setting(shape, device, efficiency, all_reduce, num_devices, weights, kv, most_kv_tokens)
     parts = parts_of(setting)
     assumed = dict(efficiency.assumed)
     if all_reduce is not None and all_reduce.assumed:

@@ -212,7 +212,7 @@ def test_known_models_have_their_published_sizes() -> None:
         "llama-3.1-8b": 8.03,
         "llama-3.1-70b": 70.55,
         "llama-3.1-405b": 405.8,
-        "llama-3.2-1b": 1.24,
+        "llama-3.2-1b": 1.236,
         "qwen3-32b": 32.76,
         "qwen3-30b-a3b": 30.5,
         "qwen3-235b-a22b": 235.1,

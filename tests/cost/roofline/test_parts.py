@@ -33,6 +33,8 @@ def test_reading_weights_bounds_few_tokens_and_multiplying_bounds_many() -> None
     layers = 32 * (4096 * 128 * 80 + 3 * 4096 * 14_336)
     few, many = Batch(num_decodes=2, context=9), Batch(1, 4096)
     assert seconds(found, "matrix products", few) == pytest.approx(2 * layers / READ)
+    between = 0.7 * (2 * layers / READ + 2 * layers * 256 / MULTIPLY)
+    assert seconds(found, "matrix products", Batch(1, 256)) == pytest.approx(between)
     assert seconds(found, "matrix products", many) == pytest.approx(2 * layers * 4096 / MULTIPLY)
     assert seconds(found, "output head", many) == pytest.approx(2 * 128_256 * 4096 / READ)
 
@@ -52,6 +54,9 @@ def test_attention() -> None:
     found = estimate(LLAMA, H100)
     work = 32 * 2 * 32 * 128 * (4096**2) / (989e12 * 0.61)
     assert seconds(found, "prefill attention", Batch(1, 4096)) == pytest.approx(work)
+    # A chunk of one token walks through its context.
+    walk = 32 * 6.6e-6 * 4096 / 1024
+    assert seconds(found, "prefill attention", Batch(1, 1, 4096)) == pytest.approx(walk)
     read = 131_072 * 32 * 2048 / (3.35e12 * 0.91)
     assert seconds(found, "decode attention", Batch(num_decodes=32, context=2048)) == pytest.approx(read)
     assert seconds(found, "attention floors", Batch(1, 5, 0, 2, 7)) == pytest.approx(32 * 12e-6)
@@ -82,7 +87,7 @@ def test_decodes_beside_prefills() -> None:
     alone, beside = Batch(num_decodes=16, context=1024), Batch(1, 512, 0, 16, 1024)
     read = seconds(found, "decode attention", alone)
     assert seconds(found, "decodes beside prefills", alone) == 0.0
-    assert seconds(found, "decodes beside prefills", beside) == pytest.approx(1.04 * read)
+    assert seconds(found, "decodes beside prefills", beside) == pytest.approx((4 * 0.51 - 1) * read)
 
 
 @pytest.mark.parametrize(("num_experts", "top"), [(128, 8), (32, 4), (8, 2), (4, 3), (2, 2)])
@@ -100,6 +105,7 @@ def test_experts_are_read_then_multiplied() -> None:
     found = estimate(shape, H100)
     expert = 2 * 3 * 256 * 512  # of both layers
     one, many = Batch(num_decodes=1), Batch(1, 8192)
+    assert seconds(found, "floors", one) == pytest.approx(2 * (28e-6 + 28e-6))
     assert seconds(found, "experts read", one) == pytest.approx(2 * expert * 2 / READ)
     assert seconds(found, "experts multiplied", one) == 0.0
     both = seconds(found, "experts read", many) + seconds(found, "experts multiplied", many)
