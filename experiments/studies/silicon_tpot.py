@@ -42,13 +42,13 @@ def main() -> None:
         for line in csv.DictReader(file):
             roofline = _roofline(line)
             if roofline is not None:
-                key = (line["backend"], roofline.shape.name, roofline.device.name, roofline.weights)
+                key: tuple[str, ...] = (line["backend"], roofline.shape.name, roofline.device.name, roofline.weights)
                 errors[key].append(_tpot_s(roofline, line) / (1e-3 * float(line["silicon_tpot_ms"])) - 1.0)
     print("| backend | model | device | weights | n | median error % | p90 % | median signed % |\n" + "|---" * 8 + "|")
-    for key, found in sorted(errors.items()):
+    for name, found in sorted(errors.items()):
         percent = 100.0 * np.array(found)
         spread = f"{np.median(np.abs(percent)):.1f} | {np.percentile(np.abs(percent), 90):.1f}"
-        print(f"| {' | '.join(key)} | {percent.size} | {spread} | {np.median(percent):+.1f} |")
+        print(f"| {' | '.join(name)} | {percent.size} | {spread} | {np.median(percent):+.1f} |")
 
 
 def _roofline(line: Mapping[str, str]) -> Roofline | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from infermax_gym.cost.roofline.shapes import ShapeError
 from infermax_gym.cost.roofline.tables import table
 
+_OF_SOME_KERNELS = ("prefill_walk_us", "mixed_decode_factor_per_head")
 _ALL_REDUCE_SIZES = (2, 4, 8)
 # Engines on H100 and B200 show 8 to 12 us for an all-reduce that takes 5 to 7 alone: devices wait for each other.
 _WAIT_S = 4e-6
@@ -58,8 +59,8 @@ class Efficiency:
         sustained_share: a whole model's GEMM rate over that of one GEMM alone (clocks fall under load).
         decode_share: of the bandwidth, by decode attention.
         prefill_share: of the 16-bit TFLOP/s, by causal attention of long prompts.
-        prefill_walk_us: microseconds that a block of queries takes to walk through 1,024 tokens of context, which bounds
-            short chunks behind long contexts.
+        prefill_walk_us: microseconds that a block of queries takes to walk through 1,024 tokens of context, which
+            bounds a short chunk behind a long context.
         attention_floor_us: microseconds of an attention kernel with next to no work.
         layer_floor_us: microseconds of a layer's small kernels (norms, rotary embedding, activation) together.
         expert_floor_us: microseconds that routing, sorting and combining add to a layer with experts.
@@ -123,7 +124,7 @@ def _device(line: Mapping[str, str]) -> Device:
 def efficiency_of(device: Device) -> Efficiency:
     """Measured shares where they are known, else the median of the device's family, else of all devices.
 
-    What decodes beside prefills take is a property of some kernels, so it is nothing where it was not measured.
+    The walk and what decodes beside prefills take are properties of some kernels: nothing where they were not measured.
     """
     devices = known_devices()
     values: dict[str, float] = {}
@@ -133,7 +134,7 @@ def efficiency_of(device: Device) -> Efficiency:
         family = [value for other, value in measured.items() if devices[other].family == device.family]
         if device.name in measured:
             values[name] = measured[device.name]
-        elif name == "mixed_decode_factor_per_head":
+        elif name in _OF_SOME_KERNELS:
             values[name], assumed[name] = 0.0, "taken as none"
         elif family:
             values[name], assumed[name] = statistics.median(family), f"median of {device.family}"

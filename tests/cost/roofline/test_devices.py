@@ -27,8 +27,8 @@ def test_data_sheets() -> None:
 def test_measured_shares_come_first() -> None:
     efficiency = efficiency_of(known_devices()["h100"])
     assert (efficiency.memory_share, efficiency.compute_share_16bit) == (0.90, 0.84)
-    assert set(efficiency.assumed) == {"mixed_decode_factor_per_head"}
-    assert efficiency.mixed_decode_factor_per_head == 0.0
+    assert set(efficiency.assumed) == {"prefill_walk_us", "mixed_decode_factor_per_head"}
+    assert efficiency.prefill_walk_us == efficiency.mixed_decode_factor_per_head == 0.0
 
 
 def test_the_family_stands_in() -> None:
