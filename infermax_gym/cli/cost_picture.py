@@ -70,8 +70,7 @@ def _show_coefficients(model: CostModel) -> None:
     """The terms, a line each: what is added up is the largest (or smallest) of their forms."""
     console = output.console()
     console.print("microseconds of an iteration, the sum of", markup=False)
-    smallest = getattr(model, "min_terms", ())
-    for word, terms in (("max", model.terms), ("min", smallest)):
+    for word, terms in (("max", model.terms), ("min", model.min_terms)):
         for term in terms:
             forms = [_form(form) for form in term]
             text = forms[0] if len(forms) == 1 else f"{word}({', '.join(forms)})"

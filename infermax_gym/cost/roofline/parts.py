@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import exp, log1p
 
 from infermax_gym.cost import features
+from infermax_gym.cost.forms import only_with_prefills
 from infermax_gym.cost.model import Form
 from infermax_gym.cost.roofline.devices import AllReduce, Device, Efficiency
 from infermax_gym.cost.roofline.number_formats import KV_BYTES, WEIGHTS, WeightFormat, flops_per_s
@@ -145,9 +146,9 @@ def _attention(setting: Setting) -> list[Part]:
     factor = efficiency.mixed_decode_factor_per_head * shape.num_heads / shape.num_kv_heads
     if factor > 1.0:
         extra_s = (factor - 1.0) * read_s * shape.num_layers
-        most_s = extra_s * setting.most_kv_tokens  # without a prefill the form is below zero
-        beside = form(one=-most_s, has_prefill=most_s, decode_context=extra_s)
-        parts.append(Part("decodes beside prefills", "memory", (form(), beside)))
+        most_s = extra_s * setting.most_kv_tokens
+        beside = only_with_prefills(form(decode_context=extra_s), most_s)
+        parts.append(Part("decodes beside prefills", "memory", beside))
     return parts
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from infermax_gym.cost.model import CostModel
 from infermax_gym.cost.roofline.devices import Device, DeviceError, all_reduce_of, efficiency_of
@@ -137,8 +136,7 @@ def _cost(name: str, parts: tuple[Part, ...], num_devices: int) -> CostModel:
     smallest = [part.term for part in parts if part.concave and any(map(any, part.term))]
     merged = _merged(largest)
     source = "roofline: data sheet and measured efficiencies (docs/roofline.md)"
-    more: dict[str, Any] = {"min_terms": tuple(smallest)} if smallest else {}
-    return CostModel(name=name, terms=merged, num_devices=num_devices, source=source, **more)
+    return CostModel(name=name, terms=merged, min_terms=tuple(smallest), num_devices=num_devices, source=source)
 
 
 def _merged(terms: list[tuple[tuple[float, ...], ...]]) -> tuple[tuple[tuple[float, ...], ...], ...]:
