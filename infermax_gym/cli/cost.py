@@ -55,13 +55,19 @@ def cost(
     max_num_batched_tokens: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="Token budget.", show_default="vLLM's for the GPU", rich_help_panel=_ROOFLINE
+            min=1,
+            max=10_000_000,
+            metavar="N",
+            help="Token budget.",
+            show_default="vLLM's for the GPU",
+            rich_help_panel=_ROOFLINE,
         ),
     ] = None,
     max_num_seqs: Annotated[
         int | None,
         typer.Option(
             min=1,
+            max=10_000_000,
             metavar="N",
             help="Most requests at once.",
             show_default="vLLM's for the GPU",

@@ -75,7 +75,7 @@ def estimate(
         >>> from infermax_gym.cost.roofline import estimate, known_devices, known_models
         >>> found = estimate(known_models()["llama-3.1-8b"], known_devices()["h100"])
         >>> round(1000 * found.cost.seconds(decodes=[1000]), 1)
-        7.0
+        6.3
     """
     weights = _weights(shape, weights)
     if kv not in KV_BYTES:
