@@ -104,7 +104,7 @@ def scenarios(num_requests: int, seed: int = 0) -> Iterator[Scenario]:
     """Every engine, traffic and load; the load is the share of what FCFS serves of a backlog."""
     for name, preset in itertools.product(ENGINES, WORKLOADS):
         engine = find_engine(name)
-        config = EngineConfig(cost=engine.cost, **engine.sizes)
+        config = replace(EngineConfig(cost=engine.cost), **engine.sizes)
         one = make_workload(preset, num_requests, seed=seed, rate=1.0)
         backlog = replace(one, arrival_s=np.zeros(num_requests))
         capacity = num_requests / float(simulate(backlog, config, POLICIES["sarathi"]).finish_s.max())

@@ -19,8 +19,9 @@ import argparse
 import csv
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from rich.table import Table
 from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.cost import CostModel
 from infermax_gym.cost.engines import Engine, EngineName, engines
+from infermax_gym.cost.roofline import estimate, known_devices, known_models
 from infermax_gym.engine import EngineConfig, simulate
 from infermax_gym.streams import stream
 from infermax_gym.workload import Workload
@@ -131,9 +133,9 @@ def read(path: Path) -> list[Row]:
             key = engine.name, int(line["isl"]), int(line["osl"]), count, "measured=" in source
             groups.setdefault(key, []).append(times)
     found = []
-    for (name, isl, osl, count, is_inferencemax), times in groups.items():
-        ttft_s, tpot_s = (float(np.exp(np.mean(np.log(each)))) for each in zip(*times, strict=True))
-        found.append(Row(engines()[name], count, isl, osl, ttft_s, tpot_s, is_inferencemax))
+    for (name, isl, osl, count, is_inferencemax), repeats in groups.items():
+        ttft_s, tpot_s = np.exp(np.mean(np.log(repeats), axis=0))
+        found.append(Row(engines()[name], count, isl, osl, float(ttft_s), float(tpot_s), is_inferencemax))
     return found
 
 
@@ -143,7 +145,8 @@ def without_artefacts(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
     for row in rows:
         key = row.engine.name, row.num_prompt_tokens, row.num_output_tokens, row.is_inferencemax
         groups.setdefault(key, []).append(row)
-    kept, left_out = [], []
+    kept: list[Row] = []
+    left_out: list[Row] = []
     for members in groups.values():
         ordered = sorted(members, key=lambda row: row.num_clients)
         rising = _longest_rising([row.tpot_s for row in ordered])
@@ -188,7 +191,28 @@ def _engine(line: dict[str, str]) -> Engine | None:
     return None
 
 
-def replay(row: Row, host: Host, seed: int = 0) -> Replayed:
+Model = Callable[[Engine], tuple[CostModel, int]]
+"""What says the seconds of an iteration and the KV tokens of an engine."""
+
+
+def fitted(engine: Engine) -> tuple[CostModel, int]:
+    """As the table has it."""
+    return engine.cost, engine.num_kv_tokens
+
+
+@cache
+def _roofline(model: str, gpu: str, num_gpus: int, weights: str, kv: str) -> tuple[CostModel, int]:
+    found = estimate(known_models()[model], known_devices()[gpu], num_gpus, weights=weights, kv=kv)
+    return found.cost, found.memory.num_kv_tokens
+
+
+def roofline(engine: Engine) -> tuple[CostModel, int]:
+    """From data sheets and efficiencies."""
+    weights = {"nvfp4": "fp4"}.get(engine.weights_dtype, engine.weights_dtype)
+    return _roofline(engine.model, engine.gpu, engine.tensor_parallel, weights, engine.kv_dtype)
+
+
+def replay(row: Row, host: Host, model: Model = fitted, seed: int = 0) -> Replayed:
     """Serve the benchmark in closed loop.
 
     With C sequences at most and requests served in order, the k-th request is sent when the (k - C)-th ends.
@@ -196,15 +220,15 @@ def replay(row: Row, host: Host, seed: int = 0) -> Replayed:
     rng, count = stream(seed, "workload"), 10 * row.num_clients
     prompts = rng.integers(round(_SHORTEST * row.num_prompt_tokens), row.num_prompt_tokens + 1, count)
     outputs = rng.integers(max(1, round(_SHORTEST * row.num_output_tokens)), row.num_output_tokens + 1, count)
-    engine = row.engine
+    cost, num_kv_tokens = model(row.engine)
     config = EngineConfig(
-        cost=host.on(engine.cost),
-        num_kv_tokens=engine.num_kv_tokens,
-        block_size=engine.block_size,
-        max_num_batched_tokens=_BUDGET[engine.backend],
+        cost=host.on(cost),
+        num_kv_tokens=num_kv_tokens,
+        block_size=row.engine.block_size,
+        max_num_batched_tokens=_BUDGET[row.engine.backend],
         max_num_seqs=row.num_clients,
     )
-    result = simulate(Workload(np.zeros(count), prompts, outputs), config, POLICIES[_POLICY[engine.backend]])
+    result = simulate(Workload(np.zeros(count), prompts, outputs), config, POLICIES[_POLICY[row.engine.backend]])
     sent = np.concatenate([np.zeros(row.num_clients), np.sort(result.finish_s)[: count - row.num_clients]])
     tpot_s = (result.finish_s - result.first_token_s) / np.maximum(outputs - 1, 1)
     return Replayed(row, float(np.mean(result.first_token_s - sent)) + host.send_s, float(np.mean(tpot_s)))
@@ -249,8 +273,8 @@ def table_of(found: Sequence[Replayed], title: str) -> Table:
         kind = "mixtures of experts" if engine.model in _MIXTURES else "dense models"
         held = "H200, held out" if one.row.is_held_out else "the others"
         own = f"{engine.model} {engine.weights_dtype}"
-        for key in ((kind, "all"), (kind, held), (own, engine.gpu)):
-            groups.setdefault((engine.backend, *key), []).append(one)
+        for what, where in ((kind, "all"), (kind, held), (own, engine.gpu)):
+            groups.setdefault((engine.backend, what, where), []).append(one)
     for key, members in sorted(groups.items()):
         names = {one.row.engine.name for one in members}
         table.add_row(*key, str(len(names)), str(len(members)), percentiles(members, 0), percentiles(members, 1))
@@ -262,6 +286,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path, help="silicon_sample.csv")
     parser.add_argument("--no-host", action="store_true", help="the operators alone")
+    parser.add_argument("--roofline", action="store_true", help="costs from data sheets instead (docs/roofline.md)")
     parser.add_argument("--out", type=Path, help="a CSV with a line for each row")
     options = parser.parse_args()
     rows, left_out = without_artefacts(read(options.file))
@@ -274,7 +299,8 @@ def main() -> None:
             f"{backend}: {host.iteration_s * 1e3:.1f} ms an iteration, {host.request_s * 1e6:.0f} us for each of its "
             f"requests, {host.send_s * 1e3:.0f} ms to send one; fitted to {len(own)} rows"
         )
-    found = [replay(row, hosts[row.engine.backend]) for row in rows]
+    model = roofline if options.roofline else fitted
+    found = [replay(row, hosts[row.engine.backend], model) for row in rows]
     for known, title in ((True, "InferenceMAX"), (False, "others, protocol not stated")):
         members = [one for one in found if one.row.is_inferencemax == known]
         console.print(table_of(members, f"{title}: median / p90 of absolute errors (signed median)"))
