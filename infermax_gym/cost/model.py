@@ -164,10 +164,21 @@ def _check_form(form: Form, where: str) -> None:
 _CHUNKS = (1, 4, 16, 64, 256, 1024, 4096, 16_384, 65_536, 10_000_000)
 _CONTEXTS = (0, 1, 100, 10_000, 10_000_000)
 _COUNTS = (0, 1, 16, 256, 4096)
+# What is not convex may dip between two sizes, so those of one prefill or of decodes alone are closer there.
+_MORE_SIZES = np.unique(np.geomspace(1.0, 1e7, 120).round())
+
+
+def _probes(is_convex: bool) -> NDArray[np.float64]:
+    """(num_batches, 5) prefills, tokens of each and behind what context, decodes and behind what context."""
+    found = list(itertools.product(_COUNTS, _CHUNKS, _CONTEXTS, _COUNTS, _CONTEXTS))
+    if not is_convex:
+        found += itertools.product((1,), _MORE_SIZES, _CONTEXTS, (0,), (0,))
+        found += itertools.product((0,), (1,), (0,), _MORE_SIZES, _CONTEXTS)
+    return np.array(found, np.float64)
 
 
 def _check_non_negative(model: CostModel) -> None:
-    batches = np.array(list(itertools.product(_COUNTS, _CHUNKS, _CONTEXTS, _COUNTS, _CONTEXTS)), np.float64)
+    batches = _probes(model.is_convex)
     num_prefills, chunk, context, num_decodes, decode_context = batches[batches[:, 0] + batches[:, 3] > 0].T
     phi = np.stack(
         [

@@ -14,6 +14,7 @@ from infermax_gym.engine import simulate
 from infermax_gym.envs.scheduling.config import EnvConfig
 from infermax_gym.envs.scheduling.teacher import PolicyTeacher
 from infermax_gym.testing import random_legal
+from tests.engine.strategies import CONCAVE
 
 ROW = POLICIES["spf-headroom"]
 CONFIG = EnvConfig(
@@ -39,9 +40,9 @@ def latency_s(env: InferMaxVecEnv, lane: int) -> np.ndarray:
     return simulate(episode.workload, episode.engine, ROW).latency_s
 
 
-@pytest.mark.parametrize("tau_s", [5.0, 60.0])
-def test_potentials_are_discounted_integrals(tau_s: float) -> None:
-    env = lanes(4, tau_s)
+@pytest.mark.parametrize(("tau_s", "settings"), [(5.0, {}), (60.0, {}), (60.0, {"costs": (CONCAVE,)})])
+def test_potentials_are_discounted_integrals(tau_s: float, settings: dict[str, object]) -> None:
+    env = lanes(4, tau_s, **settings)
     assert env.base_rollout is not None
     found = env.base_rollout.potentials(env.lanes.runs)
     for i, run in enumerate(env.lanes.runs):

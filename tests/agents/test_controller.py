@@ -20,6 +20,7 @@ from infermax_gym.agents.evolution import tuned_policy
 from infermax_gym.agents.scenario import TRAIN, TrainingScenario, trace_slices
 from infermax_gym.engine import SimulationResult, simulate
 from infermax_gym.workload import load_workload
+from tests.engine.strategies import CONCAVE
 
 NUM_ENGINE = CONTROLLER_FEATURES.index("log_output")
 SCENARIOS = (
@@ -51,6 +52,15 @@ def test_constant_weights_are_a_row(scenario: TrainingScenario, estimates_length
         row = simulate(trace_slice.workload, trace_slice.engine, tuned_policy(action, "row", predicted_sigma=None))
         controller = Controller(weights_from_action(action), estimates_lengths=estimates_lengths, interval_s=1.5)
         same(controller.play(trace_slice.workload, trace_slice.engine), row)
+
+
+def test_constant_weights_are_a_policy_where_the_cost_is_not_convex() -> None:
+    trace_slice = trace_slices(SCENARIOS[0], 1, split=TRAIN)[0]
+    engine = replace(trace_slice.engine, cost=CONCAVE)
+    action = np.random.default_rng(1).uniform(-1.0, 1.0, 11)
+    action[4] = 0.0  # the policy knows no lengths
+    expected = simulate(trace_slice.workload, engine, tuned_policy(action, "fixed", predicted_sigma=None))
+    same(Controller(weights_from_action(action), interval_s=1.5).play(trace_slice.workload, engine), expected)
 
 
 def test_plays_the_environment_of_knobs() -> None:

@@ -112,6 +112,14 @@ def test_invalid_minima(min_terms: Any, message: str) -> None:
     assert str(caught.value).startswith("cost model 'broken'")
 
 
+def test_a_dip_between_two_sizes_is_found() -> None:
+    """1 s a token, from 70 tokens on -5 s, from 100 on 1 s again: negative between, but neither at 64 nor at 256."""
+    rise = (form(), form(one=-600.0, num_tokens=6.0))
+    fall = (form(), form(one=420.0, num_tokens=-6.0))
+    with pytest.raises(CostModelError, match=r"prefills \(c=100, m=0\).* would take -80 s; time must not be negative"):
+        CostModel("dip", ((form(num_tokens=1.0),), rise), min_terms=(fall,))
+
+
 def test_a_mixture_of_experts_by_hand() -> None:
     """3 ms for each token until all experts are awake, at 5 ms; from there on 0.1 ms: concave in the tokens."""
     wake = (form(num_tokens=3e-3), form(one=5e-3, num_tokens=1e-4))
