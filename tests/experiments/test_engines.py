@@ -14,6 +14,7 @@ pytest.importorskip("scipy", reason="needs the extra fit")
 from experiments.engines.combinations import GPUS, MODELS, Combination, combinations, limits_of
 from experiments.engines.fit import Fitted, fitted, row_of, unsound
 from experiments.engines.iterations import features_of, iterations
+from experiments.engines.page import BEGIN, END, tables
 from infermax_gym.cost import COSTS, CostModel
 from infermax_gym.cost.fitting import Fit, RegionError
 from infermax_gym.cost.pieces import seconds_of
@@ -76,6 +77,11 @@ def test_what_is_left_out() -> None:
     experts = replace(ONE, model="mixtral-8x7b", backend="sglang")
     others = {experts: made(experts, 3.0), replace(experts, backend="vllm"): made(experts)}
     assert "32 decodes take" in str(unsound(others[experts], others))
+
+
+def test_the_page_shows_the_table_that_ships() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "costs.md").read_text(encoding="utf-8")
+    assert f"{BEGIN}\n\n{tables()}\n\n{END}" in page, "run python -m experiments.engines.page --out docs/costs.md"
 
 
 def test_a_row_is_fitted_to_samples(tmp_path: Path) -> None:
