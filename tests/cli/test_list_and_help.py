@@ -26,7 +26,7 @@ def test_lists(command: Command, kind: str) -> None:
     assert len(set(names)) == len(names)
     code, out, err = command("list", kind)
     assert (code, err) == (0, "")
-    assert all(name in out for name in names)
+    assert all(name in out for name in names if "@" not in name)  # engines are summed up
     assert out
 
 
@@ -36,6 +36,29 @@ def test_policies_and_routers_are_described(command: Command, kind: str) -> None
         assert row["information"] in ("none", "bound", "predicted", "oracle")
         assert row["note"], row["name"]
         assert row["source"], row["name"]
+
+
+def test_engines_are_listed_by_model_and_gpu(command: Command) -> None:
+    code, out, err = command("list", "costs", "--model", "qwen3-32b", "--gpu", "h100")
+    assert (code, err) == (0, "")
+    assert "qwen3-32b@h100x2/sglang" in out and "h200" not in out and "KV tokens" in out and "…" not in out
+    rows = json.loads(command("list", "costs", "--model", "Qwen3-32B", "--json").out)["costs"]
+    one = next(row for row in rows if row["name"] == "qwen3-32b@h100x2")
+    assert one["num_devices"] == 2 and one["max_num_seqs"] == 1024 and one["usd_per_hour"] == 6.4
+    assert "qwen3-32b" in command("list", "costs").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("costs", "--model", "qwen3-23b"), "--model 'qwen3-23b' has no engine here; did you mean 'qwen3-32b'?"),
+        (("costs", "--gpu", "tpu"), "--gpu 'tpu' has no engine here; expected one of a100"),
+        (("envs", "--model", "qwen3-32b"), "--model and --gpu choose among costs"),
+    ],
+)
+def test_engines_that_are_not_there(command: Command, arguments: tuple[str, ...], message: str) -> None:
+    code, _, err = command("list", *arguments)
+    assert code == 2 and message in err and err.count("\n") == 1
 
 
 def test_version(command: Command) -> None:

@@ -49,7 +49,8 @@ TRUTH = assemble(
 
 def test_pieces_sum_to_the_model() -> None:
     x = batches(90)
-    pieces = [*LINEAR, *MIXED, Piece(Kind.rising, NUM_TOKENS, 300.0), Piece(Kind.rising, DECODE_CONTEXT, 5000.0)]
+    bends = (Piece(Kind.rising, NUM_TOKENS, 300.0), Piece(Kind.rising, DECODE_CONTEXT, 5000.0))
+    pieces = [*LINEAR, *MIXED, *bends, Piece(Kind.saturating, NUM_TOKENS, 64.0)]
     weights = np.linspace(1e-6, 2e-6, len(pieces))
     columns = np.stack([piece.column(x) for piece in pieces], axis=1)
     np.testing.assert_allclose(seconds_of(assemble(pieces, list(weights), name="m"), x), columns @ weights, rtol=1e-9)
@@ -88,6 +89,29 @@ def test_a_linear_model_stays_linear() -> None:
     fit = fit_cost(x, seconds_of(model, x) * noise, name="linear")
     assert len(fit.cost.terms) == 1
     assert np.abs(fit.cost.theta[0, [0, 1, 3]] / model.theta[0, [0, 1, 3]] - 1.0).max() < 0.15
+
+
+EXPERTS = assemble(
+    [*LINEAR, Piece(Kind.saturating, NUM_TOKENS, 16.0), Piece(Kind.saturating, NUM_TOKENS, 128.0)],
+    [3e-3, 1e-5, 1e-4, 2e-10, 1e-5, 1e-9, 1e-4, 2e-8, 1e-6, 2e-4, 5e-5],
+    name="experts",
+)
+
+
+def test_experts_being_woken_need_a_minimum() -> None:
+    x = batches()
+    y = seconds_of(EXPERTS, x) * np.exp(np.random.default_rng(6).normal(0.0, 0.02, len(x)))
+    fit, convex = fit_cost(x, y, name="moe"), fit_cost(x, y, name="moe", concave=False)
+    assert not fit.cost.is_convex and convex.cost.is_convex
+    assert fit.errors["all"].mape < 0.025 < 2 * fit.errors["all"].mape < convex.errors["all"].mape
+    fresh = batches(300, seed=7)
+    assert np.abs(seconds_of(fit.cost, fresh) / seconds_of(EXPERTS, fresh) - 1.0).mean() < 0.015
+
+
+def test_a_convex_truth_is_fitted_by_a_convex_model() -> None:
+    x = batches()
+    y = seconds_of(TRUTH, x) * np.exp(np.random.default_rng(8).normal(0.0, 0.03, len(x)))
+    assert fit_cost(x, y, name="m").cost.is_convex
 
 
 def test_the_order_of_batches_does_not_matter() -> None:

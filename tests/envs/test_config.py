@@ -10,6 +10,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from infermax_gym.cost.engines import find_engine
 from infermax_gym.engine.policy import QueueOrder
 from infermax_gym.envs.knobs.env import InferMaxKnobsEnv
 from infermax_gym.envs.scheduling.config import BASE, EnvConfig
@@ -33,6 +34,7 @@ RANGE = "or a pair low <= high of such numbers"
             {"costs": "llama2-7b-a10"},
             "costs has an unknown cost model 'llama2-7b-a10'; did you mean 'llama2-7b-a100'?",
         ),
+        ({"costs": "qwen3-8b@h10"}, "costs: no engine 'qwen3-8b@h10' in the table; did you mean GPU 'h100'?"),
         ({"num_requests": 0}, f"num_requests must be a whole number of at least 1, {RANGE}, got 0"),
         ({"num_requests": 2.5}, f"num_requests must be a whole number of at least 1, {RANGE}, got 2.5"),
         ({"num_requests": "many"}, f"num_requests must be a whole number of at least 1, {RANGE}, got 'many'"),
@@ -218,3 +220,10 @@ def test_settings_change_a_configuration() -> None:
 
 def test_levels_follow_the_base_rows_budget() -> None:
     assert EnvConfig(base=replace(BASE, max_num_batched_tokens=100)).levels == (0, 25, 50, 100)
+
+
+def test_costs_may_be_engines() -> None:
+    engine = find_engine("qwen3-8b@h100")
+    config = EnvConfig(costs=engine.name, **engine.sizes)
+    assert config.costs == (engine.cost,)
+    assert (config.num_kv_tokens, config.max_num_seqs) == ((engine.num_kv_tokens,) * 2, 1_024)

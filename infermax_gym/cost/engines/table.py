@@ -147,8 +147,8 @@ def _nearest(asked: EngineName, table: Mapping[str, Engine]) -> str:
     if not same:
         gpus = sorted({one.gpu for one in table.values() if one.model == asked.model})
         return f"{asked.model} is there on {', '.join(gpus)}"
-    close = get_close_matches(str(asked), same, n=1, cutoff=0.0)[0]
-    return f"did you mean {close!r}? `infermax list costs --model {asked.model}` shows all"
+    nearest = get_close_matches(str(asked), same, n=1, cutoff=0.0)[0]
+    return f"did you mean {nearest!r}? `infermax list costs --model {asked.model}` shows all"
 
 
 @cache

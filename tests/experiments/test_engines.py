@@ -1,0 +1,96 @@
+"""The generator of the table of engines: what it tries, what it samples, what it leaves out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("scipy", reason="needs the extra fit")
+
+from experiments.engines.combinations import GPUS, MODELS, Combination, combinations, limits_of
+from experiments.engines.fit import Fitted, fitted, row_of, unsound
+from experiments.engines.iterations import features_of, iterations
+from experiments.engines.page import BEGIN, END, tables
+from infermax_gym.cost import COSTS, CostModel
+from infermax_gym.cost.fitting import Fit, RegionError
+from infermax_gym.cost.pieces import seconds_of
+from infermax_gym.profiler import Limits
+
+ONE = Combination("llama-3.1-8b", "h100", 1, "vllm", "bf16", "bf16")
+LIMITS = Limits(2_048, 256, 100_000)
+
+
+def test_combinations_are_distinct_and_hold_their_weights() -> None:
+    found = list(combinations())
+    assert len(set(found)) == len(found) > 300
+    assert {one.model for one in found} == set(MODELS) and {one.gpu for one in found} == set(GPUS)
+    assert not [one for one in found if one.gpu == "a100" and one.weights in ("fp8", "nvfp4")]
+    assert not [one for one in found if MODELS[one.model].is_moe and one.weights == "fp8"]
+    assert ("llama-3.1-405b", 1) not in {(one.model, one.tp) for one in found}
+
+
+def test_limits_follow_the_backend_and_the_gpu() -> None:
+    assert limits_of("h100", "vllm").max_num_batched_tokens == 8_192
+    assert limits_of("a100", "vllm").max_num_batched_tokens == 2_048
+    assert limits_of("l40s", "vllm").max_num_seqs == 256
+    assert (limits_of("h100", "sglang").block_size, limits_of("h100", "trtllm").block_size) == (1, 32)
+
+
+def test_iterations_can_occur_and_are_the_same_each_time() -> None:
+    batches = iterations(LIMITS, 300)
+    assert batches == iterations(LIMITS, 300) and len(batches) == 300
+    assert all(LIMITS.allow(batch) for batch in batches)
+    kinds = [batch.kind for batch in batches]
+    assert min(kinds.count(kind) for kind in ("decode", "prefill", "mixed")) >= 50
+    tokens = features_of(batches)[:, 1]
+    assert tokens.min() < 4 and tokens.max() > 1_000
+
+
+def test_hopeless_limits_are_refused() -> None:
+    with pytest.raises(ValueError, match="of 300 batches fit"):
+        iterations(Limits(64, 8, 8), 300)
+
+
+def made(one: Combination, factor: float = 1.0, mape: float = 0.02, prefill: float = 1.0) -> Fitted:
+    """An engine that reads the weights of an 8B model at the H100's bandwidth."""
+    form = (6e-3 * factor, 2e-5 * prefill, 0.0, 4e-10, 0.0, 0.0, 0.0, 4e-8, 1e-6)
+    errors = {region: RegionError(10, mape, 2 * mape) for region in ("all", "decode", "prefill", "mixed")}
+    none = np.zeros(0)
+    fit = Fit(CostModel(one.label, ((form,),)), errors, none.astype(bool), none, {}, ())
+    return Fitted(one, fit, 100_008, "0.24.0")
+
+
+def test_what_is_left_out() -> None:
+    fp8 = replace(ONE, weights="fp8", kv="fp8")
+    good = {ONE: made(ONE), fp8: made(fp8, 0.6)}
+    assert unsound(good[ONE], good) is None and unsound(good[fp8], good) is None
+    assert "form does not hold" in str(unsound(made(ONE, mape=0.2), good))
+    assert "reading the weights takes 4.8 ms" in str(unsound(made(ONE, 0.5), good))
+    assert "slower than BF16" in str(unsound(made(fp8, 1.2), good))
+    two = replace(ONE, tp=2)
+    assert unsound(made(two, 0.6), good | {two: made(two, 0.6)}) is None
+    assert "times as long on 2 of these GPUs as on 1" in str(unsound(made(two), good | {two: made(two, prefill=3.0)}))
+    experts = replace(ONE, model="mixtral-8x7b", backend="sglang")
+    others = {experts: made(experts, 3.0), replace(experts, backend="vllm"): made(experts)}
+    assert "32 decodes take" in str(unsound(others[experts], others))
+
+
+def test_the_page_shows_the_table_that_ships() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "costs.md").read_text(encoding="utf-8")
+    assert f"{BEGIN}\n\n{tables()}\n\n{END}" in page, "run python -m experiments.engines.page --out docs/costs.md"
+
+
+def test_a_row_is_fitted_to_samples(tmp_path: Path) -> None:
+    features = features_of(iterations(LIMITS, 300))
+    truth = COSTS["llama2-7b-a100"]
+    path = tmp_path / f"{ONE.label}.npz"
+    np.savez(path, features=features, seconds=seconds_of(truth, features), kv_tokens=100_008, version="0.24.0")
+    row = row_of(fitted(ONE, path))
+    assert json.loads(json.dumps(row)) == row
+    assert (row["name"], row["kv_tokens"], row["block_size"]) == ("llama-3.1-8b@h100", 100_000, 16)
+    assert row["errors"]["all"][0] < 1e-3 and row["min_terms"] == []
+    assert row["terms"][0][0][1] == pytest.approx(truth.theta[0, 1], rel=1e-3)
