@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,6 +146,8 @@ def policy(name: str) -> Contender:
 
     base, *knobs = name.split("+")
     chosen: Contender = own.look_up("policies", base, SCHEDULERS)
+    if isinstance(chosen, Policy) and base in SCHEDULERS.aliases:
+        chosen = replace(chosen, name=base)  # results have the name that was typed
     if not knobs:
         return chosen
     if not isinstance(chosen, Policy):
