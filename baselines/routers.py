@@ -125,6 +125,14 @@ SAL = Router(
     "the first the prefill rate",
     note="Watches compute and memory; equals queued-tokens while memory is free.",
 )
+SESSION_AFFINITY = Router(
+    name="session-affinity",
+    weights=_OUTSTANDING,
+    sticky_s=300.0,
+    source="session affinity as in vLLM PR 51384 and ROCm ATOM PR 1699 (dp_sticky): a request goes where the last one "
+    "of its session went, unless that was 5 minutes ago; first ones where the fewest requests are",
+    note="Conversations find their KV again without a map of prefixes; long ones pile up where they began.",
+)
 
 BLOCK = Router(
     name="block",
@@ -158,6 +166,7 @@ _TABLE = (
     PREBLE,
     D2LPM,
     SAL,
+    SESSION_AFFINITY,
     PREFIX_AWARE,
     BLOCK,
     BLOCK_PREDICTED,

@@ -47,7 +47,8 @@ def _policies() -> Rows:
     def row(policy: Any) -> dict[str, Any]:
         return {"information": information_of(policy), "note": _said(policy, "note"), "source": _said(policy, "source")}
 
-    return _rows("policies", SCHEDULERS, row)
+    rows = _rows("policies", SCHEDULERS, row)
+    return [each | {"aliases": SCHEDULERS.aliases_of(each["name"])} for each in rows]
 
 
 def _routers() -> Rows:
@@ -150,10 +151,17 @@ _LISTS: dict[str, Callable[[], Rows]] = {
 }
 
 
-_HEADERS = {"information": "lengths known", "num_devices": "devices", "entry_point": "made by"}
+_HEADERS = {
+    "aliases": "also called",
+    "information": "lengths known",
+    "num_devices": "devices",
+    "entry_point": "made by",
+}
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(value)
     return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -68,6 +68,7 @@ def allocate_fleet(
         "kind_of": np.array(kind_of),
         "predictions": _predictions(predicted_lengths, n),
         "replica_of": np.full(n, -1, np.int32),
+        "previous": _previous(workload, 0.0 if router is None else router.sticky_s),
         "arrivals": np.zeros(0, REQUEST),
         "draws": np.zeros((0, MOST_CHOICES)),
         **_prefix_map(workload, fleet, router is None or router.uses_prefixes),
@@ -78,12 +79,27 @@ def allocate_fleet(
     }
     record = _record(workload, fleet, router, cores)
     record["num_shared"] = len(arrays["ends"])
+    record["sticks"] = len(arrays["previous"]) > 0
     record["has_predictions"] = arrays["predictions"].shape[1] > 0
     record["num_recent"], record["num_tenants"] = len(arrays["new_tokens"]), len(arrays["charged"])
     state = FleetState(record, engines, workload, arrays)
     if router is not None and router.score == Score.AHEAD:
         state.look_ahead(kinds)
     return state
+
+
+def _previous(workload: Workload, sticky_s: float) -> NDArray[np.int64]:
+    """(n,) the last request of the same session, -1 for none at most `sticky_s` before; of no size if that is 0."""
+    if sticky_s == 0.0:
+        return np.zeros(0, np.int64)
+    previous = np.full(len(workload), -1, np.int64)
+    last: dict[int, int] = {}
+    for r, session in enumerate(workload.session.tolist()):
+        before = last.get(session, -1)
+        if before >= 0 and workload.arrival_s[r] - workload.arrival_s[before] <= sticky_s:
+            previous[r] = before
+        last[session] = r
+    return previous
 
 
 def _prefix_map(workload: Workload, fleet: Fleet, wanted: bool) -> dict[str, NDArray[np.int64]]:

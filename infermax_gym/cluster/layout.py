@@ -21,6 +21,7 @@ FLEET_ARRAYS = (
     "kind_of",
     "predictions",
     "replica_of",
+    "previous",
     "arrivals",
     "draws",
     "parents",
@@ -56,6 +57,7 @@ FLEET = np.dtype(
         ("weights", "f8", (len(SIGNALS),)),
         ("num_choices", "i8"),
         ("uses_prefixes", "i8"),
+        ("sticks", "i8"),  # requests follow the last one of their session
         ("least_match", "f8"),
         ("most_difference", "f8"),
         ("most_ratio", "f8"),

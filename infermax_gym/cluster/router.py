@@ -65,6 +65,8 @@ class Router:
         score: see `Score`.
         weights: of WEIGHTED, one per entry of SIGNALS.
         num_choices: replicas drawn at random, without repetition, of which the best is taken; 0 looks at all.
+        sticky_s: a request goes where the last one of its session went, if that arrived at most so many seconds before
+            and the replica can hold this one; others are chosen for. 0: sessions mean nothing.
         uses_prefixes: whether it keeps a map of the prefixes that it has sent to each replica (docs/cluster.md);
             without it nothing matches.
         least_match: of PREFIX: share of the prompt from which on a match counts.
@@ -88,6 +90,7 @@ class Router:
     score: Score = Score.WEIGHTED
     weights: tuple[float, ...] = (0.0,) * len(SIGNALS)
     num_choices: int = 0
+    sticky_s: float = 0.0
     uses_prefixes: bool = False
     least_match: float = 0.3
     most_difference: float = 64.0
@@ -107,6 +110,8 @@ class Router:
             raise ValueError(f"router {self.name}: weights must be {len(SIGNALS)} numbers ({', '.join(SIGNALS)})")
         if not 0 <= self.num_choices <= MOST_CHOICES:
             raise ValueError(f"router {self.name}: num_choices must be in 0..{MOST_CHOICES}, got {self.num_choices}")
+        if not self.sticky_s >= 0.0:
+            raise ValueError(f"router {self.name}: sticky_s must not be negative, got {self.sticky_s}")
         if self.score in _RULES and (self.num_choices or not self.uses_prefixes):
             raise ValueError(f"router {self.name}: {self.score.name} looks at all replicas and uses prefixes")
         if self.score == Score.AHEAD and self.num_choices:

@@ -50,6 +50,8 @@ class ReferenceFleet:
         self.fleet = fleet
         self.router = router
         self.requests = _requests(workload, predicted)
+        self.session = workload.session.tolist()
+        self.last_of_session: dict[int, tuple[float, int | None]] = {}  # when it arrived, where it went
         self.replicas = [Replica(workload, replica, predicted) for replica in fleet.replicas]
         self.seen = [replica.signals.copy() for replica in self.replicas]
         self.last_snapshot = -1
@@ -90,6 +92,9 @@ class ReferenceFleet:
         if not candidates:
             return None
         self.matched = [self.match(i, request) for i in range(len(self.replicas))]
+        at_s, bound = self.last_of_session.get(self.session[request.number], (-math.inf, None))
+        if bound in candidates and self.router.sticky_s > 0.0 and request.arrival_s - at_s <= self.router.sticky_s:
+            return bound
         if self.router.score == Score.PREFIX:
             return self.prefix_rule(candidates, request)
         if self.router.score in (Score.NORMALISED, Score.E2, Score.DEFICIT):
@@ -217,6 +222,7 @@ def simulate_fleet_reference(
             reference.look(request.arrival_s)
         i = reference.choose(request, draws[number])
         went.append(-1 if i is None else i)
+        reference.last_of_session[reference.session[number]] = request.arrival_s, i
         if i is None:
             request.status = "rejected"
         else:

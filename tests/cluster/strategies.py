@@ -24,7 +24,10 @@ def fleets(draw: Any, max_replicas: int = 4, min_replicas: int = 1) -> Fleet:
     count = draw(st.integers(min_replicas, max_replicas))
     caching = draw(st.booleans())
     kinds = [
-        Replica(replace(draw(configs()), prefix_caching=caching), draw(fleet_policies()))
+        Replica(
+            replace(draw(configs()), prefix_caching=caching, empty_blocks_first=draw(st.booleans())),
+            draw(fleet_policies()),
+        )
         for _ in range(draw(st.integers(1, count)))
     ]
     return Fleet(

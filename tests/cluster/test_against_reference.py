@@ -30,6 +30,26 @@ def test_random_fleets(data: st.DataObject, workload: Workload, fleet: Fleet, ro
     assert_same(result, served, reference)
 
 
+@examples(100)
+@given(
+    data=st.data(),
+    workload=workloads(max_requests=25),
+    fleet=fleets(min_replicas=2),
+    router=routers(),
+    sticky_s=st.sampled_from([0.0005, 0.02, 300.0]),
+)
+def test_random_fleets_with_sessions(
+    data: st.DataObject, workload: Workload, fleet: Fleet, router: Router, sticky_s: float
+) -> None:
+    n = len(workload)
+    workload = replace(workload, session=data.draw(st.lists(st.integers(0, 3), min_size=n, max_size=n)))
+    router, predicted = replace(router, sticky_s=sticky_s), data.draw(predictions(workload))
+    went, served, reference = simulate_fleet_reference(workload, fleet, router, 0, predicted)
+    result = simulate_fleet(workload, fleet, router, predicted=predicted)
+    assert result.replica_of.tolist() == went
+    assert_same(result, served, reference)
+
+
 @examples(300)
 @given(
     data=st.data(),

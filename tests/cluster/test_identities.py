@@ -363,3 +363,22 @@ def test_looking_ahead_survives_copies() -> None:
         each.route(np.zeros((150, 0)))
         each.finish()
     np.testing.assert_array_equal(run.result().pooled.finish_s, twin.result().pooled.finish_s)
+
+
+def test_sessions_stay_where_they_began() -> None:
+    """Two conversations and a stranger: each goes on where it began until it was silent for too long."""
+    arrivals = [0.0, 0.1, 0.2, 30.0, 40.0, 1000.0]
+    workload = Workload(arrivals, [400, 300, 50, 90, 80, 70], [300, 200, 9, 9, 9, 9], session=[7, 8, 9, 8, 7, 8])
+    fleet = Fleet.uniform(3, CONFIG, POLICIES["vllm"])
+    went = simulate_fleet(workload, fleet, ROUTERS["session-affinity"]).replica_of.tolist()
+    assert went[:5] == [0, 1, 2, 1, 0]
+    assert went[5] == 1, "after 970 s anybody may have it; all are empty, and 1 comes after 0"
+    forever = replace(ROUTERS["least-outstanding"], sticky_s=1e9)
+    assert simulate_fleet(workload, fleet, forever).replica_of.tolist() == [0, 1, 2, 1, 0, 1]
+    for own in (replace(workload, session=np.arange(6)), replace(workload, session=[0] * 6)):
+        stuck = simulate_fleet(own, fleet, ROUTERS["session-affinity"]).replica_of
+        if own.session[5] == 0:
+            assert (stuck[:5] == stuck[0]).all()
+        else:
+            free = simulate_fleet(own, fleet, ROUTERS["least-outstanding"]).replica_of
+            np.testing.assert_array_equal(stuck, free)

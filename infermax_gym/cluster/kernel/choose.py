@@ -14,6 +14,8 @@ from infermax_gym.cluster.kernel.memory import (
     constants_of,
     draws_of,
     matched_of,
+    previous_of,
+    replica_of,
     seen_by,
 )
 from infermax_gym.cluster.kernel.prefixes import match
@@ -151,9 +153,23 @@ def match_next(f: Any, q: Any) -> None:
 
 
 @inlined
+def _of_its_session(f: Any, q: Any) -> Any:
+    """Where the last request of q's session went, if that may still bind it and q fits there; else -1."""
+    before = previous_of(f)[f.next_request]
+    if before < 0:
+        return -1
+    i = replica_of(f)[before]
+    return i if i >= 0 and is_candidate(f, i, q) else -1
+
+
+@inlined
 def choose(f: Any, q: Any, row: int) -> Any:
     """The replica for request q, the next one, which stands in `row` of the arrivals; -1 if none can hold it."""
     match_next(f, q)
+    if f.sticks:
+        bound = _of_its_session(f, q)
+        if bound >= 0:
+            return bound
     if f.score == Score.PREFIX:
         return prefix_rule(f, q)
     if f.score == Score.NORMALISED:

@@ -84,6 +84,12 @@ def replica_of(f: Any) -> Any:
 
 
 @inlined
+def previous_of(f: Any) -> Any:
+    """(num_requests,) int64, the last request of the same session, -1 for none; only where the router sticks."""
+    return carray(pointer(f.previous_address), (f.num_requests,), np.int64)
+
+
+@inlined
 def arrivals_of(f: Any) -> Any:
     """(arrivals_size,) REQUEST, the requests from `first_arrival` on."""
     return carray(pointer(f.arrivals_address), (f.arrivals_size,), REQUEST)
