@@ -203,6 +203,9 @@ class BaseRollout:
 
     def begin(self, runs: Sequence[Run]) -> None:
         """Take the lanes as they stand: no rollout of theirs is known."""
+        for one in runs:
+            if one.episode.workload.is_closed_loop:
+                raise ValueError("base-policy rollouts need arrivals known beforehand, not closed-loop traffic")
         n = len(runs)
         self._records = np.zeros((n, 2), CORE)
         self._words = self._records.view(np.int64).reshape(n, 2, CORE.itemsize // 8)

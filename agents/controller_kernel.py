@@ -69,8 +69,9 @@ from infermax_gym.agents.controller_moves import BEHIND, preempt_behind_head, re
 from infermax_gym.compile import compiled, inlined
 from infermax_gym.cost.kernel import batch_seconds
 from infermax_gym.engine.kernel.advance import arrive
+from infermax_gym.engine.kernel.closed_loop import next_arrival_s
 from infermax_gym.engine.kernel.group import decode_demand, emitted
-from infermax_gym.engine.kernel.memory import requests, term_ends_of, theta_of
+from infermax_gym.engine.kernel.memory import links_of, requests, term_ends_of, theta_of, unsent_of
 from infermax_gym.engine.kernel.run import LIMIT, jump_to_next_arrival, run
 from infermax_gym.engine.kernel.serve import resume_paused
 from infermax_gym.engine.layout import FINISHED, RUNNING, WAITING
@@ -106,7 +107,7 @@ def _count_finished(s: Any, c: Any, observed: Any) -> Any:
             observed.counted[r] = 1
             count += 1
             log_output = math.log(q.output)
-            for g in (0, observed.groups[r]):
+            for g in (0, observed.groups[q.number]):
                 observed.totals[g, COUNT] += 1.0
                 observed.totals[g, SUM] += log_output
                 observed.totals[g, SUM_OF_SQUARES] += log_output * log_output
@@ -264,6 +265,19 @@ def _estimate_length(s: Any, c: Any, a: Any, q: Any, shed: int, predicted: float
 
 
 @compiled
+def _estimate_unsent(s: Any, c: Any, a: Any, observed: Any, mean: float, variance: float) -> None:
+    """Estimate the length of every request that may be sent before the next setting, as if it came now."""
+    links = links_of(s)
+    unsent = unsent_of(s)
+    for r in range(s.num_links):
+        if links[r].slot < 0:
+            q = unsent[r]
+            q.arrival_s = s.clock_s
+            own, spread = _group(c, observed.totals, observed.groups[r], mean, variance)
+            _estimate_length(s, c, a, q, 0, observed.predicted[r], own, spread)
+
+
+@compiled
 def estimate_lengths(s: Any, c: Any, a: Any, observed: Any) -> None:
     """Estimate the length of every request that waits, runs, or will arrive before the next setting."""
     req = requests(s)
@@ -277,8 +291,10 @@ def estimate_lengths(s: Any, c: Any, a: Any, observed: Any) -> None:
         if r >= s.next_arrival or q.place == WAITING or q.place == RUNNING:
             if shed[r] and emitted(s, q) > 0 and q.first_token_s <= q.arrival_s + q.slo_ttft_s:
                 shed[r] = 0  # it was faster than expected
-            own, spread = _group(c, observed.totals, observed.groups[r], mean, variance)
-            _estimate_length(s, c, a, q, shed[r], observed.predicted[r], own, spread)
+            own, spread = _group(c, observed.totals, observed.groups[q.number], mean, variance)
+            _estimate_length(s, c, a, q, shed[r], observed.predicted[q.number], own, spread)
+    if s.takes_from_loop:
+        _estimate_unsent(s, c, a, observed, mean, variance)
 
 
 @compiled
@@ -314,8 +330,7 @@ def _limit(s: Any, c: Any) -> Any:
         return NO_LIMIT, c.next_s
     if s.num_waiting > 0:
         return 1, c.next_s
-    next_arrival_s = requests(s)[s.next_arrival].arrival_s if s.next_arrival < s.num_requests else np.inf
-    return NO_LIMIT, min(c.next_s, next_arrival_s)
+    return NO_LIMIT, min(c.next_s, next_arrival_s(s))
 
 
 @compiled
@@ -336,7 +351,7 @@ def control(engines: Any, lanes: Any, accounts: Any, specialists: Any, observed:
     c = accounts[0]
     if c.num_settings == 0:
         arrive(s)
-        while s.num_waiting == 0 and s.num_rejected < s.num_requests:
+        while s.num_waiting == 0 and s.num_rejected < s.num_requests + s.num_unsent:
             jump_to_next_arrival(s)
             arrive(s)
         set_engine(s, v, c, specialists, observed, log)

@@ -55,7 +55,7 @@ class Ewsjf:
             queue_weights=queue_weights(priority=1.0),
         )
         session = Session(workload, engine, row, record_schedule=record_schedule)
-        session.engine.requests["priority"] = _SCALE * self.work(workload.num_prompt_tokens)
+        session.engine.requests_to_come["priority"] = _SCALE * self.work(workload.num_prompt_tokens)
         session.run()
         return session.result()
 

@@ -60,8 +60,9 @@ class SlideBatching:
                 continue
             known = req["prompt"][present] + req["generated"][present]
             prefill_s = np.array([engine.cost.seconds(prefills=[(int(tokens), 0)]) for tokens in known])
-            deadline_s = workload.arrival_s[present] + limit_s[present]
-            gain = 1.0 / (1.0 + workload.priority[present].astype(np.float64))
+            number = req["number"][present]
+            deadline_s = req["arrival_s"][present] + limit_s[number]
+            gain = 1.0 / (1.0 + workload.priority[number].astype(np.float64))
             order = slide(session.clock_s, deadline_s, prefill_s, gain)
             req["level_place_s"][present[order]] = np.arange(len(present)) - len(workload)
             session.rekey()

@@ -34,6 +34,6 @@ class RandomOrder:
             self.batches, name=self.name, queue_order=QueueOrder.LINEAR, queue_weights=queue_weights(priority=1.0)
         )
         session = Session(workload, engine, row, record_schedule=record_schedule)
-        session.engine.requests["priority"] = stream(seed, "policy").permutation(len(workload))
+        session.engine.requests_to_come["priority"] = stream(seed, "policy").permutation(len(workload))
         session.run()
         return session.result()

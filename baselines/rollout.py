@@ -93,6 +93,7 @@ def imagined(engine: Engine, rng: np.random.Generator) -> Engine:
     copy = _with_small_log(engine)
     req = copy.requests
     copy.core["num_requests"] = copy.num_arrived
+    copy.core["num_unsent"] = copy.core["has_loop"] = copy.core["takes_from_loop"] = 0
     present = np.sort(np.concatenate((copy.waiting, copy.running)))
     done = np.sort(req["output"][copy.finished])
     generated = req["generated"][present]

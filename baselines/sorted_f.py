@@ -53,7 +53,13 @@ class SortedF:
     def play(
         self, workload: Workload, engine: EngineConfig, *, seed: int = 0, record_schedule: bool = False
     ) -> SimulationResult:
-        """Serve a workload to its end; nothing is random."""
+        """Serve a workload to its end; nothing is random.
+
+        Raises:
+            ValueError: requests are sent when others have ended.
+        """
+        if workload.is_closed_loop:
+            raise ValueError(f"{self.name} plans anew at arrivals known beforehand, not with closed-loop traffic")
         outputs = workload.num_output_tokens.astype(np.float64)
         session = Session(workload, engine, _ROW, outputs, record_schedule=record_schedule)
         req = session.engine.requests

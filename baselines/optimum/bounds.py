@@ -78,6 +78,16 @@ class _Shares:
     later: Floats
 
 
+def check_bounded(workload: Workload, config: EngineConfig) -> None:
+    """Raise a ValueError where no bound holds, see `certify`."""
+    if config.prefix_caching:
+        raise ValueError("bounds hold for engines that compute every token: prefix_caching must be off")
+    if workload.is_closed_loop:
+        raise ValueError(
+            f"{workload.name}: requests are sent when others have ended; bounds hold for arrivals known beforehand"
+        )
+
+
 def certify(workload: Workload, config: EngineConfig, *, num_functions: int = 48) -> CertifiedBounds:
     """Lower bounds for a workload on an engine.
 
@@ -88,10 +98,10 @@ def certify(workload: Workload, config: EngineConfig, *, num_functions: int = 48
         num_functions: dual feasible functions tried.
 
     Raises:
-        ValueError: the engine has a prefix cache, with which tokens may be had that nobody computes.
+        ValueError: the engine has a prefix cache, with which tokens may be had that nobody computes; or traffic is
+            closed-loop, whose arrivals depend on the schedule.
     """
-    if config.prefix_caching:
-        raise ValueError("bounds hold for engines that compute every token: prefix_caching must be off")
+    check_bounded(workload, config)
     prompts, outputs, arrivals = _servable(workload, config)
     if prompts.size == 0:
         return CertifiedBounds(0.0, 0.0, 0.0, 0, 0)

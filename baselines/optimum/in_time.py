@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from infermax_gym.baselines.optimum.bounds import check_bounded
 from infermax_gym.baselines.optimum.minorant import minorants
 from infermax_gym.baselines.optimum.rounding import RELATIVE, as_clocked, clock_unit_s
 from infermax_gym.cost.features import HAS_PREFILL, NUM_PREFILLS, NUM_TOKENS, ONE, PREFILL_WORK
@@ -36,10 +37,9 @@ def most_in_time(workload: Workload, config: EngineConfig) -> int:
         config: the replica.
 
     Raises:
-        ValueError: the engine has a prefix cache, with which tokens may be had that nobody computes.
+        ValueError: as in `certify`.
     """
-    if config.prefix_caching:
-        raise ValueError("bounds hold for engines that compute every token: prefix_caching must be off")
+    check_bounded(workload, config)
     limited = np.isfinite(workload.ttft_slo_s)
     prompts = workload.num_prompt_tokens[limited].astype(np.float64)
     arrivals_s, limits_s = workload.arrival_s[limited], workload.ttft_slo_s[limited]

@@ -153,6 +153,10 @@ class Instance:
     @classmethod
     def from_workload(cls, workload: Workload, engine: EngineConfig) -> Instance:
         """The instance of a workload on an engine; requests that can never fit are left out, as the engine does."""
+        if workload.is_closed_loop:
+            raise InstanceError(
+                f"{workload.name}: requests are sent when others have ended; an instance has known arrivals"
+            )
         capacity = engine.num_blocks * engine.block_size
         requests = tuple(
             Request(float(a), int(i), int(o))

@@ -27,6 +27,10 @@ def bench(
     log_type: options.LogType = None,
     time_scale: options.TimeScale = None,
     rate: options.Rate = None,
+    concurrency: options.Concurrency = None,
+    think_time: options.ThinkTime = None,
+    ramp_up: options.RampUp = 0.0,
+    sessions: options.Sessions = False,
     cost: options.Cost = None,
     kv_tokens: options.KvTokens = None,
     block_size: options.BlockSize = None,
@@ -105,8 +109,9 @@ def bench(
     json: options.Json = False,
 ) -> None:
     """Compare schedulers on one workload."""
+    traffic = inputs.traffic(concurrency, think_time, ramp_up, sessions, rate)
     spec = inputs.workload_spec(
-        workload, skip, first, time_scale, rate, from_s=from_s, to_s=to_s, model=model, log_type=log_type
+        workload, skip, first, time_scale, rate, traffic, from_s=from_s, to_s=to_s, model=model, log_type=log_type
     )
     engine = inputs.EngineOptions(
         cost,
@@ -134,7 +139,9 @@ def bench(
         kv_gb_per_s,
     )
     if bound or optimum is not None:
-        yardsticks.check(config, "--fleet" if fleet_file else "--replicas" if replicas else None)
+        yardsticks.check(config, "--fleet" if fleet_file else "--replicas" if replicas else None, traffic)
+    if prefill_replicas is not None and not traffic.is_open:
+        raise InputError("--prefill-replicas needs arrivals that are known beforehand, not --concurrency or --sessions")
     limits = inputs.slo(slo)
     groups = inputs.groups(by)
     contenders: dict[str, Contender]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from infermax_gym.evaluation import Contender, WorkloadSpec
     from infermax_gym.evaluation.groups import By
     from infermax_gym.evaluation.scenario import Reader
-    from infermax_gym.workload import Workload, WorkloadPreset
+    from infermax_gym.workload import Traffic, Workload, WorkloadPreset
 
 _SLO_NAMES = ("ttft", "tpot", "latency")
 
@@ -81,7 +81,13 @@ def cost_model(name: str) -> CostModel:
 
 
 def workload_spec(
-    source: str, skip: int, first: int | None, time_scale: float | None, rate: float | None, **chosen: Any
+    source: str,
+    skip: int,
+    first: int | None,
+    time_scale: float | None,
+    rate: float | None,
+    traffic: Traffic | None = None,
+    **chosen: Any,
 ) -> WorkloadSpec:
     """The recipe for the workload; `chosen` are choices of rows, such as `from_s` or `model`."""
     from infermax_gym.evaluation import WorkloadSpec
@@ -93,20 +99,42 @@ def workload_spec(
     if time_scale is not None and rate is not None:
         raise InputError("--time-scale and --rate exclude each other; give one of them")
     scale = 1.0 if time_scale is None else time_scale
+    if traffic is not None:
+        chosen["traffic"] = traffic
     try:
         return WorkloadSpec(source, skip, first, scale, rate, _made_by(source), **chosen)
     except WorkloadError as error:
         raise InputError(str(error)) from None
 
 
+def traffic(
+    concurrency: int | None, think_s: float | None, ramp_up_s: float, sessions: bool, rate: float | None
+) -> Traffic:
+    """Who sends the requests, and when."""
+    from infermax_gym.workload import Traffic, WorkloadError
+
+    if concurrency is not None and rate is not None:
+        raise InputError("--concurrency and --rate exclude each other: clients send when their last request has ended")
+    try:
+        return Traffic(concurrency, think_s, ramp_up_s, sessions)
+    except WorkloadError as error:
+        message = str(error)
+        for name, option in (("think_s", "--think-time"), ("ramp_up_s", "--ramp-up"), ("sessions", "--sessions")):
+            message = message.replace(name, option)
+        raise InputError(message.replace("concurrency", "--concurrency")) from None
+
+
 def _made_by(source: str) -> WorkloadPreset | Reader | None:
     """The preset, or the reader of READER:PATH, that an installed package adds; None where the source is ours."""
     from infermax_gym.plugins import PluginError, find_plugins
     from infermax_gym.workload import PRESETS, WorkloadPreset
+    from infermax_gym.workload.presets import UNIFORM, uniform_preset
 
     name, colon, _ = source.partition(":")
     if source in PRESETS or Path(source).exists():
         return None
+    if source.startswith(UNIFORM):
+        return uniform_preset(source)
     found, wrong = find_plugins("workloads", PRESETS)
     if name in wrong and name not in PRESETS:
         raise InputError(wrong[name])

@@ -69,6 +69,37 @@ Rate = Annotated[
     float | None,
     typer.Option(metavar="R", help="Set the mean arrival rate, requests per second.", rich_help_panel=_WORKLOAD),
 ]
+Concurrency = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="C",
+        help="C clients send the requests in order, each its next one when its last has ended.",
+        show_default="requests arrive when they arrive",
+        rich_help_panel=_WORKLOAD,
+    ),
+]
+ThinkTime = Annotated[
+    float | None,
+    typer.Option(
+        metavar="S",
+        help="Seconds from an end to the next request of a client, or turn of a conversation.",
+        show_default="0; of turns, as recorded",
+        rich_help_panel=_WORKLOAD,
+    ),
+]
+RampUp = Annotated[
+    float,
+    typer.Option(metavar="S", help="Seconds over which the clients begin.", rich_help_panel=_WORKLOAD),
+]
+Sessions = Annotated[
+    bool,
+    typer.Option(
+        "--sessions",
+        help="Turns of a conversation are sent when the answer before is there and a pause is over.",
+        rich_help_panel=_WORKLOAD,
+    ),
+]
 
 Cost = Annotated[
     str | None,

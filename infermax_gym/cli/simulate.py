@@ -27,6 +27,10 @@ def simulate(
     log_type: options.LogType = None,
     time_scale: options.TimeScale = None,
     rate: options.Rate = None,
+    concurrency: options.Concurrency = None,
+    think_time: options.ThinkTime = None,
+    ramp_up: options.RampUp = 0.0,
+    sessions: options.Sessions = False,
     cost: options.Cost = None,
     kv_tokens: options.KvTokens = None,
     block_size: options.BlockSize = None,
@@ -60,8 +64,9 @@ def simulate(
         raise InputError("give either --policy NAME or --agent PATH")
     for path in (requests_out, schedule_out, trace_out):
         output.writable_file(path)
+    traffic = inputs.traffic(concurrency, think_time, ramp_up, sessions, rate)
     spec = inputs.workload_spec(
-        workload, skip, first, time_scale, rate, from_s=from_s, to_s=to_s, model=model, log_type=log_type
+        workload, skip, first, time_scale, rate, traffic, from_s=from_s, to_s=to_s, model=model, log_type=log_type
     )
     engine = inputs.EngineOptions(
         cost,

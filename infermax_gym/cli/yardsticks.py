@@ -13,7 +13,7 @@ from infermax_gym.cli.errors import InputError
 if TYPE_CHECKING:
     from infermax_gym.engine import EngineConfig
     from infermax_gym.evaluation import Contender, Evaluation, Scenario
-    from infermax_gym.workload import Workload
+    from infermax_gym.workload import Traffic, Workload
 
 Bounds = dict[str, list[float]]
 """Objective ("makespan", "latency") to a lower bound of each seed, seconds."""
@@ -21,12 +21,15 @@ Bounds = dict[str, list[float]]
 _FIGURES = {"makespan": "makespan_s", "latency": "latency_s.mean"}
 
 
-def check(config: EngineConfig, fleet_option: str | None) -> None:
+def check(config: EngineConfig, fleet_option: str | None, traffic: Traffic) -> None:
     """Bounds hold for one engine whose requests share no KV; `fleet_option` is the option that asks for a fleet.
 
     Raises:
-        InputError: for a fleet, or with a prefix cache.
+        InputError: for a fleet, with a prefix cache, or where requests are sent when others have ended.
     """
+    if not traffic.is_open:
+        option = "--concurrency" if traffic.concurrency is not None else "--sessions"
+        raise InputError(f"--bound and --optimum need arrivals that are known beforehand, not {option}")
     if fleet_option is not None or config.prefix_caching:
         what = f"a fleet ({fleet_option})" if fleet_option is not None else "a prefix cache (--prefix-caching)"
         raise InputError(f"--bound and --optimum are about one engine without shared prefixes, not {what}")

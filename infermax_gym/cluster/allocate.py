@@ -16,6 +16,7 @@ from infermax_gym.cluster.router import CONSTANTS, KNOBS, MOST_CHOICES, SIGNALS,
 from infermax_gym.cluster.state import FleetState, with_log
 from infermax_gym.cost.kernel import batch_seconds
 from infermax_gym.engine.layout import CORE, LOG_ARRAYS, REQUEST
+from infermax_gym.engine.links import fresh_loop, no_loop
 from infermax_gym.engine.prefix_tree import prefix_tree
 from infermax_gym.engine.state import Engine, allocate, power_of_two_at_least
 from infermax_gym.workload import Workload
@@ -76,8 +77,12 @@ def allocate_fleet(
         "sandboxes": np.zeros(0, CORE),
         "beyond": np.zeros((2, 0), np.int64),
         **_moves(count if fleet.migration else 0, n if fleet.migration else 0),
+        "routed": np.zeros(n, np.int64),
     }
+    loop = fresh_loop(workload, no_loop()["unsent"]) if workload.is_closed_loop else no_loop()
+    arrays |= {"loop": loop["loop"], "links": loop["links"]}
     record = _record(workload, fleet, router, cores)
+    record["has_loop"], record["num_links"] = workload.is_closed_loop, len(arrays["links"])
     record["num_shared"] = len(arrays["ends"])
     record["sticks"] = len(arrays["previous"]) > 0
     record["has_predictions"] = arrays["predictions"].shape[1] > 0
@@ -149,7 +154,8 @@ def _record(workload: Workload, fleet: Fleet, router: Router | None, cores: Any)
     record["num_replicas"] = fleet.num_replicas
     record["num_requests"] = len(workload)
     record["last_chosen"] = fleet.num_replicas - 1
-    record["chosen"] = -1
+    record["chosen"] = record["next_number"] = -1
+    record["next_landing_s"] = np.inf
     held = cores["num_blocks"] * cores["block_size"] + 1  # the last token's KV is never stored
     record["easy_tokens"] = np.minimum(held, cores["longest_allowed"]).min()
     record["needs_signals"] = True
@@ -175,7 +181,6 @@ def _migrate(record: Any, migration: Migration) -> None:
     record["bytes_per_s"] = migration.transfer.bytes_per_s
     record["transfer_latency_s"] = migration.transfer.latency_s
     record["next_pairing"] = 1
-    record["next_landing_s"] = np.inf
 
 
 def _constants(model: Engine) -> tuple[float, float]:

@@ -80,8 +80,13 @@ def simulate_disaggregated(
     Neither pool waits for the other, so the prefill pool runs first, to its end, then the decode pool.
 
     Raises:
-        ValueError: a policy needs predictions and got none, or they are malformed.
+        ValueError: a policy needs predictions and got none, or they are malformed; or requests are sent when others
+            have ended, so that the pools would wait for each other.
     """
+    if workload.is_closed_loop:
+        raise ValueError(
+            f"{workload.name}: requests are sent when others have ended; disaggregated pools need known arrivals"
+        )
     served = np.flatnonzero(_fits(fleet.prefill, workload, 1) & _fits(fleet.decode, workload, None))
     prompts = _rows(workload, served, workload.arrival_s[served], np.ones(len(served), np.int64))
     prefill = simulate_fleet(

@@ -41,13 +41,17 @@ FLEET_ARRAYS = (
     "num_migrations",
     "sandboxes",
     "beyond",
+    "routed",
+    "loop",
+    "links",
 )
 
 FLEET = np.dtype(
     [
         ("num_replicas", "i8"),
         ("num_requests", "i8"),
-        ("next_request", "i8"),  # the first that is not routed
+        ("next_request", "i8"),  # how many are routed
+        ("next_number", "i8"),  # the next one to be routed, -1 while nobody knows
         ("num_rejected", "i8"),  # that no replica can ever hold
         ("last_chosen", "i8"),
         ("chosen", "i8"),  # where the next request goes, while room is made for it there
@@ -84,6 +88,9 @@ FLEET = np.dtype(
         ("next_pairing", "i8"),  # number of the next one
         ("next_landing_s", "f8"),  # inf for none
         ("num_aborted", "i8"),  # copies that came to nothing
+        # closed-loop traffic (engine.kernel.closed_loop)
+        ("has_loop", "i8"),
+        ("num_links", "i8"),
         # sizes
         ("has_predictions", "i8"),
         ("num_leaves", "i8"),

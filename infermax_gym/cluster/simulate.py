@@ -50,7 +50,7 @@ class FleetRun:
 
     @property
     def next_request(self) -> int:
-        """The first request that is not routed yet; n when all are."""
+        """How many requests are routed, which is the number of the next one where traffic is open."""
         return int(self.state.record["next_request"][0])
 
     def empty_log(self) -> None:
@@ -63,6 +63,8 @@ class FleetRun:
     def settle(self, code: int) -> None:
         """Do what the compiled loop stopped for."""
         if code == LOG_FULL:
+            if self.state.record["num_gaps"][0] == 0:
+                self._check_progress()
             self.empty_log()
         elif code == NO_SLOT:
             self.state.make_room(int(self.state.record["chosen"][0]))
@@ -103,6 +105,10 @@ class FleetRun:
         done = 0
         while (done := finish(self.state.core, done)) < self.fleet.num_replicas:
             self.settle(NO_SLOT if self.state.record["chosen"][0] >= 0 else LOG_FULL)
+        self._check_progress()
+
+    def _check_progress(self) -> None:
+        """Raise if requests wait though nothing runs and nobody comes."""
         cores = self.state.arrays["cores"]
         left = cores["num_requests"] - cores["num_finished"] - cores["num_rejected"] - cores["num_moved"]
         if left.any():
@@ -168,7 +174,8 @@ def simulate_fleet(
     if isinstance(router, Router):
         rng = stream(seed, "router")
         while run.next_request < len(workload):
-            count = min(ARRIVALS_AT_ONCE, len(workload) - run.next_request)
+            count = len(workload) if workload.is_closed_loop else ARRIVALS_AT_ONCE
+            count = min(count, len(workload) - run.next_request)
             run.route(rng.random((count, router.num_choices)), prefilled_s, predicted_lengths)
     else:
         _route_in_python(run, router, prefilled_s)
@@ -201,17 +208,19 @@ def _predicted_for_router(router: Router | PythonRouter, predicted: Predicted | 
 def _route_in_python(run: FleetRun, router: PythonRouter, prefilled_s: NDArray[np.float64] | None) -> None:
     workload, arrays = run.workload, run.state.arrays
     candidates = np.zeros(run.fleet.num_replicas, bool)
-    for r in range(len(workload)):
-        if r % ARRIVALS_AT_ONCE == 0:
-            count = min(ARRIVALS_AT_ONCE, len(workload) - r)
-            run.state.lay_out(np.zeros((count, 0)), prefilled_s=prefilled_s)
+    at_once = len(workload) if workload.is_closed_loop else ARRIVALS_AT_ONCE
+    for k in range(len(workload)):
+        if k % at_once == 0:
+            run.state.lay_out(np.zeros((min(at_once, len(workload) - k), 0)), prefilled_s=prefilled_s)
         run.show(candidates)
         if not candidates.any():
             run.send(-1)
             continue
+        record = run.state.record
+        r = int(record["next_number"][0]) if workload.is_closed_loop else k
         arrival = Arrival(
             request=r,
-            arrival_s=float(workload.arrival_s[r]),
+            arrival_s=float(arrays["arrivals"]["arrival_s"][r - int(record["first_arrival"][0])]),
             num_prompt_tokens=int(workload.num_prompt_tokens[r]),
             priority=int(workload.priority[r]),
             signals=arrays["seen"],
@@ -227,6 +236,15 @@ def _route_in_python(run: FleetRun, router: PythonRouter, prefilled_s: NDArray[n
         run.send(chosen)
 
 
+def _arrival_s(run: FleetRun, routed: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(n,) when each request was sent; nan for those never sent."""
+    if not run.workload.is_closed_loop:
+        return run.workload.arrival_s
+    arrival_s = np.full(len(run.workload), np.nan)
+    arrival_s[routed] = run.state.arrays["links"]["due_s"][routed]
+    return arrival_s
+
+
 def _result_of(run: FleetRun, recorder: Recorder) -> FleetResult:
     state, workload = run.state, run.workload
     n = len(workload)
@@ -240,9 +258,10 @@ def _result_of(run: FleetRun, recorder: Recorder) -> FleetResult:
         "generated": np.zeros(n, np.int64),
     }
     status = np.full(n, 2, np.int8)
-    status[: run.next_request][replica_of[: run.next_request] < 0] = 1
+    routed = state.arrays["routed"][: run.next_request]
+    status[routed[replica_of[routed] < 0]] = 1
     homes, slots = state.homes()
-    order = np.argsort(homes, kind="stable")
+    order = routed[np.argsort(homes[routed], kind="stable")]
     caching = any(replica.config.prefix_caching for replica in run.fleet.replicas)
     cached_tokens = np.zeros(n if caching else 0, np.int64)
     cores = state.arrays["cores"].copy()
@@ -280,6 +299,7 @@ def _result_of(run: FleetRun, recorder: Recorder) -> FleetResult:
         num_guarded_iterations=int(cores["num_guarded"].sum()),
         kv_utilization=float(cores["kv_block_seconds"].sum()) / capacity if capacity > 0.0 else 0.0,
         num_cached_tokens_of=cached_tokens,
+        arrival_s=_arrival_s(run, routed),
     )
     return FleetResult(
         fleet=run.fleet,

@@ -48,14 +48,17 @@ class FleetState:
             touched (num_shared, num_replicas) int64, the value of sent (num_replicas,) int64, new prompt tokens sent
             there, after the last request through that run, 0 for none; matched (num_replicas,) int64, for the next
             request;
-            recent_tokens (num_replicas,) int64, new prompt tokens of the requests from num_forgotten (1,) int64 on,
-            of which each brought new_tokens (n or 0,) int64 at arrival_seconds (n or 0,) float64;
+            recent_tokens (num_replicas,) int64, new prompt tokens of the routed requests but the first num_forgotten
+            (1,) int64, of which each brought new_tokens (n or 0,) int64 at arrival_seconds (n or 0,) float64, in the
+            order in which they were routed;
             charged (num_tenants or 0, num_replicas) int64, new prompt tokens of each tenant sent there;
             moves (num_replicas,) MOVE and partners (num_replicas,) int64, the migrations under way;
             home (n,) int32 and slot (n,) int64, the replica and the place in its engine of each request's record, and
             num_migrations (n,) int64; all five of no size without migration;
             sandboxes (num_kinds,) CORE, the records of the engines that routers look ahead with, and beyond
             (2, NUM_OUTPUT_BINS + 1) int64, both of no size where nobody does;
+            routed (n,) int64, the requests in the order in which they were routed, and loop, links as in an engine: the
+            closed-loop traffic, which all engines write and whose next request comes to the router;
             arrivals (k,) REQUEST and draws (k, MOST_CHOICES) float64: the requests that come next, and the random
             numbers for their choices.
     """
@@ -78,6 +81,10 @@ class FleetState:
     def _address(self) -> None:
         for kind, sandbox in enumerate(self.sandboxes):
             self.arrays["sandboxes"][kind] = sandbox.record[0]
+        for engine in self.engines if self.record["has_loop"][0] else ():
+            engine.record["has_loop"], engine.record["num_links"] = 1, len(self.workload)
+            for name in ("loop", "links"):
+                engine.replace(name, self.arrays[name])
         for name in FLEET_ARRAYS:
             self.record[f"{name}_address"] = self.arrays[name].ctypes.data
 

@@ -64,7 +64,35 @@ REQUEST = np.dtype(
     align=True,
 )
 
+# Closed-loop traffic: what of it has been sent, one record in all ...
+LOOP = np.dtype(
+    [
+        ("num_due", "i8"),  # requests whose predecessor has ended, in the heap
+        ("next_beginning", "i8"),  # of the requests without a predecessor, those that have been sent
+        ("num_beginnings", "i8"),
+        ("next_shared", "i8"),  # of those that anybody may send, those that are due or sent
+        ("num_shared", "i8"),
+    ],
+    align=True,
+)
+
+# ... and one record per request of the workload, by number. The last three are lists of their own.
+LINK = np.dtype(
+    [
+        ("successor", "i8"),  # the first request that is sent after this one, -1 for none
+        ("sibling", "i8"),  # the next one that is sent after the same, -1 for none
+        ("think_s", "f8"),  # from the end of its predecessor to its arrival
+        ("due_s", "f8"),  # its arrival, once it is known
+        ("slot", "i8"),  # where it stands in the engine, -1 until it has come; a fleet's engines leave it alone
+        ("due", "i8"),  # binary heap of requests by (due_s, number)
+        ("beginning", "i8"),  # requests without a predecessor, in order
+        ("shared", "i8"),  # requests that anybody may send, in order
+    ],
+    align=True,
+)
+
 # The arrays of an engine, besides its record.
+LOOP_ARRAYS = ("loop", "links", "unsent")
 LOG_ARRAYS = ("gaps", "gap_counts", "spans", "ends", "members", "victims")
 ARRAYS = (
     "req",
@@ -87,6 +115,7 @@ ARRAYS = (
     "nodes",
     "segments",
     "holds",
+    *LOOP_ARRAYS,
     *LOG_ARRAYS,
 )
 
@@ -275,6 +304,11 @@ CORE = np.dtype(
         ("num_forms", "i8"),
         ("num_terms", "i8"),
         ("preempted_size", "i8"),
+        # closed-loop traffic (kernel.closed_loop)
+        ("has_loop", "i8"),  # ends of requests send others
+        ("takes_from_loop", "i8"),  # and they come here, not to a router
+        ("num_links", "i8"),  # requests of the workload, 0 without a loop
+        ("num_unsent", "i8"),  # of them, those that have not come here
         *[(f"{name}_address", "i8") for name in ARRAYS],
     ],
     align=True,

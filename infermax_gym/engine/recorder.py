@@ -40,9 +40,9 @@ class Recorder:
             self.gaps[-_MANY:] = [np.concatenate(self.gaps[-_MANY:])]
             self.gap_counts[-_MANY:] = [np.concatenate(self.gap_counts[-_MANY:])]
         num_spans = int(core["num_spans"][0])
-        requests, tokens = arrays["members"][: int(core["num_members"][0])].T.tolist()
-        members = list(zip(requests, tokens, strict=True))
-        victims = arrays["victims"][: int(core["num_victims"][0])].tolist()
+        places, tokens = arrays["members"][: int(core["num_members"][0])].T
+        members = list(zip(_numbers_of(engine, places), tokens.tolist(), strict=True))
+        victims = _numbers_of(engine, arrays["victims"][: int(core["num_victims"][0])])
         first_member = first_victim = 0
         ends = arrays["ends"][:num_spans].tolist()
         for (start_s, end_s), (last_member, last_victim) in zip(
@@ -53,6 +53,12 @@ class Recorder:
             first_member, first_victim = last_member, last_victim
         for name in ("num_gaps", "num_spans", "num_members", "num_victims"):
             core[name] = 0
+
+
+def _numbers_of(engine: Engine, places: NDArray[np.int64]) -> list[int]:
+    """The requests in these places, by their numbers in the workload."""
+    numbers = engine.requests["number"][places] if engine.record["takes_from_loop"][0] else places
+    return list(map(int, numbers.tolist()))
 
 
 def joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
@@ -69,7 +75,13 @@ def joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
 def result_of(engine: Engine, workload: Workload, recorder: Recorder, with_schedule: bool) -> SimulationResult:
     """The result of an engine that has run, its log already emptied into `recorder`."""
     disband(engine.core)
-    core, req = engine.record[0], engine.requests
+    core, req, arrival_s = engine.record[0], engine.requests, workload.arrival_s
+    cached = engine.arrays["holds"]["cached"]
+    if core["takes_from_loop"]:
+        places = engine.places_of(np.arange(len(workload)))
+        arrival_s = np.where(places >= 0, req["arrival_s"][places], np.nan)
+        req = np.where(places >= 0, req[places], engine.requests_to_come)
+        cached = np.where(places >= 0, cached[places], 0) if len(cached) else cached
     finish_s = req["finish_s"].copy()
     makespan_s = float(np.nanmax(finish_s)) if core["num_finished"] else 0.0
     capacity = makespan_s * float(core["num_blocks"])
@@ -93,5 +105,6 @@ def result_of(engine: Engine, workload: Workload, recorder: Recorder, with_sched
         num_guarded_iterations=int(core["num_guarded"]),
         kv_utilization=float(core["kv_block_seconds"]) / capacity if capacity > 0.0 else 0.0,
         schedule=tuple(recorder.schedule) if with_schedule else None,
-        num_cached_tokens_of=engine.arrays["holds"]["cached"].copy(),
+        num_cached_tokens_of=cached.copy(),
+        arrival_s=arrival_s,
     )

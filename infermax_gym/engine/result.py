@@ -33,7 +33,7 @@ class Iteration:
 
 @dataclass(frozen=True, eq=False)
 class SimulationResult:
-    """Per-request records and totals of one run. Arrays have shape (n,) and are in order of arrival.
+    """Per-request records and totals of one run. Arrays have shape (n,), in the workload's order.
 
     Attributes:
         workload: the requests that were served.
@@ -58,6 +58,8 @@ class SimulationResult:
         schedule: the iterations, if they were recorded.
         num_cached_tokens_of: its tokens that came from the prefix cache, those not counted that it had computed itself
             before a preemption; empty without a cache.
+        arrival_s: when each request was sent: `workload.arrival_s`, or what the run made of it where requests are sent
+            when others have ended; nan for those never sent.
     """
 
     workload: Workload
@@ -80,6 +82,11 @@ class SimulationResult:
     schedule: tuple[Iteration, ...] | None = None
     num_guarded_iterations: int = 0
     num_cached_tokens_of: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    arrival_s: NDArray[np.float64] = None  # type: ignore[assignment]  # __post_init__ fills it
+
+    def __post_init__(self) -> None:
+        if self.arrival_s is None:
+            object.__setattr__(self, "arrival_s", self.workload.arrival_s)
 
     @property
     def finished(self) -> NDArray[np.bool_]:
@@ -97,12 +104,12 @@ class SimulationResult:
     @property
     def ttft_s(self) -> NDArray[np.float64]:
         """(n,) first token - arrival, seconds; nan where there is none."""
-        return self.first_token_s - self.workload.arrival_s
+        return self.first_token_s - self.arrival_s
 
     @property
     def latency_s(self) -> NDArray[np.float64]:
         """(n,) finish - arrival (E2E), seconds; nan where there is none."""
-        return self.finish_s - self.workload.arrival_s
+        return self.finish_s - self.arrival_s
 
     @property
     def tpot_s(self) -> NDArray[np.float64]:

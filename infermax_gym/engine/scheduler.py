@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from infermax_gym.engine.kernel.apply import FAULTS, apply_decision
+from infermax_gym.engine.kernel.apply import FAULTS, NOT_THERE, apply_decision
 from infermax_gym.engine.kernel.group import disband
 from infermax_gym.engine.kernel.prefix import sharing_of
 from infermax_gym.engine.policy import Information
@@ -51,7 +51,7 @@ class RequestsView:
     """Some requests, as read-only arrays of one length k.
 
     Attributes:
-        request: (k,) int64 request numbers, in order of arrival; running ones in list order.
+        request: (k,) int64 request numbers in the workload, in order of arrival; running ones in list order.
         arrival_s: (k,) float64.
         num_prompt_tokens: (k,) int64, I.
         num_generated_tokens: (k,) int64, g.
@@ -187,9 +187,10 @@ def view_of(engine: Engine, workload: Workload | None = None) -> OnlineView:
     return OnlineView(**shared) if workload is None else ClairvoyantView(**shared, workload=workload)
 
 
-def _requests_view(engine: Engine, numbers: NDArray[np.int64]) -> RequestsView:
-    rows = engine.requests[numbers]
-    cached, shared = sharing_of(engine.core, numbers)
+def _requests_view(engine: Engine, places: NDArray[np.int64]) -> RequestsView:
+    rows = engine.requests[places]
+    numbers = np.array(rows["number"])
+    cached, shared = sharing_of(engine.core, places)
     for array in (rows, numbers, cached, shared):
         array.flags.writeable = False
     return RequestsView(
@@ -221,8 +222,14 @@ def carry_out(engine: Engine, decision: Decision, name: str) -> None:
     except (AttributeError, TypeError, ValueError, OverflowError) as error:
         expected = "Decision(batch=[(request, tokens), ...], preempt=[request, ...]) of integers"
         raise SchedulerError(f"{where}: cannot read its decision ({error}); expected {expected}") from None
-    fault, request = apply_decision(engine.core, batch, preempt)
+    for numbers in (batch[:, 0], preempt):
+        places = engine.places_of(numbers)
+        if (places < 0).any() and engine.core["takes_from_loop"]:
+            raise SchedulerError(f"{where}: request {numbers[places < 0][0]} {FAULTS[NOT_THERE]}")
+        numbers[:] = places
+    fault, place = apply_decision(engine.core, batch, preempt)
     if fault:
+        request = engine.requests["number"][place] if engine.core["takes_from_loop"] else place
         raise SchedulerError(f"{where}: request {request} {FAULTS[fault]}")
 
 

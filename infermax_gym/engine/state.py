@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from infermax_gym.engine.cache import prefix_cache
 from infermax_gym.engine.config import EngineConfig
 from infermax_gym.engine.layout import ARRAYS, CORE, FINISHED, KNOBS, NUM_BUCKETS, NUM_OUTPUT_BINS, REQUEST, WAITING
+from infermax_gym.engine.links import fresh_loop, no_loop
 from infermax_gym.engine.policy import NO_LIMIT, PhaseOrder, Policy, QueueOrder, VictimPool
 from infermax_gym.engine.tenants import fresh_tenants
 from infermax_gym.workload.workload import Workload
@@ -43,6 +44,7 @@ class Engine:
             preempted (preempted_size,) int64, requests preempted since the last recorded iteration, counted by
             element 0;
             nodes, segments, holds: the prefix cache (engine.cache), empty without one;
+            loop, links, unsent: closed-loop traffic (engine.links), empty without it;
             theta (num_forms, 9) float64 and term_end (num_terms,) int64: the cost model, as `cost.kernel` takes it;
             gaps (gaps_size,) float64 seconds and gap_counts (gaps_size,) int64: that many tokens came that long
             after their request's previous one;
@@ -63,8 +65,26 @@ class Engine:
 
     @property
     def requests(self) -> Any:
-        """(n,) REQUEST, a view."""
+        """(n,) REQUEST in order of arrival, a view; with closed-loop traffic the first `num_arrived` count."""
         return self.arrays["req"]
+
+    @property
+    def requests_to_come(self) -> Any:
+        """(n,) REQUEST by their numbers in the workload, a view: what is changed before the run is how they come."""
+        return self.arrays["unsent"] if self.record["takes_from_loop"][0] else self.arrays["req"]
+
+    @property
+    def numbers(self) -> NDArray[np.int64]:
+        """(k,) numbers in the workload of the requests that are in place, in order of arrival."""
+        return np.array(self.requests["number"][: int(self.record["num_requests"][0])])
+
+    def places_of(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(k,) places in `requests` of (k,) requests by their numbers in the workload; -1 for those still to come."""
+        if not self.record["takes_from_loop"][0]:
+            return numbers
+        links = self.arrays["links"]
+        known = (numbers >= 0) & (numbers < len(links))
+        return np.where(known, links["slot"][np.where(known, numbers, 0)], -1)
 
     @property
     def clock_s(self) -> float:
@@ -90,7 +110,8 @@ class Engine:
     def is_done(self) -> bool:
         """Whether every request is finished or rejected, or has moved to another replica."""
         core = self.core
-        return bool(core["num_finished"] + core["num_rejected"] + core["num_moved"] == core["num_requests"])
+        ended = core["num_finished"] + core["num_rejected"] + core["num_moved"]
+        return bool(ended == core["num_requests"] + core["num_unsent"])
 
     @property
     def num_kv_tokens(self) -> int:
@@ -109,17 +130,17 @@ class Engine:
 
     @property
     def running(self) -> NDArray[np.int64]:
-        """(num_running,) numbers of the running requests, in list order; a copy."""
+        """(num_running,) places of the running requests, in list order; a copy."""
         return np.array(self.arrays["run"][: self.num_running])
 
     @property
     def waiting(self) -> NDArray[np.int64]:
-        """(num_waiting,) numbers of the waiting requests, in order of arrival."""
+        """(num_waiting,) places of the waiting requests, in order of arrival."""
         return np.flatnonzero(self.requests["place"][: self.num_arrived] == WAITING).astype(np.int64)
 
     @property
     def finished(self) -> NDArray[np.int64]:
-        """Numbers of the finished requests, in order of arrival."""
+        """Places of the finished requests, in order of arrival."""
         return np.flatnonzero(self.requests["place"] == FINISHED).astype(np.int64)
 
     def replace(self, name: str, array: NDArray[Any]) -> None:
@@ -176,13 +197,12 @@ def allocate(
     most = int(core["list_size"][0]) - 1
     core["num_leaves"] = leaves
     core["one_by_one"] = record_schedule
-    if num_slots is not None:
-        core["num_requests"] = 0
-    cache = prefix_cache(core, workload, config, num_slots)
+    req, loop = _requests_and_loop(core, workload, predicted, num_slots)
+    cache = prefix_cache(core, workload, config, n if core["takes_from_loop"][0] else num_slots)
     write_policy(core, policy)
     core["preempted_size"] = _most_preempted(core, most, record_schedule)
     arrays = {
-        "req": fresh_requests(workload, predicted) if num_slots is None else np.zeros(num_slots, REQUEST),
+        "req": req,
         "tree": np.full(2 * leaves, -1, np.int32),
         "valid": np.empty((2, 2 * leaves if core["kinetic"][0] else 1)),
         "run": np.zeros(most + 1, np.int64),
@@ -201,11 +221,28 @@ def allocate(
         "term_end": config.cost.term_end,
         **_log(core, most, record_schedule),
         **cache,
+        **loop,
     }
     core["num_tenants"] = len(arrays["tenants"])
     arrays["valid"][0] = -np.inf
     arrays["valid"][1] = np.inf
     return Engine(core, arrays)
+
+
+def _requests_and_loop(
+    core: Any, workload: Workload, predicted: NDArray[Any] | None, num_slots: int | None
+) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
+    """The requests in their places, or room for them where they come one by one, and LOOP_ARRAYS."""
+    if num_slots is not None:
+        core["num_requests"] = 0
+        return np.zeros(num_slots, REQUEST), no_loop()
+    requests = fresh_requests(workload, predicted)
+    if not workload.is_closed_loop:
+        return requests, no_loop()
+    core["has_loop"] = core["takes_from_loop"] = 1
+    core["num_requests"] = 0
+    core["num_links"] = core["num_unsent"] = len(workload)
+    return np.zeros(len(workload), REQUEST), fresh_loop(workload, requests)
 
 
 def _most_preempted(core: Any, max_num_seqs: int, record_schedule: bool) -> int:

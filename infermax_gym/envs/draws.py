@@ -14,8 +14,9 @@ from infermax_gym.cost import COSTS, CostModel
 from infermax_gym.envs.rewards import Component, Reward
 from infermax_gym.envs.settings import Range, SettingError
 from infermax_gym.streams import stream
-from infermax_gym.workload import PRESETS, Workload, load_workload, make_workload
+from infermax_gym.workload import PRESETS, Traffic, Workload, load_workload, make_workload
 from infermax_gym.workload.predictions import noisy_lengths
+from infermax_gym.workload.presets import UNIFORM
 
 
 class Streams:
@@ -90,6 +91,14 @@ class Draws:
         drawn = draw(getattr(self.config, name), self.rng)
         return draw(self.pinned[name], self._own) if name in self.pinned else drawn
 
+    def optional_number(self, name: str) -> float | None:
+        """A number of a range, or None where there is no range; nothing is drawn for none."""
+        own = getattr(self.config, name)
+        drawn = None if own is None else draw(own, self.rng)
+        if name not in self.pinned:
+            return drawn
+        return None if self.pinned[name] is None else draw(self.pinned[name], self._own)
+
     def one(self, name: str) -> Any:
         """One of several names or things."""
         known = getattr(self.config, name)
@@ -115,12 +124,23 @@ def _trace(path: str) -> Workload:
 
 def trace_slice_of(source: str | Workload, count: int, seed: int, start: int | None) -> Workload:
     """`count` requests of a preset, drawn with `seed`, or of a trace, from `start` or a place that `seed` picks."""
-    if isinstance(source, str) and source in PRESETS:
+    if isinstance(source, str) and (source in PRESETS or source.startswith(UNIFORM)):
         return make_workload(source, count, seed=seed)
     whole = source if isinstance(source, Workload) else _trace(source)
     last = max(len(whole) - count, 0)
     first = seed % (last + 1) if start is None else start
     return whole.trace_slice(first, count)
+
+
+def traffic_of(draws: Draws) -> Traffic:
+    """Who sends the requests of an episode, and when."""
+    clients = draws.optional_number("concurrency")
+    return Traffic(
+        None if clients is None else round(clients),
+        draws.setting("think_s"),
+        draws.setting("ramp_up_s"),
+        draws.setting("sessions"),
+    )
 
 
 def model_of(cost: str | CostModel) -> CostModel:

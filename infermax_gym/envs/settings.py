@@ -20,7 +20,8 @@ from infermax_gym.cost import COSTS, CostModel
 from infermax_gym.cost.engines import EngineNameError, find_engine
 from infermax_gym.engine import Policy
 from infermax_gym.envs.rewards import REWARDS, Reward
-from infermax_gym.workload import PRESETS, Workload
+from infermax_gym.workload import PRESETS, Traffic, Workload, WorkloadError
+from infermax_gym.workload.presets import UNIFORM, uniform_preset
 
 Range = tuple[float, float]
 Reader = Callable[[str, Any], Any]
@@ -138,6 +139,19 @@ def number(expected: str, fits: Callable[[float], bool], *, optional: bool = Fal
     return read
 
 
+def check_traffic(config: Any) -> None:
+    """Whether the settings that say who sends requests go together.
+
+    Raises:
+        SettingError: they do not.
+    """
+    clients = None if config.concurrency is None else int(config.concurrency[1])
+    try:
+        Traffic(clients, config.think_s, config.ramp_up_s, config.sessions)
+    except WorkloadError as error:
+        raise SettingError(f"environment: {error}") from None
+
+
 POSITIVE = number("a number above 0", lambda value: value > 0.0)
 LIMIT = number("a number above 0", lambda value: value > 0.0, optional=True)
 NOT_NEGATIVE = number("a finite number of at least 0", lambda value: 0.0 <= value < math.inf)
@@ -167,6 +181,11 @@ def span(least: float, *, whole: bool = False, above: bool = False) -> Reader:
         return convert(pair[0]), convert(pair[1])
 
     return read
+
+
+def optional(reader: Reader) -> Reader:
+    """What another reader takes, or None."""
+    return lambda name, value: None if value is None else reader(name, value)
 
 
 def flag(name: str, value: Any) -> bool:
@@ -207,6 +226,11 @@ def workload(name: str, value: Any) -> str | Workload:
         return str(value)
     if not isinstance(value, str):
         raise wrong(name, "the name of a preset, the path of a trace or a Workload, or several of them", value)
+    if value.startswith(UNIFORM):
+        try:
+            return uniform_preset(value).name
+        except WorkloadError as error:
+            raise SettingError(f"environment: {error}") from None
     if value not in PRESETS and not Path(value).exists():
         raise SettingError(
             f"environment: {name} has {value!r}, which is neither a preset nor a file; {nearest(value, PRESETS)}"
@@ -256,5 +280,7 @@ def policy(name: str, value: Any) -> Policy:
     return table[value]
 
 
+CLIENTS = optional(span(1, whole=True))
+DURATION = number("a finite number of at least 0", lambda value: 0.0 <= value < math.inf, optional=True)
 WORKLOADS = some(workload, "workload")
 COST_MODELS = some(cost, "cost model")

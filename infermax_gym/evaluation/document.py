@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from infermax_gym.engine import EngineConfig, Slo
@@ -45,9 +46,10 @@ def resolved_options(
         "time_scale": spec.time_scale,
         "rate": spec.rate,
         **{name: value for name, value in spec.choices.items() if value is not None},
+        **({} if spec.traffic.is_open else {"traffic": asdict(spec.traffic)}),
         "num_requests": len(workload),
         "span_s": float(workload.arrival_s[-1]) if len(workload) else 0.0,
-        "mean_rate_per_s": workload.mean_rate_per_s,
+        "mean_rate_per_s": None if workload.is_closed_loop else workload.mean_rate_per_s,
         "cost": config.cost.name,
         "kv_tokens": config.num_kv_tokens,
         "block_size": config.block_size,

@@ -25,7 +25,7 @@ def write_requests_csv(result: SimulationResult, file: TextIO) -> None:
     """Write one line per request, times in seconds with every digit, empty where something never happened."""
     workload = result.workload
     columns = (
-        workload.arrival_s,
+        result.arrival_s,
         workload.num_prompt_tokens,
         workload.num_output_tokens,
         result.first_scheduled_s,

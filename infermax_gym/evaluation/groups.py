@@ -45,7 +45,7 @@ def group_figures(result: SimulationResult, by: By, slo: Slo | None = None) -> d
     met = meets_slo(result, slo)
     histories = [_history(result, numbers == number) for number in present]
     rates = [h.service / h.backlogged_s for h in histories if h.backlogged_s > 0.0]
-    waits = result.first_scheduled_s - workload.arrival_s
+    waits = result.first_scheduled_s - result.arrival_s
     groups = {
         _name(names, number): _figures(result, numbers == number, met, waits, history)
         for number, history in zip(present, histories, strict=True)
@@ -92,7 +92,7 @@ class _History:
 
 def _history(result: SimulationResult, members: NDArray[np.bool_]) -> _History:
     workload = result.workload
-    arrival_s = workload.arrival_s[members]
+    arrival_s = result.arrival_s[members]
     scheduled_s = result.first_scheduled_s[members]
     came = np.isfinite(scheduled_s)
     waiting = _union(arrival_s[came], scheduled_s[came])

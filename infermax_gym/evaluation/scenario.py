@@ -16,7 +16,7 @@ from infermax_gym.evaluation.fleets import Predict
 from infermax_gym.evaluation.groups import By
 from infermax_gym.evaluation.statistics import mean_and_ci95, paired_ratio
 from infermax_gym.evaluation.warming import Notify, say_nothing, warm_up
-from infermax_gym.workload import PRESETS, Workload, WorkloadPreset, load_workload
+from infermax_gym.workload import PRESETS, Traffic, Workload, WorkloadPreset, load_workload
 from infermax_gym.workload.reader import retimed
 from infermax_gym.workload.source import kept_content
 
@@ -31,6 +31,7 @@ class WorkloadSpec:
     Attributes:
         made_by: a preset or a reader that the package does not have: of a preset, `source` is its name; of a reader,
             `source` is READER:PATH.
+        traffic: who sends them, and when.
     """
 
     source: str
@@ -44,6 +45,7 @@ class WorkloadSpec:
     model: str | None = None
     log_type: str | None = None
     content: bytes | None = field(default=None, repr=False)
+    traffic: Traffic = field(default_factory=Traffic)
 
     def __post_init__(self) -> None:
         ours = self.made_by is None and self.source not in PRESETS
@@ -57,6 +59,9 @@ class WorkloadSpec:
 
     def __call__(self, seed: int) -> Workload:
         """The requests of a seed; a file of complete requests is the same for every seed."""
+        return self.traffic(self._load(seed))
+
+    def _load(self, seed: int) -> Workload:
         if self.made_by is None or isinstance(self.made_by, WorkloadPreset):
             return load_workload(
                 self.made_by or self.source,

@@ -80,7 +80,7 @@ def _counters(result: SimulationResult) -> Iterator[Event]:
     kv_tokens = num_finished = 0
     swapped = (result.num_recomputed_tokens_of == 0).tolist()
     finish_s = result.finish_s.tolist()
-    arrivals = result.workload.arrival_s[result.status != STATUS_NAMES.index("rejected")]
+    arrivals = result.arrival_s[result.status != STATUS_NAMES.index("rejected")]
     for iteration in result.schedule or ():
         for request in iteration.preempted:
             if request in running:
@@ -110,7 +110,7 @@ def _counters(result: SimulationResult) -> Iterator[Event]:
 
 def _request(result: SimulationResult, request: int) -> Iterator[Event]:
     workload = result.workload
-    arrival, finish = float(workload.arrival_s[request]), float(result.finish_s[request])
+    arrival, finish = float(result.arrival_s[request]), float(result.finish_s[request])
     status = STATUS_NAMES[result.status[request]]
     facts = {
         "num_prompt_tokens": int(workload.num_prompt_tokens[request]),

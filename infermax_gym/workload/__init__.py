@@ -10,12 +10,14 @@ Start with `load_workload`, which takes the name of a preset or the path of a tr
 - `arrivals`, `changing_rates`: when requests arrive.
 - `lengths`: how many tokens they have.
 - `conversations`: several turns behind shared system prompts.
+- `closed_loop`: requests that are sent when others have ended: clients, and turns of conversations.
 - `presets`: `PRESETS` and `make_workload`; `fitted` holds the parameters of those fitted to public traces.
 - `load`: `load_workload`.
 """
 
 from infermax_gym.workload.arrivals import AllAtOnce, Arrivals, Gamma, Poisson
 from infermax_gym.workload.changing_rates import Diurnal, Modulated, OnOff, Silences
+from infermax_gym.workload.closed_loop import Traffic, as_sessions, closed_loop
 from infermax_gym.workload.conversations import Conversations
 from infermax_gym.workload.lengths import (
     Constant,
@@ -26,6 +28,7 @@ from infermax_gym.workload.lengths import (
     Marginal,
     Mixture,
     Quantiles,
+    Uniform,
 )
 from infermax_gym.workload.load import load_workload
 from infermax_gym.workload.presets import PRESETS, RequestClass, WorkloadPreset, make_workload
@@ -53,9 +56,13 @@ __all__ = [
     "Quantiles",
     "RequestClass",
     "Silences",
+    "Traffic",
+    "Uniform",
     "Workload",
     "WorkloadError",
     "WorkloadPreset",
+    "as_sessions",
+    "closed_loop",
     "load_workload",
     "make_workload",
     "read_workload",

@@ -95,6 +95,27 @@ class Quantiles:
         return _whole(np.exp(np.interp(scores, self.scores, np.log(self.num_tokens))))
 
 
+@dataclass(frozen=True)
+class Uniform:
+    """Every whole number between two ends alike.
+
+    Attributes:
+        low: smallest count, at least 1.
+        high: largest count.
+    """
+
+    low: int
+    high: int
+
+    def __post_init__(self) -> None:
+        _check(1 <= self.low <= self.high, f"Uniform: needs 1 <= low <= high, got {self.low} and {self.high}")
+
+    def tokens(self, scores: NDArray[np.float64]) -> NDArray[np.int64]:
+        """See `Marginal.tokens`."""
+        shares = np.array([0.5 * math.erfc(-score / math.sqrt(2.0)) for score in scores.tolist()])
+        return np.minimum(self.low + (shares * (self.high - self.low + 1)).astype(np.int64), self.high)
+
+
 class LengthSample(NamedTuple):
     """Lengths of n requests: token counts, and which component of a mixture each came from (else zeros)."""
 

@@ -7,7 +7,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from infermax_gym.workload.presets import PRESETS, WorkloadPreset, make_workload
+from infermax_gym.workload.presets import PRESETS, UNIFORM, WorkloadPreset, make_workload, uniform_preset
 from infermax_gym.workload.reader import check_timing, read_workload, retimed
 from infermax_gym.workload.selection import Selection
 from infermax_gym.workload.workload import Workload, WorkloadError
@@ -34,7 +34,8 @@ def load_workload(
     """Requests from a preset or from a trace file.
 
     Args:
-        name_or_path: a preset or its key in `PRESETS`, else the path of a trace (see `read_workload`).
+        name_or_path: a preset, its key in `PRESETS` or `uniform:I,O,R` (`presets.uniform_preset`), else the path of a
+            trace (see `read_workload`).
         num_requests: how many requests a preset makes after the skipped ones, unless `first` says; files ignore it.
         skip: requests to leave out at the beginning.
         first: how many requests to keep at most.
@@ -50,7 +51,7 @@ def load_workload(
     Raises:
         WorkloadError: neither a preset nor a usable trace, or an option is out of range; one line.
     """
-    preset = name_or_path if isinstance(name_or_path, WorkloadPreset) else PRESETS.get(os.fspath(name_or_path))
+    preset = _preset(name_or_path)
     if preset is None:
         assert not isinstance(name_or_path, WorkloadPreset)
         name = os.fspath(name_or_path)
@@ -79,6 +80,13 @@ def load_workload(
     workload = make_workload(preset, skip + count, seed=seed).trace_slice(skip, count)
     chosen = {"skip": skip, "first": first, "time_scale": time_scale, "rate": rate}
     return retimed(replace(workload, metadata={**workload.metadata, **chosen}), time_scale, rate)
+
+
+def _preset(name_or_path: str | Path | WorkloadPreset) -> WorkloadPreset | None:
+    if isinstance(name_or_path, WorkloadPreset):
+        return name_or_path
+    name = os.fspath(name_or_path)
+    return uniform_preset(name) if name.startswith(UNIFORM) else PRESETS.get(name)
 
 
 def _looks_like_path(name: str) -> bool:

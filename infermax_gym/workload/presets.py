@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 from infermax_gym.workload.arrivals import AllAtOnce, Arrivals, Poisson
 from infermax_gym.workload.conversations import Conversations
 from infermax_gym.workload.fitted import fitted_arrivals, fitted_lengths
-from infermax_gym.workload.lengths import Joint, Lengths, LogNormal, Mixture
+from infermax_gym.workload.lengths import Joint, Lengths, LogNormal, Mixture, Uniform
 from infermax_gym.workload.reader import check_timing, retimed, workload_stream
 from infermax_gym.workload.workload import Workload, WorkloadError
+
+UNIFORM = "uniform:"
+"""How the name of a workload with uniform lengths begins."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,31 @@ PRESETS: dict[str, WorkloadPreset] = {
 """Every preset by name."""
 
 
+def uniform_preset(text: str) -> WorkloadPreset:
+    """The preset that `uniform:I,O` or `uniform:I,O,R` means: all at time 0, lengths uniform in [R L, L], L of I and O.
+
+    Benchmarks of serving engines draw such lengths: R = 0.8 in InferenceMAX, 1 (all alike) if it is left out.
+
+    Raises:
+        WorkloadError: the text is not of this form, or a number is out of range.
+    """
+    error = WorkloadError(
+        f"workload {text!r}: expected {UNIFORM}PROMPT,OUTPUT or {UNIFORM}PROMPT,OUTPUT,RATIO with whole numbers of "
+        "tokens, at least 1, and a ratio in (0, 1]"
+    )
+    parts = text.removeprefix(UNIFORM).split(",")
+    try:
+        longest = tuple(int(part) for part in parts[:2])
+        ratio = float(parts[2]) if len(parts) == 3 else 1.0
+    except ValueError:
+        raise error from None
+    if len(parts) not in (2, 3) or min(longest) < 1 or not 0.0 < ratio <= 1.0:
+        raise error
+    prompt, output = (Uniform(max(1, int(ratio * most)), most) for most in longest)
+    note = f"all at time 0; prompts of {prompt.low} to {prompt.high} tokens, outputs of {output.low} to {output.high}"
+    return WorkloadPreset(text, note, AllAtOnce, lambda: Joint(prompt, output))
+
+
 def make_workload(
     name: str | WorkloadPreset, num_requests: int, *, seed: int, rate: float | None = None, time_scale: float = 1.0
 ) -> Workload:
@@ -147,7 +175,7 @@ def make_workload(
     a longer one with the same seed.
 
     Args:
-        name: a key of `PRESETS`, or a preset that is not among them.
+        name: a key of `PRESETS`, what `uniform_preset` reads, or a preset that is not among them.
         num_requests: how many, at least 1.
         seed: of the `workload` stream.
         rate: stretch the arrivals so that their mean rate is exactly this, in requests per second.
@@ -161,6 +189,8 @@ def make_workload(
         >>> len(make_workload("azure-conv", 100, seed=0, rate=6.0))
         100
     """
+    if isinstance(name, str) and name.startswith(UNIFORM):
+        name = uniform_preset(name)
     if isinstance(name, str) and name not in PRESETS:
         raise WorkloadError(f"no preset is called {name!r}; presets are {', '.join(PRESETS)}")
     if num_requests < 1:

@@ -17,7 +17,22 @@ class WorkloadError(ValueError):
 
 
 _UNSET: Any = None  # marks a field whose default depends on the number of requests
-_INTEGER_FIELDS = ("num_prompt_tokens", "num_output_tokens", "priority", "tenant", "slo_class", "session", "turn")
+_INTEGER_FIELDS = (
+    "num_prompt_tokens",
+    "num_output_tokens",
+    "priority",
+    "tenant",
+    "slo_class",
+    "session",
+    "turn",
+    "after",
+)
+_FLOAT_FIELDS = ("ttft_slo_s", "tpot_slo_s", "think_s")
+
+NOBODY = -1
+"""`Workload.after` of a request that arrives at its `arrival_s`."""
+ANYBODY = -2
+"""`Workload.after` of a request that the next client without another one to send takes."""
 
 
 def _frozen(values: ArrayLike, dtype: Any) -> NDArray[Any]:
@@ -41,6 +56,11 @@ class Workload:
         turn: (n,) int64, place in the conversation, from 1; ones by default.
         ttft_slo_s: (n,) float64, each request's own limit on its time to first token; inf (none) by default.
         tpot_slo_s: (n,) float64, each request's own limit on its time per output token; inf by default.
+        after: (n,) int64, who must end before the request is sent: NOBODY (-1, the default), it arrives at its
+            `arrival_s`; the index of an earlier request; or ANYBODY (-2): the first end of a request that has no other
+            one behind it sends the first request marked so, the second end the second. A rejected request ends when it
+            is rejected. Of requests with somebody before them, `arrival_s` only says where they stand in the order.
+        think_s: (n,) float64, seconds from that end to the arrival; zeros by default.
         tenant_names: names of the tenants.
         slo_class_names: names of the SLO classes.
         prefix_blocks: (num_hashes,) int64 prefix block hashes of all requests, one request after another;
@@ -53,7 +73,8 @@ class Workload:
 
     Raises:
         WorkloadError: lengths differ, a token count is below 1, arrivals decrease, are negative or not finite, a
-            limit is not a number, a turn is below 1, or `prefix_start` does not divide `prefix_blocks`.
+            limit is not a number, a turn is below 1, `prefix_start` does not divide `prefix_blocks`, or `after` and
+            `think_s` do not say who is sent when.
     """
 
     arrival_s: NDArray[np.float64]
@@ -66,6 +87,8 @@ class Workload:
     turn: NDArray[np.int64] = _UNSET
     ttft_slo_s: NDArray[np.float64] = _UNSET
     tpot_slo_s: NDArray[np.float64] = _UNSET
+    after: NDArray[np.int64] = _UNSET
+    think_s: NDArray[np.float64] = _UNSET
     tenant_names: tuple[str, ...] = ("default",)
     slo_class_names: tuple[str, ...] = ("default",)
     prefix_blocks: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -81,13 +104,13 @@ class Workload:
             object.__setattr__(self, name, value)
 
         put("arrival_s", _frozen(self.arrival_s, np.float64))
-        unset = {"session": np.arange(n), "turn": np.ones(n)}
+        unset = {"session": np.arange(n), "turn": np.ones(n), "after": np.full(n, NOBODY), "think_s": np.zeros(n)}
         for name in _INTEGER_FIELDS:
             value = getattr(self, name)
             put(name, _frozen(unset.get(name, np.zeros(n)) if value is _UNSET else value, np.int64))
-        for name in ("ttft_slo_s", "tpot_slo_s"):
+        for name in _FLOAT_FIELDS:
             value = getattr(self, name)
-            put(name, _frozen(np.full(n, np.inf) if value is _UNSET else value, np.float64))
+            put(name, _frozen(unset.get(name, np.full(n, np.inf)) if value is _UNSET else value, np.float64))
         put("prefix_blocks", _frozen(self.prefix_blocks, np.int64))
         start = np.zeros(n + 1) if self.prefix_start is _UNSET else self.prefix_start
         put("prefix_start", _frozen(start, np.int64))
@@ -95,7 +118,7 @@ class Workload:
         self._check(n)
 
     def _check(self, n: int) -> None:
-        for name in (*_INTEGER_FIELDS, "ttft_slo_s", "tpot_slo_s"):
+        for name in (*_INTEGER_FIELDS, *_FLOAT_FIELDS):
             if getattr(self, name).shape != (n,):
                 raise WorkloadError(f"{self.name}: {name} has shape {getattr(self, name).shape}, expected ({n},)")
         if self.prefix_start.shape != (n + 1,):
@@ -123,6 +146,29 @@ class Workload:
             raise WorkloadError(
                 f"{self.name}: prefix_start must rise from 0 to the number of prefix blocks, {num_blocks}"
             )
+        self._check_closed_loop(n)
+
+    def _check_closed_loop(self, n: int) -> None:
+        after = self.after
+        bad = np.flatnonzero((after < ANYBODY) | (after >= np.arange(n)))
+        if bad.size:
+            raise WorkloadError(
+                f"{self.name}: request {bad[0]} has after = {after[bad[0]]}; expected an earlier request, -1 or -2"
+            )
+        bad = np.flatnonzero(~np.isfinite(self.think_s) | (self.think_s < 0.0))
+        if bad.size:
+            where = f"{self.name}: request {bad[0]}"
+            raise WorkloadError(f"{where} has think_s = {self.think_s[bad[0]]}; expected a finite time >= 0")
+        if not self.is_closed_loop:
+            return
+        if not np.any(after == NOBODY):
+            raise WorkloadError(f"{self.name}: every request is sent after another one; expected one that begins")
+        behind = after[after >= 0]
+        if np.any(after == ANYBODY) and len(np.unique(behind)) < len(behind):
+            raise WorkloadError(
+                f"{self.name}: two requests are sent after the same one, and others after anybody; "
+                "expected clients that send one request at a time"
+            )
 
     def __len__(self) -> int:
         return len(self.arrival_s)
@@ -131,6 +177,11 @@ class Workload:
         # A mapping proxy cannot be pickled, and arrays come back writable: rebuild through the constructor.
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         return _rebuild, ({**values, "metadata": dict(self.metadata)},)
+
+    @property
+    def is_closed_loop(self) -> bool:
+        """Whether some requests are sent when others have ended."""
+        return bool(np.any(self.after != NOBODY))
 
     @property
     def mean_rate_per_s(self) -> float:
@@ -160,29 +211,38 @@ class Workload:
     def trace_slice(self, start: int, count: int | None = None) -> Workload:
         """The requests [start, start + count), with arrivals counted from the first of them.
 
+        A request whose predecessor is not among them arrives at its `arrival_s`.
+
         Args:
             start: index of the first request kept.
             count: how many requests to keep, at least 1; all that follow by default.
 
         Raises:
-            WorkloadError: the workload does not hold that many requests.
+            WorkloadError: the workload does not hold that many requests, or clients share them (`closed_loop` comes
+                after the slice).
         """
         n = len(self)
         count = n - start if count is None else count
         if start < 0 or count < 1 or start + count > n:
             raise WorkloadError(f"{self.name}: no trace slice of {count} requests from request {start}; it holds {n}")
+        if count < n and np.any(self.after == ANYBODY):
+            raise WorkloadError(f"{self.name}: clients share its requests; take the slice first, then closed_loop")
         keep = slice(start, start + count)
+        after = self.after[keep]
         edges = self.prefix_start[start : start + count + 1]
         return replace(
             self,
             arrival_s=self.arrival_s[keep] - self.arrival_s[start],
-            **{name: getattr(self, name)[keep] for name in (*_INTEGER_FIELDS, "ttft_slo_s", "tpot_slo_s")},
+            **{name: getattr(self, name)[keep] for name in (*_INTEGER_FIELDS, *_FLOAT_FIELDS) if name != "after"},
+            after=np.where(after >= start, after - start, np.where(after == ANYBODY, ANYBODY, NOBODY)),
             prefix_blocks=self.prefix_blocks[edges[0] : edges[-1]],
             prefix_start=edges - edges[0],
         )
 
     def scaled(self, time_scale: float) -> Workload:
         """The same requests with every arrival time multiplied; below 1 compresses time, so raises the load.
+
+        `think_s` stays: people think as long as they do.
 
         Raises:
             WorkloadError: the scale is not positive and finite.

@@ -6,6 +6,7 @@ Written from the specification alone, so that it and the compiled kernel can be 
 - `decision`: one decision: resume, displace, order, serve, afterwards.
 - `admission`: waiting requests; `fit`: what must be free for one; `preemption`: who has to go, and where to.
 - `keys`, `waiting`: features, keys and the waiting queue.
+- `closed_loop`: requests that are sent when others have ended.
 - `cache`: the prefix cache, block by block.
 - `request`, `state`: what all of these read and write.
 """

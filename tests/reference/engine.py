@@ -10,6 +10,7 @@ import numpy as np
 from infermax_gym.engine.config import EngineConfig
 from infermax_gym.engine.policy import Policy
 from infermax_gym.workload.workload import Workload
+from tests.reference.closed_loop import Loop
 from tests.reference.decision import decide
 from tests.reference.fairness import charge, lift_tenant
 from tests.reference.fit import bucket
@@ -47,7 +48,9 @@ class _Run:
     def __init__(self, workload: Workload, config: EngineConfig, policy: Policy, predicted: np.ndarray | None) -> None:
         self.engine = Engine(workload, config, policy)
         self.requests = _requests(workload, predicted)
-        self.to_come = list(self.requests)
+        self.loop = Loop(workload, self.requests)
+        self.to_come = self.loop.to_come
+        self.num_taken = 0
         self.books = Books()
         self.empty_in_a_row = 0
 
@@ -58,7 +61,8 @@ class _Run:
             self.take_arrivals()
             if not engine.running and not engine.queue and not self.to_come:
                 break
-            engine.more_to_come = bool(self.to_come)
+            engine.is_known_to_come = bool(self.to_come)
+            engine.is_unsent = self.num_taken < len(self.requests)
             decision = decide(engine)
             left = engine.let_go()
             behind = self.is_behind()
@@ -95,7 +99,7 @@ class _Run:
         engine = self.engine
         until_s = engine.seen_until_s if engine.config.async_scheduling else engine.clock_s
         while self.to_come and self.to_come[0].arrival_s <= until_s:
-            request = self.to_come.pop(0)
+            request = self.take()
             if request.lands:
                 land(engine, request)
                 continue
@@ -103,12 +107,20 @@ class _Run:
             limit = engine.config.max_model_len
             if engine.blocks(total - 1) > engine.N or (limit is not None and total > limit):
                 request.status = "rejected"
+                self.loop.end(request.number, engine.clock_s)
             else:
                 request.waiting_since_s = request.arrival_s
                 request.waiting_since_iteration = engine.num_iterations
                 start_level(engine, request)
                 lift_tenant(engine, request)
                 engine.queue.add(request, in_front=False)
+
+    def take(self) -> Request:
+        """The next arrival; it comes after all that came before."""
+        request = self.to_come.pop(0)
+        request.order = self.num_taken
+        self.num_taken += 1
+        return request
 
     def wait_until(self, at_s: float) -> None:
         """An idle clock goes on; transfers do too."""
@@ -148,6 +160,9 @@ class _Run:
         engine.num_computed += sum(decision.batch.values())
         num_finished = len(engine.finished_outputs)
         advance(engine, decision.batch, start_s)
+        for request in decision.batch:
+            if request.status == "finished":
+                self.loop.end(request.number, engine.clock_s)
         engine.watch_waste(len(engine.finished_outputs) > num_finished)
 
 

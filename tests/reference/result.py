@@ -34,7 +34,7 @@ class Books:
 
 @dataclass(frozen=True)
 class ReferenceResult:
-    """Per request (arrays in order of arrival, nan where there is no such time), totals, and the schedule.
+    """Per request (arrays in the workload's order, nan where there is no such time), totals, and the schedule.
 
     Attributes:
         status: 'finished' or 'rejected', per request.
@@ -47,6 +47,7 @@ class ReferenceResult:
         num_guarded_iterations: iterations under the progress guard.
     """
 
+    arrival_s: NDArray[np.float64]
     first_scheduled_s: NDArray[np.float64]
     first_token_s: NDArray[np.float64]
     finish_s: NDArray[np.float64]
@@ -81,6 +82,7 @@ def collect_result(requests: Sequence[Request], books: Books, num_blocks: int) -
     """The result of a run that is over."""
     makespan_s = books.schedule[-1].end_s if books.schedule else 0.0
     return ReferenceResult(
+        arrival_s=np.array([r.arrival_s for r in requests], np.float64),
         first_scheduled_s=np.array([r.first_scheduled_s for r in requests], np.float64),
         first_token_s=np.array([r.first_token_s for r in requests], np.float64),
         finish_s=np.array([r.finish_s for r in requests], np.float64),

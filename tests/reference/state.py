@@ -50,7 +50,7 @@ class Engine:
         self.finished_outputs: list[int] = []
         self.busy_s = 0.0
         self.num_iterations = 0
-        self.more_to_come = False
+        self.is_known_to_come = self.is_unsent = False  # somebody with a known arrival, or at all
         self.last_prefill_duration_s = 0.0
         self.iterations_since_admission: int | None = None  # those without prefill tokens
         self.last_prefill_iteration = -math.inf  # counted from 1
@@ -94,6 +94,11 @@ class Engine:
         for request in lingering:
             self.release(request)
         return bool(lingering)
+
+    @property
+    def more_to_come(self) -> bool:
+        """Whether somebody may still arrive before those that wait are admitted."""
+        return self.is_known_to_come or (self.is_unsent and bool(self.running))
 
     @property
     def guard_holds(self) -> bool:

@@ -149,7 +149,7 @@ def _best_of_sample(f: Any, q: Any, row: int) -> Any:
 def match_next(f: Any, q: Any) -> None:
     """Find out what of the next request, q, is presumably cached where."""
     if f.num_shared > 0:
-        match(f, f.next_request, q.prompt)
+        match(f, q.number, q.prompt)
 
 
 @inlined

@@ -31,37 +31,59 @@ def run_with_log(f: Any, i: int, num_iterations: int, use_fast_forward: bool) ->
     return code
 
 
+@inlined
+def advance_once(f: Any, until_s: float) -> Any:
+    """Run the earliest iteration that starts before `until_s`.
+
+    Returns whether there was one, and whether there was memory for it; without, it had to stop (see `why_stopped`).
+    """
+    events = events_of(f)
+    moves = moves_of(f)
+    if f.migrates and not migrate_before(f, until_s):
+        return False, False
+    if not events[1] < until_s:
+        return False, True
+    i = earliest(f)
+    s = cores_of(f)[i]
+    s.num_gaps = f.num_gaps
+    if not has_room(s):
+        return False, False
+    if f.migrates:
+        wait_until(s, events[1])
+        if moves[i].state == COPYING:
+            send_off(f, i, events[1])
+    refresh(f, i)
+    if s.num_finished + s.num_rejected + s.num_moved == s.num_requests:
+        set_boundary(f, i, math.inf)
+        return True, True
+    code = run_with_log(f, i, 1, False)
+    # A policy of the table always finds something to run; another one waits for the next request sent here. So does
+    # one whose memory is set aside for a request that moves here.
+    set_boundary(f, i, math.inf if code == STUCK else s.clock_s)
+    return True, True
+
+
 @compiled
 def advance_until(f: Any, until_s: float) -> Any:
     """Run every iteration that starts before `until_s`; False if it had to stop for memory (see `why_stopped`).
 
     Afterwards the signals are those of each replica's last boundary before `until_s`.
     """
-    cores = cores_of(f)
-    events = events_of(f)
-    moves = moves_of(f)
     while True:
-        if f.migrates and not migrate_before(f, until_s):
-            return False
-        if not events[1] < until_s:
-            return True
-        i = earliest(f)
-        s = cores[i]
-        s.num_gaps = f.num_gaps
-        if not has_room(s):
-            return False
-        if f.migrates:
-            wait_until(s, events[1])
-            if moves[i].state == COPYING:
-                send_off(f, i, events[1])
-        refresh(f, i)
-        if s.num_finished + s.num_rejected + s.num_moved == s.num_requests:
-            set_boundary(f, i, math.inf)
-            continue
-        code = run_with_log(f, i, 1, False)
-        # A policy of the table always finds something to run; another one waits for the next request sent here. So
-        # does one whose memory is set aside for a request that moves here.
-        set_boundary(f, i, math.inf if code == STUCK else s.clock_s)
+        goes_on, has_memory = advance_once(f, until_s)
+        if not goes_on:
+            return has_memory
+
+
+@inlined
+def take_snapshot(f: Any, number: float) -> None:
+    """What the replicas say now is snapshot `number`, which routers see."""
+    signals = signals_of(f)
+    seen = seen_by(f)
+    for k in range(signals.shape[0]):
+        for i in range(signals.shape[1]):
+            seen[k, i] = signals[k, i]
+    f.last_snapshot = number
 
 
 @inlined
@@ -91,11 +113,6 @@ def look(f: Any, at_s: float) -> Any:
     if number > f.last_snapshot:
         if not advance_until(f, min(number * f.staleness_s, at_s)):
             return False
-        signals = signals_of(f)
-        seen = seen_by(f)
-        for k in range(signals.shape[0]):
-            for i in range(signals.shape[1]):
-                seen[k, i] = signals[k, i]
-        f.last_snapshot = number
+        take_snapshot(f, number)
     # Whoever has landed by now stands before the request that arrives; and who looks ahead does so from now.
     return advance_until(f, at_s) if f.migrates or f.score == Score.AHEAD else True

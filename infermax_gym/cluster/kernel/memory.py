@@ -90,6 +90,12 @@ def previous_of(f: Any) -> Any:
 
 
 @inlined
+def routed_of(f: Any) -> Any:
+    """(num_requests,) int64, the requests in the order in which they were routed."""
+    return carray(pointer(f.routed_address), (f.num_requests,), np.int64)
+
+
+@inlined
 def arrivals_of(f: Any) -> Any:
     """(arrivals_size,) REQUEST, the requests from `first_arrival` on."""
     return carray(pointer(f.arrivals_address), (f.arrivals_size,), REQUEST)
@@ -139,19 +145,19 @@ def recent_tokens_of(f: Any) -> Any:
 
 @inlined
 def num_forgotten_of(f: Any) -> Any:
-    """(1,) int64, the first request that is not forgotten."""
+    """(1,) int64, how many of the routed requests are forgotten."""
     return carray(pointer(f.num_forgotten_address), (1,), np.int64)
 
 
 @inlined
 def new_tokens_of(f: Any) -> Any:
-    """(num_recent,) int64, new prompt tokens of each routed request."""
+    """(num_recent,) int64, new prompt tokens of each routed request, in the order in which they were routed."""
     return carray(pointer(f.new_tokens_address), (f.num_recent,), np.int64)
 
 
 @inlined
 def arrival_seconds_of(f: Any) -> Any:
-    """(num_recent,) float64, when each request arrives."""
+    """(num_recent,) float64, when each routed request arrived, in the same order."""
     return carray(pointer(f.arrival_seconds_address), (f.num_recent,), np.float64)
 
 

@@ -51,7 +51,7 @@ def remember(f: Any, i: int, r: int, tenant: int, prompt: int) -> None:
     sent = sent_to(f)
     num_new_tokens = prompt - matched_of(f)[i]
     sent[i] += num_new_tokens
-    note(f, i, r, tenant, num_new_tokens)
+    note(f, i, tenant, num_new_tokens)
     if f.num_shared == 0:
         return
     parents = parents_of(f)

@@ -9,29 +9,44 @@ from infermax_gym.cluster.kernel.candidates import is_candidate
 from infermax_gym.cluster.kernel.choose import choose, match_next
 from infermax_gym.cluster.kernel.events import NO_SLOT, advance_until, look, run_with_log, why_stopped
 from infermax_gym.cluster.kernel.memory import (
+    arrival_seconds_of,
     arrivals_of,
     cores_of,
     home_of,
     kind_of,
     predictions_of,
     replica_of,
+    routed_of,
     slot_of,
     slots_of,
 )
+from infermax_gym.cluster.kernel.next_arrival import find_next, next_row
 from infermax_gym.cluster.kernel.prefixes import remember
 from infermax_gym.cluster.kernel.signals import count_routed
 from infermax_gym.cluster.kernel.tournament import next_boundary, set_boundary
 from infermax_gym.compile import compiled, inlined
+from infermax_gym.engine.kernel.closed_loop import release_after
 from infermax_gym.engine.kernel.memory import holds_of, requests
 from infermax_gym.engine.kernel.run import DONE, LOG_FULL
 from infermax_gym.engine.policy import NO_LIMIT
 
 
 @inlined
+def _note_routed(f: Any, row: int) -> None:
+    """The next request, which stands in `row` of the arrivals, has been routed."""
+    q = arrivals_of(f)[row]
+    routed_of(f)[f.next_request] = q.number
+    if f.num_recent > 0:
+        arrival_seconds_of(f)[f.next_request] = q.arrival_s
+    f.next_request += 1
+    f.next_number = -1
+
+
+@inlined
 def place(f: Any, i: int, row: int) -> None:
     """Send the next request, which stands in `row` of the arrivals, to replica i, which has room for it."""
     s = cores_of(f)[i]
-    r = f.next_request
+    r = arrivals_of(f)[row].number
     slot = s.num_requests
     requests_here = slot + 1
     s.num_requests = requests_here
@@ -52,7 +67,7 @@ def place(f: Any, i: int, row: int) -> None:
     count_routed(f, i, req[slot].prompt + req[slot].generated)
     f.last_chosen = i
     f.chosen = -1
-    f.next_request += 1
+    _note_routed(f, row)
 
 
 @compiled
@@ -62,7 +77,9 @@ def route(f: Any) -> Any:
     slots = slots_of(f)
     cores = cores_of(f)
     while f.next_request < f.first_arrival + f.arrivals_size:
-        row = f.next_request - f.first_arrival
+        if not find_next(f):
+            return why_stopped(f)
+        row = next_row(f)
         q = arrivals[row]
         if f.needs_signals and not look(f, q.arrival_s):
             return why_stopped(f)
@@ -80,9 +97,13 @@ def route(f: Any) -> Any:
 @inlined
 def reject(f: Any) -> None:
     """The next request fits no replica."""
-    replica_of(f)[f.next_request] = -1
+    row = next_row(f)
+    q = arrivals_of(f)[row]
+    replica_of(f)[q.number] = -1
     f.num_rejected += 1
-    f.next_request += 1
+    _note_routed(f, row)
+    if f.has_loop:
+        release_after(f, q.number, q.arrival_s)
 
 
 @compiled
@@ -96,7 +117,9 @@ def show(f: Any, candidates: Any) -> Any:
     Returns:
         DONE, LOG_FULL (empty it and call again) or NO_SLOT (make room at `chosen` and call again).
     """
-    q = arrivals_of(f)[f.next_request - f.first_arrival]
+    if not find_next(f):
+        return why_stopped(f)
+    q = arrivals_of(f)[next_row(f)]
     if not look(f, q.arrival_s):
         return why_stopped(f)
     match_next(f, q)
@@ -114,7 +137,7 @@ def send(f: Any, i: int) -> Any:
         f.chosen = i
         return NO_SLOT
     else:
-        place(f, i, f.next_request - f.first_arrival)
+        place(f, i, next_row(f))
     return DONE
 
 
@@ -125,7 +148,7 @@ def choose_next(fleets: Any) -> Any:
     Takes (1,) FLEET: Python hands an array over far faster than a record.
     """
     f = fleets[0]
-    row = f.next_request - f.first_arrival
+    row = next_row(f)
     return choose(f, arrivals_of(f)[row], row)
 
 

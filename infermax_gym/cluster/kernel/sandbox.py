@@ -227,7 +227,7 @@ def copy_alive(f: Any, i: int, arrival: Any) -> Any:
     q = req[k]
     q.place = FUTURE
     if f.has_predictions:
-        q.prediction = predictions_of(f)[kind, f.next_request]
+        q.prediction = predictions_of(f)[kind, arrival.number]
         q.first_prediction = q.prediction
     q.output = _estimate(f, s, q, q.generated)
     return k

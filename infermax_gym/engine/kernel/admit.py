@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from infermax_gym.compile import compiled, inlined
+from infermax_gym.engine.kernel.closed_loop import more_may_come
 from infermax_gym.engine.kernel.evict import grant, guarded, join, preempt
 from infermax_gym.engine.kernel.fair import charge
 from infermax_gym.engine.kernel.fit import blocks_for, fits, reserved_blocks
@@ -131,7 +132,7 @@ def _gate_closed(s: Any) -> Any:
         return True
     if s.admit_when_empty_only and s.num_running_at_start > 0:
         return True
-    if s.num_waiting < s.min_waiting and s.next_arrival < s.num_requests:
+    if s.num_waiting < s.min_waiting and more_may_come(s):
         return True
     if s.num_running == 0:
         return False

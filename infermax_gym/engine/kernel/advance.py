@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from infermax_gym.compile import compiled, inlined
+from infermax_gym.engine.kernel.closed_loop import release_after, take_due
 from infermax_gym.engine.kernel.evict import guarded, release_withheld
 from infermax_gym.engine.kernel.fair import charge, note_arrival
 from infermax_gym.engine.kernel.fit import bucket_of
@@ -83,11 +84,19 @@ def _record_iteration(s: Any, start_s: float, end_s: float) -> None:
 
 
 @inlined
+def _has_come(s: Any, req: Any) -> Any:
+    """Whether the next request has arrived, as far as decisions see."""
+    until_s = s.seen_until_s if s.asynchronous else s.clock_s
+    if s.takes_from_loop and s.next_arrival == s.num_requests:
+        take_due(s, until_s)
+    return s.next_arrival < s.num_requests and req[s.next_arrival].arrival_s <= until_s
+
+
+@inlined
 def arrive(s: Any) -> None:
     """Requests that have arrived by now join the queue; those that can never fit are rejected."""
     req = requests(s)
-    until_s = s.seen_until_s if s.asynchronous else s.clock_s
-    while s.next_arrival < s.num_requests and req[s.next_arrival].arrival_s <= until_s:
+    while _has_come(s, req):
         r = s.next_arrival
         s.next_arrival += 1
         q = req[r]
@@ -98,6 +107,8 @@ def arrive(s: Any) -> None:
         if peak_blocks > s.num_blocks or q.prompt + q.output > s.longest_allowed:
             q.place = REJECTED
             s.num_rejected += 1
+            if s.has_loop:
+                release_after(s, q.number, s.clock_s)
             continue
         s.system_seconds += s.clock_s - q.arrival_s
         if q.generated == 0:  # not handed over by a prefill replica
@@ -136,6 +147,8 @@ def _finish(s: Any, r: int, end_s: float) -> None:
     histogram[bucket, 0] += 1
     histogram[bucket, 1] += q.prompt + q.output
     learn_output(s, q.output)
+    if s.has_loop:
+        release_after(s, q.number, end_s)
 
 
 @inlined

@@ -26,6 +26,7 @@ FAULTS = (
     "finds no free sequence: max_num_seqs requests are running",
     "finds no free KV block for its tokens",
 )
+NOT_THERE = 2
 
 
 @compiled
@@ -33,7 +34,7 @@ def _fault_of(s: Any, r: int, num_tokens: int) -> Any:
     """Index into FAULTS of what is wrong with giving r `num_tokens` tokens now, 0 if nothing is."""
     req = requests(s)
     if r < 0 or r >= s.next_arrival:
-        return 2
+        return NOT_THERE
     q = req[r]
     if q.place != WAITING and q.place != RUNNING:
         return 3

@@ -11,8 +11,9 @@ from typing import Any
 
 from infermax_gym.compile import compiled, inlined
 from infermax_gym.engine.kernel.advance import account, record_gap
+from infermax_gym.engine.kernel.closed_loop import next_arrival_s
 from infermax_gym.engine.kernel.evict import guarded
-from infermax_gym.engine.kernel.memory import phases_of, requests
+from infermax_gym.engine.kernel.memory import phases_of
 from infermax_gym.engine.kernel.seconds import seconds
 from infermax_gym.engine.policy import AdmissionCheck, QueueOrder, RunOrder
 
@@ -48,11 +49,9 @@ def fast_forward(s: Any, limit: int, until_s: float) -> Any:
 
     Returns how many iterations were run.
     """
-    req = requests(s)
     phases = phases_of(s)
     horizon = min(limit, s.group_ends - s.tick - 1, s.group_roomy_until - s.tick)
-    if s.next_arrival < s.num_requests:
-        until_s = min(until_s, req[s.next_arrival].arrival_s)
+    until_s = min(until_s, next_arrival_s(s))
     count = 0
     start_s = s.clock_s
     while count < horizon and s.clock_s < until_s and s.num_gaps < s.gaps_size:

@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 
 from infermax_gym.compile import inlined
 from infermax_gym.engine.cache import HOLD, NODE, SEGMENT
-from infermax_gym.engine.layout import NUM_OUTPUT_BINS, REQUEST
+from infermax_gym.engine.layout import LINK, LOOP, NUM_OUTPUT_BINS, REQUEST
 from infermax_gym.engine.tenants import TENANT
 
 
@@ -149,6 +149,24 @@ def segments_of(s: Any) -> Any:
 def holds_of(s: Any) -> Any:
     """(num_holds,) HOLD, one per request with a prefix cache."""
     return carray(pointer(s.holds_address), (s.num_holds,), HOLD)
+
+
+@inlined
+def loop_of(s: Any) -> Any:
+    """LOOP, of an engine or a fleet with closed-loop traffic."""
+    return carray(pointer(s.loop_address), (1,), LOOP)[0]
+
+
+@inlined
+def links_of(s: Any) -> Any:
+    """(num_links,) LINK, of an engine or a fleet with closed-loop traffic."""
+    return carray(pointer(s.links_address), (s.num_links,), LINK)
+
+
+@inlined
+def unsent_of(s: Any) -> Any:
+    """(num_links,) REQUEST as they come, by number, of an engine with closed-loop traffic of its own."""
+    return carray(pointer(s.unsent_address), (s.num_links,), REQUEST)
 
 
 @inlined

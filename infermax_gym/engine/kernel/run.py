@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from infermax_gym.compile import compiled, inlined
 from infermax_gym.engine.kernel.advance import advance, arrive, drain_swaps, has_room
+from infermax_gym.engine.kernel.closed_loop import next_arrival_s
 from infermax_gym.engine.kernel.fast_forward import fast_forward, is_steady
 from infermax_gym.engine.kernel.lag import catch_up, decide_ahead
-from infermax_gym.engine.kernel.memory import requests
 from infermax_gym.engine.kernel.serve import resume_paused
 
 # Why `run` returned.
@@ -31,10 +32,10 @@ def wait_until(s: Any, at_s: float) -> None:
 @compiled
 def jump_to_next_arrival(s: Any) -> Any:
     """Move an idle clock to the next arrival; False if there is none."""
-    req = requests(s)
-    if s.next_arrival >= s.num_requests:
+    at_s = next_arrival_s(s)
+    if math.isinf(at_s):
         return False
-    wait_until(s, req[s.next_arrival].arrival_s)
+    wait_until(s, at_s)
     s.seen_until_s = s.clock_s
     return True
 
@@ -49,7 +50,7 @@ def run(s: Any, max_iterations: int, until_s: float, use_fast_forward: bool) -> 
     last = s.num_iterations + max_iterations
     while True:
         arrive(s)
-        if s.num_finished + s.num_rejected + s.num_moved == s.num_requests:
+        if s.num_finished + s.num_rejected + s.num_moved == s.num_requests + s.num_unsent:
             return DONE
         if s.num_iterations >= last or s.clock_s >= until_s:
             return LIMIT

@@ -19,7 +19,7 @@ def start(engines: Any) -> None:
     """Bring a fresh engine to its first arrival that is not rejected."""
     s = engines[0]
     arrive(s)
-    while s.num_waiting == 0 and s.num_rejected < s.num_requests:
+    while s.num_waiting == 0 and s.num_rejected < s.num_requests + s.num_unsent:
         jump_to_next_arrival(s)
         arrive(s)
 

@@ -27,6 +27,12 @@ class RouterEnvConfig:
         num_requests: range of the number of requests of an episode.
         num_replicas: engines behind the router.
         rate_per_replica: range of the mean arrival rate, requests per second and replica.
+        concurrency: range of the number of clients who send the requests, each its next one when its last has ended;
+            None: requests arrive when they arrive.
+        think_s: seconds from an end to the next request of a client, or turn of a conversation; None: 0, and between
+            turns as recorded.
+        ramp_up_s: seconds over which the clients begin.
+        sessions: turns of a conversation are sent when the answer before is there and a pause is over.
         num_kv_tokens: range of a replica's KV capacity in tokens.
         costs: cost models, or names of presets.
         alike: whether an episode draws capacity and cost model once for all replicas, or for each of them anew.
@@ -56,6 +62,10 @@ class RouterEnvConfig:
     num_requests: Range = (400, 400)
     num_replicas: int = 4
     rate_per_replica: Range = (3.0, 4.5)
+    concurrency: Range | None = None
+    think_s: float | None = None
+    ramp_up_s: float = 0.0
+    sessions: bool = False
     num_kv_tokens: Range = (30_000, 30_000)
     costs: tuple[str | CostModel, ...] = ("llama2-7b-a100",)
     alike: bool = True
@@ -97,6 +107,10 @@ READERS: dict[str, read.Reader] = {
     "num_requests": read.span(2, whole=True),
     "num_replicas": read.size(1),
     "rate_per_replica": read.span(0, above=True),
+    "concurrency": read.CLIENTS,
+    "think_s": read.DURATION,
+    "ramp_up_s": read.NOT_NEGATIVE,
+    "sessions": read.flag,
     "num_kv_tokens": read.span(1, whole=True),
     "costs": read.COST_MODELS,
     "alike": read.flag,
@@ -123,6 +137,10 @@ EPISODE_SETTINGS = (
     "start",
     "num_requests",
     "rate_per_replica",
+    "concurrency",
+    "think_s",
+    "ramp_up_s",
+    "sessions",
     "num_kv_tokens",
     "costs",
     "ttft_slo_s",
@@ -136,6 +154,7 @@ def _check(config: RouterEnvConfig) -> None:
     low, _ = config.num_kv_tokens
     if low < config.block_size:
         raise wrong("num_kv_tokens", f"at least a block of {config.block_size} tokens", low)
+    read.check_traffic(config)
     needed = config.policy.information in (Information.PREDICTED, Information.ORACLE)
     if needed and config.information == "none":
         raise SettingError(

@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 from infermax_gym.cluster import Fleet, FleetRun, Replica, summarize_fleet
 from infermax_gym.engine import EngineConfig
 from infermax_gym.engine.policy import NO_LIMIT
-from infermax_gym.envs.draws import Draws, Streams, model_of, predicted_lengths, trace_slice_of, with_limits
+from infermax_gym.envs.draws import (
+    Draws,
+    Streams,
+    model_of,
+    predicted_lengths,
+    trace_slice_of,
+    traffic_of,
+    with_limits,
+)
 from infermax_gym.envs.rewards import reward_of
 from infermax_gym.envs.routing.config import EPISODE_SETTINGS, RouterEnvConfig
 from infermax_gym.envs.routing.step import LANE
@@ -73,6 +81,7 @@ def begin_routing(config: RouterEnvConfig, streams: Streams, options: Mapping[st
     workload = trace_slice_of(source, count, slice_seed, draws.setting("start"))
     if np.isfinite(workload.mean_rate_per_s):
         workload = workload.with_rate(rate_per_s)
+    workload = traffic_of(draws)(workload)
     workload = with_limits(workload, draws.setting("ttft_slo_s"), draws.setting("tpot_slo_s"), reward_of(config))
     predicted = predicted_lengths(workload, config.information, config.prediction_sigma, streams)
     fleet = Fleet(replicas, config.staleness_s, config.counts_routed)

@@ -7,6 +7,7 @@ from typing import Any
 from infermax_gym.cluster.kernel.candidates import is_candidate
 from infermax_gym.cluster.kernel.choose import KV_TOKENS, PREFILL_RATE, match_next, start_delay
 from infermax_gym.cluster.kernel.memory import arrivals_of, constants_of, cores_of, matched_of, seen_by
+from infermax_gym.cluster.kernel.next_arrival import next_row
 from infermax_gym.cluster.kernel.signals import FREE_KV, RELEASE_RATE, RUNNING, WAITING, WAITING_TOKENS
 from infermax_gym.compile import compiled
 from infermax_gym.envs.routing.layout import REPLICA_FEATURES, REQUEST_FEATURES, ReplicaFeature, RequestFeature
@@ -58,7 +59,7 @@ def observe(f: Any, v: Any, out: Any, mask: Any) -> None:
     prompt = 0
     mask[:] = 1  # nothing is left to decide: every action does nothing
     if v.status == RUNNING_ON:
-        q = arrivals_of(f)[f.next_request - f.first_arrival]
+        q = arrivals_of(f)[next_row(f)]
         prompt = q.prompt
         match_next(f, q)
         for i in range(f.num_replicas):

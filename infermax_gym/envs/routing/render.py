@@ -18,7 +18,8 @@ def draw_ansi(run: RoutingRun) -> str:
     seen = dict(zip(SIGNALS, state.arrays["seen"], strict=True))
     capacity = dict(zip(CONSTANTS, state.arrays["constants"], strict=True))["kv_tokens"]
     r, n = run.fleet.next_request, len(run.workload)
-    what = f"{run.workload.num_prompt_tokens[r]} prompt tokens" if r < n else "all routed"
+    number = int(state.record["next_number"][0]) if run.workload.is_closed_loop else r
+    what = f"{run.workload.num_prompt_tokens[number]} prompt tokens" if r < n else "all routed"
     lines = [f"t = {run.lane['clock_s'][0]:.3f} s   request {min(r + 1, n)} of {n}: {what}"]
     for i in range(run.fleet.fleet.num_replicas):
         used = 1.0 - seen["free_kv_tokens"][i] / capacity[i]

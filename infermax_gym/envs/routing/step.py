@@ -9,6 +9,7 @@ import numpy as np
 from infermax_gym.cluster.kernel.candidates import is_candidate
 from infermax_gym.cluster.kernel.events import advance_until, look
 from infermax_gym.cluster.kernel.memory import arrivals_of, cores_of, seen_by, signals_of, slots_of
+from infermax_gym.cluster.kernel.next_arrival import find_next, next_row
 from infermax_gym.cluster.kernel.run import finish, place, reject
 from infermax_gym.cluster.kernel.signals import refresh
 from infermax_gym.compile import compiled, inlined
@@ -41,7 +42,7 @@ LANE = np.dtype(
 @inlined
 def _next_candidate(f: Any, first: int) -> Any:
     """The first candidate for the next request from replica `first` on and around, or -1."""
-    q = arrivals_of(f)[f.next_request - f.first_arrival]
+    q = arrivals_of(f)[next_row(f)]
     i = first
     for _ in range(f.num_replicas):
         if is_candidate(f, i, q):
@@ -83,12 +84,15 @@ def go_on(f: Any, v: Any) -> None:
                 f.chosen = v.action
                 v.status = LOG_FULL
                 return
-            place(f, v.action, f.next_request - f.first_arrival)
+            place(f, v.action, next_row(f))
             v.action = -1
         if f.next_request == f.num_requests:
             _end(f, v)
             return
-        at_s = arrivals_of(f)[f.next_request - f.first_arrival].arrival_s
+        if not find_next(f):
+            v.status = LOG_FULL
+            return
+        at_s = arrivals_of(f)[next_row(f)].arrival_s
         if not look(f, at_s) or not advance_until(f, at_s):
             v.status = LOG_FULL
             return

@@ -41,6 +41,12 @@ class EnvConfig:
         num_requests: range of the number of requests that arrive over time.
         backlog: range of requests that have arrived already when the episode begins.
         time_scale: range of the factor on arrival times; below 1 raises the load.
+        concurrency: range of the number of clients who send the requests, each its next one when its last has ended;
+            None: requests arrive when they arrive.
+        think_s: seconds from an end to the next request of a client, or turn of a conversation; None: 0, and between
+            turns as recorded.
+        ramp_up_s: seconds over which the clients begin.
+        sessions: turns of a conversation are sent when the answer before is there and a pause is over.
         num_kv_tokens: range of the KV capacity in tokens.
         costs: cost models, or names of presets; each episode takes one.
         block_size: tokens per KV block.
@@ -77,6 +83,10 @@ class EnvConfig:
     num_requests: Range = (400, 400)
     backlog: Range = (0, 0)
     time_scale: Range = (1.0, 1.0)
+    concurrency: Range | None = None
+    think_s: float | None = None
+    ramp_up_s: float = 0.0
+    sessions: bool = False
     num_kv_tokens: Range = (20_000, 20_000)
     costs: tuple[str | CostModel, ...] = ("llama2-7b-a100",)
     block_size: int = 16
@@ -146,6 +156,10 @@ READERS: dict[str, read.Reader] = {
     "num_requests": read.span(1, whole=True),
     "backlog": read.span(0, whole=True),
     "time_scale": read.span(0, above=True),
+    "concurrency": read.CLIENTS,
+    "think_s": read.DURATION,
+    "ramp_up_s": read.NOT_NEGATIVE,
+    "sessions": read.flag,
     "num_kv_tokens": read.span(1, whole=True),
     "costs": read.COST_MODELS,
     "block_size": read.size(1),
@@ -174,6 +188,10 @@ EPISODE_SETTINGS = (
     "num_requests",
     "backlog",
     "time_scale",
+    "concurrency",
+    "think_s",
+    "ramp_up_s",
+    "sessions",
     "num_kv_tokens",
     "costs",
     "ttft_slo_s",
@@ -187,3 +205,6 @@ def _check(config: EnvConfig) -> None:
     low, _ = config.num_kv_tokens
     if low < config.block_size:
         raise wrong("num_kv_tokens", f"at least a block of {config.block_size} tokens", low)
+    read.check_traffic(config)
+    if config.concurrency is not None and config.backlog != (0, 0):
+        raise wrong("backlog", "0 with concurrency, whose clients wait for their answers", config.backlog)

@@ -14,7 +14,15 @@ from infermax_gym.engine import EngineConfig
 from infermax_gym.engine.policy import NO_LIMIT
 from infermax_gym.engine.recorder import Recorder
 from infermax_gym.engine.state import Engine, allocate
-from infermax_gym.envs.draws import Draws, Streams, model_of, predicted_lengths, trace_slice_of, with_limits
+from infermax_gym.envs.draws import (
+    Draws,
+    Streams,
+    model_of,
+    predicted_lengths,
+    trace_slice_of,
+    traffic_of,
+    with_limits,
+)
 from infermax_gym.envs.fallback import alone, charge, serve_rest, totals_of
 from infermax_gym.envs.rewards import reward_of
 from infermax_gym.envs.scheduling.config import EPISODE_SETTINGS, EnvConfig
@@ -62,6 +70,7 @@ def draw_episode(config: EnvConfig, streams: Streams, options: Mapping[str, Any]
     cost = draws.one("costs")
     count = round(draws.number("num_requests")) + backlog
     workload = _paced(trace_slice_of(source, count, draws.seed(), draws.setting("start")), backlog, time_scale)
+    workload = traffic_of(draws)(workload)
     workload = with_limits(workload, draws.setting("ttft_slo_s"), draws.setting("tpot_slo_s"), reward_of(config))
     engine = EngineConfig(
         cost=model_of(cost),

@@ -43,7 +43,8 @@ def draw_ansi(run: Run) -> str:
 
 
 def _clock(core: Any) -> str:
-    total, to_come = int(core["num_requests"]), int(core["num_requests"] - core["next_arrival"])
+    total = int(core["num_requests"] + core["num_unsent"])
+    to_come = total - int(core["next_arrival"])
     ended = f"{core['num_finished']:,} finished, {core['num_rejected']:,} rejected"
     return (
         f"{_seconds(core['clock_s'])}  {total:,} requests: {ended}, {to_come:,} to come; "
@@ -177,7 +178,7 @@ def _thinned(core: Any, history: History) -> NDArray[np.float64]:
 
 def _headline(canvas: Canvas, core: Any) -> None:
     """The clock, how far the episode is, and its totals."""
-    total, finished = int(core["num_requests"]), int(core["num_finished"])
+    total, finished = int(core["num_requests"] + core["num_unsent"]), int(core["num_finished"])
     canvas.text(26, _LEFT, f"{core['clock_s']:,.1f} s", INK, 4)
     facts = [f"{finished:,} of {total:,} finished"]
     if core["num_rejected"]:

@@ -148,7 +148,7 @@ def go_on(s: Any, v: Any) -> None:
     """Run until the agent has something to decide, the episode ends or the log is full; sets `status`."""
     while True:
         arrive(s)
-        if s.num_finished + s.num_rejected == s.num_requests:
+        if s.num_finished + s.num_rejected == s.num_requests + s.num_unsent:
             v.status = TERMINATED
             show(s, v)
             return
