@@ -26,11 +26,12 @@ from tests.reference import simulate_reference
     config=configs(),
     policy=policies(),
     prefix_caching=st.booleans(),
+    ahead=st.booleans(),
 )
 def test_random_runs(
-    data: st.DataObject, workload: Workload, config: EngineConfig, policy: Policy, prefix_caching: bool
+    data: st.DataObject, workload: Workload, config: EngineConfig, policy: Policy, prefix_caching: bool, ahead: bool
 ) -> None:
-    config = replace(config, prefix_caching=prefix_caching)
+    config = replace(config, prefix_caching=prefix_caching, async_scheduling=ahead)
     predicted = data.draw(predictions(workload))
     expected = simulate_reference(workload, config, policy, predicted)
     recorded = simulate(workload, config, policy, predicted=predicted, record_schedule=True)
