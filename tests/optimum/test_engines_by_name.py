@@ -20,5 +20,5 @@ def test_an_engine_sets_what_is_left_out() -> None:
 
 
 def test_an_engine_that_is_not_there() -> None:
-    with pytest.raises(InstanceError, match='"cost": no engine.*did you mean GPU'):
+    with pytest.raises(InstanceError, match=r'"cost": no engine.*did you mean GPU'):
         instance_from_dict({"requests": REQUESTS, "cost": "qwen3-8b@l40"})
