@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     "baselines": _BELOW_ENVS | {"cluster"},
     "agents": {*_BELOW_VIEWER, "viewer", "baselines"},
-    "experiments": {*_BELOW_VIEWER, "viewer", "baselines", "agents", "testing"},
+    "experiments": {*_BELOW_VIEWER, "viewer", "baselines", "agents", "testing", "profiler"},
 }
 
 CORE_DEPENDENCIES = {"numpy", "numba", "gymnasium", "rich", "typer"}
