@@ -21,8 +21,11 @@ def write_workload(workload: Workload, path: str | Path) -> None:
     first request, names are sorted and only those in use are kept, and `name` and `metadata` are those of the file.
 
     Raises:
-        WorkloadError: the file cannot be written, or a tenant or SLO class has a name that a line cannot hold.
+        WorkloadError: the file cannot be written, a tenant or SLO class has a name that a line cannot hold, or requests
+            are sent when others have ended, which the format does not say.
     """
+    if workload.is_closed_loop:
+        raise WorkloadError(f"{workload.name}: a CSV holds arrivals; write it before closed_loop or as_sessions")
     columns = _columns(workload)
     try:
         with open(path, "w", encoding="utf-8", newline="") as file:

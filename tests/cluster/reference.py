@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -14,6 +14,7 @@ from infermax_gym.workload.workload import Workload
 from tests.cluster.reference_ahead import choose_ahead
 from tests.cluster.reference_migration import Migrations
 from tests.cluster.reference_replica import Replica
+from tests.reference.closed_loop import Loop
 from tests.reference.engine import _requests
 from tests.reference.request import Request
 
@@ -86,6 +87,46 @@ class ReferenceFleet:
             return
         for replica in self.replicas:
             replica.advance(until_s)
+
+    def arrivals(self, loop: Loop) -> Iterator[Request]:
+        """Requests as they come, where ends send others: each event in its turn, nobody runs ahead of another."""
+        for replica in self.replicas:
+            replica.run.loop = loop
+        for _ in range(len(self.requests)):
+            while self.happens_before(loop.to_come[0].arrival_s if loop.to_come else math.inf):
+                pass
+            request = loop.to_come.pop(0)
+            for replica in self.replicas:
+                replica.requests[request.number].arrival_s = request.arrival_s
+                replica.requests[request.number].level_place_s = request.arrival_s
+            yield request
+
+    def happens_before(self, until_s: float) -> bool:
+        """The next snapshot, landing, pairing or boundary before a moment; False if there is none."""
+        flying = [move.at_s for move in self.migrations.moves if move.flying] if self.migrations else []
+        change_s = min([replica.next_boundary_s for replica in self.replicas] + flying)
+        staleness_s = self.fleet.staleness_s
+        if change_s >= until_s:
+            self.advance_to_pairings(until_s)
+            return False
+        if staleness_s > 0.0 and (self.router.needs_signals or self.migrations):
+            number = self.last_snapshot
+            while (number + 1) * staleness_s <= change_s:
+                number += 1
+            if number > self.last_snapshot:
+                self.advance(number * staleness_s)
+                self.seen = [replica.signals.copy() for replica in self.replicas]
+                self.last_snapshot = number
+        if self.migrations:
+            self.migrations.one_event(until_s)
+        else:
+            self.replicas[[replica.next_boundary_s for replica in self.replicas].index(change_s)].step()
+        return True
+
+    def advance_to_pairings(self, until_s: float) -> None:
+        """Pairings before a moment before which nothing else happens."""
+        if self.migrations and until_s < math.inf:
+            self.migrations.advance(until_s)
 
     def choose(self, request: Request, draws: list[float]) -> int | None:
         candidates = [i for i, replica in enumerate(self.replicas) if replica.can_hold(request)]
@@ -216,16 +257,19 @@ def simulate_fleet_reference(
                 request.last_token_s = first_token_s
                 request.is_decode = request.on_host = True
     draws = stream(seed, "router").random((len(workload), router.num_choices)).tolist()
-    went, served = [], []
-    for number, request in enumerate(reference.requests):
+    went, served = [-1] * len(workload), []
+    loop = Loop(workload, reference.requests)
+    for request in reference.arrivals(loop) if workload.is_closed_loop else reference.requests:
+        number = request.number
         if router.needs_signals or fleet.migration:
             reference.look(request.arrival_s)
         i = reference.choose(request, draws[number])
-        went.append(-1 if i is None else i)
         reference.last_of_session[reference.session[number]] = request.arrival_s, i
         if i is None:
             request.status = "rejected"
+            loop.end(number, request.arrival_s)
         else:
+            went[number] = i
             reference.send(number, i)
     reference.advance(math.inf)
     home = reference.migrations.home if reference.migrations else {}

@@ -56,25 +56,30 @@ class Migrations:
 
     def advance(self, until_s: float) -> None:
         """All landings, pairings and iterations before a moment, in this order where they coincide."""
-        while True:
-            boundary_s = min(replica.next_boundary_s for replica in self.replicas)
-            flying = [move for move in self.moves if move.flying]
-            landing_s = min((move.at_s for move in flying), default=math.inf)
-            pairing_s = self.next_pairing * self.rules.period_s
-            if math.isinf(boundary_s) and not flying:  # nobody runs: pairings do nothing
-                while pairing_s < until_s < math.inf:
-                    self.next_pairing += 1
-                    pairing_s = self.next_pairing * self.rules.period_s
-                return
-            if min(boundary_s, landing_s, pairing_s) >= until_s:
-                return
-            if landing_s <= min(pairing_s, boundary_s):
-                self.land(next(move for move in flying if move.at_s == landing_s))
-            elif pairing_s <= boundary_s:
-                self.pair()
+        while self.one_event(until_s):
+            pass
+
+    def one_event(self, until_s: float) -> bool:
+        """The first of them; False if there is none."""
+        boundary_s = min(replica.next_boundary_s for replica in self.replicas)
+        flying = [move for move in self.moves if move.flying]
+        landing_s = min((move.at_s for move in flying), default=math.inf)
+        pairing_s = self.next_pairing * self.rules.period_s
+        if math.isinf(boundary_s) and not flying:  # nobody runs: pairings do nothing
+            while pairing_s < until_s < math.inf:
                 self.next_pairing += 1
-            else:
-                self.step(next(i for i, r in enumerate(self.replicas) if r.next_boundary_s == boundary_s))
+                pairing_s = self.next_pairing * self.rules.period_s
+            return False
+        if min(boundary_s, landing_s, pairing_s) >= until_s:
+            return False
+        if landing_s <= min(pairing_s, boundary_s):
+            self.land(next(move for move in flying if move.at_s == landing_s))
+        elif pairing_s <= boundary_s:
+            self.pair()
+            self.next_pairing += 1
+        else:
+            self.step(next(i for i, r in enumerate(self.replicas) if r.next_boundary_s == boundary_s))
+        return True
 
     def step(self, i: int) -> None:
         replica = self.replicas[i]
