@@ -15,6 +15,7 @@ from infermax_gym.cli.bound import bound
 from infermax_gym.cli.calibrate import calibrate
 from infermax_gym.cli.capacity import capacity
 from infermax_gym.cli.errors import InputError, Interrupted, missing_extra
+from infermax_gym.cli.fit import fit
 from infermax_gym.cli.listing import list_names
 from infermax_gym.cli.optimal import optimal
 from infermax_gym.cli.profile import profile
@@ -42,6 +43,7 @@ app.command("list")(list_names)
 app.command("profile")(profile)
 app.command("replay")(replay)
 app.command("calibrate")(calibrate)
+app.command("fit")(fit)
 app.command("report")(report)
 
 
