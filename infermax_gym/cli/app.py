@@ -14,6 +14,7 @@ from infermax_gym.cli.bench import bench
 from infermax_gym.cli.bound import bound
 from infermax_gym.cli.calibrate import calibrate
 from infermax_gym.cli.capacity import capacity
+from infermax_gym.cli.cost import cost
 from infermax_gym.cli.errors import InputError, Interrupted, missing_extra
 from infermax_gym.cli.fit import fit
 from infermax_gym.cli.listing import list_names
@@ -39,6 +40,7 @@ app.command("simulate")(simulate)
 app.command("capacity")(capacity)
 app.command("optimal")(optimal)
 app.command("bound")(bound)
+app.command("cost")(cost)
 app.command("list")(list_names)
 app.command("profile")(profile)
 app.command("replay")(replay)
