@@ -37,7 +37,8 @@ def _policies() -> Rows:
     def row(policy: Any) -> dict[str, Any]:
         return {"information": information_of(policy), "note": _said(policy, "note"), "source": _said(policy, "source")}
 
-    return _rows("policies", SCHEDULERS, row)
+    rows = _rows("policies", SCHEDULERS, row)
+    return [each | {"aliases": SCHEDULERS.aliases_of(each["name"])} for each in rows]
 
 
 def _routers() -> Rows:
@@ -140,7 +141,16 @@ _LISTS: dict[str, Callable[[], Rows]] = {
 }
 
 
-_HEADERS = {"information": "lengths known", "num_devices": "devices", "entry_point": "made by"}
+_HEADERS = {
+    "aliases": "also called",
+    "information": "lengths known",
+    "num_devices": "devices",
+    "entry_point": "made by",
+}
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, list) else str(value)
 
 
 def _shown(value: Any) -> str:
@@ -164,4 +174,5 @@ def _print_table(kind: str, rows: Rows) -> None:
         table.add_column(_HEADERS.get(name, name), no_wrap=name == "name", overflow="fold")
     for row in rows:
         table.add_row(*(Text(_shown(row.get(name))) for name in names))
+        table.add_row(*(Text(_shown(row.get(name, ""))) for name in names))
     console.print(table)
