@@ -150,10 +150,8 @@ _HEADERS = {
 
 
 def _shown(value: Any) -> str:
-    return ", ".join(value) if isinstance(value, list) else str(value)
-
-
-def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(value)
     return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -174,5 +172,4 @@ def _print_table(kind: str, rows: Rows) -> None:
         table.add_column(_HEADERS.get(name, name), no_wrap=name == "name", overflow="fold")
     for row in rows:
         table.add_row(*(Text(_shown(row.get(name))) for name in names))
-        table.add_row(*(Text(_shown(row.get(name, ""))) for name in names))
     console.print(table)

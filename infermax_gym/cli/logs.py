@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from infermax_gym.evaluation import Contender
     from infermax_gym.workload.request_log import RequestLog
 
-DEFAULT_POLICY = "vllm-v1-full-isl"
+DEFAULT_POLICY = "vllm"
 _PROFILE = "Cost from an operator profile"
 
 Log = Annotated[
@@ -52,22 +52,24 @@ TensorParallel = Annotated[
 HiddenSize = Annotated[
     int, typer.Option(min=0, metavar="H", help="Hidden size of the model, if K > 1.", rich_help_panel=_PROFILE)
 ]
-AllReduceFigures = Annotated[
+DeviceName = Annotated[
     str | None,
     typer.Option(
-        "--all-reduce",
-        metavar="US,GB",
-        help="Of an all-reduce, if K > 1: microseconds of a tiny one, and 10^9 bytes per second beyond that.",
+        "--device",
+        metavar="NAME",
+        help="The GPU: what an all-reduce takes if K > 1, and how much unlike contexts cost.",
+        show_default="unknown",
         rich_help_panel=_PROFILE,
     ),
 ]
 ContextSkew = Annotated[
-    float,
+    float | None,
     typer.Option(
         min=0.0,
         max=1.0,
         metavar="X",
         help="How far attention goes from that of the mean context to that of the longest.",
+        show_default="the device's, else 0",
         rich_help_panel=_PROFILE,
     ),
 ]
@@ -81,8 +83,8 @@ class ProfileOptions:
     layers: int | None
     tp: int
     hidden_size: int
-    all_reduce: str | None
-    context_skew: float
+    device: str | None
+    context_skew: float | None
 
 
 def read_log(path: Path) -> RequestLog:
@@ -113,12 +115,20 @@ def engine_of(given: inputs.EngineOptions, resolved: Path | None, profile: Profi
 
 def profile_cost(options: ProfileOptions, config: EngineConfig) -> CostModel:
     """The cost model that is fitted to a profile for this engine."""
-    from infermax_gym.cost.profile_fit import Deployment, fit_profile
+    from infermax_gym.cost.profile_fit import CONTEXT_SKEW, Deployment, fit_profile
     from infermax_gym.cost.profiles import ProfileError, read_profile
+    from infermax_gym.cost.roofline.devices import all_reduce_of
+    from infermax_gym.cost.roofline.shapes import ShapeError
 
     if options.prefix is None or options.layers is None:
         raise InputError("--profile needs --layers N, the number of layers of the model")
-    name = Path(options.prefix).name.lower()
+    device = None if options.device is None else _device(options.device)
+    if options.tp > 1 and (device is None or not options.hidden_size):
+        raise InputError("--tp above 1 needs --device NAME and --hidden-size H, for its all-reduces")
+    name = Path(options.prefix).name.lower().replace("_", "-")
+    skew = options.context_skew
+    if skew is None:
+        skew = 0.0 if device is None else CONTEXT_SKEW.get((device.name, options.tp), 0.0)
     try:
         deployment = Deployment(
             options.layers,
@@ -127,27 +137,28 @@ def profile_cost(options: ProfileOptions, config: EngineConfig) -> CostModel:
             config.num_kv_tokens,
             options.tp,
             options.hidden_size,
-            _all_reduce(options.all_reduce),
-            options.context_skew,
+            None if device is None or options.tp == 1 else all_reduce_of(device, options.tp),
+            skew,
         )
         fit = fit_profile(read_profile(options.prefix), deployment, name=name, source=f"fitted to the profile {name}")
-    except ProfileError as error:
+    except (ProfileError, ShapeError) as error:
         raise InputError(str(error)) from None
     return fit.cost
 
 
-def _all_reduce(text: str | None) -> Any:
-    from infermax_gym.cost.profile_fit import AllReduce
+def _device(name: str) -> Any:
+    """A device of the table, however its name is spelled."""
+    from infermax_gym.cli.errors import unknown
+    from infermax_gym.cost.roofline.devices import known_devices
 
-    if text is None:
-        return None
-    try:
-        latency, bandwidth = (float(part) for part in text.split(","))
-    except ValueError:
-        latency, bandwidth = -1.0, 0.0
-    if not (0.0 <= latency < 1e6 and 0.0 < bandwidth < 1e6):
-        raise InputError(f"--all-reduce {text!r}: expected microseconds and 10^9 bytes per second, such as 5,30")
-    return AllReduce(latency * 1e-6, bandwidth * 1e9)
+    def plain(text: str) -> str:
+        return "".join(letter for letter in text.lower() if letter.isalnum())
+
+    known = known_devices()
+    found = next((device for device in known.values() if plain(device.name) == plain(name)), None)
+    if found is None:
+        raise unknown("device", name, known, "infermax list devices")
+    return found
 
 
 _RESOLVED: Mapping[str, tuple[tuple[str, str], ...]] = {
@@ -181,9 +192,13 @@ def _resolved(path: Path) -> dict[str, Any]:
         if type(value) is not int or value < 1:
             raise InputError(f"{path}: {places[0][1]} must be a whole number from 1, got {value!r}")
         found[name] = value
-    caching = parts.get("kv_cache", {}).get("enable_prefix_caching")
-    if caching is not None:
-        found["prefix_caching"] = bool(caching)
+    for name, part, key in (
+        ("prefix_caching", "kv_cache", "enable_prefix_caching"),
+        ("async_scheduling", "scheduler_config", "async_scheduling"),
+    ):
+        value = parts.get(part, {}).get(key)
+        if value is not None:
+            found[name] = bool(value)
     if not found:
         raise InputError(f"{path}: states no engine option; expected engine_kwargs, kv_cache or scheduler_config")
     return found
@@ -219,6 +234,8 @@ def described(log: RequestLog, path: Path, policy: str, config: EngineConfig) ->
         "max_num_batched_tokens": config.max_num_batched_tokens,
         "max_num_seqs": config.max_num_seqs,
         "prefix_caching": config.prefix_caching,
+        "empty_blocks_first": config.empty_blocks_first,
+        "async_scheduling": config.async_scheduling,
     }
 
 

@@ -23,12 +23,14 @@ def replay(
     max_model_len: options.MaxModelLen = None,
     max_output_tokens: options.MaxOutputTokens = None,
     prefix_caching: options.PrefixCaching = False,
+    empty_blocks_first: options.EmptyBlocksFirst = False,
+    async_scheduling: options.AsyncScheduling = False,
     profile: logs.Profile = None,
     layers: logs.Layers = None,
     tp: logs.TensorParallel = 1,
     hidden_size: logs.HiddenSize = 0,
-    all_reduce: logs.AllReduceFigures = None,
-    context_skew: logs.ContextSkew = 0.0,
+    device: logs.DeviceName = None,
+    context_skew: logs.ContextSkew = None,
     report: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Write replay.json and replay.png there.", rich_help_panel="Output"),
@@ -44,15 +46,14 @@ def replay(
     requests = logs.read_log(log)
     given = inputs.EngineOptions(
         cost, kv_tokens, block_size, max_num_batched_tokens, max_num_seqs, max_model_len, max_output_tokens,
-        prefix_caching or None,
+        prefix_caching or None, empty_blocks_first or None, async_scheduling or None,
     )  # fmt: skip
-    config = logs.engine_of(
-        given, engine, logs.ProfileOptions(profile, layers, tp, hidden_size, all_reduce, context_skew)
-    )
+    config = logs.engine_of(given, engine, logs.ProfileOptions(profile, layers, tp, hidden_size, device, context_skew))
     folder = None if report is None else output.writable_folder(report)
 
     from infermax_gym.evaluation.replay import replay_document
 
+    inputs.check_async([config], {policy: contender})
     run = logs.replayer(requests, contender, config)
     start = time.perf_counter()
     result = run(config.cost, 0.0)

@@ -29,6 +29,7 @@ from infermax_gym.cost.features import (
 )
 from infermax_gym.cost.model import CostModel, Form
 from infermax_gym.cost.profiles import OperatorProfile, ProfileError
+from infermax_gym.cost.roofline.devices import AllReduce
 from infermax_gym.streams import stream
 
 _NUM_BATCHES = {"decode": 2000, "prefill": 800, "mixed": 3000}
@@ -38,21 +39,9 @@ _SHORTEST_CONTEXT = 16.0
 _BEYOND_ANY_BATCH = 1e8  # decode contexts and numbers stay below, so that a form can be switched off by a feature
 
 
-@dataclass(frozen=True)
-class AllReduce:
-    """What summing the parts of a tensor over devices takes: latency + bytes / bandwidth.
-
-    Attributes:
-        latency_s: of a tiny tensor.
-        bytes_per_s: bytes of the tensor over the seconds beyond that.
-    """
-
-    latency_s: float
-    bytes_per_s: float
-
-    def seconds(self, num_bytes: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(n,) seconds for tensors of (n,) bytes."""
-        return self.latency_s + num_bytes / self.bytes_per_s
+CONTEXT_SKEW = {("rtx-pro-6000", 1): 0.0535, ("rtx-pro-6000", 2): 0.0668}
+"""`Deployment.context_skew` by device and tensor parallelism, as far as it was measured. Source: pooled figures of
+LLMServingSim's attention profiles of decodes with unlike contexts, Llama-3.1-8B on vLLM."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +55,7 @@ class Deployment:
         num_kv_tokens: KV memory in tokens.
         tensor_parallel: devices that share each layer; above 1 each layer has two all-reduces.
         hidden_size: of the model, for their bytes (two per value).
-        all_reduce: what one takes.
+        all_reduce: what one takes, latency and seconds per byte.
         context_skew: how much more decodes take whose contexts differ: attention then takes
             t(mean) + skew x (t(longest) - t(mean)), with contexts spread evenly from 0 to twice their mean.
     """
@@ -182,7 +171,9 @@ def _compose(profile: OperatorProfile, engine: Deployment, region: str) -> Batch
         profile.dense_s(c + n, engine.num_layers) + profile.per_sequence_s(sequences) + engine.num_layers * attention
     )
     if engine.all_reduce is not None and engine.tensor_parallel > 1:
-        seconds += 2 * engine.num_layers * engine.all_reduce.seconds((c + n) * engine.hidden_size * 2.0)
+        message = (c + n) * engine.hidden_size * 2.0
+        each = engine.all_reduce.latency_s + engine.all_reduce.seconds_per_byte * message
+        seconds += 2 * engine.num_layers * each
     x = np.zeros((len(c), NUM_FEATURES))
     x[:, ONE], x[:, NUM_TOKENS] = 1.0, c + n
     x[:, HAS_PREFILL], x[:, PREFILL_WORK], x[:, PREFILL_CONTEXT] = c > 0, c * c + 2.0 * c * m, m

@@ -2,7 +2,8 @@
 
 Three files with a common prefix, each also as .gz: PREFIX_dense.csv (`layer,tokens,time_us`), PREFIX_per_sequence.csv
 (`layer,sequences,time_us`) and PREFIX_attention.csv (`prefill_chunk,kv_prefill,n_decode,kv_decode,time_us`, a layer's
-attention of one chunk of a prompt and equally long decodes). A time column may also be called `us`.
+attention of one chunk of a prompt and equally long decodes). A time column may also be called `us`. A mixture of experts
+may have a fourth, PREFIX_moe.csv (`tokens,activated_experts,time_us`, a layer's experts).
 `infermax_gym.cost.profile_fit` makes a cost model of them.
 """
 
@@ -121,7 +122,10 @@ class OperatorProfile:
     def per_sequence_s(self, num_sequences: ArrayLike) -> NDArray[np.float64]:
         """(n,) seconds of what is done once per sequence, such as the output head and sampling."""
         sequences = np.atleast_1d(np.asarray(num_sequences, np.float64))
-        return sum((_extended(grid, sequences) for grid in self.per_sequence.values()), np.zeros(sequences.shape))
+        total = np.zeros(sequences.shape)
+        for grid in self.per_sequence.values():
+            total += _extended(grid, sequences)
+        return total
 
 
 def _times(name: str, num_layers: int) -> int:
@@ -133,7 +137,8 @@ def _extended(grid: Grid, x: NDArray[np.float64]) -> NDArray[np.float64]:
     inside = np.interp(x, axis, values)
     middle = float(np.interp(axis[-1] / 2.0, axis, values))
     slope = max(0.0, (float(values[-1]) - middle) / (axis[-1] / 2.0))
-    return inside + slope * np.maximum(x - axis[-1], 0.0)
+    found: NDArray[np.float64] = inside + slope * np.maximum(x - axis[-1], 0.0)
+    return found
 
 
 def read_profile(prefix: str | Path) -> OperatorProfile:
@@ -143,6 +148,9 @@ def read_profile(prefix: str | Path) -> OperatorProfile:
         ProfileError: a file is missing, cannot be read, lacks a column or holds a faulty cell; one line.
     """
     dense = _by_operator(_file(prefix, "dense"), "tokens")
+    experts = _file(prefix, "moe")
+    if experts.is_file():
+        dense["experts"] = _experts(experts)
     per_sequence = _by_operator(_file(prefix, "per_sequence"), "sequences")
     path = _file(prefix, "attention")
     columns = _read(path, ("prefill_chunk", "kv_prefill", "n_decode", "kv_decode"), text=None)[1]
@@ -175,6 +183,25 @@ def _by_operator(path: Path, size: str) -> dict[str, Grid]:
         mine = columns[[other == name for other in names]]
         grids[name] = Grid.of(mine[:, :1], mine[:, 1] * 1e-6)
     return grids
+
+
+def _experts(path: Path) -> Grid:
+    """Times of a layer's experts over tokens, each token routed to as many, all experts as likely.
+
+    All experts are the most that a line has, those of a token the most of its line with the fewest tokens.
+    """
+    table = _read(path, ("tokens", "activated_experts"), text=None)[1]
+    tokens = np.unique(table[:, 0])
+    first = table[table[:, 0] == tokens[0]]
+    num_experts = float(table[:, 1].max())
+    share = min(1.0, float(first[:, 1].max()) / (max(tokens[0], 1.0) * max(num_experts, 1.0)))
+    seconds = []
+    for count in tokens:
+        mine = table[table[:, 0] == count]
+        mine = mine[np.argsort(mine[:, 1])]
+        woken = num_experts * (1.0 - (1.0 - share) ** count)
+        seconds.append(float(np.interp(woken, mine[:, 1], mine[:, 2])) * 1e-6)
+    return Grid((tokens,), np.array(seconds))
 
 
 def _read(path: Path, wanted: tuple[str, ...], text: str | None) -> tuple[list[str], NDArray[np.float64]]:

@@ -116,9 +116,8 @@ def calibrate(log: RequestLog, cost: CostModel, replay: Replay) -> Calibration:
 
 
 def _factors(values: NDArray[np.float64]) -> Factors:
-    logs, request = values[:3], values[3]
-    found = [float(f"{math.exp(value):.6g}") for value in logs]
-    return Factors(*found, request_s=float(f"{request:.6g}"))
+    overhead, compute, attention = (float(f"{math.exp(value):.6g}") for value in values[:3])
+    return Factors(overhead, compute, attention, float(f"{values[3]:.6g}"))
 
 
 def _bounded(values: NDArray[np.float64]) -> NDArray[np.float64]:

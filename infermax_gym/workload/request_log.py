@@ -190,7 +190,7 @@ def _renamed(has: Callable[[str], bool], place: str) -> dict[str, str]:
 
 
 def _bench(document: Mapping[str, Any], path: object) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    lists = []
+    lists: list[list[Any]] = []
     for name in _BENCH:
         values = document.get(name)
         if not isinstance(values, list) or (lists and len(values) != len(lists[0])):
