@@ -38,6 +38,10 @@ def replay(
     picture: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Draw both over time.", rich_help_panel="Output")
     ] = None,
+    title: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="Of the picture.", show_default="the log's name", rich_help_panel="Output"),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Replay a real engine's log, and show real beside simulated."""
@@ -64,7 +68,7 @@ def replay(
         output.write_text(folder / "replay.json", output.to_json(document) + "\n")
     for path in (picture, None if folder is None else folder / "replay.png"):
         if path is not None:
-            logs.draw(requests, {"simulated": result}, path, config, requests.workload.name)
+            logs.draw(requests, {"simulated": result}, path, config, title or requests.workload.name)
     if json:
         print(output.to_json(document))
     else:

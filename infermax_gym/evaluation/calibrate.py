@@ -2,8 +2,8 @@
 
 At most four numbers are found, on the requests that arrived in the first half of the log: factors on what an iteration
 costs anyway (weights, overhead), on what tokens cost (compute) and on what contexts and decodes cost (attention), and
-the seconds that a request spends before the engine sees it. The search is Gauss-Newton with damping on the errors of
-all requests; it draws nothing at random.
+the seconds that a request spends before the engine sees it. The search (Nelder and Mead's, several times) draws nothing
+at random.
 """
 
 from __future__ import annotations
@@ -35,10 +35,15 @@ FEWEST_REQUESTS = 40
 
 _COMPUTE = frozenset({NUM_TOKENS, PREFILL_WORK, NUM_PREFILLS})
 _ATTENTION = frozenset({PREFILL_CONTEXT, DECODE_CONTEXT, NUM_DECODES})
-_MOST_STEPS = 12
-_FACTOR_STEP, _REQUEST_STEP_S = 0.03, 0.02  # differences that derivatives are taken over
-_ENOUGH = 1e-4  # a step that lowers the error by less ends the search
+_SIMPLEX_SIZES = (0.3, -0.3, 0.15, -0.15, 0.05)
+_REQUEST_SHARE = 0.5  # of the simplex size, in seconds per request
+_MOST_STEPS = 80  # of one search
+_CLOSE = 5e-4  # where a search ends
+_MOST_NEWTON_STEPS = 4
+_DIFFERENCES = (0.02, 0.02, 0.02, 0.01)  # that slopes are taken over
+_LONGEST_MOVE = 0.3
 
+Errors = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 Replay = Callable[[CostModel, float], SimulationResult]
 """Serves the log's requests with a cost model, each so many seconds after its arrival in the log."""
 
@@ -100,16 +105,15 @@ def calibrate(log: RequestLog, cost: CostModel, replay: Replay) -> Calibration:
     Args:
         log: what happened.
         cost: the model to begin with.
-        replay: serves the log's requests; called about fifty times.
+        replay: serves the log's requests; called some hundred times.
     """
     chosen = first_half(log)
 
-    def residuals(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    def errors(values: NDArray[np.float64]) -> NDArray[np.float64]:
         factors = _factors(values)
-        return _residuals(log, replay(scaled(cost, factors), factors.request_s), chosen)
+        return _errors(log, replay(scaled(cost, factors), factors.request_s), chosen)
 
-    values = _search(residuals, np.zeros(len(FACTORS)))
-    factors = _factors(values)
+    factors = _factors(_search(errors, np.zeros(len(FACTORS))))
     calibrated = scaled(cost, factors)
     before, after = replay(cost, 0.0), replay(calibrated, factors.request_s)
     return Calibration(factors, calibrated, before, after, tuple(_warnings(log, factors, after)))
@@ -126,46 +130,75 @@ def _bounded(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.clip(values, low, high)
 
 
-def _residuals(log: RequestLog, result: SimulationResult, chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Relative errors of TPOT and latency, and errors of TTFT over the mean TTFT, of the chosen requests."""
+def _errors(log: RequestLog, result: SimulationResult, chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Errors of the chosen requests: of TPOT and latency relative, of TTFT over the mean TTFT."""
     mean_ttft = max(float(log.ttft_s[chosen].mean()), 1e-9)
-    parts = [
+    parts = (
         (result.ttft_s - log.ttft_s)[chosen] / mean_ttft,
         (result.latency_s / np.maximum(log.latency_s, 1e-9) - 1.0)[chosen],
         (result.tpot_s / log.tpot_s - 1.0)[chosen],
-    ]
-    # A request that the simulated engine cannot finish, or one token alone, says nothing.
-    found = np.concatenate([np.clip(np.nan_to_num(part, nan=0.0), -3.0, 3.0) for part in parts])
-    return found / math.sqrt(len(found))
+    )
+    # One token alone has no TPOT, and a request that the simulated engine cannot finish says nothing.
+    return np.clip(np.nan_to_num(np.concatenate(parts), nan=0.0), -3.0, 3.0)
 
 
-def _search(residuals: Callable[[NDArray[np.float64]], NDArray[np.float64]], start: NDArray[np.float64]) -> Any:
-    values, damping = start, 1e-3
-    here = residuals(values)
-    steps = np.array([_FACTOR_STEP] * 3 + [_REQUEST_STEP_S])
-    for _ in range(_MOST_STEPS):
-        slopes = []
-        for i, step in enumerate(steps):
-            moved = values.copy()
-            moved[i] += step
-            slopes.append((residuals(_bounded(moved)) - here) / step)
-        jacobian = np.stack(slopes, axis=1)
-        improved = False
-        for _ in range(5):
-            square = jacobian.T @ jacobian
-            ridge = damping * (np.diag(np.diag(square)) + 1e-6 * np.eye(len(values)))
-            move = -np.linalg.solve(square + ridge, jacobian.T @ here)
-            tried = _bounded(values + move)
-            there = residuals(tried)
-            gain = float(here @ here - there @ there)
-            if gain > 0.0:
-                improved = gain > _ENOUGH * float(here @ here)
-                values, here, damping = tried, there, max(damping / 10.0, 1e-6)
-                break
-            damping *= 10.0
-        if not improved:
+def _search(errors: Errors, start: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The point with the least mean absolute error that is found.
+
+    Nelder-Mead, which does not mind that schedules jump, in turn with Gauss-Newton, which is quick near the end.
+    """
+
+    def loss(values: NDArray[np.float64]) -> float:
+        return float(np.abs(errors(values)).mean())
+
+    best = start
+    for size in _SIMPLEX_SIZES:
+        best = _gauss_newton(errors, _nelder_mead(loss, best, size))
+    return best
+
+
+def _gauss_newton(errors: Errors, start: NDArray[np.float64]) -> NDArray[np.float64]:
+    best, here = start, errors(start)
+    for _ in range(_MOST_NEWTON_STEPS):
+        slopes = [(errors(_bounded(best + step)) - here) / step.sum() for step in np.diag(_DIFFERENCES)]
+        move = np.linalg.lstsq(np.stack(slopes, axis=1), -here, rcond=None)[0]
+        move = np.clip(move, -_LONGEST_MOVE, _LONGEST_MOVE)
+        tried = [(errors(point), point) for share in (1.0, 0.5, 0.25) for point in (_bounded(best + share * move),)]
+        there, point = min(tried, key=lambda entry: float(np.abs(entry[0]).mean()))
+        if np.abs(there).mean() >= np.abs(here).mean():
             break
-    return values
+        best, here = point, there
+    return best
+
+
+def _nelder_mead(
+    loss: Callable[[NDArray[np.float64]], float], start: NDArray[np.float64], size: float
+) -> NDArray[np.float64]:
+    points = [start, *(_bounded(start + size * step) for step in np.diag([1.0, 1.0, 1.0, _REQUEST_SHARE]))]
+    simplex = sorted(((loss(point), i, point) for i, point in enumerate(points)), key=lambda entry: entry[:2])
+    for count in range(len(points), len(points) + _MOST_STEPS):
+        values = np.array([point for _, _, point in simplex])
+        if np.abs(values - values[0]).max() < _CLOSE:
+            break
+        middle = values[:-1].mean(axis=0)
+
+        def at(far: float, middle: Any = middle, worst: Any = values[-1], count: int = count) -> Any:
+            point = _bounded(middle + far * (worst - middle))
+            return loss(point), count, point
+
+        tried = at(-1.0)
+        if tried[0] < simplex[0][0]:
+            tried = min(tried, at(-2.0), key=lambda entry: entry[0])
+        elif tried[0] >= simplex[-2][0]:
+            tried = min(at(-0.5), at(0.5), key=lambda entry: entry[0])
+        if tried[0] < simplex[-1][0]:
+            simplex[-1] = tried
+        else:
+            nearer = [_bounded(values[0] + 0.5 * (point - values[0])) for point in values[1:]]
+            simplex[1:] = [(loss(point), count, point) for point in nearer]
+        simplex.sort(key=lambda entry: entry[:2])
+    best: NDArray[np.float64] = simplex[0][2]
+    return best
 
 
 def _warnings(log: RequestLog, factors: Factors, after: SimulationResult) -> list[str]:
