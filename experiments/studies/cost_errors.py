@@ -13,6 +13,7 @@ import argparse
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +34,8 @@ WORKLOADS = ("azure-conv", "azure-code", "reasoning")
 LOADS = (0.9, 1.2)
 SCHEDULERS = (
     "sarathi",
-    "vllm-v1",
-    "vllm-v1-full-isl",
+    "vllm-0.13",
+    "vllm",
     "shortest-prompt-first",
     "spf-headroom",
     "least-attained-service",
@@ -104,7 +105,8 @@ def scenarios(num_requests: int, seed: int = 0) -> Iterator[Scenario]:
     """Every engine, traffic and load; the load is the share of what FCFS serves of a backlog."""
     for name, preset in itertools.product(ENGINES, WORKLOADS):
         engine = find_engine(name)
-        config = replace(EngineConfig(cost=engine.cost), **engine.sizes)
+        sizes: dict[str, Any] = engine.sizes
+        config = EngineConfig(cost=engine.cost, **sizes)
         one = make_workload(preset, num_requests, seed=seed, rate=1.0)
         backlog = replace(one, arrival_s=np.zeros(num_requests))
         capacity = num_requests / float(simulate(backlog, config, POLICIES["sarathi"]).finish_s.max())

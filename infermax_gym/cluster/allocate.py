@@ -57,6 +57,7 @@ def allocate_fleet(
     constants = np.array([_constants(model) for model in models]).T
     signals = np.zeros((len(SIGNALS), count))
     signals[SIGNALS.index("free_kv_tokens")] = constants[CONSTANTS.index("kv_tokens"), kind_of]
+    sticky_s = 0.0 if router is None else router.sticky_s
     arrays = {
         "cores": cores,
         "num_slots": np.full(count, slots),
@@ -69,7 +70,8 @@ def allocate_fleet(
         "kind_of": np.array(kind_of),
         "predictions": _predictions(predicted_lengths, n),
         "replica_of": np.full(n, -1, np.int32),
-        "previous": _previous(workload, 0.0 if router is None else router.sticky_s),
+        "session_of": _sessions(workload) if sticky_s > 0.0 else np.zeros(0, np.int64),
+        "bound": np.full((n if sticky_s > 0.0 else 0, 2), -1.0),
         "arrivals": np.zeros(0, REQUEST),
         "draws": np.zeros((0, MOST_CHOICES)),
         **_prefix_map(workload, fleet, router is None or router.uses_prefixes),
@@ -84,7 +86,7 @@ def allocate_fleet(
     record = _record(workload, fleet, router, cores)
     record["has_loop"], record["num_links"] = workload.is_closed_loop, len(arrays["links"])
     record["num_shared"] = len(arrays["ends"])
-    record["sticks"] = len(arrays["previous"]) > 0
+    record["sticky_s"] = sticky_s
     record["has_predictions"] = arrays["predictions"].shape[1] > 0
     record["num_recent"], record["num_tenants"] = len(arrays["new_tokens"]), len(arrays["charged"])
     state = FleetState(record, engines, workload, arrays)
@@ -93,18 +95,9 @@ def allocate_fleet(
     return state
 
 
-def _previous(workload: Workload, sticky_s: float) -> NDArray[np.int64]:
-    """(n,) the last request of the same session, -1 for none at most `sticky_s` before; of no size if that is 0."""
-    if sticky_s == 0.0:
-        return np.zeros(0, np.int64)
-    previous = np.full(len(workload), -1, np.int64)
-    last: dict[int, int] = {}
-    for r, session in enumerate(workload.session.tolist()):
-        before = last.get(session, -1)
-        if before >= 0 and workload.arrival_s[r] - workload.arrival_s[before] <= sticky_s:
-            previous[r] = before
-        last[session] = r
-    return previous
+def _sessions(workload: Workload) -> NDArray[np.int64]:
+    """(n,) the session of each request, counted from 0."""
+    return np.unique(workload.session, return_inverse=True)[1].astype(np.int64)
 
 
 def _prefix_map(workload: Workload, fleet: Fleet, wanted: bool) -> dict[str, NDArray[np.int64]]:

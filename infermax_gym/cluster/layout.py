@@ -21,7 +21,8 @@ FLEET_ARRAYS = (
     "kind_of",
     "predictions",
     "replica_of",
-    "previous",
+    "session_of",
+    "bound",
     "arrivals",
     "draws",
     "parents",
@@ -61,7 +62,7 @@ FLEET = np.dtype(
         ("weights", "f8", (len(SIGNALS),)),
         ("num_choices", "i8"),
         ("uses_prefixes", "i8"),
-        ("sticks", "i8"),  # requests follow the last one of their session
+        ("sticky_s", "f8"),  # so long a request follows the last one of its session, 0 for never
         ("least_match", "f8"),
         ("most_difference", "f8"),
         ("most_ratio", "f8"),

@@ -42,7 +42,8 @@ class FleetState:
             events (2 * leaves,) float64, tournament over the next iteration boundary of each replica, inf for none;
             kind_of (num_replicas,) int64, row of predictions (num_kinds, n or 0) float64;
             replica_of (n,) int32, where each request went, -1 for rejected ones;
-            previous (n or 0,) int64, the last request of the same session, -1 for none that binds;
+            session_of (n or 0,) int64, and bound (n or 0, 2) float64, by session: when its last request arrived, and
+            where that went, -1 for nowhere;
             parents (num_shared + n,), ends (num_shared,) int64: the runs of blocks that requests share, as in
             `infermax_gym.engine.prefix_tree`, first those of the requests' leaves; ends in tokens;
             touched (num_shared, num_replicas) int64, the value of sent (num_replicas,) int64, new prompt tokens sent

@@ -11,12 +11,12 @@ from infermax_gym.cluster.kernel.ahead import ahead_rule
 from infermax_gym.cluster.kernel.candidates import is_candidate
 from infermax_gym.cluster.kernel.memory import (
     NUM_SIGNALS,
+    bound_of,
     constants_of,
     draws_of,
     matched_of,
-    previous_of,
-    replica_of,
     seen_by,
+    session_of,
 )
 from infermax_gym.cluster.kernel.prefixes import match
 from infermax_gym.cluster.kernel.rules import deficit_rule, e2_rule, normalised_rule, prefix_rule
@@ -155,18 +155,16 @@ def match_next(f: Any, q: Any) -> None:
 @inlined
 def _of_its_session(f: Any, q: Any) -> Any:
     """Where the last request of q's session went, if that may still bind it and q fits there; else -1."""
-    before = previous_of(f)[f.next_request]
-    if before < 0:
-        return -1
-    i = replica_of(f)[before]
-    return i if i >= 0 and is_candidate(f, i, q) else -1
+    last = bound_of(f)[session_of(f)[q.number]]
+    i = int(last[1])
+    return i if i >= 0 and q.arrival_s - last[0] <= f.sticky_s and is_candidate(f, i, q) else -1
 
 
 @inlined
 def choose(f: Any, q: Any, row: int) -> Any:
     """The replica for request q, the next one, which stands in `row` of the arrivals; -1 if none can hold it."""
     match_next(f, q)
-    if f.sticks:
+    if f.sticky_s > 0.0:
         bound = _of_its_session(f, q)
         if bound >= 0:
             return bound

@@ -84,9 +84,15 @@ def replica_of(f: Any) -> Any:
 
 
 @inlined
-def previous_of(f: Any) -> Any:
-    """(num_requests,) int64, the last request of the same session, -1 for none; only where the router sticks."""
-    return carray(pointer(f.previous_address), (f.num_requests,), np.int64)
+def session_of(f: Any) -> Any:
+    """(num_requests,) int64, the session of each request; only where the router sticks."""
+    return carray(pointer(f.session_of_address), (f.num_requests,), np.int64)
+
+
+@inlined
+def bound_of(f: Any) -> Any:
+    """(num_requests, 2) float64, by session: its last arrival, and where that went; only where the router sticks."""
+    return carray(pointer(f.bound_address), (f.num_requests, 2), np.float64)
 
 
 @inlined

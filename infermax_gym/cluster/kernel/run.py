@@ -11,12 +11,14 @@ from infermax_gym.cluster.kernel.events import NO_SLOT, advance_until, look, run
 from infermax_gym.cluster.kernel.memory import (
     arrival_seconds_of,
     arrivals_of,
+    bound_of,
     cores_of,
     home_of,
     kind_of,
     predictions_of,
     replica_of,
     routed_of,
+    session_of,
     slot_of,
     slots_of,
 )
@@ -32,9 +34,13 @@ from infermax_gym.engine.policy import NO_LIMIT
 
 
 @inlined
-def _note_routed(f: Any, row: int) -> None:
-    """The next request, which stands in `row` of the arrivals, has been routed."""
+def _note_routed(f: Any, row: int, i: int) -> None:
+    """The next request, which stands in `row` of the arrivals, has gone to replica i, or nowhere (-1)."""
     q = arrivals_of(f)[row]
+    if f.sticky_s > 0.0:
+        last = bound_of(f)[session_of(f)[q.number]]
+        last[0] = q.arrival_s
+        last[1] = i
     routed_of(f)[f.next_request] = q.number
     if f.num_recent > 0:
         arrival_seconds_of(f)[f.next_request] = q.arrival_s
@@ -67,7 +73,7 @@ def place(f: Any, i: int, row: int) -> None:
     count_routed(f, i, req[slot].prompt + req[slot].generated)
     f.last_chosen = i
     f.chosen = -1
-    _note_routed(f, row)
+    _note_routed(f, row, i)
 
 
 @compiled
@@ -101,7 +107,7 @@ def reject(f: Any) -> None:
     q = arrivals_of(f)[row]
     replica_of(f)[q.number] = -1
     f.num_rejected += 1
-    _note_routed(f, row)
+    _note_routed(f, row, -1)
     if f.has_loop:
         release_after(f, q.number, q.arrival_s)
 
