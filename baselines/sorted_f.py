@@ -53,20 +53,14 @@ class SortedF:
     def play(
         self, workload: Workload, engine: EngineConfig, *, seed: int = 0, record_schedule: bool = False
     ) -> SimulationResult:
-        """Serve a workload to its end; nothing is random.
-
-        Raises:
-            ValueError: requests are sent when others have ended.
-        """
-        if workload.is_closed_loop:
-            raise ValueError(f"{self.name} plans anew at arrivals known beforehand, not with closed-loop traffic")
+        """Serve a workload to its end; nothing is random."""
         outputs = workload.num_output_tokens.astype(np.float64)
         session = Session(workload, engine, _ROW, outputs, record_schedule=record_schedule)
         req = session.engine.requests
-        req["priority"] = _UNPLANNED + np.arange(len(workload))
+        session.engine.requests_to_come["priority"] = _UNPLANNED + np.arange(len(workload))
         capacity = engine.num_blocks * engine.block_size
         for start in range(self.replan_every - 1, len(workload), self.replan_every):
-            if not session.run(float(workload.arrival_s[start])):
+            if not _run_until_arrival(session, start):
                 break
             present = session.engine.waiting
             rest = req["output"][present] - req["generated"][present]
@@ -75,6 +69,16 @@ class SortedF:
             session.rekey()
         session.run()
         return session.result()
+
+
+def _run_until_arrival(session: Session, count: int) -> bool:
+    """Run to the first iteration end at which more than `count` requests have arrived; False once all have ended."""
+    if not session.workload.is_closed_loop:
+        return session.run(float(session.workload.arrival_s[count]))
+    goes_on = True
+    while goes_on and session.engine.num_arrived <= count:  # nobody knows when, so iteration by iteration
+        goes_on = session.run(float(np.nextafter(session.clock_s, np.inf)))
+    return goes_on
 
 
 def plan(known: NDArray[np.int64], rest: NDArray[np.int64], capacity: int) -> NDArray[np.int64]:

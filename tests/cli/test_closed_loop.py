@@ -67,7 +67,6 @@ def test_sessions(command: Command) -> None:
         (("--concurrency", 2, "--bound"), "need arrivals that are known beforehand, not --concurrency"),
         (("--sessions", "--optimum", 1), "need arrivals that are known beforehand, not --sessions"),
         (("--concurrency", 2, "--replicas", 2, "--prefill-replicas", 1), "--prefill-replicas needs arrivals"),
-        (("--concurrency", 2, "--policies", "sorted-f-oracle"), "plans anew at arrivals known beforehand"),
     ],
 )
 def test_refused(command: Command, options: tuple[object, ...], message: str) -> None:
