@@ -2,8 +2,8 @@
 
 Three files with a common prefix, each also as .gz: PREFIX_dense.csv (`layer,tokens,time_us`), PREFIX_per_sequence.csv
 (`layer,sequences,time_us`) and PREFIX_attention.csv (`prefill_chunk,kv_prefill,n_decode,kv_decode,time_us`, a layer's
-attention of one chunk of a prompt and equally long decodes). A time column may also be called `us`. A mixture of experts
-may have a fourth, PREFIX_moe.csv (`tokens,activated_experts,time_us`, a layer's experts).
+attention of one chunk of a prompt and equally long decodes). A time column may also be called `us`. A mixture of
+experts may have a fourth, PREFIX_moe.csv (`tokens,activated_experts,time_us`, a layer's experts).
 `infermax_gym.cost.profile_fit` makes a cost model of them.
 """
 

@@ -85,8 +85,8 @@ def _draw_over_time(
         axes,
         (
             ("waiting", "waiting requests"),
-            ("running", "running requests"),
-            ("context_tokens", "context of running requests, 1,000 tokens"),
+            ("running", "running and preempted requests"),
+            ("context_tokens", "context of running and preempted requests, 1,000 tokens (dashed: KV capacity)"),
         ),
         strict=True,
     ):
@@ -99,12 +99,6 @@ def _draw_over_time(
         limit = limits.get(name)
         if limit is not None and limit * scale < 2.0 * max(float(values.max()), 1e-9):
             axis.axhline(limit * scale, color=_FAINT, linewidth=0.9, linestyle=(0, (5, 3)))
-            place = (0.995, limit * scale)
-            what = "KV capacity" if name == "context_tokens" else "max_num_seqs"
-            axis.annotate(
-                what, place, xycoords=("axes fraction", "data"), xytext=(0, 3), textcoords="offset points",
-                ha="right", fontsize=8, color="#777777",
-            )  # fmt: skip
         if split_s is not None:
             axis.axvline(split_s, color=_FAINT, linewidth=0.9, linestyle=":")
         axis.set_ylim(bottom=0.0)
