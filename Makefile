@@ -12,7 +12,7 @@ DEV := $(VENV)/.dev-installed
 
 # Traffic shaped like Azure's conversation trace, for llama2-7b on one 40 GB A100.
 DEMO := --workload azure-conv --first 3000 --rate 4 --kv-tokens 40000 --slo ttft=2.0,tpot=0.1
-DEMO_POLICIES := fastertransformer,orca,trt-no-evict,lightllm,vllm-v0,vllm-v1,sarathi,srf,hrrn,spf-headroom,sjf-oracle,mc-sf-oracle
+DEMO_POLICIES := fastertransformer,orca,trt-no-evict,lightllm,vllm-v0,vllm,vllm-0.13,sarathi,srf,hrrn,spf-headroom,sjf-oracle,mc-sf-oracle
 SOURCES := pyproject.toml constraints.txt
 
 .PHONY: venv demo test lint type format bench clean

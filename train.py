@@ -44,7 +44,7 @@ from infermax_gym.evaluation import (
 )
 from infermax_gym.workload import WorkloadError
 
-RIVALS = ("sarathi", "vllm-v1", "vllm-v0", "srf", "shortest-prompt-first", "least-attained-service", "spf-headroom")
+RIVALS = ("sarathi", "vllm", "vllm-v0", "srf", "shortest-prompt-first", "least-attained-service", "spf-headroom")
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

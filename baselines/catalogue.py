@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from infermax_gym.baselines.ewsjf import Ewsjf
 from infermax_gym.baselines.fluid_gate import FluidGate
+from infermax_gym.baselines.named import Named
 from infermax_gym.baselines.nested_wait import NestedWait
 from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.baselines.prefix_aware import PREFIX_AWARE
@@ -55,10 +56,10 @@ PLAYERS: dict[str, Described] = {
 }
 """Schedulers with code of their own, which serve whole workloads."""
 
-QUICK: dict[str, Policy | Described] = {**POLICIES, **PLAYERS}
+QUICK: Named[Policy | Described] = Named({**POLICIES, **PLAYERS}, POLICIES.aliases)
 """What `--policies all` runs: policies first, in the order of the table."""
 
 NESTED_WAIT = NestedWait()
 
-SCHEDULERS: dict[str, Any] = {**QUICK, NESTED_WAIT.name: NESTED_WAIT, **PREFIX_AWARE}
+SCHEDULERS: Named[Any] = Named({**QUICK, NESTED_WAIT.name: NESTED_WAIT, **PREFIX_AWARE}, POLICIES.aliases)
 """All of them; the last ones decide in Python, some thousand times a second."""

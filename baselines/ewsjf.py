@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from infermax_gym.baselines.table.engines import VLLM_V1
+from infermax_gym.baselines.table.vllm import VLLM_0_13
 from infermax_gym.engine import EngineConfig, Information, Policy, SimulationResult
 from infermax_gym.engine.policy import QueueOrder, queue_weights
 from infermax_gym.engine.session import Session
@@ -39,7 +39,7 @@ class Ewsjf:
     name: str = "ewsjf"
     step_tokens: int = 200
     length_weight: float = 0.5
-    batches: Policy = VLLM_V1
+    batches: Policy = VLLM_0_13
     information: Information = Information.NONE
     source: str = "EWSJF (2601.21758), scores of its vLLM code: 200-token queues, weight 0.5; no clustering, no tuning"
     note: str = "Short prompts first, and nobody waits for ever; V1's batches and V1's evictions."

@@ -7,10 +7,12 @@ comment above it says so. Token budget, sequences and block size come from the e
 
 from __future__ import annotations
 
-from infermax_gym.baselines.table import adaptive, engines, infermax, objectives, sizes
+from infermax_gym.baselines.named import Named
+from infermax_gym.baselines.table import adaptive, engines, infermax, objectives, sizes, vllm
 from infermax_gym.engine.policy import Policy
 
-POLICIES: dict[str, Policy] = {
-    row.name: row for theme in (infermax, engines, sizes, adaptive, objectives) for row in theme.TABLE
-}
-"""Every policy by name."""
+POLICIES: Named[Policy] = Named(
+    {policy.name: policy for theme in (infermax, vllm, engines, sizes, adaptive, objectives) for policy in theme.TABLE},
+    vllm.ALIASES,
+)
+"""Every policy by name; by its other names too, which listings leave out."""

@@ -5,7 +5,7 @@
     python benchmarks/cluster.py --routers sal,random --staleness 0.1
 
 Requests are the preset azure-conv at 3.5 per second and replica (llama2-7b-a100 with 100,000 KV tokens carries about
-4), policy vllm-v1. Time counts routing, simulating and collecting the records; making the workload is not part of it,
+4), policy vllm-0.13. Time counts routing, simulating and collecting the records; making the workload is not part of it,
 and neither is loading the compiled code. Peak memory is the whole process's, workload included.
 """
 
@@ -31,7 +31,7 @@ def measure(num_replicas: int, num_requests: int, router: str, staleness_s: floa
     from infermax_gym.engine import EngineConfig
     from infermax_gym.workload import make_workload
 
-    policy, config, row = POLICIES["vllm-v1"], EngineConfig(), ROUTERS[router]
+    policy, config, row = POLICIES["vllm-0.13"], EngineConfig(), ROUTERS[router]
     first = make_workload("azure-conv", 50, seed=0)
     simulate_fleet(first, Fleet.uniform(2, config, policy), row, predicted=router_predictions(row, first))
     workload = make_workload("azure-conv", num_requests, seed=0).with_rate(RATE_PER_REPLICA * num_replicas)

@@ -105,7 +105,7 @@ def replays(workload: Workload, repetitions: int, say: Say) -> list[Figure]:
     figures = []
     for scale in TIME_SCALES:
         scaled = workload.scaled(scale)
-        for name in ("sarathi", "vllm-v1"):
+        for name in ("sarathi", "vllm-0.13"):
             say(f"{name}, arrivals x {scale:g}")
             policy = POLICIES[name]
             group = f"{name}, {len(workload):,} requests, arrivals x {scale:g}"

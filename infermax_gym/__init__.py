@@ -4,7 +4,7 @@
 
     >>> import infermax_gym as ig
     >>> workload = ig.make_workload("azure-conv", 200, seed=0)
-    >>> ig.simulate(workload, ig.EngineConfig(), ig.POLICIES["vllm-v1"]).num_iterations > 0
+    >>> ig.simulate(workload, ig.EngineConfig(), ig.POLICIES["vllm"]).num_iterations > 0
     True
 
 Where to read first:

@@ -20,12 +20,18 @@ class Candidate:
         tenant: whose it is.
         cached: tokens that it would find in the prefix cache.
         extend: known tokens that it would have to compute.
+        extend_blocks: the same in whole blocks, rounded up.
+        waited_s: seconds since it arrived.
+        has_begun: whether it has generated tokens, and was preempted since.
     """
 
     request: int
     tenant: int
     cached: int
     extend: int
+    extend_blocks: int = 0
+    waited_s: float = 0.0
+    has_begun: bool = False
 
 
 class Order(Protocol):
@@ -75,6 +81,38 @@ class ShortestExtend(Fcfs):
     def choose(self, waiting: Sequence[Candidate]) -> int:
         """See `Order.choose`."""
         return min(range(len(waiting)), key=lambda i: waiting[i].extend)
+
+
+class AgedShortest(Fcfs):
+    """Who has the fewest tokens to compute, less `aging` tokens for each second since the arrival."""
+
+    def __init__(self, aging: float) -> None:
+        self.aging = aging
+
+    def choose(self, waiting: Sequence[Candidate]) -> int:
+        """See `Order.choose`."""
+        return min(range(len(waiting)), key=lambda i: waiting[i].extend - self.aging * waiting[i].waited_s)
+
+
+class ResidualShortest(Fcfs):
+    """Preempted requests, then those that arrived `max_wait_s` ago, then who has the fewest blocks to compute.
+
+    The first in the queue on ties.
+    """
+
+    def __init__(self, max_wait_s: float) -> None:
+        self.max_wait_s = max_wait_s
+
+    def choose(self, waiting: Sequence[Candidate]) -> int:
+        """See `Order.choose`."""
+        return min(range(len(waiting)), key=lambda i: self._key(waiting[i]))
+
+    def _key(self, candidate: Candidate) -> tuple[int, float]:
+        if candidate.has_begun:
+            return 0, 0.0
+        if candidate.waited_s >= self.max_wait_s:
+            return 1, -candidate.waited_s
+        return 2, float(candidate.extend_blocks)
 
 
 class KLpm(Fcfs):

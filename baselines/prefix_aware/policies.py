@@ -5,7 +5,14 @@ from __future__ import annotations
 import math
 from functools import partial
 
-from infermax_gym.baselines.prefix_aware.orders import Deficit, Fcfs, KLpm, ShortestExtend
+from infermax_gym.baselines.prefix_aware.orders import (
+    AgedShortest,
+    Deficit,
+    Fcfs,
+    KLpm,
+    ResidualShortest,
+    ShortestExtend,
+)
 from infermax_gym.baselines.prefix_aware.sglang import Sglang
 
 SGLANG_FCFS = Sglang(
@@ -33,6 +40,18 @@ SGLANG_SHORTEST = Sglang(
     note="Fewest tokens to compute first: short or cached; long prompts with nothing cached wait for a lull.",
     source="SGLang (2312.07104), schedule_policy.py of some versions: shortest uncached prefill first",
 )
+SGLANG_SJF = Sglang(
+    "sglang-sjf",
+    partial(AgedShortest, 1_000.0),
+    note="Shortest uncached first, but a second of waiting is worth 1,000 tokens: long prompts get their turn.",
+    source="SGLang PR 30806, schedule-policy sjf: uncached - aging x wait; 1,000 tokens/s is ours",
+)
+RESIDUAL_SJF = Sglang(
+    "residual-sjf",
+    partial(ResidualShortest, 10.0),
+    note="Fewest uncached blocks first, then by arrival; FCFS for whoever waited 10 s.",
+    source="the order of vLLM PR 51375, residual_sjf_max_wait_ms 10,000; admission, chunks and retraction are SGLang's",
+)
 DLPM = Sglang(
     "dlpm",
     partial(Deficit, 4_096.0),
@@ -51,7 +70,17 @@ def k_lpm(k: int) -> Sglang:
     )
 
 
-PREFIX_AWARE: dict[str, Sglang] = {
-    row.name: row for row in (SGLANG_FCFS, SGLANG_LPM, SGLANG_LPM_IN_BATCH, SGLANG_SHORTEST, k_lpm(2), k_lpm(8), DLPM)
-}
+_TABLE = (
+    SGLANG_FCFS,
+    SGLANG_LPM,
+    SGLANG_LPM_IN_BATCH,
+    SGLANG_SHORTEST,
+    SGLANG_SJF,
+    RESIDUAL_SJF,
+    k_lpm(2),
+    k_lpm(8),
+    DLPM,
+)
+
+PREFIX_AWARE: dict[str, Sglang] = {row.name: row for row in _TABLE}
 """Every policy by name."""

@@ -228,7 +228,9 @@ class _Prefills:
         waiting = self.view.waiting
         r, cached = int(waiting.request[i]), int(waiting.num_cached_tokens[i])
         known = int(waiting.num_prompt_tokens[i] + waiting.num_generated_tokens[i])
-        return Candidate(r, self.scheduler.tenant[r], cached, known - cached)
+        extend, waited_s = known - cached, self.view.clock_s - float(waiting.arrival_s[i])
+        blocks, has_begun = self.view.blocks_for(extend), bool(waiting.num_generated_tokens[i] > 0)
+        return Candidate(r, self.scheduler.tenant[r], cached, extend, blocks, waited_s, has_begun)
 
     def _add(self, chosen: Candidate, i: int) -> bool:
         """Admit a request if memory is likely to last; False if it is not."""

@@ -1,4 +1,4 @@
-"""Engines in wide use: vLLM, Sarathi-Serve, Orca, FasterTransformer, TensorRT-LLM, LightLLM."""
+"""Engines in wide use: vLLM's V0 scheduler, Sarathi-Serve, Orca, FasterTransformer, TensorRT-LLM, LightLLM."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from infermax_gym.engine.policy import (
     Reserve,
     RunOrder,
     Victim,
-    VictimPool,
+    queue_weights,
     victim_weights,
 )
 
-# -- vLLM --------------------------------------------------------------------------------------------------------
+# -- vLLM V0 -----------------------------------------------------------------------------------------------------
 
 VLLM_V0 = Policy(
     "vllm-v0",
@@ -82,42 +82,6 @@ VLLM_V0_NOEVICT = replace(
     information=Information.ORACLE,
     source="INFERMAX no_evict, any block size",
     note="What avoiding preemption altogether costs, even with known lengths.",
-)
-VLLM_V1 = Policy(
-    "vllm-v1",
-    phase_order=PhaseOrder.ONE_LIST,
-    run_order=RunOrder.ADMISSION,
-    reserve=Reserve.CHUNK,
-    self_preemption_ends=True,
-    admit_after_preemption=False,
-    source="vLLM 0.13.0, v1/core/sched/scheduler.py, FCFS",
-    note="Simple and smooth; no look-ahead on memory, so long outputs make it recompute.",
-)
-VLLM_V1_FULL_ISL = replace(
-    VLLM_V1,
-    name="vllm-v1-full-isl",
-    admission_check=AdmissionCheck.KNOWN,
-    source="vLLM V1 with scheduler_reserve_full_isl",
-    note="V1 that admits a prompt only if all of it fits: fewer evictions of half-done prefills.",
-)
-VLLM_V1_LONG_PREFILL = replace(
-    VLLM_V1,
-    name="vllm-v1-long-prefill",
-    max_chunk=256,
-    source="vLLM V1 with long_prefill_token_threshold, 256 here",
-    note="Several prompts advance side by side: short ones pass long ones, which take longer.",
-)
-
-VLLM_V1_PRIORITY = replace(
-    VLLM_V1,
-    name="vllm-v1-priority",
-    queue_order=QueueOrder.LINEAR,
-    queue_weights=BY_PRIORITY,
-    victim=Victim.KEY,
-    victim_weights=LEAST_URGENT,
-    victim_pool=VictimPool.ALL,
-    source="vLLM 0.13.0, v1/core/sched/scheduler.py, PRIORITY",
-    note="Urgent requests first, the least urgent evicted; one class with distinct arrivals is vllm-v1.",
 )
 
 # -- Sarathi-Serve -----------------------------------------------------------------------------------------------
@@ -189,6 +153,15 @@ TRT_NO_EVICT = Policy(
     source="TensorRT-LLM capacityScheduler, GUARANTEED_NO_EVICT",
     note="Predictable, never pauses; under-fills memory when the output bound is loose.",
 )
+# Scores rank as weights: those of the wait differ as arrivals do, at 0.5 / 5 s.
+TRT_SJF = replace(
+    TRT_NO_EVICT,
+    name="trt-sjf",
+    queue_order=QueueOrder.LINEAR,
+    queue_weights=queue_weights(prompt_shortness=-0.5, arrival_s=0.1),
+    source="TensorRT-LLM PR 12423, waiting queue sjf: 0.5 / (1 + prompt / 32,768) + 0.5 x wait / 5 s, the most first",
+    note="Nearly FCFS: a wait of 2.5 s weighs as much as any difference in length below 32,768 tokens.",
+)
 TRT_STATIC_BATCH = replace(
     TRT_NO_EVICT,
     name="trt-static-batch",
@@ -250,10 +223,6 @@ TABLE = (
     VLLM_V0_PRIORITY,
     VLLM_V0_DELAY,
     VLLM_V0_NOEVICT,
-    VLLM_V1,
-    VLLM_V1_FULL_ISL,
-    VLLM_V1_LONG_PREFILL,
-    VLLM_V1_PRIORITY,
     SARATHI,
     SARATHI_2048,
     SARATHI_NO_CHUNK,
@@ -262,6 +231,7 @@ TABLE = (
     ORCA,
     FASTERTRANSFORMER,
     TRT_NO_EVICT,
+    TRT_SJF,
     TRT_STATIC_BATCH,
     TRT_MAX_UTILIZATION,
     LIGHTLLM_SAFE,

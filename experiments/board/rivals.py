@@ -46,8 +46,8 @@ from infermax_gym.envs.knobs.layout import KNOB_NAMES
 
 DEFAULTS = (
     "vllm-v0",
-    "vllm-v1",
-    "vllm-v1-full-isl",
+    "vllm-0.13",
+    "vllm",
     "sarathi",
     "trt-max-utilization",
     "lightllm",

@@ -59,6 +59,14 @@ some thousand iterations a second), and `--policies all` leaves them out. Withou
 FCFS (of `dlpm`, within a tenant). [prefix-caching.md](prefix-caching.md) says more.
 """
 
+ALIASES = """\
+## Other names
+
+vLLM's policies are named by version where the schedule changes; `vllm` is the newest that is modelled, 0.33. What they
+were called before, and versions that schedule alike, are further names of the same policies: every command and table of
+the library takes them, `infermax list policies` shows them, and they are no second entry.
+"""
+
 SETTINGS = """\
 ## Settings
 
@@ -78,7 +86,9 @@ def page() -> str:
     settings += "".join(
         f"| `{name}` | {', '.join(settings_of(row)) or 'all as they are'} |\n" for name, row in POLICIES.items()
     )
-    return f"{INTRODUCTION}\n{head}{rows}\n{PREFIX}\n{head}{aware}\n{SETTINGS}\n{settings}"
+    others = "".join(f"| `{alias}` | `{name}` |\n" for alias, name in POLICIES.aliases.items())
+    names = f"{ALIASES}\n| other name | policy |\n| --- | --- |\n{others}"
+    return f"{INTRODUCTION}\n{head}{rows}\n{PREFIX}\n{head}{aware}\n{names}\n{SETTINGS}\n{settings}"
 
 
 _NAMES = {"max_num_batched_tokens": "C", "max_running": "B"}

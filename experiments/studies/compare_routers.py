@@ -2,7 +2,7 @@
 
     python -m experiments.studies.compare_routers [--picture FILE.png]
 
-Prints the tables of the page; with --picture also draws its figure. Eight replicas of llama2-7b-a100 under vllm-v1,
+Prints the tables of the page; with --picture also draws its figure. Eight replicas of llama2-7b-a100 under vllm-0.13,
 2,000 requests for each, five seeds; the same requests for every router.
 """
 
@@ -71,7 +71,7 @@ def figures(router: str, setting: Setting) -> dict[str, NDArray[np.float64]]:
         fleet = Fleet.uniform(
             NUM_REPLICAS,
             EngineConfig(num_kv_tokens=setting.num_kv_tokens, prefix_caching=setting.prefix_caching),
-            POLICIES["vllm-v1"],
+            POLICIES["vllm-0.13"],
             staleness_s=setting.staleness_s,
             counts_routed=setting.counts_routed,
         )

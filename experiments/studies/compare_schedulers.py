@@ -219,7 +219,7 @@ values on these presets (seed 0), so their ranks here are flattered a little.
   --first 800 --rate 4 --kv-tokens 200000 --policies fastserve,ltr,sarathi` gives 3.9, 4.7 and 4.7 s.
 - **An order is not everything.** `random-order` has FCFS's mean on `sarathi`'s batches: who goes first matters only
   if it is chosen by size or by service. And `ewsjf`, short prompts first, stays far behind `hrrn`, as it stands on
-  `vllm-v1`, which admits prompts piece by piece into memory that does not last.
+  `vllm-0.13`, which admits prompts piece by piece into memory that does not last.
 - **Waiting on purpose** (`wait-threshold`) does not pay here: a batch's fixed cost is small beside what the
   wait costs.
 
@@ -290,10 +290,10 @@ admission by the histogram of like requests, the fewest cached tokens evicted fi
 {PRACTICAL}
 
 With this reading **TTFT is far better** than that of vLLM and Sarathi on every workload, **throughput the
-same** within a few per cent (memory and the token budget set it; only `vllm-v1`, which admits prompts piece by
-piece, loses much), and **preemptions are few against `vllm-v1` only**: of Sarathi's order on chat and
+same** within a few per cent (memory and the token budget set it; only `vllm-0.13`, which admits prompts piece by
+piece, loses much), and **preemptions are few against `vllm-0.13` only**: of Sarathi's order on chat and
 reasoning, several times as many on mixed, always above `srf-histogram`'s. So the first claim is reproduced, the
-second only against `vllm-v1`, the third in part. `spf-headroom`, simpler, does as well.
+second only against `vllm-0.13`, the third in part. `spf-headroom`, simpler, does as well.
 
 Its constants and parts (`larry` is aging 0.02):
 
@@ -304,7 +304,7 @@ mean for the p99, from shortest first (0) to nearly FCFS (2). The histogram is w
 to evict matters less.
 """
 
-PRACTICAL = ("larry", "vllm-v0", "vllm-v1", "vllm-v1-full-isl", "sarathi", "srf-histogram", "spf-headroom", "slai")
+PRACTICAL = ("larry", "vllm-v0", "vllm-0.13", "vllm", "sarathi", "srf-histogram", "spf-headroom", "slai")
 
 
 def page(seeds: Sequence[int], num_requests: int | None) -> str:

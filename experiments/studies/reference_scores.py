@@ -21,7 +21,7 @@ from infermax_gym.envs.scheduling.env import InferMaxEnv
 from infermax_gym.envs.scheduling.teacher import PolicyTeacher
 from infermax_gym.testing import random_legal
 
-TEACHERS = ("sarathi", "vllm-v1", "shortest-prompt-first", "spf-headroom")
+TEACHERS = ("sarathi", "vllm-0.13", "shortest-prompt-first", "spf-headroom")
 Player = tuple[InferMaxEnv, Callable[[], None], Callable[[], int]]
 
 

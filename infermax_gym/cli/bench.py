@@ -35,12 +35,14 @@ def bench(
     max_model_len: options.MaxModelLen = None,
     max_output_tokens: options.MaxOutputTokens = None,
     prefix_caching: options.PrefixCaching = False,
+    empty_blocks_first: options.EmptyBlocksFirst = False,
+    async_scheduling: options.AsyncScheduling = False,
     policies: Annotated[
         str | None,
         typer.Option(
             metavar="all|A,B,C",
             help="Policies to compare; module:Class is one of your own.",
-            show_default="all; of fleets, vllm-v1",
+            show_default="all; of fleets, vllm",
         ),
     ] = None,
     agent: options.Agents = None,
@@ -115,6 +117,8 @@ def bench(
         max_model_len,
         max_output_tokens,
         prefix_caching,
+        empty_blocks_first,
+        async_scheduling,
     )
     config = engine.config()
     typed = FleetOptions(
@@ -144,6 +148,7 @@ def bench(
         fleets, fleet = _fleets(typed, engine, replicas, fleet_file, bool(agent))
         contenders = {**fleets}
         engines = [part.config for each in fleets.values() for part in each.parts] or engines
+    inputs.check_async(engines, contenders)
     folder = None if out is None else output.writable_folder(out)
     requests = cache(partial(inputs.load, spec, engines=engines))
 

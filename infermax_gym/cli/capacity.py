@@ -65,7 +65,7 @@ def capacity(
     max_output_tokens: options.MaxOutputTokens = None,
     prefix_caching: options.PrefixCaching = False,
     policies: Annotated[
-        str | None, typer.Option(metavar="all|A,B,C", help="Policies to compare.", show_default="vllm-v1")
+        str | None, typer.Option(metavar="all|A,B,C", help="Policies to compare.", show_default="vllm")
     ] = None,
     replicas: Annotated[
         str | None, typer.Option(metavar="N,M", help="Numbers of replicas.", rich_help_panel="Fleet", show_default="1")

@@ -39,7 +39,7 @@ class FleetOptions:
         return replace(self, policies=None) != FleetOptions()
 
     def contenders(self, num_replicas: int) -> dict[str, FleetContender]:
-        """Equal replicas, by name: each policy, `vllm-v1` if none was named, with each router."""
+        """Equal replicas, by name: each policy, `vllm` if none was named, with each router."""
         return self._contenders(self._policies(), num_replicas)
 
     def mixed(self, parts: tuple[FleetPart, ...], label: str) -> dict[str, FleetContender]:
@@ -83,7 +83,7 @@ class FleetOptions:
         from infermax_gym.engine.policy import PreemptMode
 
         apart = self.prefill_replicas is not None
-        chosen = contenders(self.policies or "vllm-v1", None)
+        chosen = contenders(self.policies or "vllm", None)
         if names_in(self.policies or "") != ["all"]:
             for name, row in chosen.items():
                 check_replica(name, row)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,8 @@ class EngineOptions:
     max_model_len: int | None = None
     max_output_tokens: int | None = None
     prefix_caching: bool | None = None
+    empty_blocks_first: bool | None = None
+    async_scheduling: bool | None = None
 
     def config(self) -> EngineConfig:
         """The engine they describe."""
@@ -137,11 +139,36 @@ def contenders(policies: str | None, agents: Sequence[str] | None, trust_pickle:
 
 
 def policy(name: str) -> Contender:
-    """A scheduler by name, of ours or of an installed package, or `module:name`."""
+    """A scheduler by name, of ours or of an installed package, or `module:name`; `+knob=value` sets knobs."""
     from infermax_gym.baselines.catalogue import SCHEDULERS
+    from infermax_gym.cli.knobs import with_knobs
+    from infermax_gym.engine import Policy
 
-    chosen: Contender = own.look_up("policies", name, SCHEDULERS)
-    return chosen
+    base, *knobs = name.split("+")
+    chosen: Contender = own.look_up("policies", base, SCHEDULERS)
+    if isinstance(chosen, Policy) and base in SCHEDULERS.aliases:
+        chosen = replace(chosen, name=base)  # results have the name that was typed
+    if not knobs:
+        return chosen
+    if not isinstance(chosen, Policy):
+        raise InputError(f"policy {name!r}: {base!r} has no knobs; it is no policy of the table")
+    return with_knobs(chosen, knobs, name)
+
+
+def check_async(engines: Sequence[EngineConfig], chosen: Mapping[str, Contender]) -> None:
+    """Asynchronous scheduling goes with policies of the table, on one engine.
+
+    Raises:
+        InputError: somebody else is to run an engine that schedules so.
+    """
+    from infermax_gym.engine import Policy
+
+    others = [name for name, contender in chosen.items() if not isinstance(contender, Policy)]
+    if others and any(engine.async_scheduling for engine in engines):
+        raise InputError(
+            f"--async-scheduling is modelled for policies of the table on one engine; {others[0]!r} is something else: "
+            "leave one of them out"
+        )
 
 
 def names_in(text: str) -> list[str]:

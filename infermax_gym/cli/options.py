@@ -155,6 +155,22 @@ KvBytesPerToken = Annotated[
 KvGbPerS = Annotated[
     float, typer.Option(metavar="G", help="Bandwidth that it moves with, in 10^9 bytes/s.", rich_help_panel=_FLEET)
 ]
+EmptyBlocksFirst = Annotated[
+    bool,
+    typer.Option(
+        "--empty-blocks-first",
+        help="Of the prefix cache: reuse freed blocks without contents first, as vLLM does from 0.25 on.",
+        rich_help_panel=_ENGINE,
+    ),
+]
+AsyncScheduling = Annotated[
+    bool,
+    typer.Option(
+        "--async-scheduling",
+        help="Decide each iteration when the one before it begins, as vLLM does on GPUs.",
+        rich_help_panel=_ENGINE,
+    ),
+]
 PrefixCaching = Annotated[
     bool,
     typer.Option(

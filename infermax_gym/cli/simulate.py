@@ -35,6 +35,8 @@ def simulate(
     max_model_len: options.MaxModelLen = None,
     max_output_tokens: options.MaxOutputTokens = None,
     prefix_caching: options.PrefixCaching = False,
+    empty_blocks_first: options.EmptyBlocksFirst = False,
+    async_scheduling: options.AsyncScheduling = False,
     seed: Annotated[int, typer.Option(min=0, help="Draws random workloads and predictions.")] = 0,
     slo: options.SloLimits = None,
     requests_out: Annotated[
@@ -70,8 +72,11 @@ def simulate(
         max_model_len,
         max_output_tokens,
         prefix_caching,
+        empty_blocks_first,
+        async_scheduling,
     )
     config = engine.config()
+    inputs.check_async([config], {name: contender})
     limits = inputs.slo(slo)
 
     from infermax_gym.baselines.predict import predictions

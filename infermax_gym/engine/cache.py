@@ -105,6 +105,7 @@ def prefix_cache(core: Any, workload: Workload, config: EngineConfig, num_slots:
     tree = prefix_tree(workload, config.block_size)
     n = len(workload)
     core["prefix_caching"] = 1
+    core["empty_blocks_first"] = config.empty_blocks_first
     # Decodes that fill blocks which others may ask for are served one by one.
     if np.any(tree.start[:n] * config.block_size > workload.num_prompt_tokens):
         core["one_by_one"] = 1

@@ -123,12 +123,17 @@ QUEUE_FEATURES = (
     "predicted_kv_steps",
     "level",
     "level_place_s",
+    "prompt_shortness",
+    "log_prompt_work",
+    "log_lacking_work",
 )
 """What LINEAR and RESPONSE_RATIO keys may weigh; `arrival_s` with weight w equals waiting time with weight -w.
 
 Lacking tokens: known ones that are not computed. `prefill_s`: how long an iteration with nothing but the prefill of the
 known tokens takes. `predicted_kv_steps`: KV tokens times decode steps still to come, remaining x (known + remaining /
 2). `level_place_s`: the place in a level, by arrival, in front of all whoever moved there, the last mover first.
+`prompt_shortness`: 1 / (1 + prompt / 32,768). Attention work of n tokens is W(n) = n (n + 1) / 2: `log_prompt_work` is
+ln W(prompt), `log_lacking_work` ln(W(known) - W(computed)).
 New features are appended, so that stored weights keep their meaning.
 """
 
@@ -144,5 +149,9 @@ VICTIM_FEATURES = (
     "predicted_kv_steps",
     "level",
     "level_place_s",
+    "reclaim_value",
 )
-"""What victim keys may weigh. Processed tokens: the KV resident, plus one for a decode's emitted token."""
+"""What victim keys may weigh. Processed tokens: the KV resident, plus one for a decode's emitted token.
+
+`reclaim_value`: blocks that preempting it frees / known tokens x (1 - generated / `max_output_tokens`).
+"""

@@ -31,6 +31,10 @@ class EngineConfig:
             (llama2-7b, 16 bit) over an effective 25 GB/s.
         prefix_caching: whether full KV blocks can be found again after their request has let go of them, by other
             requests with the same prefix (`Workload.prefix_blocks`) and by itself after a preemption.
+        empty_blocks_first: of the prefix cache: blocks without contents that are freed are used again before all
+            others (vLLM from 0.25 on), instead of after them.
+        async_scheduling: whether each iteration is decided when the one before it begins (vLLM's default on GPUs).
+            For policies that `simulate` runs.
 
     Raises:
         ValueError: a size is below one, or the swap bandwidth is not positive.
@@ -46,6 +50,8 @@ class EngineConfig:
     num_host_kv_tokens: int = 1_000_000
     swap_tokens_per_s: float = 47_684.0
     prefix_caching: bool = False
+    empty_blocks_first: bool = False
+    async_scheduling: bool = False
 
     def __post_init__(self) -> None:
         for name in ("num_kv_tokens", "block_size", "max_num_batched_tokens", "max_num_seqs"):

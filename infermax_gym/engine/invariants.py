@@ -145,7 +145,7 @@ class InvariantChecker:
         running = req["place"] == RUNNING
         self._require(bool(np.all(req["held"] * core["block_size"] >= req["computed"] * running)), 4, "blocks too few")
         keeps = running
-        if core["prefix_caching"] and core["release_at_batch_end"]:
+        if core["prefix_caching"] and (core["release_at_batch_end"] or core["lingers"]):
             keeps = running | (req["place"] == FINISHED)
         self._require(bool(np.all(req["held"][~keeps] == 0)), 4, "a request that does not run holds blocks")
         self._require(bool(np.all(req["generated"] <= req["output"]) and np.all(req["computed"] <= known)), 5, "tokens")

@@ -99,7 +99,12 @@ KNOBS: list[Any] = [
     ("run_order", "i8"),
     ("chunking", "i8"),
     ("max_chunk", "i8"),
+    ("uncapped_when_alone", "i8"),
+    ("min_chunk", "i8"),
+    ("max_prefills", "i8"),
+    ("prefill_interval", "i8"),
     ("prefill_share", "f8"),
+    ("prefill_share_from", "i8"),
     ("reserve", "i8"),
     ("admission_check", "i8"),
     ("estimate", "i8"),
@@ -175,6 +180,9 @@ CORE = np.dtype(
         ("tokens_left", "i8"),
         ("prefill_left", "i8"),
         ("batch_size", "i8"),
+        ("decodes_run", "i8"),  # when serving begins
+        ("alone", "i8"),  # one request runs or waits, and `uncapped_when_alone`
+        ("prefills_held", "i8"),  # by `prefill_interval`
         ("serving_ended", "i8"),
         ("preempted_in_serve", "i8"),
         ("cleared", "i8"),  # `evict_share` has had its victims in this decision
@@ -208,6 +216,8 @@ CORE = np.dtype(
         ("run_unsorted", "i8"),  # the running list may not be in order of arrival
         ("last_prefill_s", "f8"),  # duration of the last iteration with prefill tokens
         ("decodes_since_admission", "i8"),
+        ("last_prefill_iteration", "i8"),  # counted from 1
+        ("prefills_backed_up", "i8"),  # some still waited when prefills were last not held
         ("stalled_iterations", "i8"),  # in a row, without an emitted token
         ("stall_limit", "i8"),
         ("finished_now", "i8"),  # in the last iteration
@@ -216,6 +226,11 @@ CORE = np.dtype(
         ("wasteful", "i8"),  # the progress guard holds until a request finishes: too much was recomputed
         ("output_bin", "i8"),  # tokens per bin of `outputs`
         ("quantiles_stale", "i8"),  # `outputs` has changed since `quantiles` were taken
+        # asynchronous scheduling (kernel.lag)
+        ("asynchronous", "i8"),
+        ("lingers", "i8"),  # finished requests keep blocks and places until the next decision is made
+        ("num_lingering", "i8"),
+        ("seen_until_s", "f8"),  # arrivals up to then have been seen
         # totals
         ("busy_s", "f8"),
         ("kv_block_seconds", "f8"),
@@ -231,6 +246,7 @@ CORE = np.dtype(
         *KNOBS,
         # the prefix cache (kernel.prefix)
         ("prefix_caching", "i8"),
+        ("empty_blocks_first", "i8"),
         ("shares_in_batch", "i8"),  # waiting requests find what the batch will have computed
         ("queued_blocks", "i8"),  # in the queue; more than the free ones until it is settled
         ("oldest_segment", "i8"),

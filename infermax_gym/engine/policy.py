@@ -58,8 +58,15 @@ class Policy:
         run_order: see `RunOrder`.
         chunking: whether a prefill may be cut.
         max_chunk: most tokens of one prefill chunk.
+        uncapped_when_alone: `max_chunk` does not hold while one request is all that runs or waits (vLLM 0.32).
+        min_chunk: a chunk that the budgets cut to fewer tokens, and that is not the last of its prefill, waits while
+            some decode is running.
+        max_prefills: waiting requests join only while fewer requests are in prefill.
+        prefill_interval: while some decode is running and the queue could be emptied when it was last served, prefills
+            get tokens in one of so many iterations at most (vLLM's prefill cadence); 0 and 1 hold nobody.
         prefill_share: share of the token budget, rounded down but at least one token, that all prefill tokens
             of an iteration together may use while some decode is running (1 = no limit).
+        prefill_share_from: `prefill_share` holds only while at least so many requests wait or are in prefill.
         max_num_batched_tokens: the policy's own token budget; None takes the engine's.
         reserve: see `Reserve`.
         admission_check: see `AdmissionCheck`.
@@ -127,7 +134,12 @@ class Policy:
     run_order: RunOrder = RunOrder.ARRIVAL
     chunking: bool = True
     max_chunk: int = NO_LIMIT
+    uncapped_when_alone: bool = False
+    min_chunk: int = 0
+    max_prefills: int = NO_LIMIT
+    prefill_interval: int = 0
     prefill_share: float = 1.0
+    prefill_share_from: int = 0
     max_num_batched_tokens: int | None = None
     reserve: Reserve = Reserve.KNOWN
     admission_check: AdmissionCheck = AdmissionCheck.NONE
@@ -184,9 +196,12 @@ class Policy:
 _NOT_NEGATIVE = (
     "hold_iterations",
     "max_iteration_s",
+    "min_chunk",
     "min_waiting",
     "output_charge",
     "pin_after",
+    "prefill_interval",
+    "prefill_share_from",
     "prompt_charge",
     "quantum_iterations",
     "quantum_s",
@@ -228,6 +243,7 @@ def _check(policy: Policy) -> None:
     for name in _NOT_NEGATIVE:
         require(getattr(policy, name) >= 0, f"{name} must not be negative, got {getattr(policy, name)}")
     require(policy.max_chunk >= 1, f"max_chunk must be at least 1, got {policy.max_chunk}")
+    require(policy.max_prefills >= 1, f"max_prefills must be at least 1, got {policy.max_prefills}")
     require(0.0 < policy.prefill_share <= 1.0, f"prefill_share must be in (0, 1], got {policy.prefill_share}")
     require(0.0 <= policy.watermark < 1.0, f"watermark must be in [0, 1), got {policy.watermark}")
     require(0.0 <= policy.peak_margin < 1.0, f"peak_margin must be in [0, 1), got {policy.peak_margin}")
@@ -296,7 +312,7 @@ def queue_weights(**weights: float) -> tuple[float, ...]:
 
     Example:
         >>> queue_weights(num_prompt_tokens=1.0)
-        (0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+        (0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     """
     return _by_name(QUEUE_FEATURES, weights)
 

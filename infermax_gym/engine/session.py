@@ -102,6 +102,7 @@ class Session:
         policy: the policy to begin with.
         predicted: as in `simulate`.
         record_schedule: as in `simulate`.
+        asynchronous: as in `allocate`.
     """
 
     def __init__(
@@ -112,9 +113,12 @@ class Session:
         predicted: NDArray[np.float64] | None = None,
         *,
         record_schedule: bool = False,
+        asynchronous: bool = False,
     ) -> None:
         self.workload = workload
-        self.engine = allocate(workload, config, policy, predicted, record_schedule=record_schedule)
+        self.engine = allocate(
+            workload, config, policy, predicted, record_schedule=record_schedule, asynchronous=asynchronous
+        )
         self.record_schedule = record_schedule
         self.recorder = Recorder()
 

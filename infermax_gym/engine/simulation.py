@@ -40,7 +40,8 @@ def simulate(
         debug: check the engine's invariants after every iteration (slow).
 
     Raises:
-        ValueError: the policy needs predictions and got none, or they are malformed.
+        ValueError: the policy needs predictions and got none, or they are malformed; or a Python scheduler is to run
+            an engine with `async_scheduling`.
         SchedulerError: a Python scheduler broke a rule of the engine, left requests waiting for ever, or preempted
             what it computed again and again.
         InvariantError: `debug` found a bug in the engine.
@@ -58,7 +59,9 @@ def simulate(
             f"policy {policy.name!r} needs `predicted` output lengths (see infermax_gym.baselines.predict)"
         )
     table = policy if isinstance(policy, Policy) else Policy("python")
-    session = Session(workload, config, table, predicted, record_schedule=record_schedule)
+    session = Session(
+        workload, config, table, predicted, record_schedule=record_schedule, asynchronous=isinstance(policy, Policy)
+    )
     if isinstance(policy, Policy):
         _run_policy(session, fast_forward, debug)
     else:

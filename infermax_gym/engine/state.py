@@ -43,7 +43,7 @@ class Engine:
             preempted (preempted_size,) int64, requests preempted since the last recorded iteration, counted by
             element 0;
             nodes, segments, holds: the prefix cache (engine.cache), empty without one;
-            theta (num_forms, 9) float64 and term_end (num_terms,) int64, the cost model;
+            theta (num_forms, 9) float64 and term_end (num_terms,) int64: the cost model, as `cost.kernel` takes it;
             gaps (gaps_size,) float64 seconds and gap_counts (gaps_size,) int64: that many tokens came that long
             after their request's previous one;
             spans (spans_size, 2) float64, start and end of each iteration, and ends (spans_size, 2) int64, where
@@ -150,6 +150,7 @@ def allocate(
     *,
     record_schedule: bool = False,
     num_slots: int | None = None,
+    asynchronous: bool = False,
 ) -> Engine:
     """A fresh engine before the first arrival.
 
@@ -161,10 +162,14 @@ def allocate(
         record_schedule: whether every iteration is written down (its decodes are then served one by one).
         num_slots: None: all requests are in place. Else the engine has room for so many, and holds none of them yet:
             the workload only says what its effective values are, and a router sends some of it here.
+        asynchronous: the caller runs the engine with `kernel.run.run` alone, which knows `async_scheduling`.
 
     Raises:
-        ValueError: `predicted` has another length or holds a number that is not finite and at least 1.
+        ValueError: `predicted` has another length or holds a number that is not finite and at least 1, or the engine
+            schedules asynchronously and the caller does not know it.
     """
+    if config.async_scheduling and not asynchronous:
+        raise ValueError("async_scheduling is modelled for policies of the table on one engine; set it to False here")
     n = len(workload)
     core = _core(workload, config)
     leaves = power_of_two_at_least(max(n if num_slots is None else num_slots, 1))
@@ -270,6 +275,8 @@ def _core(workload: Workload, config: EngineConfig) -> Any:
     core["max_output_tokens"] = config.max_output_tokens or power_of_two_at_least(longest_output)
     core["longest_allowed"] = config.max_model_len or NO_LIMIT
     core["floor_context"] = config.cost.floor_context
+    core["asynchronous"] = config.async_scheduling
+    core["last_prefill_iteration"] = -NO_LIMIT
     core["num_forms"], core["num_terms"] = len(config.cost.theta), len(config.cost.term_end)
     core["group_ends"] = core["group_roomy_until"] = NO_LIMIT
     core["decodes_since_admission"] = NO_LIMIT
@@ -297,6 +304,7 @@ def write_policy(core: Any, policy: Policy) -> None:
     core["watermark_blocks"] = math.floor(policy.watermark * num_blocks)
     core["stall_limit"] = 64 + 2 * -(-num_blocks * int(core["block_size"][0]) // min(budget, policy.max_chunk))
     core["kinetic"] = policy.queue_order in (QueueOrder.RESPONSE_RATIO, QueueOrder.LOAD_ADAPTIVE)
+    core["lingers"] = core["asynchronous"] & (not policy.release_at_batch_end)
     core["lockstep"] = not core["one_by_one"][0] and not _looks_at_each_token(policy)
     core["shares_in_batch"] = core["prefix_caching"][0] and _batch_is_certain(policy)
 

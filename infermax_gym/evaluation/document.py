@@ -58,6 +58,8 @@ def resolved_options(
         "num_host_kv_tokens": config.num_host_kv_tokens,
         "swap_tokens_per_s": config.swap_tokens_per_s,
         "prefix_caching": config.prefix_caching,
+        "empty_blocks_first": config.empty_blocks_first,
+        "async_scheduling": config.async_scheduling,
         "slo": None if slo is None else _limits(slo),
         **more,
     }

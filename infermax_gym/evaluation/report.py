@@ -103,6 +103,7 @@ def engine_in_words(config: Mapping[str, Any]) -> str:
     costs, tokens = config.get("costs", [config["cost"]]), config.get("kv_tokens_of", [config["kv_tokens"]])
     engines = "; ".join(f"{name}, {count:,} KV tokens" for name, count in zip(costs, tokens, strict=True))
     cached = ", prefix caching" if config.get("prefix_caching") else ""
+    cached += ", decided one iteration ahead" if config.get("async_scheduling") else ""
     return (
         f"{engines} (blocks of {config['block_size']}{cached}), "
         f"{config['max_num_batched_tokens']:,} tokens and {config['max_num_seqs']:,} requests per iteration"

@@ -205,8 +205,8 @@ def evaluate(
         >>> from infermax_gym.baselines.policies import POLICIES
         >>> from infermax_gym.engine import EngineConfig
         >>> scenario = Scenario(WorkloadSpec("azure-conv", first=200), EngineConfig())
-        >>> evaluation = evaluate(scenario, {"vllm-v1": POLICIES["vllm-v1"]})
-        >>> evaluation.summary()["vllm-v1"]["num_finished"]
+        >>> evaluation = evaluate(scenario, {"vllm": POLICIES["vllm"]})
+        >>> evaluation.summary()["vllm"]["num_finished"]
         200
     """
     evaluation = Evaluation(num_seeds=len(seeds))

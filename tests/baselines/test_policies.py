@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from infermax_gym.baselines.catalogue import SCHEDULERS
 from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.baselines.predict import predictions
 from infermax_gym.engine import EngineConfig, Information, Policy, SimulationResult, simulate
@@ -51,7 +52,9 @@ def test_under_tight_memory(policy: Policy) -> None:
 def test_the_example_is_tight() -> None:
     """Otherwise the test above says little."""
     preempting = [name for name, policy in POLICIES.items() if run(policy, busy_workload()).num_preemptions > 0]
-    assert {"vllm-v0", "vllm-v1", "sarathi", "srf", "srpt-oracle", "hrrn", "trt-max-utilization"} <= set(preempting)
+    assert {"vllm-v0", "vllm-0.13", "vllm", "sarathi", "srf", "srpt-oracle", "hrrn", "trt-max-utilization"} <= set(
+        preempting
+    )
 
 
 @TABLE
@@ -81,8 +84,17 @@ def test_promised_names() -> None:
         "vllm-v0", "vllm-v1", "vllm-v1-priority", "sarathi", "orca", "fastertransformer", "srf", "hrrn", "edf",
         "shortest-prompt-first", "spf-headroom", "sjf-oracle", "srpt-oracle", "mc-sf-oracle", "lightllm",
     }  # fmt: skip
-    assert promised <= set(POLICIES)
+    assert all(name in POLICIES for name in promised)
     assert all(name == policy.name for name, policy in POLICIES.items())
+
+
+def test_former_names_are_other_names_of_the_same_policies() -> None:
+    assert POLICIES["vllm-v1"] is POLICIES["vllm-0.13"]
+    assert POLICIES["vllm-v1-priority"] is POLICIES["vllm-0.13-priority"]
+    assert POLICIES["vllm-v1-long-prefill"] is POLICIES["vllm-0.13-long-prefill"]
+    assert POLICIES["vllm-v1-full-isl"] is POLICIES["vllm-0.19"] is POLICIES["vllm-0.33"] is POLICIES["vllm"]
+    assert SCHEDULERS["vllm-v1"] is POLICIES["vllm-v1"]
+    assert not set(POLICIES.aliases) & set(POLICIES), "an alias is no second entry"
 
 
 def uses(policy: Policy) -> Information:
@@ -94,7 +106,7 @@ def uses(policy: Policy) -> Information:
         return Information.PREDICTED
     if estimates and policy.estimate == LengthEstimate.PREDICTED:
         return Information.PREDICTED
-    return Information.BOUND if estimates else Information.NONE
+    return Information.BOUND if estimates or victims["reclaim_value"] else Information.NONE
 
 
 @TABLE

@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infermax_gym.baselines.prefix_aware import PREFIX_AWARE, Sglang
-from infermax_gym.baselines.prefix_aware.orders import LPM_LIMIT, Candidate, Deficit, KLpm
+from infermax_gym.baselines.prefix_aware.orders import (
+    LPM_LIMIT,
+    AgedShortest,
+    Candidate,
+    Deficit,
+    KLpm,
+    ResidualShortest,
+)
 from infermax_gym.baselines.prefix_aware.sglang import SglangScheduler, beginnings, standing_back
 from infermax_gym.engine import EngineConfig, simulate
 from infermax_gym.workload import Workload
@@ -78,6 +85,19 @@ def test_orders_by_hand() -> None:
     assert deficit.choose(candidates(0, 16)) == 0, "overdrawn"
     assert deficit.choose(candidates(0, 16)[1:]) == 0, "alone: a quantum more"
     assert deficit.credit == {0: 8.0, 1: 7.0}
+
+
+def test_aged_and_residual_orders_by_hand() -> None:
+    long, short = Candidate(0, 0, 0, 900, 57, waited_s=4.0), Candidate(1, 0, 0, 100, 7)
+    assert AgedShortest(100.0).choose([long, short]) == 1
+    assert AgedShortest(201.0).choose([long, short]) == 0, "900 - 804 < 100"
+    residual = ResidualShortest(5.0)
+    assert residual.choose([long, short]) == 1
+    assert residual.choose([long, Candidate(1, 0, 0, 899, 57)]) == 0, "as many blocks: who came first"
+    waited = Candidate(2, 0, 0, 900, 57, waited_s=5.0)
+    assert residual.choose([short, waited]) == 1
+    assert residual.choose([waited, replace(waited, waited_s=6.0)]) == 1
+    assert residual.choose([short, waited, Candidate(3, 0, 0, 950, 60, has_begun=True)]) == 2
 
 
 def test_the_share_reserved_decays_and_jumps_with_retractions() -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.cli.conftest import Command
 
 NEEDS_WORKLOAD = [
-    (["--policies", "vlm-v1"], "did you mean 'vllm-v1'?"),
+    (["--policies", "vlm-0.13"], "did you mean 'vllm-0.13'?"),
     (["--policies", "%%%"], "infermax list policies"),
     (["--policies", ","], "names no policy"),
     (["--cost", "lama2-7b-a100"], "did you mean 'llama2-7b-a100'?"),

@@ -245,3 +245,23 @@ def test_distances_to_the_bound_and_the_searched_optimum(command: Command) -> No
     assert document["bounds"]["latency_s"] <= rows[best]["latency_s"]["mean"]
     refused = command(*arguments, "--policies", "sarathi", "--bound", "--prefix-caching")
     assert refused.code == 2 and "without shared prefixes" in refused.err
+
+
+def test_asynchronous_scheduling(command: Command, trace: Path) -> None:
+    arguments = ("--workload", trace, "--kv-tokens", 1000)
+    now, ahead = (bench(command, *arguments, "--policies", "vllm", *more) for more in ((), ("--async-scheduling",)))
+    assert (now["config"]["async_scheduling"], ahead["config"]["async_scheduling"]) == (False, True)
+    assert ahead["policies"]["vllm"]["ttft_s"]["mean"] > now["policies"]["vllm"]["ttft_s"]["mean"]
+    _, out, _ = command("bench", *arguments, "--policies", "vllm", "--async-scheduling")
+    assert "decided one iteration ahead" in out
+    for others in (("--policies", "vllm,rollout"), ("--policies", "vllm", "--replicas", 2)):
+        code, _, err = command("bench", *arguments, *others, "--async-scheduling")
+        assert code == 2
+        assert "--async-scheduling is modelled for policies of the table on one engine" in err
+        assert len(err.strip().splitlines()) == 1
+
+
+def test_former_names_are_understood_and_kept(command: Command, trace: Path) -> None:
+    rows = bench(command, "--workload", trace, "--policies", "vllm-v1,vllm-0.13", "--kv-tokens", 1000)["policies"]
+    assert list(rows) == ["vllm-v1", "vllm-0.13"]
+    assert rows["vllm-v1"]["makespan_s"] == rows["vllm-0.13"]["makespan_s"]

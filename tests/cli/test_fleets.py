@@ -46,7 +46,7 @@ def test_bench_runs_each_policy_with_each_router(command: Command, trace: Path) 
 def test_bench_of_fleets_names_all_routers_by_default(command: Command, trace: Path) -> None:
     names = {row["name"] for row in json.loads(command("list", "routers", "--json").out)["routers"]}
     document = output_of(command, "bench", "--workload", trace, "--replicas", 2)
-    assert set(document["policies"]) == {f"vllm-v1 + {name}" for name in names}
+    assert set(document["policies"]) == {f"vllm + {name}" for name in names}
 
 
 def test_one_replica_is_the_policy(command: Command, trace: Path) -> None:
@@ -61,7 +61,7 @@ def test_tables_are_for_people(command: Command, trace: Path) -> None:
     code, out, err = command("bench", "--workload", trace, "--replicas", 2, "--staleness", 0.1)
     assert (code, err) == (0, "")
     assert "2 replicas, load signals 0.1 s apart, counting what was routed since" in out
-    assert "vllm-v1 + least-outstanding" in out
+    assert "vllm + least-outstanding" in out
     assert max(map(len, out.splitlines())) <= 120
 
 
@@ -87,14 +87,14 @@ def test_requests_that_move(command: Command, trace: Path, tmp_path: Path) -> No
     )
     assert document["config"].items() >= {"migrate": ["none", "defrag", "balanced"], "migrate_period_s": 0.1}.items()
     rows = document["policies"]
-    assert list(rows) == [f"vllm-v1 + round-robin{more}" for more in ("", " + defrag", " + balanced")]
-    assert "num_migrations" not in rows["vllm-v1 + round-robin"]
-    assert rows["vllm-v1 + round-robin + defrag"]["num_migrations"] > 0
+    assert list(rows) == [f"vllm + round-robin{more}" for more in ("", " + defrag", " + balanced")]
+    assert "num_migrations" not in rows["vllm + round-robin"]
+    assert rows["vllm + round-robin + defrag"]["num_migrations"] > 0
     assert all(row["num_finished"] == NUM_REQUESTS for row in rows.values())
     header, first, second, _ = (tmp_path / "results.csv").read_text().splitlines()
     at = header.split(",").index("num_migrations")
     assert first.split(",")[at] == ""
-    assert int(second.split(",")[at]) == rows["vllm-v1 + round-robin + defrag"]["num_migrations"]
+    assert int(second.split(",")[at]) == rows["vllm + round-robin + defrag"]["num_migrations"]
     shown = command(*arguments, "--migrate", "defrag").out
     assert "2 replicas, requests move every 0.05 s, load signals" in shown
     assert "grated" in shown
@@ -152,7 +152,7 @@ def test_a_file_of_equal_replicas_is_their_number(command: Command, trace: Path,
         ([{"count": 0}], "entry 1: count must be a whole number of at least 1, got 0"),
         ([{"count": True}], "count must be a whole number of at least 1, got true"),
         ([{"prefix_caching": "yes"}], 'prefix_caching must be true or false, got "yes"'),
-        ([{"policy": "vlm-v1"}], "entry 1: unknown policy 'vlm-v1'; did you mean 'vllm-v1'?"),
+        ([{"policy": "vlm-0.13"}], "entry 1: unknown policy 'vlm-0.13'; did you mean 'vllm-0.13'?"),
         ([{"policy": "wait-threshold"}], "entry 1: policy 'wait-threshold' cannot run in a fleet"),
         ([{"cost": "nowhere.json"}], "entry 1: nowhere.json"),
         ([{"policy": "vllm-v1"}], "--policies: every entry of the fleet 'mixed' names its policy"),
@@ -282,7 +282,7 @@ def test_capacity_is_for_people(command: Command, more: tuple[object, ...]) -> N
         (["capacity", "--attainment", "90"], "--attainment must be a share"),
         (["capacity", "--for-rate", "-3"], "--for-rate must be a positive number"),
         (["capacity", "--slo", "ttft=soon"], "expected ttft=S"),
-        (["capacity", "--policies", "vlm-v1"], "did you mean 'vllm-v1'?"),
+        (["capacity", "--policies", "vlm-0.13"], "did you mean 'vllm-0.13'?"),
     ],
     ids=lambda value: " ".join(value)[:40],
 )

@@ -38,6 +38,15 @@ def test_policies_and_routers_are_described(command: Command, kind: str) -> None
         assert row["source"], row["name"]
 
 
+def test_former_names_of_policies_are_shown(command: Command) -> None:
+    rows = {row["name"]: row for row in json.loads(command("list", "policies", "--json").out)["policies"]}
+    assert rows["vllm-0.13"]["aliases"] == ["vllm-v1"]
+    assert "vllm-v1-full-isl" in rows["vllm"]["aliases"]
+    assert "vllm-v1" not in rows
+    assert rows["sarathi"]["aliases"] == rows["sglang-lpm"]["aliases"] == []
+    assert "vllm-v1-full-isl" in command("list", "policies").out
+
+
 def test_version(command: Command) -> None:
     assert command("--version") == (0, f"{infermax_gym.__version__}\n", "")
 

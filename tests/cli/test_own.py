@@ -133,7 +133,7 @@ def test_a_policy_of_ones_own_goes_under_the_name_that_was_typed(command: Comman
 def test_two_routers_of_one_name_are_not_mixed_up(command: Command, here: Path, trace: Path) -> None:
     (here / "own_same.py").write_text(FAULTY.replace('"first"', '"round-robin"'))
     arguments = ("--workload", trace, "--replicas", 2, "--routers", "round-robin,own_same:First")
-    check(command("bench", *arguments), "two of the fleets are called 'vllm-v1 + round-robin'")
+    check(command("bench", *arguments), "two of the fleets are called 'vllm + round-robin'")
 
 
 @pytest.mark.parametrize(

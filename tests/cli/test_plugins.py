@@ -124,7 +124,7 @@ def test_a_policy_of_theirs_is_run(command: Command, theirs: Path, trace: Path) 
 
 def test_a_router_of_theirs_is_run(command: Command, theirs: Path, trace: Path) -> None:
     policies = figures(command, "--workload", trace, "--replicas", 2, "--routers", "mine,round-robin")
-    assert policies["vllm-v1 + mine"] == policies["vllm-v1 + round-robin"]
+    assert policies["vllm + mine"] == policies["vllm + round-robin"]
 
 
 def test_their_cost_and_their_workloads(command: Command, theirs: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,23 @@ def test_random_runs(data: st.DataObject, workload: Workload, config: EngineConf
     same_result(simulate(workload, config, policy, predicted=predicted, fast_forward=False), recorded)
 
 
+@examples(500)
+@given(data=st.data(), workload=workloads(), config=configs(), policy=policies())
+def test_random_runs_decided_ahead(
+    data: st.DataObject, workload: Workload, config: EngineConfig, policy: Policy
+) -> None:
+    """Asynchronous scheduling, with and without the prefix cache."""
+    predicted = data.draw(predictions(workload))
+    config = replace(config, async_scheduling=True, prefix_caching=data.draw(st.booleans()))
+    expected = simulate_reference(workload, config, policy, predicted)
+    recorded = simulate(workload, config, policy, predicted=predicted, record_schedule=True, debug=True)
+    same_run(recorded, expected)
+    for ours, theirs in zip(with_victims(recorded), with_victims(expected), strict=True):
+        assert ours == theirs
+    same_result(simulate(workload, config, policy, predicted=predicted), recorded)
+    same_result(simulate(workload, config, policy, predicted=predicted, fast_forward=False), recorded)
+
+
 @examples(200)
 @given(data=st.data(), workload=workloads(), config=configs(), policy=policies())
 def test_invariants_hold_throughout(
@@ -94,7 +112,7 @@ def test_a_schedule_tells_all_who_went_to_and_fro() -> None:
     policy = Policy(
         "to and fro",
         queue_order=QueueOrder.RESPONSE_RATIO,
-        queue_weights=(0.0, 0.0, 0.0, 1.0, *[0.0] * 9),
+        queue_weights=(0.0, 0.0, 0.0, 1.0, *[0.0] * 12),
         max_num_batched_tokens=20,
         reserve=Reserve.CHUNK,
         self_preemption_ends=True,

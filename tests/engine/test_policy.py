@@ -26,9 +26,13 @@ from infermax_gym.engine.policy import (
 @pytest.mark.parametrize(
     ("knobs", "message"),
     [
-        ({"queue_weights": (1.0,)}, r"queue_weights needs 13 numbers \(arrival_s, "),
-        ({"victim_weights": (1.0,) * 9}, r"victim_weights needs 11 numbers \(arrival_s, "),
+        ({"queue_weights": (1.0,)}, r"queue_weights needs 16 numbers \(arrival_s, "),
+        ({"victim_weights": (1.0,) * 9}, r"victim_weights needs 12 numbers \(arrival_s, "),
         ({"max_chunk": 0}, "max_chunk must be at least 1, got 0"),
+        ({"min_chunk": -1}, "min_chunk must not be negative, got -1"),
+        ({"max_prefills": 0}, "max_prefills must be at least 1, got 0"),
+        ({"prefill_interval": -1}, "prefill_interval must not be negative, got -1"),
+        ({"prefill_share_from": -1}, "prefill_share_from must not be negative, got -1"),
         ({"prefill_share": 0.0}, r"prefill_share must be in \(0, 1\], got 0.0"),
         ({"prefill_share": 1.1}, "prefill_share must be in"),
         ({"prefill_share": math.nan}, "prefill_share must be in"),
@@ -39,8 +43,8 @@ from infermax_gym.engine.policy import (
         ({"headroom_tokens": math.nan}, "headroom_tokens must be finite, got nan"),
         ({"delay_factor": math.inf}, "delay_factor must be finite, got inf"),
         ({"load_aging": math.nan}, "load_aging must be finite, got nan"),
-        ({"queue_weights": (math.nan,) * 13}, "queue_weights must be finite"),
-        ({"victim_weights": (math.inf,) * 11}, "victim_weights must be finite"),
+        ({"queue_weights": (math.nan,) * 16}, "queue_weights must be finite"),
+        ({"victim_weights": (math.inf,) * 12}, "victim_weights must be finite"),
         ({"max_running": 0}, "max_running must be at least 1"),
         ({"max_num_batched_tokens": 0}, "max_num_batched_tokens must be at least 1"),
         ({"prediction_sigma": -0.1}, "prediction_sigma must not be negative, got -0.1"),
@@ -87,8 +91,8 @@ def test_a_row_that_is_none(knobs: dict[str, Any], message: str) -> None:
 
 
 def test_weights_by_name() -> None:
-    assert queue_weights(priority=2.0, arrival_s=1) == (1.0, *(0.0,) * 5, 2.0, *(0.0,) * 6)
-    assert victim_weights(is_prefill=-1) == (*(0.0,) * 7, -1.0, *(0.0,) * 3)
+    assert queue_weights(priority=2.0, arrival_s=1) == (1.0, *(0.0,) * 5, 2.0, *(0.0,) * 9)
+    assert victim_weights(is_prefill=-1) == (*(0.0,) * 7, -1.0, *(0.0,) * 4)
     assert len(queue_weights()) == len(QUEUE_FEATURES)
     assert len(victim_weights()) == len(VICTIM_FEATURES)
     with pytest.raises(ValueError, match="unknown feature 'size'; known: arrival_s, num_prompt_tokens"):

@@ -19,7 +19,7 @@ from tests.engine.strategies import configs, examples, policies, predictions, wi
 from tests.engine.test_against_reference import same_run, with_victims
 from tests.reference import simulate_reference
 
-CACHING = configs().map(lambda config: replace(config, prefix_caching=True))
+CACHING = st.builds(replace, configs(), prefix_caching=st.just(True), empty_blocks_first=st.booleans())
 
 
 @examples(500)

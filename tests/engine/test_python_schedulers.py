@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from infermax_gym.baselines.table.engines import VLLM_V1
+from infermax_gym.baselines.table.vllm import VLLM_0_13
 from infermax_gym.engine import (
     ClairvoyantView,
     Decision,
@@ -77,7 +77,7 @@ def blocks(view: OnlineView, num_tokens: int) -> int:
     return int(-(-num_tokens // view.block_size))
 
 
-FCFS_ROW = replace(VLLM_V1, queue_order=QueueOrder.LINEAR, queue_weights=queue_weights(arrival_s=1.0))
+FCFS_ROW = replace(VLLM_0_13, queue_order=QueueOrder.LINEAR, queue_weights=queue_weights(arrival_s=1.0))
 
 
 @examples(150)

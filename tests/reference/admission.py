@@ -13,10 +13,16 @@ def wanted_tokens(engine: Engine, decision: Decision, request: Request, resident
     """c: what a request asks for that has so many tokens; 0 means that it idles."""
     if request.is_decode:
         return min(1, decision.tokens_left)
+    if decision.prefills_held:
+        return 0
     missing = request.known - resident
     left = min(decision.tokens_left, decision.prefill_tokens_left)
     if decision.policy.chunking:
-        missing = min(missing, decision.policy.max_chunk, left)
+        if not (decision.is_alone and decision.policy.uncapped_when_alone):
+            missing = min(missing, decision.policy.max_chunk)
+        if decision.decodes_run and left < min(missing, decision.policy.min_chunk):
+            return 0
+        missing = min(missing, left)
     elif missing > left:
         return 0
     if decision.policy.max_iteration_s == 0.0 or missing == 0:
@@ -66,6 +72,8 @@ def admit(engine: Engine, decision: Decision) -> None:
             engine.publish(request, request.resident + tokens)
     skipped: list[Request] = []
     while engine.seat_is_free and decision.tokens_left > 0:
+        if sum(not request.is_decode for request in engine.running) >= decision.policy.max_prefills:
+            return
         request = engine.queue.head(engine.clock_s, skipped)
         if request is None or request.on_host:
             return

@@ -32,9 +32,11 @@ class PrefixCache:
         found: the block with some contents.
         tables: blocks of each request, by its number, in the order of its tokens.
         published: how many of them others can find.
+        empty_first: whether freed blocks without contents are used again before all others.
     """
 
-    def __init__(self, workload: Workload, block_size: int, num_blocks: int) -> None:
+    def __init__(self, workload: Workload, block_size: int, num_blocks: int, empty_first: bool = False) -> None:
+        self.empty_first = empty_first
         self.workload = workload
         self.b = block_size
         self.unheld = [Block() for _ in range(num_blocks)]
@@ -114,7 +116,9 @@ class PrefixCache:
         """A request lets go of its blocks, the last first."""
         for block in reversed(self.tables.pop(request.number)):
             block.holders -= 1
-            if block.holders == 0:
+            if block.holders == 0 and block.contents is None and self.empty_first:
+                self.unheld.insert(0, block)
+            elif block.holders == 0:
                 self.unheld.append(block)
 
     def alone(self, request: Request) -> int:

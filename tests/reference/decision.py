@@ -24,7 +24,9 @@ def decide(engine: Engine) -> Decision:
     if policy.preempt_for_waiting:
         displace(engine, decision)
     order(engine, policy)
+    limit_prefills(engine, decision)
     serve(engine, decision)
+    note_backlog(engine, decision)
     rearrange(engine, decision)
     return decision
 
@@ -86,8 +88,8 @@ def _displaced(engine: Engine, head: Request, chunk: int) -> list[Request]:
     for count in range(1, len(larger) + 1):
         victims = larger[:count]
         others = [r for r in engine.running if r not in victims]
-        free = engine.free + sum(engine.cache.alone(r) if engine.cache else r.held for r in victims)
-        if len(others) < engine.B and fits(engine, head, chunk, others, free):
+        free = engine.free + sum(engine.blocks_alone(r) for r in victims)
+        if engine.has_place_beside(len(others)) and fits(engine, head, chunk, others, free):
             return victims
     return []
 
@@ -107,7 +109,6 @@ def order(engine: Engine, policy: Policy) -> None:
 def serve(engine: Engine, decision: Decision) -> None:
     """The paragraph "Serve"."""
     policy = decision.policy
-    decision.prefill_tokens_left = _prefill_limit(engine, policy)
     if policy.phase_order == PhaseOrder.DECODE_FIRST:
         if policy.hold_iterations > 0.0:
             serve_running(engine, decision, _due(engine, policy))
@@ -146,11 +147,23 @@ def _prefills(engine: Engine) -> list[Request]:
     return [request for request in engine.running if not request.is_decode]
 
 
-def _prefill_limit(engine: Engine, policy: Policy) -> int:
-    """Most prefill tokens of this iteration."""
-    if _decodes(engine):
-        return max(1, math.floor(engine.C * policy.prefill_share))
-    return engine.C
+def limit_prefills(engine: Engine, decision: Decision) -> None:
+    """The paragraph "Limits of prefills"."""
+    policy = decision.policy
+    decision.prefill_tokens_left = engine.C
+    decision.decodes_run = bool(_decodes(engine))
+    decision.is_alone = len(engine.running) + len(engine.queue) == 1
+    if decision.decodes_run:
+        if len(_prefills(engine)) + len(engine.queue) >= policy.prefill_share_from:
+            decision.prefill_tokens_left = max(1, math.floor(engine.C * policy.prefill_share))
+        since = engine.num_iterations + 1 - engine.last_prefill_iteration
+        decision.prefills_held = since < policy.prefill_interval and not engine.prefills_backed_up
+
+
+def note_backlog(engine: Engine, decision: Decision) -> None:
+    """Whether somebody still waits although prefills were not held."""
+    if not decision.prefills_held and (decision.policy.admit_after_preemption or not decision.preempted_in_serve):
+        engine.prefills_backed_up = bool(engine.queue)
 
 
 def serve_running(engine: Engine, decision: Decision, requests: Sequence[Request]) -> None:
@@ -188,7 +201,7 @@ def clear_share(engine: Engine, decision: Decision) -> None:
     """Preempt `evict_share` of all running requests."""
     decision.share_cleared = True
     for _ in range(math.ceil(decision.policy.evict_share * len(engine.running))):
-        preempt(engine, decision, worst(decision.policy, engine.running))
+        preempt(engine, decision, worst(engine, decision.policy, engine.running))
         decision.preempted_in_serve = True
 
 

@@ -60,16 +60,27 @@ class _Run:
                 break
             engine.more_to_come = bool(self.to_come)
             decision = decide(engine)
+            left = engine.let_go()
+            behind = self.is_behind()
             self.engine.swapped_tokens += decision.swapped_tokens
             if decision.batch:
                 self.iterate(decision)
-            elif decision.preempted or decision.num_resumed:
+                continue
+            engine.seen_until_s = engine.clock_s
+            idle = not engine.running and not engine.queue
+            if decision.preempted or decision.num_resumed or (left and not idle):
                 self.note_empty(decision)
+            elif behind:
+                continue
             elif self.to_come:
                 self.wait_until(self.to_come[0].arrival_s)
             else:
                 raise RuntimeError("requests wait, but the policy starts none of them")
         return collect_result(self.requests, self.books, engine.N)
+
+    def is_behind(self) -> bool:
+        """Whether something has happened that decisions have not seen yet."""
+        return self.engine.config.async_scheduling and self.engine.seen_until_s < self.engine.clock_s
 
     def note_empty(self, decision: Decision) -> None:
         """Book a decision without a batch; the next one comes at the same clock."""
@@ -82,7 +93,8 @@ class _Run:
     def take_arrivals(self) -> None:
         """Arrivals up to now join the queue, or are rejected if they can never fit."""
         engine = self.engine
-        while self.to_come and self.to_come[0].arrival_s <= engine.clock_s:
+        until_s = engine.seen_until_s if engine.config.async_scheduling else engine.clock_s
+        while self.to_come and self.to_come[0].arrival_s <= until_s:
             request = self.to_come.pop(0)
             if request.lands:
                 land(engine, request)
@@ -102,7 +114,7 @@ class _Run:
         """An idle clock goes on; transfers do too."""
         engine = self.engine
         engine.drain_swaps(max(at_s - engine.clock_s, 0.0))
-        engine.clock_s = max(engine.clock_s, at_s)
+        engine.clock_s = engine.seen_until_s = max(engine.clock_s, at_s)
 
     def with_swaps(self, compute_s: float) -> float:
         """Seconds of an iteration that computes for so long, with what it has to swap."""
@@ -123,7 +135,7 @@ class _Run:
         compute_s = engine.duration.of(decision.batch)
         duration_s = self.with_swaps(compute_s)
         start_s = engine.clock_s
-        engine.clock_s = start_s + duration_s
+        engine.clock_s, engine.seen_until_s = start_s + duration_s, start_s
         batch = [(request.number, tokens) for request, tokens in decision.batch.items()]
         self.books.schedule.append(Iteration(start_s, engine.clock_s, batch, _numbers(decision.preempted)))
         self.books.busy_s += duration_s
@@ -144,6 +156,7 @@ def remember(engine: Engine, decision: Decision, duration_s: float) -> None:
     has_prefill = any(not request.is_decode for request in decision.batch)
     if has_prefill:
         engine.last_prefill_duration_s = duration_s
+        engine.last_prefill_iteration = engine.num_iterations
     if decision.num_admitted > 0:
         engine.iterations_since_admission = 0
     elif not has_prefill and engine.iterations_since_admission is not None:

@@ -34,8 +34,16 @@ def queue_value(policy: Policy, request: Request, duration: Duration) -> float:
         kv_steps(request),
         request.level,
         request.level_place_s,
+        1.0 / (1.0 + request.num_prompt_tokens / 32768),
+        log_work(request.num_prompt_tokens, 0),
+        log_work(request.known, request.resident),
     )
     return _dot(policy.queue_weights, features)
+
+
+def log_work(known: int, resident: int) -> float:
+    """Logarithm of the attention work of the tokens from `resident` to `known`."""
+    return math.log((known * (known + 1) - resident * (resident + 1)) / 2)
 
 
 def kv_steps(request: Request) -> float:
@@ -69,8 +77,8 @@ def processed(request: Request) -> int:
     return request.resident + 1 if request.is_decode else request.resident
 
 
-def victim_key(policy: Policy, request: Request) -> float:
-    """victim_weights . features, from the request's state now."""
+def victim_key(policy: Policy, request: Request, num_freed: int, max_output_tokens: int) -> float:
+    """victim_weights . features, from the request's state now; preempting it frees so many blocks."""
     features = (
         request.arrival_s,
         request.num_prompt_tokens,
@@ -83,5 +91,6 @@ def victim_key(policy: Policy, request: Request) -> float:
         kv_steps(request),
         request.level,
         request.level_place_s,
+        num_freed / request.known * (1.0 - request.generated / max_output_tokens),
     )
     return _dot(policy.victim_weights, features)

@@ -20,14 +20,19 @@ def choose_victim(engine: Engine, decision: Decision, requester: Request) -> Req
         pool = [request for request in later if request not in decision.batch]
     if not pool:
         return requester
-    return worst(policy, pool)
+    return worst(engine, policy, pool)
 
 
-def worst(policy: Policy, pool: Sequence[Request]) -> Request:
+def worst(engine: Engine, policy: Policy, pool: Sequence[Request]) -> Request:
     """The victim in a pool: its last one, or the largest key, the pinned after all others."""
     if policy.victim == Victim.LIST_TAIL:
         return pool[-1]
-    return max(pool, key=lambda request: (not is_pinned(policy, request), victim_key(policy, request)))
+
+    def badness(request: Request) -> tuple[bool, float]:
+        key = victim_key(policy, request, engine.blocks_alone(request), engine.max_output_tokens)
+        return not is_pinned(policy, request), key
+
+    return max(pool, key=badness)
 
 
 def moves_to_host(engine: Engine, num_tokens: int) -> bool:

@@ -39,7 +39,7 @@ class Engine:
         self.running: list[Request] = []
         self.free = self.N
         self.keepers: list[Request] = []  # finished, with their blocks until nothing runs (release_at_batch_end)
-        self.cache = PrefixCache(workload, self.b, self.N) if config.prefix_caching else None
+        self.cache = PrefixCache(workload, self.b, self.N, config.empty_blocks_first) if config.prefix_caching else None
         self.host_free = config.num_host_kv_tokens
         self.swapped_tokens = 0  # since the last iteration, for the next one to bear
         self.pending_swap_tokens = 0  # whose transfer beside the computation is not over
@@ -53,6 +53,10 @@ class Engine:
         self.more_to_come = False
         self.last_prefill_duration_s = 0.0
         self.iterations_since_admission: int | None = None  # those without prefill tokens
+        self.last_prefill_iteration = -math.inf  # counted from 1
+        self.prefills_backed_up = False
+        self.lingering: list[Request] = []  # finished, with their places and blocks until a decision (asynchronous)
+        self.seen_until_s = 0.0
         self.iterations_without_token = 0
         self.num_computed = self.num_recomputed = self.num_cached = 0  # tokens so far
         self.wasteful = False
@@ -78,7 +82,18 @@ class Engine:
     @property
     def seat_is_free(self) -> bool:
         """Whether one more request may run."""
-        return len(self.running) < self.B
+        return self.has_place_beside(len(self.running))
+
+    def has_place_beside(self, num_running: int) -> bool:
+        """Whether one more request may run beside so many."""
+        return num_running + len(self.lingering) < self.B
+
+    def let_go(self) -> bool:
+        """Those who linger leave; whether there were any."""
+        lingering, self.lingering = self.lingering, []
+        for request in lingering:
+            self.release(request)
+        return bool(lingering)
 
     @property
     def guard_holds(self) -> bool:
@@ -130,6 +145,10 @@ class Engine:
         matches = self.cache.matches(request) if self.cache else []
         return len(matches), sum(block.holders > 0 for block in matches)
 
+    def blocks_alone(self, request: Request) -> int:
+        """Blocks that would be free without this running request."""
+        return self.cache.alone(request) if self.cache else request.held
+
     def join(self, request: Request, num_blocks: int) -> None:
         """Put a request at the end of the running list, with its blocks, those included that it finds."""
         if self.cache:
@@ -173,6 +192,8 @@ class Engine:
         request.is_running = False
         if keep_blocks:
             self.keepers.append(request)
+        elif self.config.async_scheduling and request.status == "finished":
+            self.lingering.append(request)
         else:
             self.release(request)
         if not self.running:
@@ -206,6 +227,9 @@ class Decision:
         num_resumed: how many came back from the host.
         num_admitted: how many waiting requests joined.
         swapped_tokens: tokens that moved to the host or back.
+        decodes_run: whether some decode was running when serving began.
+        is_alone: whether one request ran or waited then.
+        prefills_held: whether `prefill_interval` gives prefills nothing.
     """
 
     policy: Policy
@@ -220,6 +244,9 @@ class Decision:
     num_resumed: int = 0
     num_admitted: int = 0
     swapped_tokens: int = 0
+    decodes_run: bool = False
+    is_alone: bool = False
+    prefills_held: bool = False
 
     def grant(self, request: Request, num_tokens: int) -> None:
         """Put tokens of a request into the batch, at the end."""

@@ -157,6 +157,8 @@ def admit(s: Any) -> None:
         publish_batch(s)
     num_skipped = 0
     while s.num_waiting > 0 and s.num_running < s.max_num_seqs and s.tokens_left > 0:
+        if s.num_running_prefills >= s.max_prefills:
+            break
         r = head(s)
         found, found_held = find_for(s, r)
         computed = found * s.block_size

@@ -86,7 +86,8 @@ def _record_iteration(s: Any, start_s: float, end_s: float) -> None:
 def arrive(s: Any) -> None:
     """Requests that have arrived by now join the queue; those that can never fit are rejected."""
     req = requests(s)
-    while s.next_arrival < s.num_requests and req[s.next_arrival].arrival_s <= s.clock_s:
+    until_s = s.seen_until_s if s.asynchronous else s.clock_s
+    while s.next_arrival < s.num_requests and req[s.next_arrival].arrival_s <= until_s:
         r = s.next_arrival
         s.next_arrival += 1
         q = req[r]
@@ -120,7 +121,7 @@ def _finish(s: Any, r: int, end_s: float) -> None:
     q.finish_s = end_s
     q.place = FINISHED
     if not s.prefix_caching:  # else in `_drop_finished`, in the order of the running list
-        if s.release_at_batch_end:
+        if s.release_at_batch_end or s.lingers:
             s.withheld_blocks += q.held
         else:
             s.free_blocks += q.held
@@ -149,12 +150,12 @@ def _drop_finished(s: Any) -> None:
             run[kept] = r
             kept += 1
         elif s.prefix_caching:
-            if s.release_at_batch_end:
+            if s.release_at_batch_end or s.lingers:
                 withhold(s, r)
             else:
                 release(s, r)
     s.num_running = kept
-    if kept == 0:
+    if kept == 0 and not s.lingers:
         release_withheld(s)
 
 
@@ -298,6 +299,7 @@ def advance(s: Any) -> None:
     start_s = s.clock_s
     end_s = start_s + duration_s
     s.clock_s = end_s
+    s.seen_until_s = start_s
     account(s, duration_s)
     s.num_iterations += 1
     if s.spans_size > 0:
@@ -314,6 +316,8 @@ def advance(s: Any) -> None:
         _pass_group(s, end_s)
     if s.finished_now > 0:
         _drop_finished(s)
+    if s.lingers:
+        s.num_lingering = s.finished_now
     s.stalled_iterations = 0 if emitted > 0 else s.stalled_iterations + 1
     _watch_waste(s)
     if s.num_admitted > 0:
@@ -322,3 +326,4 @@ def advance(s: Any) -> None:
         s.decodes_since_admission += 1
     if s.num_prefills > 0:
         s.last_prefill_s = duration_s
+        s.last_prefill_iteration = s.num_iterations

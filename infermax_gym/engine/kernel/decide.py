@@ -8,7 +8,14 @@ from infermax_gym.compile import compiled, inlined
 from infermax_gym.engine.kernel.admit import admit, displace, resume_swapped
 from infermax_gym.engine.kernel.levels import lift_starving
 from infermax_gym.engine.kernel.order import order_running, relist
-from infermax_gym.engine.kernel.serve import serve_all, serve_decodes, serve_due_decodes, serve_prefills
+from infermax_gym.engine.kernel.serve import (
+    limit_prefills,
+    note_backlog,
+    serve_all,
+    serve_decodes,
+    serve_due_decodes,
+    serve_prefills,
+)
 from infermax_gym.engine.policy import PhaseOrder
 
 
@@ -17,6 +24,9 @@ def begin(s: Any) -> None:
     """Empty the batch and open the budgets."""
     s.tokens_left = s.token_budget
     s.prefill_left = s.token_budget
+    s.decodes_run = 0
+    s.alone = 0
+    s.prefills_held = 0
     s.batch_size = 0
     s.group_runs = 0
     s.serving_ended = 0
@@ -42,8 +52,7 @@ def decide(s: Any) -> None:
     resume_swapped(s)
     displace(s)
     order_running(s)
-    if s.prefill_share < 1.0 and s.num_running > s.num_running_prefills:
-        s.prefill_left = max(1, int(s.token_budget * s.prefill_share))
+    limit_prefills(s)
     if s.phase_order == PhaseOrder.ONE_LIST:
         serve_all(s)
         admit(s)
@@ -62,4 +71,5 @@ def decide(s: Any) -> None:
         admit(s)
         if s.hybrid or s.num_tokens == 0:
             serve_decodes(s)
+    note_backlog(s)
     relist(s)

@@ -116,7 +116,7 @@ def free_blocks_of(s: Any, r: int) -> None:
     else:
         s.free_blocks += q.held
         q.held = 0
-    if s.num_running == 0:
+    if s.num_running == 0 and not s.lingers:
         release_withheld(s)
 
 

@@ -33,6 +33,7 @@ def is_steady(s: Any) -> Any:
         or s.preempt_for_waiting
         or s.delay_factor > 0.0
         or s.min_decodes_between_prefills > 0
+        or s.prefill_interval > 1
         or s.starvation_s > 0.0
         or s.starvation_iterations > 0
         or s.max_iteration_s > 0.0
@@ -53,6 +54,7 @@ def fast_forward(s: Any, limit: int, until_s: float) -> Any:
     if s.next_arrival < s.num_requests:
         until_s = min(until_s, req[s.next_arrival].arrival_s)
     count = 0
+    start_s = s.clock_s
     while count < horizon and s.clock_s < until_s and s.num_gaps < s.gaps_size:
         needed = phases[s.tick % s.block_size]
         if needed > s.free_blocks:
@@ -67,6 +69,7 @@ def fast_forward(s: Any, limit: int, until_s: float) -> Any:
         s.tick += 1
         count += 1
     if count > 0:
+        s.seen_until_s = start_s
         s.group_last_s = s.clock_s
         s.group_context += count * s.group_size
         s.num_iterations += count

@@ -9,6 +9,7 @@ from infermax_gym.compile import compiled, inlined
 from infermax_gym.engine.kernel.group import emitted, resident
 from infermax_gym.engine.kernel.history import history_estimate
 from infermax_gym.engine.kernel.memory import requests
+from infermax_gym.engine.kernel.prefix import freed_by
 from infermax_gym.engine.kernel.seconds import prefill_seconds
 from infermax_gym.engine.policy import NO_LIMIT, LengthEstimate, QueueOrder
 
@@ -29,6 +30,12 @@ def kv_steps(s: Any, r: int) -> Any:
     return rest * (q.prompt + emitted(s, q) + 0.5 * rest)
 
 
+@inlined
+def log_work(known: int, computed: int) -> Any:
+    """Natural logarithm of the attention work from `computed` to `known` tokens, fewer."""
+    return math.log(0.5 * (known * (known + 1) - computed * (computed + 1)))
+
+
 @compiled
 def queue_score(s: Any, r: int) -> Any:
     """queue_weights . queue features of request r, from its state now."""
@@ -46,7 +53,13 @@ def queue_score(s: Any, r: int) -> Any:
     score += w[8] * (known - resident(s, q))
     if w[9] != 0.0:
         score += w[9] * prefill_seconds(s, known)
-    return score + w[10] * kv_steps(s, r) + w[11] * q.level + w[12] * q.level_place_s
+    score = score + w[10] * kv_steps(s, r) + w[11] * q.level + w[12] * q.level_place_s
+    score += w[13] / (1.0 + q.prompt / 32768.0)
+    if w[14] != 0.0:
+        score += w[14] * log_work(q.prompt, 0)
+    if w[15] != 0.0:
+        score += w[15] * log_work(known, resident(s, q))
+    return score
 
 
 @compiled
@@ -90,6 +103,14 @@ def processed(s: Any, r: int) -> Any:
     return q.computed if q.in_prefill else resident(s, q) + 1
 
 
+@inlined
+def _reclaim_value(s: Any, r: int) -> Any:
+    """Blocks that preempting r frees, for each known token, times the share of its outputs that may still come."""
+    q = requests(s)[r]
+    generated = emitted(s, q)
+    return freed_by(s, r) / (q.prompt + generated) * (1.0 - generated / s.max_output_tokens)
+
+
 @compiled
 def victim_score(s: Any, r: int) -> Any:
     """victim_weights . victim features of running request r."""
@@ -103,7 +124,10 @@ def victim_score(s: Any, r: int) -> Any:
     score += w[4] * emitted(s, q)
     score += w[5] * remaining_prediction(s, r)
     score = score + w[6] * q.priority + (w[7] if q.in_prefill else 0.0)
-    return score + w[8] * kv_steps(s, r) + w[9] * q.level + w[10] * q.level_place_s
+    score = score + w[8] * kv_steps(s, r) + w[9] * q.level + w[10] * q.level_place_s
+    if w[11] != 0.0:
+        score += w[11] * _reclaim_value(s, r)
+    return score
 
 
 @inlined

@@ -113,10 +113,26 @@ def _free(s: Any, num_blocks: int) -> None:
 
 
 @compiled
+def _free_empty(s: Any, num_blocks: int) -> None:
+    """Blocks that never got contents join the queue: in front with `empty_blocks_first`, else at the end."""
+    segments = segments_of(s)
+    if not s.empty_blocks_first:
+        _free(s, num_blocks)
+    elif num_blocks > 0:
+        s.free_blocks += num_blocks
+        first = s.oldest_segment
+        if first >= 0 and segments[first].node < 0:
+            segments[first].size += num_blocks
+            s.queued_blocks += num_blocks
+        else:
+            _enqueue_after(s, _new_segment(s, -1, -1, num_blocks, 0), -1)
+
+
+@compiled
 def give_back_blocks(s: Any, num_blocks: int) -> None:
-    """Blocks that were handed out and never used join the end of the queue."""
+    """Blocks that were handed out and never used join the queue."""
     settle(s)
-    _free(s, num_blocks)
+    _free_empty(s, num_blocks)
 
 
 @compiled
@@ -259,12 +275,17 @@ def publish_batch(s: Any) -> None:
 
 @compiled
 def release(s: Any, r: int) -> None:
-    """Request r lets go of its blocks, the last first; those that nobody else holds join the end of the queue."""
+    """Request r lets go of its blocks, the last first; those that nobody else holds join the end of the queue.
+
+    Full blocks that nobody could find are not published, but count as having contents.
+    """
     segments = segments_of(s)
     q = requests(s)[r]
     hold = holds_of(s)[r]
     settle(s)
-    _free(s, q.held - hold.depth)
+    full = max(min(q.computed // s.block_size, q.held), hold.depth)
+    _free_empty(s, q.held - full)
+    _free(s, full - hold.depth)
     i = hold.tip
     while i >= 0:
         segments[i].refs -= 1

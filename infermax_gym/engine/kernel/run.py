@@ -6,8 +6,8 @@ from typing import Any
 
 from infermax_gym.compile import compiled, inlined
 from infermax_gym.engine.kernel.advance import advance, arrive, drain_swaps, has_room
-from infermax_gym.engine.kernel.decide import decide
 from infermax_gym.engine.kernel.fast_forward import fast_forward, is_steady
+from infermax_gym.engine.kernel.lag import catch_up, decide_ahead
 from infermax_gym.engine.kernel.memory import requests
 from infermax_gym.engine.kernel.serve import resume_paused
 
@@ -35,6 +35,7 @@ def jump_to_next_arrival(s: Any) -> Any:
     if s.next_arrival >= s.num_requests:
         return False
     wait_until(s, req[s.next_arrival].arrival_s)
+    s.seen_until_s = s.clock_s
     return True
 
 
@@ -55,16 +56,18 @@ def run(s: Any, max_iterations: int, until_s: float, use_fast_forward: bool) -> 
         if not has_room(s):
             return LOG_FULL
         if s.num_running == 0 and s.num_waiting == 0:
+            catch_up(s)
             jump_to_next_arrival(s)
             continue
-        decide(s)
+        decide_ahead(s)
         if s.num_tokens > 0:
             advance(s)
             if use_fast_forward and is_steady(s):
                 fast_forward(s, last - s.num_iterations, until_s)
         elif s.changed:
             s.stalled_iterations += 1
-        elif resume_paused(s):
+            catch_up(s)
+        elif catch_up(s) or resume_paused(s):
             continue
         elif not jump_to_next_arrival(s):
             return STUCK

@@ -36,14 +36,39 @@ def _tokens_in_time(s: Any, most: int, context: int) -> Any:
 
 
 @inlined
+def limit_prefills(s: Any) -> None:
+    """Set what holds for the prefills of this call, from who runs and waits when serving begins."""
+    s.decodes_run = s.num_running > s.num_running_prefills
+    s.alone = s.uncapped_when_alone and s.num_running + s.num_waiting == 1
+    if s.decodes_run:
+        contended = s.num_running_prefills + s.num_waiting >= s.prefill_share_from
+        if s.prefill_share < 1.0 and contended:
+            s.prefill_left = max(1, int(s.token_budget * s.prefill_share))
+        since = s.num_iterations + 1 - s.last_prefill_iteration
+        s.prefills_held = since < s.prefill_interval and not s.prefills_backed_up
+
+
+@inlined
+def note_backlog(s: Any) -> None:
+    """Whether the queue is not empty although prefills were not held."""
+    if not s.prefills_held and (s.admit_after_preemption or not s.preempted_in_serve):
+        s.prefills_backed_up = s.num_waiting > 0
+
+
+@inlined
 def chunk_tokens(s: Any, r: int, computed: int) -> Any:
     """Tokens that prefill r, with `computed` of them done, may compute now: what it lacks, cut by the caps, or 0."""
     req = requests(s)
     q = req[r]
     lacking = q.prompt + q.generated - computed
     room = min(s.tokens_left, s.prefill_left)
+    if s.prefills_held:
+        return 0
     if s.chunking:
-        lacking = min(lacking, s.max_chunk, room)
+        wanted = lacking if s.alone else min(lacking, s.max_chunk)
+        if s.decodes_run and room < min(wanted, s.min_chunk):
+            return 0
+        lacking = min(wanted, room)
     elif lacking > room:
         return 0
     if s.max_iteration_s > 0.0 and lacking > 0:
