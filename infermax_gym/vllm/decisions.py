@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from infermax_gym.engine.policy import Policy, QueueOrder
+from infermax_gym.engine.policy import NO_LIMIT, Policy, QueueOrder
 from infermax_gym.vllm.admission import Admission, Candidate, Limits
 from infermax_gym.vllm.history import History
 from infermax_gym.vllm.keys import Weights, queue_score, set_queue_key
@@ -67,6 +67,8 @@ class Decisions:
         if controlling is not None:
             self.max_running = min(self.max_running, limits.num_blocks)
         self.token_budget = min(policy.max_num_batched_tokens or limits.token_budget, limits.token_budget)
+        self._chunk_limit = policy.max_chunk if policy.max_chunk < self.token_budget else 0
+        self.max_chunk = self._chunk_limit  # what vLLM is told; 0: no limit
         self.running = RunningList(policy, lambda entry: queue_score(entry, self.queue_weights, cost))
         moves = policy.queue_order in (QueueOrder.RESPONSE_RATIO, QueueOrder.LOAD_ADAPTIVE)
         self._moving = self._position if moves else None
@@ -118,6 +120,9 @@ class Decisions:
     def _admit(self, candidate: Candidate) -> int | None:
         running = self.running.entries
         if len(running) >= self.max_running or (running and self._guard.holds):
+            return None
+        most = self.policy.max_prefills
+        if most < NO_LIMIT and sum(entry.in_prefill for entry in running) >= most:
             return None
         tokens = self.admission.reserved_tokens(candidate)
         return tokens if self.admission.fits(candidate, tokens, self.memory.free_blocks, running) else None
@@ -251,9 +256,16 @@ class Decisions:
         return self.clock_s
 
     def _budget(self) -> int:
-        """Tokens of this call: prefills beside decodes get their share at most."""
-        budget = self.token_budget
-        if self.prefill_share >= 1.0 or all(entry.in_prefill for entry in self.running.entries):
+        """Tokens of this call: a lone request's are cut to a chunk, and prefills beside decodes get their share."""
+        budget, running, num_waiting = self.token_budget, self.running.entries, len(self.queue)
+        alone = len(running) + num_waiting == 1
+        self.max_chunk = 0 if alone else self._chunk_limit
+        if alone and not self.policy.uncapped_when_alone:
+            return min(budget, self.policy.max_chunk)
+        if self.prefill_share >= 1.0:
+            return budget
+        num_prefills = sum(entry.in_prefill for entry in running)
+        if num_prefills == len(running) or num_prefills + num_waiting < self.policy.prefill_share_from:
             return budget
         served = self.running.served_decodes(self.memory, budget, self.limits.block_size, self._guard.holds)
         return min(budget, served + max(1, int(budget * self.prefill_share)))

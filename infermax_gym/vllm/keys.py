@@ -44,7 +44,18 @@ def queue_score(entry: Seen, w: Weights, cost: CostModel | None) -> float:
     if w[9] != 0.0:
         assert cost is not None
         score += w[9] * prefill_seconds(cost, known)
-    return score + w[10] * kv_steps(entry) + w[11] * 0 + w[12] * entry.arrival_s
+    score = score + w[10] * kv_steps(entry) + w[11] * 0 + w[12] * entry.arrival_s
+    score += w[13] / (1.0 + entry.prompt / 32768.0)
+    if w[14] != 0.0:
+        score += w[14] * _log_work(entry.prompt, 0)
+    if w[15] != 0.0:
+        score += w[15] * _log_work(known, 0 if entry.waits else entry.computed)
+    return score
+
+
+def _log_work(known: int, computed: int) -> float:
+    """Natural logarithm of the attention work from `computed` to `known` tokens, fewer."""
+    return math.log(0.5 * (known * (known + 1) - computed * (computed + 1)))
 
 
 def set_queue_key(entry: Seen, order: QueueOrder, w: Weights, cost: CostModel | None) -> None:

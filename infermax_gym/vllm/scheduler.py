@@ -101,7 +101,7 @@ class PlugIn:
         if scheduler.waiting:
             raise PlugInError("requests wait already; the plug-in must be there from the start")
         scheduler.waiting = self.decisions.queue
-        _hand_over(scheduler, min(policy.max_chunk, limits.token_budget))
+        _hand_over(scheduler)
         self._allocate = manager.allocate_slots
         manager.allocate_slots = self._allocate_slots
         _logger.info(
@@ -137,6 +137,7 @@ class PlugIn:
         served_in, budget = self.decisions.begin(self._scheduler.running)
         self._scheduler.running[:] = [entry.request for entry in served_in]
         self._scheduler.max_num_scheduled_tokens = budget
+        self._scheduler.scheduler_config.long_prefill_token_threshold = self.decisions.max_chunk
 
     def after(self, output: Any) -> None:
         """After vLLM has scheduled."""
@@ -218,14 +219,11 @@ def _check(scheduler: Any) -> None:
         raise PlugInError("infermax: the policy decides; leave --scheduling-policy at fcfs")
 
 
-def _hand_over(scheduler: Any, max_chunk: int) -> None:
+def _hand_over(scheduler: Any) -> None:
     """Switch off vLLM's own tests of admission: the policy has its own."""
     scheduler.scheduler_reserve_full_isl = False
     if hasattr(scheduler.kv_cache_manager, "watermark_blocks"):
         scheduler.kv_cache_manager.watermark_blocks = 0
-    scheduler.scheduler_config.long_prefill_token_threshold = (
-        max_chunk if max_chunk < scheduler.max_num_scheduled_tokens else 0
-    )
 
 
 _BASES = {

@@ -33,6 +33,8 @@ def batch_seconds(
     total = 0.0
     for term in cost.terms:
         total += max(seconds(form) for form in term)
+    for term in cost.min_terms:
+        total += min(seconds(form) for form in term)
     return total
 
 

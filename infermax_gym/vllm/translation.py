@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from infermax_gym.engine.policy import (
     NO_LIMIT,
+    VICTIM_FEATURES,
     OnMisfit,
     PhaseOrder,
     Policy,
@@ -22,6 +23,8 @@ from infermax_gym.engine.policy import (
 )
 from infermax_gym.vllm.errors import PlugInError
 
+_RECLAIM = VICTIM_FEATURES.index("reclaim_value")
+
 _CANNOT: tuple[tuple[str, Callable[[Policy], bool], str], ...] = (
     ("phase_order", lambda p: p.phase_order == PhaseOrder.PREFILL_FIRST, "vLLM serves running requests first"),
     ("hybrid", lambda p: not p.hybrid, "vLLM mixes prefills and decodes"),
@@ -29,8 +32,11 @@ _CANNOT: tuple[tuple[str, Callable[[Policy], bool], str], ...] = (
     ("run_order", lambda p: p.run_order == RunOrder.TOKEN_DEADLINE, "deadlines of tokens are not kept in vLLM"),
     ("chunking", lambda p: not p.chunking, "vLLM cuts prefills"),
     ("prefill_share", lambda p: p.prefill_share < 1.0 and p.phase_order == PhaseOrder.ONE_LIST, "needs DECODE_FIRST"),
+    ("min_chunk", lambda p: p.min_chunk > 0, "vLLM takes what is left of the budget"),
+    ("prefill_interval", lambda p: p.prefill_interval > 1, "prefills are held by vLLM's own flag, or not at all"),
     ("max_iteration_s", lambda p: p.max_iteration_s > 0.0, "vLLM cuts prefills by tokens, not by time"),
     ("on_misfit", lambda p: p.on_misfit == OnMisfit.SKIP, "vLLM ends admission at the first that does not fit"),
+    ("victim_weights", lambda p: p.victim_weights[_RECLAIM] != 0.0, "reclaim_value is not counted in vLLM"),
     ("victim_pool", lambda p: p.victim_pool == VictimPool.ALL, "vLLM preempts only requests not yet served"),
     ("evict_share", lambda p: p.evict_share > 0.0, "vLLM preempts one request at a time"),
     ("pin_after", lambda p: p.pin_after < NO_LIMIT, "vLLM's victims are not pinned"),

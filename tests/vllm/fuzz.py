@@ -24,18 +24,33 @@ def own_cases(version: tuple[int, ...]) -> list[Case]:
     from infermax_gym.baselines.policies import POLICIES
     from tests.vllm.real import Knobs
 
-    v1, full = POLICIES["vllm-v1"], POLICIES["vllm-v1-full-isl"]
-    cases: list[Case] = [("fcfs", v1, Knobs(), None)]
-    if version >= (0, 19):
-        cases.append(("fcfs-full-isl", full, Knobs(reserve_full_isl=True), None))
+    full = version >= (0, 19)
+    fcfs = POLICIES["vllm" if full else "vllm-0.13"]
+    chunk = {"max_chunk": 48, "uncapped_when_alone": version >= (0, 32)}
+    priority = POLICIES["vllm-0.13-priority"]
+    if full:
+        priority = POLICIES["vllm-priority" if version >= (0, 33) else "vllm-0.32-priority"]
+    cases: list[Case] = [
+        ("own-fcfs", fcfs, Knobs(reserve_full_isl=full), None),
+        (
+            "own-long-prefill",
+            replace(fcfs, **chunk),
+            Knobs(reserve_full_isl=full, long_prefill_token_threshold=48),
+            None,
+        ),
+        ("own-priority", priority, Knobs(policy="priority", reserve_full_isl=full), None),
+    ]
+    if full:
+        cases.append(("own-chunk-fit", POLICIES["vllm-0.13"], Knobs(), None))
     if version >= (0, 28):
         knobs = Knobs(reserve_full_isl=True, watermark=0.05)
-        cases.append(("fcfs-watermark", replace(full, watermark=0.05), knobs, None))
+        cases.append(("own-watermark", replace(fcfs, watermark=0.05), knobs, None))
     return cases
 
 
 PLUG_IN = (
-    *("vllm-v1", "vllm-v1-full-isl", "sarathi", "sarathi-2048", "trt-max-utilization", "trt-no-evict"),
+    *("vllm", "vllm-0.13", "vllm-long-prefill", "vllm-0.13-long-prefill", "vllm-prefill-slots", "vllm-watermark"),
+    *("sarathi", "sarathi-2048", "trt-max-utilization", "trt-no-evict"),
     *("shortest-prompt-first", "least-attained-service", "hrrn", "larry", "srf", "srf-histogram"),
     *("fcfs-headroom", "spf-headroom", "spf-aging-headroom", "past-future-hybrid", "spf-past-future"),
     *("edf", "llf", "priority-fcfs", "sjf-oracle", "mc-sf-work-oracle", "a-max"),
@@ -83,8 +98,8 @@ def simulated(case: Case, workload: Any, config: Any, predicted: Any) -> Any:
     return controller.play(workload, config, predicted=predicted, record_schedule=True, base=policy)
 
 
-def draw(rng: np.random.Generator, policy: Any) -> tuple[Any, Any]:
-    """An engine and a workload that all fit it one by one."""
+def draw(rng: np.random.Generator, policy: Any, version: tuple[int, ...]) -> tuple[Any, Any]:
+    """An engine and a workload that all fit it one by one; prefix caching with shared prompts in every other case."""
     from infermax_gym.cost import COSTS
     from infermax_gym.engine.config import EngineConfig
     from infermax_gym.workload import Workload
@@ -94,11 +109,16 @@ def draw(rng: np.random.Generator, policy: Any) -> tuple[Any, Any]:
     budget = int(rng.choice([16, 64, 256, 512]))
     if policy.max_num_batched_tokens:
         budget = policy.max_num_batched_tokens
+    cached = bool(rng.random() < 0.5)
+    if cached and block == 1:
+        block = 4
     n = int(rng.integers(5, 60))
     most = block * blocks
     prompt = np.minimum(rng.integers(1, max(2, most // 2), n), 4 * budget)
     output = np.minimum(rng.geometric(1.0 / rng.integers(2, 60), n), most - prompt)
     arrival = np.sort(rng.exponential(rng.choice([0.01, 0.05, 0.5]), n).cumsum() if rng.random() < 0.9 else np.zeros(n))
+    if policy.queue_order == 1 and policy.victim_pool == 1:  # vLLM breaks ties of PRIORITY by the text of the name
+        arrival += 1e-3 * np.arange(n)
     ttft = np.where(rng.random(n) < 0.5, rng.uniform(0.1, 5.0, n), np.inf)
     workload = Workload(
         arrival,
@@ -109,6 +129,7 @@ def draw(rng: np.random.Generator, policy: Any) -> tuple[Any, Any]:
         slo_class_names=("one", "two"),
         ttft_slo_s=ttft,
         tpot_slo_s=rng.uniform(0.01, 0.1, n),
+        **(prefixes(rng, prompt, block) if cached else {}),
     )
     config = EngineConfig(
         cost=COSTS["llama2-7b-a100"],
@@ -118,8 +139,25 @@ def draw(rng: np.random.Generator, policy: Any) -> tuple[Any, Any]:
         max_num_seqs=min(int(rng.choice([1, 3, 8, 64])), n),  # the simulator runs no more than there are
         max_model_len=1 << 20,
         max_output_tokens=1 << 10,
+        prefix_caching=cached,
+        empty_blocks_first=version >= (0, 25),
     )
     return config, workload
+
+
+def prefixes(rng: np.random.Generator, prompt: Any, block: int) -> dict[str, Any]:
+    """Prefix blocks of prompts that begin like one of a few others, and go on by themselves."""
+    hashes: list[int] = []
+    start = [0]
+    families = int(rng.integers(1, 5))
+    for r, tokens in enumerate(prompt):
+        blocks = int(tokens) // block
+        shared = int(rng.integers(0, blocks + 1))
+        family = int(rng.integers(families))
+        hashes += [family * 100_000 + i for i in range(shared)]
+        hashes += [10_000_000 + r * 100_000 + i for i in range(blocks - shared)]
+        start.append(len(hashes))
+    return {"prefix_blocks": np.array(hashes, np.int64), "prefix_start": np.array(start), "prefix_block_size": block}
 
 
 def difference(case: Case, config: Any, workload: Any, rng: np.random.Generator) -> tuple[str | None, int]:
@@ -185,7 +223,7 @@ def main() -> int:
     for number in range(options.cases):
         case = cases[number % len(cases)]
         rng = np.random.default_rng([options.seed, number])
-        config, workload = draw(rng, case[1])
+        config, workload = draw(rng, case[1], version)
         what, count = difference(case, config, workload, rng)
         tried[case[0]] += 1
         exact[case[0]] += what is None
