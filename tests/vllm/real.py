@@ -263,7 +263,7 @@ class _Loop:
         for name in names:
             request = self.live[name]
             done = request.num_computed_tokens >= request.num_tokens
-            sampled.append([7 + request.num_output_tokens] if done else [])
+            sampled.append([own_token(int(name), request.num_output_tokens)] if done else [])
             if done:
                 r = int(name)
                 self.result.first_token_s.setdefault(r, self.clock_s)
@@ -281,6 +281,11 @@ class _Loop:
             if self.live[name].is_finished():
                 del self.live[name]
                 self.known_at_start.pop(name, None)
+
+
+def own_token(r: int, number: int) -> int:
+    """An output token that no other request has, so that no block of outputs is shared."""
+    return (1 << 55) + (r << 22) + number
 
 
 def seconds_of(cost: CostModel, prefills: list[tuple[int, int]], decodes: list[int]) -> float:
