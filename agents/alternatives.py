@@ -29,7 +29,7 @@ from stable_baselines3.common.monitor import Monitor
 from infermax_gym.agents.agent import AgentError
 from infermax_gym.agents.scenario import TraceSlice
 from infermax_gym.engine import EngineConfig, Information, SimulationResult
-from infermax_gym.engine.simulate import result_of
+from infermax_gym.engine.recorder import result_of
 from infermax_gym.envs.knobs.env import InferMaxKnobsEnv
 from infermax_gym.envs.scheduling.config import EnvConfig
 from infermax_gym.envs.scheduling.env import InferMaxEnv

@@ -142,6 +142,7 @@ class Controller:
         *,
         predicted: NDArray[np.float64] | None = None,
         record_schedule: bool = False,
+        base: Policy = BASE,
     ) -> SimulationResult:
         """Serve a workload to its end.
 
@@ -150,13 +151,14 @@ class Controller:
             engine: the replica.
             predicted: (n,) predicted output tokens, for controllers with a `sigma`; others ignore them.
             record_schedule: keep every iteration.
+            base: the policy whose knobs are set, such as `infermax_gym.vllm.as_served(BASE)`.
 
         Raises:
             ValueError: it needs predictions and got none.
         """
         if self.sigma is not None and predicted is None:
             raise ValueError("this controller needs predicted output lengths")
-        result, _ = self._serve(workload, engine, predicted, record_schedule, 0)
+        result, _ = self._serve(workload, engine, predicted, record_schedule, 0, base)
         return result
 
     def settings(
@@ -178,8 +180,9 @@ class Controller:
         predicted: NDArray[np.float64] | None,
         record_schedule: bool,
         most_settings: int,
+        base: Policy = BASE,
     ) -> tuple[SimulationResult, NDArray[np.float64]]:
-        config = _CONFIG.changed(max_num_batched_tokens=engine.max_num_batched_tokens)
+        config = _CONFIG.changed(base=base, max_num_batched_tokens=engine.max_num_batched_tokens)
         run = begin_run(config, Episode(workload, engine, None), record_schedule=record_schedule)
         run.lane.record["level"] = len(config.level_shares) - 1
         account = self._account(engine)

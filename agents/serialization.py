@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import fields
 from enum import IntEnum
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 
-from infermax_gym.agents.controller import Controller, GatingNetwork
 from infermax_gym.agents.controller_layout import CONTROLLER_FEATURES, CONTROLLER_KNOBS, NUM_FEATURES, NUM_KNOBS
 from infermax_gym.engine import Policy
 from infermax_gym.engine.policy import QUEUE_FEATURES, VICTIM_FEATURES
 from infermax_gym.envs.scheduling.config import EnvConfig
+
+if TYPE_CHECKING:
+    from infermax_gym.agents.controller import Controller
 
 INTERFACE = (
     "num_waiting_slots",
@@ -29,8 +31,14 @@ INTERFACE = (
 )
 """Settings of `EnvConfig` that a scorer's meaning depends on; `base` is stored beside them."""
 
-_CONTROLLER = ("interval_s", "estimates_lengths", "classes", "sigma", "prior")
-"""Settings of `Controller` besides its weights."""
+_CONTROLLER: dict[str, Any] = {
+    "interval_s": float,
+    "estimates_lengths": bool,
+    "classes": bool,
+    "sigma": float | None,
+    "prior": tuple[float, float, float],
+}
+"""Settings of `Controller` besides its weights, and their types."""
 
 
 FORMERLY = {
@@ -126,7 +134,20 @@ def controller_from_json(record: Any, tensors: Mapping[str, Any]) -> Controller:
     Raises:
         ValueError: something is missing, unknown, of the wrong type, out of range, or made for other knobs or features.
     """
-    kinds = {name: kind for name, kind in get_type_hints(Controller).items() if name in _CONTROLLER}
+    from infermax_gym.agents.controller import Controller, GatingNetwork
+
+    settings, weights, gating = controller_parts(record, tensors)
+    return Controller(weights, gating=None if gating is None else GatingNetwork(*gating), **settings)
+
+
+def controller_parts(
+    record: Any, tensors: Mapping[str, Any]
+) -> tuple[dict[str, Any], NDArray[np.float64], tuple[NDArray[np.float64], NDArray[np.float64]] | None]:
+    """What a controller is made of, without the code that runs it: its settings, its weights, its gating network's.
+
+    Raises:
+        ValueError: as `controller_from_json`.
+    """
     _same_names(record, (*_CONTROLLER, "knobs", "features"), "controller")
     knobs, features = (_places(record[name], now, name) for name, now in _AXES)
     if set(tensors) not in ({"weights"}, {"weights", "gating_inner", "gating_outer"}):
@@ -134,9 +155,10 @@ def controller_from_json(record: Any, tensors: Mapping[str, Any]) -> Controller:
     weights = _spread(_spread(tensors["weights"], knobs, -2, NUM_KNOBS), features, -1, NUM_FEATURES)
     gating = None
     if "gating_inner" in tensors:
-        gating = GatingNetwork(_spread(tensors["gating_inner"], features, -1, NUM_FEATURES), tensors["gating_outer"])
-    settings = {name: _knob(name, record[name], kinds[name]) for name in _CONTROLLER}
-    return Controller(weights, gating=gating, **settings)
+        inner = _spread(tensors["gating_inner"], features, -1, NUM_FEATURES)
+        gating = (inner, np.asarray(tensors["gating_outer"], np.float64))
+    settings = {name: _knob(name, record[name], kind) for name, kind in _CONTROLLER.items()}
+    return settings, weights, gating
 
 
 _ANOTHER = "holds weights of another network than its card says"

@@ -8,43 +8,32 @@ included. Schema 1 used other words; it is read as well (`modern`).
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors.numpy
-from numpy.typing import NDArray
-from safetensors import SafetensorError
 
 from infermax_gym.agents import missing_extra
 from infermax_gym.agents.agent import Agent, AgentError
+from infermax_gym.agents.cards import CARD, SCHEMA, SUFFIX, ZOO, Tensors, digest, read_card, resolve
 from infermax_gym.agents.serialization import (
     controller_from_json,
     controller_tensors,
     controller_to_json,
     interface_from_json,
     interface_to_json,
-    modern,
-    modern_word,
     policy_from_json,
     policy_to_json,
 )
 from infermax_gym.envs.scheduling.layout import ENGINE_FEATURES, RUNNING_FEATURES, WAITING_FEATURES
 
-SCHEMA = 2
-SUFFIX = ".safetensors"
-ZOO = Path(__file__).parent / "zoo"
 OBSERVATION = {"engine": ENGINE_FEATURES, "waiting": WAITING_FEATURES, "running": RUNNING_FEATURES}
-_CARD = "infermax_agent"
 _PACKAGES = ("infermax-gym", "numpy", "numba", "torch", "stable-baselines3", "sb3-contrib", "cma")
-
-Tensors = dict[str, NDArray[np.float32]]
 
 
 def save_agent(path: str | Path, agent: Agent) -> dict[str, Any]:
@@ -61,8 +50,8 @@ def save_agent(path: str | Path, agent: Agent) -> dict[str, Any]:
     if not all(np.isfinite(array).all() for array in tensors.values()):
         raise AgentError(f"{path}: not written, some weights are not finite")
     card = _card_of(agent)
-    card["sha256"] = _digest(tensors, card)
-    data = safetensors.numpy.save(tensors, {_CARD: json.dumps(card, sort_keys=True, allow_nan=False)})
+    card["sha256"] = digest(tensors, card)
+    data = safetensors.numpy.save(tensors, {CARD: json.dumps(card, sort_keys=True, allow_nan=False)})
     write_bytes(Path(path), data)
     return card
 
@@ -91,15 +80,6 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def _digest(tensors: Tensors, card: Mapping[str, Any]) -> str:
-    rest = {name: value for name, value in card.items() if name != "sha256"}
-    digest = hashlib.sha256(json.dumps(rest, sort_keys=True).encode())
-    for name in sorted(tensors):
-        digest.update(f"{name} {tensors[name].shape} {tensors[name].dtype}".encode())
-        digest.update(tensors[name].tobytes())
-    return digest.hexdigest()
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -135,7 +115,7 @@ def load_agent(path: str | Path, *, trust_pickle: bool = False) -> Agent:
         AgentError: the file is missing, corrupt, of another kind, or made for other observations; one line.
         ModuleNotFoundError: it holds a network and torch is not installed; one line that names the extra.
     """
-    where = _resolve(path)
+    where = resolve(path)
     try:
         data = where.read_bytes()
     except FileNotFoundError:
@@ -157,20 +137,8 @@ def load_agent(path: str | Path, *, trust_pickle: bool = False) -> Agent:
         raise AgentError(f"{path}: {error}") from None
 
 
-def _resolve(path: str | Path) -> Path:
-    shipped = ZOO / f"{path}{SUFFIX}"
-    return shipped if os.sep not in str(path) and not Path(path).exists() and shipped.exists() else Path(path)
-
-
 def _read(data: bytes) -> Agent:
-    card, tensors = _parse(data)
-    schema = card.get("schema")
-    if schema not in (1, SCHEMA):
-        raise ValueError(f"card has schema {schema!r}; this version reads 1 and {SCHEMA}")
-    if card.get("sha256") != _digest(tensors, card):
-        raise ValueError("is corrupt: weights and card do not match its sha256")
-    if schema == 1:
-        card, tensors = modern(card), {modern_word(name): array for name, array in tensors.items()}
+    card, tensors = read_card(data)
     name = str(card["name"])
     if card["kind"] == "policy":
         return Agent(name, policy=policy_from_json(card.get("policy")), card=card)
@@ -180,28 +148,6 @@ def _read(data: bytes) -> Agent:
         raise ValueError(f"holds a policy of kind {card['kind']!r}; this version knows policy, controller and scorer")
     _check_observation(card.get("observation"))
     return _scorer(name, card, tensors)
-
-
-def _parse(data: bytes) -> tuple[dict[str, Any], Tensors]:
-    """Card and weights; ValueError in one line if the bytes are no such file."""
-    size = int.from_bytes(data[:8], "little")
-    try:
-        if len(data) < 8 or data[8:9] != b"{":
-            raise ValueError("is not a trained policy; expected a safetensors file with a card")
-        if 8 + size > len(data):
-            raise ValueError("is truncated or corrupt: its header goes beyond its end")
-        header = json.loads(data[8 : 8 + size])
-        card = json.loads(header["__metadata__"][_CARD])
-        tensors = safetensors.numpy.load(data)
-    except SafetensorError as error:
-        raise ValueError(f"is truncated or corrupt ({error})") from None
-    except (KeyError, TypeError):
-        raise ValueError("has no card of a trained policy in its metadata") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
-        raise ValueError("is corrupt: its header is no JSON") from None
-    if not isinstance(card, dict) or not {"kind", "name"} <= card.keys():
-        raise ValueError("has a card without kind or name")
-    return card, tensors
 
 
 def _check_observation(stored: Any) -> None:

@@ -19,11 +19,11 @@ from rich.table import Table
 
 from infermax_gym.agents import load_agent
 from infermax_gym.agents.base_rollout import BaseRollout
+from infermax_gym.agents.cards import ZOO
 from infermax_gym.agents.networks import ScorerNetwork
 from infermax_gym.agents.ppo import PpoSettings
 from infermax_gym.agents.recipes import environment, learner
 from infermax_gym.agents.scenario import DEFAULT_SCENARIO
-from infermax_gym.agents.storage import ZOO
 from infermax_gym.agents.vec_env import InferMaxVecEnv
 from infermax_gym.envs.scheduling.config import EnvConfig
 

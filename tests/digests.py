@@ -25,7 +25,7 @@ from infermax_gym.baselines.predict import predictions, router_predictions
 from infermax_gym.baselines.routers import ROUTERS
 from infermax_gym.cluster import Fleet, FleetResult, simulate_fleet
 from infermax_gym.engine import EngineConfig, SimulationResult
-from infermax_gym.engine.simulate import result_of
+from infermax_gym.engine.recorder import result_of
 from infermax_gym.evaluation import serve
 from infermax_gym.workload import Workload, make_workload
 

@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "testing": _BELOW_EVALUATION,
     "evaluation": _BELOW_EVALUATION,
     "viewer": _BELOW_VIEWER,
+    "vllm": {"cost", "engine", "baselines", "agents"},
     "plugins": _BELOW_EVALUATION - {"envs"},
     "__init__": {*_BELOW_VIEWER, "baselines", "agents"},  # names, each imported when it is used
     "cli": {*_BELOW_VIEWER, "plugins", "viewer", "profiler", "baselines", "agents"},
@@ -161,7 +162,14 @@ def test_no_machine_paths() -> None:
     assert not found, found
 
 
-@pytest.mark.parametrize("statement", ["import infermax_gym", "from infermax_gym.cli import main; main(['--help'])"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import infermax_gym",
+        "from infermax_gym.cli import main; main(['--help'])",
+        "import infermax_gym.vllm",
+    ],
+)
 def test_import_is_light(statement: str) -> None:
     """Whatever is slow or optional is met where it is used, and not by importing the package or asking for help."""
     heavy = ("numba", "torch", "stable_baselines3", "ortools", "matplotlib", "scipy", "pandas")

@@ -20,8 +20,9 @@ from experiments.board.rivals import CLAIRVOYANT_POLICIES, DEFAULTS, Rivals, loa
 from experiments.board.scenarios import SCENARIOS, has_slos
 from experiments.board.tables import page
 from infermax_gym.agents.agent import Agent
+from infermax_gym.agents.cards import ZOO
 from infermax_gym.agents.scenario import TEST, TraceSlice, trace_slices
-from infermax_gym.agents.storage import ZOO, load_agent, write_bytes
+from infermax_gym.agents.storage import load_agent, write_bytes
 from infermax_gym.baselines.optimum.bounds import certify
 from infermax_gym.baselines.optimum.in_time import most_in_time
 from infermax_gym.baselines.policies import POLICIES

@@ -30,6 +30,7 @@ from experiments.breeding.controller_search import ControllerSearch, Report
 from experiments.breeding.gating import learn_gating
 from experiments.breeding.tasks import training_tasks
 from infermax_gym.agents.agent import Agent, AgentError
+from infermax_gym.agents.cards import ZOO
 from infermax_gym.agents.controller import Controller, weights_from_action
 from infermax_gym.agents.controller_layout import (
     CONTROLLER_KNOBS,
@@ -44,7 +45,7 @@ from infermax_gym.agents.controller_layout import (
 from infermax_gym.agents.evolution import Vector
 from infermax_gym.agents.objectives import Objective
 from infermax_gym.agents.recipes import VALIDATION_SEED
-from infermax_gym.agents.storage import ZOO, load_agent, save_agent, write_bytes
+from infermax_gym.agents.storage import load_agent, save_agent, write_bytes
 from infermax_gym.envs.knobs.layout import KNOB_NAMES
 
 LOAD_FEATURES = ("backlog", "long_wait", "free_blocks", "decode_context", "arrivals_share", "preemption_rate")

@@ -16,6 +16,7 @@ from infermax_gym.cli.calibrate import calibrate
 from infermax_gym.cli.capacity import capacity
 from infermax_gym.cli.cost import cost
 from infermax_gym.cli.errors import InputError, Interrupted, missing_extra
+from infermax_gym.cli.export import export
 from infermax_gym.cli.fit import fit
 from infermax_gym.cli.listing import list_names
 from infermax_gym.cli.optimal import optimal
@@ -23,6 +24,7 @@ from infermax_gym.cli.profile import profile
 from infermax_gym.cli.replay import replay
 from infermax_gym.cli.report import report
 from infermax_gym.cli.simulate import simulate
+from infermax_gym.cli.steps import steps
 
 _EXIT_OK = 0
 _EXIT_BAD_INPUT = 2
@@ -46,6 +48,8 @@ app.command("profile")(profile)
 app.command("replay")(replay)
 app.command("calibrate")(calibrate)
 app.command("fit")(fit)
+app.command("steps")(steps)
+app.command("export")(export)
 app.command("report")(report)
 
 

@@ -18,8 +18,8 @@ from infermax_gym.cluster.state import ARRIVALS_AT_ONCE, FleetState
 from infermax_gym.engine import Information, SchedulerError, SimulationResult
 from infermax_gym.engine.kernel.group import disband
 from infermax_gym.engine.kernel.run import DONE, LOG_FULL
+from infermax_gym.engine.recorder import Recorder, joined
 from infermax_gym.engine.result import statuses
-from infermax_gym.engine.simulate import Recorder, joined
 from infermax_gym.streams import stream
 from infermax_gym.workload import Workload
 

@@ -4,6 +4,7 @@ Formats, told from the content (CSV, also .gz; one JSON object a line; one JSON 
 - CSV or JSON lines with `num_prompt_tokens`, `num_output_tokens` and seconds on one clock: the arrival (`arrival_s` or
   `queued_s`), `first_token_s`, the last token (`finish_s` or `last_token_s`) and, where it is known, when the request
   was first scheduled (`first_scheduled_s` or `scheduled_s`). What `infermax simulate --requests-out` writes is one.
+- a folder: the step log of `infermax_gym.vllm`.
 - the result of `vllm bench serve --save-result --save-detailed`, which has `start_times`, `ttfts` and `itls`.
 """
 
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infermax_gym.workload.source import open_trace, stem
+from infermax_gym.workload.step_log import read_steps
 from infermax_gym.workload.workload import Workload, WorkloadError
 
 _NAMES: dict[str, tuple[str, ...]] = {
@@ -79,6 +81,11 @@ def read_request_log(path: str | Path) -> RequestLog:
     Raises:
         WorkloadError: the file is no such log, or holds a request that cannot be; one line with the place.
     """
+    if Path(path).is_dir():
+        steps = read_steps(path)
+        return RequestLog(
+            steps.workload, steps.first_scheduled_s, steps.first_token_s, steps.finish_s, steps.num_aborted
+        )
     with open_trace(path) as text:
         rows, num_dropped = _rows(text, path)
     if not rows:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from infermax_gym.agents import Agent, load_agent, save_agent, storage
+from infermax_gym.agents import Agent, cards, load_agent, save_agent, storage
 from infermax_gym.agents.controller import Controller, GatingNetwork
 from infermax_gym.agents.controller_layout import NUM_FEATURES, NUM_KNOBS
 from infermax_gym.agents.serialization import FORMERLY
@@ -37,13 +37,13 @@ def words_in(value: Any) -> set[str]:
 
 def write_schema_1(path: Path) -> set[str]:
     """Write a file again as schema 1 wrote it; returns the former words in it, names of weights included."""
-    card, tensors = storage._parse(path.read_bytes())
+    card, tensors = cards._parse(path.read_bytes())
     for part in ("policy", "controller", "interface", "kind"):
         if part in card:
             card[part] = in_former_words(card[part])
     former = {FORMER_OF.get(name, name): array for name, array in tensors.items()}
     card["schema"] = 1
-    card["sha256"] = storage._digest(former, card)
+    card["sha256"] = cards.digest(former, card)
     path.write_bytes(safetensors.numpy.save(former, {"infermax_agent": json.dumps(card)}))
     return (words_in(card) | set(former)) & set(FORMERLY)
 
@@ -73,7 +73,7 @@ def test_a_policy_and_a_controller_of_schema_1_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", sorted(path.stem for path in storage.ZOO.glob("*.safetensors")))
 def test_saving_a_shipped_agent_writes_schema_2(name: str, tmp_path: Path) -> None:
     save_agent(tmp_path / "again", load_agent(name))
-    card, tensors = storage._parse((tmp_path / "again").read_bytes())
+    card, tensors = cards._parse((tmp_path / "again").read_bytes())
     assert card["schema"] == 2
     about_policy = {part: value for part, value in card.items() if part not in ("training", "held_out", "note")}
     assert not (words_in(about_policy) | set(tensors)) & set(FORMERLY)

@@ -119,11 +119,11 @@ def with_card(path: Path, **changes: object) -> None:
     """Write the file again with another card and the right hash for it."""
     import safetensors.numpy
 
-    from infermax_gym.agents import storage
+    from infermax_gym.agents import cards
 
-    card, tensors = storage._parse(path.read_bytes())
+    card, tensors = cards._parse(path.read_bytes())
     card.update(changes)
-    card["sha256"] = storage._digest(tensors, card)
+    card["sha256"] = cards.digest(tensors, card)
     path.write_bytes(safetensors.numpy.save(tensors, {"infermax_agent": json.dumps(card)}))
 
 

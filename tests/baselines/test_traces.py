@@ -23,8 +23,8 @@ from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.baselines.predict import predictions
 from infermax_gym.baselines.prefix_aware import PREFIX_AWARE
 from infermax_gym.engine import EngineConfig, InvariantChecker, SimulationResult, simulate
+from infermax_gym.engine.recorder import Recorder
 from infermax_gym.engine.session import run_to
-from infermax_gym.engine.simulate import Recorder
 from infermax_gym.engine.state import Engine
 from infermax_gym.workload import Workload, load_workload
 from tests.shared import SHARED, needs_shared

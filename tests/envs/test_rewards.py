@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from infermax_gym.engine import simulate
 from infermax_gym.engine.metrics import meets_slo
-from infermax_gym.engine.simulate import result_of
+from infermax_gym.engine.recorder import result_of
 from infermax_gym.envs.fallback import FALLBACK
 from infermax_gym.envs.rewards import COMPONENTS, REWARDS, Reward, mix
 from infermax_gym.envs.scheduling.config import EnvConfig

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from infermax_gym.engine.metrics import summarize
-from infermax_gym.engine.simulate import result_of
+from infermax_gym.engine.recorder import result_of
 from infermax_gym.envs.draws import Streams
 from infermax_gym.envs.guards import whole_action
 from infermax_gym.envs.rendering import rendered

@@ -9,7 +9,7 @@ import pytest
 
 from infermax_gym.engine import simulate
 from infermax_gym.engine.policy import QueueOrder, Victim, queue_weights, victim_weights
-from infermax_gym.engine.simulate import result_of
+from infermax_gym.engine.recorder import result_of
 from infermax_gym.envs.knobs.config import BASE
 from infermax_gym.envs.knobs.env import InferMaxKnobsEnv
 from infermax_gym.envs.knobs.layout import Knob, policy_of
