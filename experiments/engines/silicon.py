@@ -17,6 +17,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -107,7 +108,8 @@ def _figures(pairs: list[tuple[float, float]]) -> list[float]:
 def _write(root: Path, found: Mapping[str, list[float]]) -> None:
     table, left_out = root / "infermax_gym/cost/engines/table.jsonl", root / "experiments/engines/left_out.csv"
     rows = [json.loads(line) for line in table.read_text(encoding="utf-8").splitlines()]
-    kept, failed = [], []
+    kept: list[dict[str, Any]] = []
+    failed: list[dict[str, Any]] = []
     for row in rows:
         row["silicon"] = found.get(row["name"], row["silicon"])
         wrong = row["silicon"] is not None and row["silicon"][1] > MOST_TPOT_ERROR and row["gpu"] != _TEST_GPU
