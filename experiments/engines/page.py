@@ -1,4 +1,4 @@
-"""Third step: the tables of docs/costs.md, from what ships and what is left out.
+"""Last step: the tables of docs/costs.md, from what ships and what is left out.
 
     python -m experiments.engines.page --out docs/costs.md
 
@@ -27,6 +27,7 @@ _REASONS = (
     (r"form does not hold", "the fit misses held-out batches by more than 12 % on average or 35 % at p95"),
     (r"of these GPUs as on", "dense models prefill at least 1.5 times slower than on half as many of these GPUs"),
     (r"nobody would serve", "32 decodes take over 1.75 times what another backend takes on the same GPUs"),
+    (r"^silicon", "TPOT is wrong by more than 30 % against real engines"),
     (r"slower than BF16|reading the weights", "decodes slower than BF16, or faster than the weights can be read"),
 )
 
@@ -52,6 +53,8 @@ def tables() -> str:
         _by_model(found),
         "Held-out error of the fits in percent: mean absolute error, its median and 90th percentile over engines.",
         _errors(found),
+        "Against real engines, where measurements exist: median / 90th percentile of absolute errors in percent.",
+        _silicon(found),
         "Combinations that were tried and left out (`experiments/engines/left_out.csv` names each):",
         _left_out(),
     ]
@@ -81,6 +84,17 @@ def _errors(found: Iterable[Engine]) -> str:
         last = _spread([100 * one.errors["all"].p95 for one in group])
         convex = sum(not one.min_terms for one in group)
         lines.append(f"| {kind} | {len(group)} | {convex} | {' | '.join(cells)} | {last} |")
+    return "\n".join(lines)
+
+
+def _silicon(found: Iterable[Engine]) -> str:
+    lines = ["| engine | measurements | TPOT | TTFT |", "|---|---|---|---|"]
+    for one in sorted(found, key=lambda one: one.name):
+        if one.silicon is not None:
+            check = one.silicon
+            tpot = f"{100 * check.tpot_median:.0f} / {100 * check.tpot_p90:.0f}"
+            ttft = f"{100 * check.ttft_median:.0f} / {100 * check.ttft_p90:.0f}"
+            lines.append(f"| {one.name} | {check.num_rows} | {tpot} | {ttft} |")
     return "\n".join(lines)
 
 

@@ -63,9 +63,9 @@ def print_engines(found: list[Engine]) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("name", no_wrap=True)
     measured = any(one.silicon is not None for one in found)
-    headings = ("KV tokens", "budget", "seqs", f"{_DECODES} decodes", "prefill 2k", "USD/h", "fit error")
-    for heading in (*headings, "silicon TPOT") if measured else headings:
-        table.add_column(heading, justify="right", no_wrap=heading != "silicon TPOT")
+    headings = ("KV tokens", "budget", f"{_DECODES} decodes", "prefill 2k", "USD/h", "fit error")
+    for heading in (*headings, "silicon") if measured else headings:
+        table.add_column(heading, justify="right", no_wrap=True)
     for one in found:
         decode_s, prefill_s = _steps(one)
         price, silicon = _price(one), one.silicon
@@ -73,18 +73,17 @@ def print_engines(found: list[Engine]) -> None:
             one.name,
             f"{one.num_kv_tokens:,}",
             f"{one.max_num_batched_tokens:,}",
-            f"{one.max_num_seqs:,}",
             f"{1e3 * decode_s:.1f} ms",
             f"{1e3 * prefill_s:.0f} ms",
             "" if price is None else f"{price:.2f}",
             f"{100 * one.errors['all'].mape:.1f} %",
         ]
         if measured:
-            shown.append("" if silicon is None else f"{100 * silicon.tpot_median:.0f} % of {silicon.num_rows}")
+            shown.append("" if silicon is None else f"{100 * silicon.tpot_median:.0f} %")
         table.add_row(*shown)
     console = output.console()
     console.print(table)
-    last = " Silicon: median error against real engines." if measured else ""
+    last = " Silicon: median error of TPOT against real engines." if measured else ""
     console.print(
         f"{len(found)} engines. Steps: {_DECODES} decodes behind {_CONTEXT:,} tokens; a prompt of {_PROMPT:,}.\n"
         f"Fit error: mean on held-out batches.{last}"

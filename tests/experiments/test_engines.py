@@ -15,6 +15,7 @@ from experiments.engines.combinations import GPUS, MODELS, Combination, combinat
 from experiments.engines.fit import Fitted, fitted, row_of, unsound
 from experiments.engines.iterations import features_of, iterations
 from experiments.engines.page import BEGIN, END, tables
+from experiments.engines.silicon import engine_of
 from infermax_gym.cost import COSTS, CostModel
 from infermax_gym.cost.fitting import Fit, RegionError
 from infermax_gym.cost.pieces import seconds_of
@@ -94,3 +95,22 @@ def test_a_row_is_fitted_to_samples(tmp_path: Path) -> None:
     assert (row["name"], row["kv_tokens"], row["block_size"]) == ("llama-3.1-8b@h100", 100_000, 16)
     assert row["errors"]["all"][0] < 1e-3 and row["min_terms"] == []
     assert row["terms"][0][0][1] == pytest.approx(truth.theta[0, 1], rel=1e-3)
+
+
+def measurement(**changed: str) -> dict[str, str]:
+    row = {
+        "model_path": "meta-llama/Llama-3.1-70B", "system": "h100_sxm", "backend": "vllm", "precision": "fp8",
+        "mode": "agg", "tp_size": "4", "moe_ep_size": "1", "attention_dp_size": "1",
+        "silicon_data_source": "dump; silicon_concurrency=16; vllm", "silicon_tpot_ms": "15.0", "silicon_ttft_ms": "90",
+    }  # fmt: skip
+    return row | changed
+
+
+def test_measurements_find_their_engine() -> None:
+    one = engine_of(measurement())
+    assert one is not None and one.name == "llama-3.1-70b@h100x4/fp8"
+    for changed in (
+        {"system": "b300_sxm"}, {"mode": "disagg"}, {"tp_size": "3"}, {"attention_dp_size": "4"}, {"precision": "int8"},
+        {"silicon_data_source": "dump"}, {"silicon_ttft_ms": ""}, {"model_path": "deepseek-ai/DeepSeek-R1"},
+    ):  # fmt: skip
+        assert engine_of(measurement(**changed)) is None
