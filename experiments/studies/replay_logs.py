@@ -86,6 +86,19 @@ def replay(case: Case, data: Path, more: tuple[str, ...] = ()) -> dict[str, Any]
     return document
 
 
+_LOGS_INTRODUCTION = """
+`python -m experiments.studies.replay_logs --data DATA --out docs/validation.md --pictures docs/pictures` writes this
+section. 300 requests at 10 per second went through vLLM 0.19.0 with Llama-3.1-8B on each card (LLMServingSim's logs).
+`infermax replay` serves them again. The cost is fitted to operator times of the same cards. Errors are simulated /
+real - 1.
+""".strip()
+_SPLITWISE_INTRODUCTION = """
+The same command writes this section: llama2-70b on four A100-80GB of splitwise-sim's `perf_model.csv`, against the
+preset `llama3-70b-a100x4` (INFERMAX's figures, nothing fitted). Medians of the repeats; a prompt phase is one
+iteration of the whole batch, a token an iteration of decodes behind the prompt.
+""".strip()
+
+
 def _percent(value: float) -> str:
     return f"{100.0 * value:+.1f}%"
 
@@ -95,10 +108,7 @@ def logs_section(data: Path, pictures: Path | None) -> str:
     lines = [
         "## Two vLLM engines under contention",
         "",
-        "`python -m experiments.studies.replay_logs --data DATA --out docs/validation.md --pictures docs/pictures` writes",
-        "this section. 300 requests at 10 per second went through vLLM 0.19.0 with Llama-3.1-8B on each card (LLMServingSim's",
-        "logs). `infermax replay` serves them again. The cost is fitted to operator times of the same cards. Errors are",
-        "simulated / real - 1.",
+        *_LOGS_INTRODUCTION.splitlines(),
         "",
         "| engine | figure | mean | p50 | p90 | p99 | LLMServingSim, mean |",
         "|---|---|---|---|---|---|---|",
@@ -139,8 +149,8 @@ What it takes:
 - Iterations put together from the profile, and only those that can occur: KV within memory, tokens within budget.
 - Hinges for the dense part, and terms for decodes beside prefills. On these cards they take up to twice as long there.
 - Minima for decode attention: the first tokens of a context cost more than later ones.
-- Weights as iterations occur: nine of ten are decodes alone. No factor is fitted to a log, but this weight was chosen with
-  both logs at hand: with half of it on decodes, TPOT of the 4090 is off by -1.3 %, TTFT of the PRO 6000 by -4 %.
+- Weights as iterations occur: nine of ten are decodes alone. No factor is fitted to a log, but this weight was chosen
+  with both logs at hand: with half of it on decodes, TPOT of the 4090 is off by -1.4 %, TTFT of the PRO 6000 by -4 %.
 - Prefix caching: a preempted request finds its own blocks again. Asynchronous scheduling adds 0.5 % to the TTFT of the
   PRO 6000.
 - Unlike contexts. The profile has equally long ones only; in a real batch they differ, and attention waits for the
@@ -166,9 +176,7 @@ def splitwise_section(data: Path) -> str:
     lines = [
         "## Splitwise's measurements of a 70B on four A100s",
         "",
-        "The same command writes this section: llama2-70b on four A100-80GB of splitwise-sim's `perf_model.csv`, against",
-        "the preset `llama3-70b-a100x4` (INFERMAX's figures, nothing fitted). Medians of the repeats; a prompt phase is",
-        "one iteration of the whole batch, a token an iteration of decodes behind the prompt.",
+        *_SPLITWISE_INTRODUCTION.splitlines(),
         "",
         "| prompt | batch | prompt phase, measured | preset | error | token, measured | preset | error |",
         "|---|---|---|---|---|---|---|---|",
@@ -188,8 +196,8 @@ def splitwise_section(data: Path) -> str:
         "",
         f"Median absolute error: {100 * statistics.median(ratios['prompt']):.0f} % of prompt phases, "
         f"{100 * statistics.median(ratios['token']):.0f} % of tokens. The two come from different software:",
-        "Splitwise's engine of 2023 takes over 42 ms a token, where four A100s read the weights in 17 ms (140 GB at 2 TB/s",
-        "each).",
+        "Splitwise's engine of 2023 takes over 42 ms a token, where four A100s read the weights in 17 ms (140 GB at",
+        "2 TB/s each).",
         "",
     ]
     return "\n".join(lines)

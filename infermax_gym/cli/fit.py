@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infermax_gym.cli import options, output
+from infermax_gym.cli import logs, options, output
 from infermax_gym.cli.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,14 +18,21 @@ if TYPE_CHECKING:
 
 _REGIONS = ("decode", "prefill", "mixed")
 _RANGES = ("num_tokens", "num_decodes", "decode_context")
+_MANY_KV_TOKENS = 1_000_000
 _PICTURES = (".png", ".svg", ".pdf")
 
 
 def fit(
-    measured: Annotated[
-        Path, typer.Argument(metavar="MEASURED.csv", help="A line for each batch.", show_default=False)
-    ],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="COST.json", help="Where the cost model goes.")],
+    measured: Annotated[
+        Path | None, typer.Argument(metavar="[MEASURED.csv]", help="A line for each batch.", show_default=False)
+    ] = None,
+    profile: logs.Profile = None,
+    layers: logs.Layers = None,
+    tp: logs.TensorParallel = 1,
+    hidden_size: logs.HiddenSize = 0,
+    device: logs.DeviceName = None,
+    context_skew: logs.ContextSkew = None,
     name: Annotated[str | None, typer.Option(help="Of the model.", show_default="that of --out")] = None,
     num_devices: Annotated[int, typer.Option("--devices", min=1, metavar="N", help="Devices of a replica.")] = 1,
     price: Annotated[
@@ -52,12 +59,25 @@ def fit(
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Fit a cost model to measured batches: the file that `infermax profile` writes, or your own."""
+    """Fit a cost model to measured batches (the file that `infermax profile` writes, or your own), or to a profile."""
+    for path in (out, picture):
+        output.writable_file(path)
+    if (measured is None) == (profile is None):
+        raise InputError("give either MEASURED.csv or --profile PREFIX")
+    if measured is None:
+        if picture is not None or convex:
+            raise InputError("--picture and --convex are for measured batches, not for --profile")
+        _fit_profile(
+            logs.ProfileOptions(profile, layers, tp, hidden_size, device, context_skew),
+            (max_num_batched_tokens or 2_048, max_num_seqs or 256, kv_tokens or _MANY_KV_TOKENS),
+            {"name": name or out.stem, "num_devices": max(num_devices, tp), "price_usd_per_device_hour": price},
+            out,
+            json,
+        )
+        return
     from infermax_gym.cost.fitting import FitError, fit_cost
     from infermax_gym.cost.measured import MeasuredError, read_measured
 
-    for path in (out, picture):
-        output.writable_file(path)
     if picture is not None and picture.suffix not in _PICTURES:
         raise InputError(f"--picture {picture}: expected a name that ends in {', '.join(_PICTURES)}")
     try:
@@ -83,6 +103,25 @@ def fit(
         print(output.to_json(_document(measured, out, batches, found)))
     else:
         _print(out, found)
+
+
+def _fit_profile(
+    options: logs.ProfileOptions, limits: tuple[int, int, int], fields: Mapping[str, Any], out: Path, json: bool
+) -> None:
+    """Fit to a profile, for an engine with these limits: tokens and requests of an iteration, KV tokens."""
+    found = logs.profile_fit(options, *limits)
+    cost = replace(found.cost, **fields)
+    output.write_text(out, cost.to_json() + "\n")
+    if json:
+        names = ("max_num_batched_tokens", "max_num_seqs", "kv_tokens")
+        config = {"profile": options.prefix, **dict(zip(names, limits, strict=True))}
+        errors = {region: {"mape": mape, "p95": p95} for region, (mape, p95) in found.errors.items()}
+        document = {"schema": 1, "config": config, "cost": str(out), "is_convex": cost.is_convex, "errors": errors}
+        print(output.to_json(document))
+        return
+    for region, (mape, p95) in found.errors.items():
+        print(f"{region} batches: mean error {100 * mape:.1f} %, 95 % of them within {100 * p95:.1f} %")
+    print(f"written to {out}")
 
 
 def _warn(found: Fit, wanted: Mapping[str, int | None]) -> None:

@@ -15,6 +15,7 @@ from infermax_gym.cli.errors import InputError
 
 if TYPE_CHECKING:
     from infermax_gym.cost import CostModel
+    from infermax_gym.cost.profile_fit import ProfileFit
     from infermax_gym.engine import EngineConfig, SimulationResult
     from infermax_gym.evaluation import Contender
     from infermax_gym.workload.request_log import RequestLog
@@ -110,11 +111,14 @@ def engine_of(given: inputs.EngineOptions, resolved: Path | None, profile: Profi
         return config
     if given.kv_tokens is None:
         raise InputError("--profile needs --kv-tokens, or --engine with a file that states them")
-    return replace(config, cost=profile_cost(profile, config))
+    limits = config.max_num_batched_tokens, config.max_num_seqs, config.num_kv_tokens
+    return replace(config, cost=profile_fit(profile, *limits).cost)
 
 
-def profile_cost(options: ProfileOptions, config: EngineConfig) -> CostModel:
-    """The cost model that is fitted to a profile for this engine."""
+def profile_fit(
+    options: ProfileOptions, max_num_batched_tokens: int, max_num_seqs: int, num_kv_tokens: int
+) -> ProfileFit:
+    """The cost model that is fitted to a profile for an engine with these limits."""
     from infermax_gym.cost.profile_fit import CONTEXT_SKEW, Deployment, fit_profile
     from infermax_gym.cost.profiles import ProfileError, read_profile
     from infermax_gym.cost.roofline.devices import all_reduce_of
@@ -132,18 +136,18 @@ def profile_cost(options: ProfileOptions, config: EngineConfig) -> CostModel:
     try:
         deployment = Deployment(
             options.layers,
-            config.max_num_batched_tokens,
-            config.max_num_seqs,
-            config.num_kv_tokens,
+            max_num_batched_tokens,
+            max_num_seqs,
+            num_kv_tokens,
             options.tp,
             options.hidden_size,
             None if device is None or options.tp == 1 else all_reduce_of(device, options.tp),
             skew,
         )
-        fit = fit_profile(read_profile(options.prefix), deployment, name=name, source=f"fitted to the profile {name}")
+        profile = read_profile(options.prefix)
+        return fit_profile(profile, deployment, name=name, source=f"fitted to the operator profile {name}")
     except (ProfileError, ShapeError) as error:
         raise InputError(str(error)) from None
-    return fit.cost
 
 
 def _device(name: str) -> Any:

@@ -86,7 +86,7 @@ def _draw_over_time(
         (
             ("waiting", "waiting requests"),
             ("running", "running and preempted requests"),
-            ("context_tokens", "context of running and preempted requests, 1,000 tokens (dashed: KV capacity)"),
+            ("context_tokens", "context of running and preempted requests, 1,000 tokens"),
         ),
         strict=True,
     ):
@@ -99,6 +99,7 @@ def _draw_over_time(
         limit = limits.get(name)
         if limit is not None and limit * scale < 2.0 * max(float(values.max()), 1e-9):
             axis.axhline(limit * scale, color=_FAINT, linewidth=0.9, linestyle=(0, (5, 3)))
+            label += " (dashed: KV capacity)" if name == "context_tokens" else " (dashed: max_num_seqs)"
         if split_s is not None:
             axis.axvline(split_s, color=_FAINT, linewidth=0.9, linestyle=":")
         axis.set_ylim(bottom=0.0)
