@@ -33,7 +33,7 @@ def test_simulate_writes_when_requests_were_sent(command: Command, tmp_path: Pat
 
 
 def test_bench_of_policies_and_fleets(command: Command) -> None:
-    one = json.loads(command("bench", *UNIFORM, "--concurrency", 4, "--policies", "vllm-v1,fcfs", "--json").out)
+    one = json.loads(command("bench", *UNIFORM, "--concurrency", 4, "--policies", "vllm-v1,sarathi", "--json").out)
     assert {row["num_finished"] for row in one["policies"].values()} == {40}
     fleet = ("--replicas", 2, "--routers", "least-outstanding", "--concurrency", 8)
     many = json.loads(command("bench", *UNIFORM, *fleet, "--json").out)
