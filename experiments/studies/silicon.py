@@ -49,7 +49,7 @@ _NATIVE = {"gpt-oss-120b": "mxfp4"}
 _MIXTURES = ("gpt-oss-120b", "qwen3-235b-a22b")
 _POLICY = {"vllm": "vllm", "sglang": "vllm-v1-full-isl", "trtllm": "trt-max-utilization"}
 _BUDGET = {"vllm": 8_192, "sglang": 8_192, "trtllm": 16_384}  # of the benchmark, not of the backends' defaults
-_HELD_OUT = ("h200", "b300")
+HELD_OUT = ("h200", "b300")
 _SHORTEST = 0.8  # of the stated length
 
 
@@ -78,7 +78,7 @@ class Row:
     @property
     def is_held_out(self) -> bool:
         """Whether nothing was fitted to it."""
-        return self.engine.gpu in _HELD_OUT
+        return self.engine.gpu in HELD_OUT
 
 
 @dataclass(frozen=True)
