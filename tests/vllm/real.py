@@ -183,6 +183,9 @@ class RealRun:
     iterations: list[RealIteration]
     first_token_s: dict[int, float]
     finish_s: dict[int, float]
+    kept_twice: bool = False
+    """Whether a block's contents were ever kept twice: two requests computed them at the same time. vLLM keeps both
+    blocks, where the simulator exchanges the second for the first."""
 
 
 def serve(scheduler: Any, workload: Workload, config: EngineConfig, requests: RealRequests) -> RealRun:
@@ -234,6 +237,7 @@ class _Loop:
         resident = {name: request.num_computed_tokens for name, request in self.live.items()}
         output = self.scheduler.schedule()
         batch = output.num_scheduled_tokens
+        self.result.kept_twice = self.result.kept_twice or self._keeps_twice()
         if not batch:
             return bool(self.preempted)
         for name in batch:
@@ -245,6 +249,10 @@ class _Loop:
         self.preempted.clear()
         self._emit(output, batch)
         return True
+
+    def _keeps_twice(self) -> bool:
+        found = self.scheduler.kv_cache_manager.block_pool.cached_block_hash_to_block
+        return any(isinstance(blocks, dict) and len(blocks) > 1 for blocks in found._cache.values())
 
     def _seconds(self, batch: dict[str, int], resident: dict[str, int]) -> float:
         prefills, decodes = [], []
