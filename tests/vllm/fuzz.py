@@ -160,7 +160,9 @@ def prefixes(rng: np.random.Generator, prompt: Any, block: int) -> dict[str, Any
     return {"prefix_blocks": np.array(hashes, np.int64), "prefix_start": np.array(start), "prefix_block_size": block}
 
 
-def difference(case: Case, config: Any, workload: Any, rng: np.random.Generator) -> tuple[str | None, int, bool]:
+def difference(
+    case: Case, config: Any, workload: Any, rng: np.random.Generator, kind: str
+) -> tuple[str | None, int, bool]:
     """What differs first between the two, or None; how many iterations there were; whether blocks were kept twice."""
     from infermax_gym.engine.policy import Information
     from tests.vllm.real import RealRequests, make_scheduler, serve
@@ -183,7 +185,7 @@ def difference(case: Case, config: Any, workload: Any, rng: np.random.Generator)
             hints[r]["slo_class"] = int(workload.slo_class[r])
             if predicted is not None:
                 hints[r]["predicted_output_tokens"] = float(predicted[r])
-    scheduler = make_scheduler(config, knobs, settings)
+    scheduler = make_scheduler(config, knobs, settings, kind)
     real = serve(scheduler, workload, config, RealRequests(workload, config, hints))
     result = simulated(case, workload, config, predicted)
     assert result.schedule is not None
@@ -211,6 +213,7 @@ def main() -> int:
     parser.add_argument("--source")
     parser.add_argument("--only", help="comma-separated names of ways to schedule")
     parser.add_argument("--numbers", help="comma-separated numbers of the only cases to run")
+    parser.add_argument("--scheduler", default="PolicyScheduler", help="class of the plug-in")
     parser.add_argument("--first", type=int, help="show so many differences in full")
     options = parser.parse_args()
     if options.source:
@@ -218,7 +221,7 @@ def main() -> int:
     import vllm
 
     version = tuple(int(part) for part in vllm.__version__.split("+")[0].split(".")[:2])
-    cases = [*own_cases(version), *plug_in_cases()]
+    cases = [*(own_cases(version) if options.scheduler == "PolicyScheduler" else ()), *plug_in_cases()]
     if options.only:
         cases = [case for case in cases if case[0] in options.only.split(",")]
     began = time.perf_counter()
@@ -230,7 +233,7 @@ def main() -> int:
         case = cases[number % len(cases)]
         rng = np.random.default_rng([options.seed, number])
         config, workload = draw(rng, case[1], version)
-        what, count, kept_twice = difference(case, config, workload, rng)
+        what, count, kept_twice = difference(case, config, workload, rng, options.scheduler)
         iterations += count
         if what is not None and kept_twice:
             twice += 1

@@ -76,6 +76,7 @@ def real_config(config: EngineConfig, knobs: Knobs, additional_config: dict[str,
         ec_manager_config=_Loose(get_encoder_cache_manager_obj=lambda: None),
         aux_output_config=_Loose(),
         num_speculative_tokens=0,
+        use_v2_model_runner=False,
         num_lookahead_tokens=0,
         num_prefill_lookahead_tokens=0,
         num_hash_lookahead_tokens=0,
@@ -98,14 +99,16 @@ def _cache_config(config: EngineConfig) -> Any:
     return KVCacheConfig(num_blocks=config.num_blocks + 1, kv_cache_tensors=[], kv_cache_groups=groups)
 
 
-def make_scheduler(config: EngineConfig, knobs: Knobs, settings: dict[str, Any] | None = None) -> Any:
-    """vLLM's scheduler, or with settings of the plug-in the plug-in's."""
+def make_scheduler(
+    config: EngineConfig, knobs: Knobs, settings: dict[str, Any] | None = None, name: str = "PolicyScheduler"
+) -> Any:
+    """vLLM's scheduler, or with settings of the plug-in the plug-in's class of that name."""
     logging.getLogger("vllm").setLevel(logging.ERROR)
     from vllm.v1.core.sched.scheduler import Scheduler
 
     import infermax_gym.vllm
 
-    kind: Any = Scheduler if settings is None else infermax_gym.vllm.PolicyScheduler
+    kind: Any = Scheduler if settings is None else getattr(infermax_gym.vllm, name)
     outputs = MagicMock()
     outputs.should_advance.return_value = False
     outputs.accept_tokens.return_value = True
@@ -270,7 +273,7 @@ class _Loop:
         sampled = []
         for name in names:
             request = self.live[name]
-            done = request.num_computed_tokens >= request.num_tokens
+            done = request.num_computed_tokens >= request.num_tokens  # placeholders of the tokens to come not counted
             sampled.append([own_token(int(name), request.num_output_tokens)] if done else [])
             if done:
                 r = int(name)
