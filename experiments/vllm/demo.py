@@ -159,7 +159,6 @@ def simulated_figures(name: str, folder: Path, cost: Any) -> dict[str, float]:
 
 def fitted_cost(folders: list[Path], scratch: Path) -> Any:
     """A cost model from the steps of some runs."""
-    from infermax_gym.cli import main as infermax
     from infermax_gym.cost import load_cost_model
     from infermax_gym.workload.step_log import read_steps
 
@@ -168,8 +167,8 @@ def fitted_cost(folders: list[Path], scratch: Path) -> Any:
         read_steps(folder).write_batches(scratch / "some.csv")
         lines += (scratch / "some.csv").read_text().splitlines()[1 if lines else 0 :]
     (scratch / "batches.csv").write_text("\n".join(lines) + "\n")
-    if infermax(["fit", str(scratch / "batches.csv"), "-o", str(scratch / "cost.json")]) != 0:
-        raise RuntimeError("the cost could not be fitted")
+    fit = ["fit", str(scratch / "batches.csv"), "-o", str(scratch / "cost.json")]
+    subprocess.run([sys.executable, "-m", "infermax_gym", *fit], check=True, stdout=sys.stderr)
     return load_cost_model(scratch / "cost.json")
 
 

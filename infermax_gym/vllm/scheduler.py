@@ -88,7 +88,7 @@ class PlugIn:
         return StepLog(files, lambda: self.clock(), self.origin_s)
 
     def _note(self, note: Callable[[StepLog], None]) -> None:
-        """Write something down; a log that fails, as on a full disk, is given up, and the server goes on."""
+        """Write something down; a log that fails, as on a full disk, ends, and the server goes on."""
         if self.log is None:
             return
         try:
