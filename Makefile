@@ -2,6 +2,8 @@
 # make demo     compare schedulers on a production trace (a minute, once installed)
 # make test     ruff, mypy and pytest, on two cores
 # make bounds   random calls of the environments, compiled code checking every index (compiles anew: three minutes)
+# make test-vllm   the plug-in inside the real vLLM; makes its environment in $INFERMAX_VLLM_HOME first (3 GB)
+# make demo-vllm   a vLLM server with a tiny random model: first come, first served against policies
 # make lint | type | format | bench | clean
 
 SYSTEM_PYTHON ?= python3
@@ -16,7 +18,9 @@ DEMO := --workload azure-conv --first 3000 --rate 4 --kv-tokens 40000 --slo ttft
 DEMO_POLICIES := fastertransformer,orca,trt-no-evict,lightllm,vllm-v0,vllm,vllm-0.13,sarathi,srf,hrrn,spf-headroom,sjf-oracle,mc-sf-oracle
 SOURCES := pyproject.toml constraints.txt
 
-.PHONY: venv demo test bounds lint type format bench clean
+INFERMAX_VLLM_HOME ?= $(HOME)/.cache/infermax-gym/vllm
+
+.PHONY: venv demo test bounds test-vllm demo-vllm vllm-environment lint type format bench clean
 .DELETE_ON_ERROR:
 
 venv: $(DEV)
@@ -42,6 +46,15 @@ test: lint type
 
 bounds: $(DEV)
 	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=.bounds-cache $(PYTHON) -m tests.envs.fuzz --calls 2000
+
+vllm-environment:
+	@SYSTEM_PYTHON=$(SYSTEM_PYTHON) scripts/vllm_environment.sh $(INFERMAX_VLLM_HOME)
+
+test-vllm: $(DEV) vllm-environment
+	INFERMAX_TEST_VLLM=$(INFERMAX_VLLM_HOME) $(PYTHON) -m pytest tests/vllm
+
+demo-vllm: vllm-environment
+	$(INFERMAX_VLLM_HOME)/venv/bin/python -m experiments.vllm.demo
 
 lint: $(DEV)
 	$(VENV)/bin/ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -76,9 +77,11 @@ class Watch:
             out[1 + i] = min(max(float(np.float32(value)), -1.0), 1.0)
         oldest_s, missed = clock_s, 0
         for entry in decisions.queue.entries:
-            oldest_s = min(oldest_s, entry.arrival_s)
-            late = entry.slo_ttft_s > 0.0 and clock_s - entry.arrival_s > entry.slo_ttft_s
-            missed += late and entry.generated == 0
+            arrival_s, limit_s = entry.arrival_s, entry.slo_ttft_s
+            if arrival_s < oldest_s:
+                oldest_s = arrival_s
+            if limit_s > 0.0 and clock_s - arrival_s > limit_s and entry.generated == 0:
+                missed += 1
         num_waiting = len(decisions.queue)
         mean_prompt = float(sum(self._prompts)) / max(min(arrived, _RECENT), 1)
         out[FEATURE_LOG_OUTPUT] = mean / 8.0
@@ -98,16 +101,16 @@ class Watch:
         """Numbers that describe the engine as a whole, in the order of `EngineFeature`."""
         limits, memory, queue = decisions.limits, decisions.memory, decisions.queue
         running = decisions.running.entries
-        decodes = [entry for entry in running if not entry.in_prefill]
+        decodes = [(entry, entry.computed) for entry in running if not entry.in_prefill]
         num_running, num_decodes, num_waiting = len(running), len(decodes), len(queue)
         free, budget, most = memory.free_blocks, decisions.token_budget, decisions.max_running
-        demand = sum(entry.computed + 1 > memory.held_tokens(entry) for entry in decodes)
-        context = sum(entry.computed for entry in decodes)
+        demand = sum(computed + 1 > memory.held_tokens(entry) for entry, computed in decodes)
+        context = sum(computed for _, computed in decodes)
         capacity = float(limits.num_blocks * limits.block_size)
         unstarted = sum(entry.generated == 0 for entry in running) + sum(e.generated == 0 for e in queue.entries)
         full_s = batch_seconds(self._cost, budget, budget * budget, 1)
         decode_s = batch_seconds(self._cost, num_decodes, decode_context=context, num_decodes=num_decodes)
-        oldest = min(queue.entries, key=lambda entry: entry.number, default=None)
+        oldest = min(queue.entries, key=attrgetter("number"), default=None)
         out = [0.0] * NUM_ENGINE_FEATURES
         out[EngineFeature.FREE_BLOCKS] = free / limits.num_blocks
         out[EngineFeature.RUNNING] = num_running / most

@@ -19,35 +19,43 @@ if TYPE_CHECKING:
 Weights = Sequence[float]
 
 
-def remaining_prediction(entry: Seen) -> float:
+def _rest(entry: Seen, generated: int) -> float:
     """Predicted output tokens still to come, at least 0."""
-    return max(entry.prediction - entry.generated, 0.0)
+    return max(entry.prediction - generated, 0.0)
 
 
-def kv_steps(entry: Seen) -> float:
+def _kv_steps(entry: Seen, generated: int, known: int) -> float:
     """Predicted KV tokens times decode steps still to come."""
-    rest = remaining_prediction(entry)
-    return rest * (entry.known + 0.5 * rest)
+    rest = _rest(entry, generated)
+    return rest * (known + 0.5 * rest)
 
 
 def queue_score(entry: Seen, w: Weights, cost: CostModel | None) -> float:
-    """queue_weights . queue features of a request, from its state now; nobody has a level, place is the arrival."""
-    generated = entry.generated
-    known = entry.known
-    score = w[0] * entry.arrival_s + w[1] * entry.prompt + w[2] * known
+    """queue_weights . queue features of a request, from its state now; nobody has a level, place is the arrival.
+
+    Features without weight are left out: they would add 0.
+    """
+    generated, prompt = entry.generated, entry.prompt
+    known = prompt + generated
+    score = w[0] * entry.arrival_s + w[1] * prompt + w[2] * known
     if w[3] != 0.0:
         score += w[3] * math.log(known)
     score += w[4] * generated
-    score += w[5] * remaining_prediction(entry)
+    if w[5] != 0.0:
+        score += w[5] * _rest(entry, generated)
     score = score + w[6] * entry.index + w[7] * entry.slo_ttft_s
-    score += w[8] * (known - (0 if entry.waits else entry.computed))
+    if w[8] != 0.0:
+        score += w[8] * (known - (0 if entry.waits else entry.computed))
     if w[9] != 0.0:
         assert cost is not None
         score += w[9] * prefill_seconds(cost, known)
-    score = score + w[10] * kv_steps(entry) + w[11] * 0 + w[12] * entry.arrival_s
-    score += w[13] / (1.0 + entry.prompt / 32768.0)
+    if w[10] != 0.0:
+        score += w[10] * _kv_steps(entry, generated, known)
+    score += w[12] * entry.arrival_s
+    if w[13] != 0.0:
+        score += w[13] / (1.0 + prompt / 32768.0)
     if w[14] != 0.0:
-        score += w[14] * _log_work(entry.prompt, 0)
+        score += w[14] * _log_work(prompt, 0)
     if w[15] != 0.0:
         score += w[15] * _log_work(known, 0 if entry.waits else entry.computed)
     return score
@@ -84,10 +92,14 @@ def processed(entry: Seen) -> int:
 def victim_score(entry: Seen, w: Weights) -> float:
     """victim_weights . victim features of a running request."""
     done = processed(entry)
+    generated = entry.generated
     score = w[0] * entry.arrival_s + w[1] * entry.prompt + w[2] * done
     if w[3] != 0.0:
         score += w[3] * math.log(max(done, 1))
-    score += w[4] * entry.generated
-    score += w[5] * remaining_prediction(entry)
+    score += w[4] * generated
+    if w[5] != 0.0:
+        score += w[5] * _rest(entry, generated)
     score = score + w[6] * entry.index + (w[7] if entry.in_prefill else 0.0)
-    return score + w[8] * kv_steps(entry) + w[9] * 0 + w[10] * entry.arrival_s
+    if w[8] != 0.0:
+        score += w[8] * _kv_steps(entry, generated, entry.prompt + generated)
+    return score + w[10] * entry.arrival_s

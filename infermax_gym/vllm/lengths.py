@@ -83,7 +83,8 @@ class Lengths:
         rest = self._rest(entry, generated)
         entry.prediction = generated + rest
         known = entry.prompt + generated
-        index = a[KNOB_LOG_GENERATED] * math.log(1.0 + generated) + a[KNOB_LOG_REMAINING] * math.log(1.0 + rest)
+        log_generated = math.log(1.0 + generated) if generated else 0.0
+        index = a[KNOB_LOG_GENERATED] * log_generated + a[KNOB_LOG_REMAINING] * math.log(1.0 + rest)
         index += a[KNOB_MEMORY_TIME] * rest * (known + 0.5 * rest) / 1e6
         if entry.waits:
             overdue = max(clock_s - entry.arrival_s, 0.0) / 30.0

@@ -55,22 +55,24 @@ class Seen:
     @property
     def prompt(self) -> int:
         """Prompt tokens."""
-        return int(self.request.num_prompt_tokens)
+        return self.request.num_prompt_tokens  # type: ignore[no-any-return]
 
     @property
     def generated(self) -> int:
         """Output tokens so far, those under way included."""
-        return int(self.request.num_output_tokens + self.request.num_output_placeholders)
+        request = self.request
+        return request.num_output_tokens + request.num_output_placeholders  # type: ignore[no-any-return]
 
     @property
     def known(self) -> int:
         """Prompt and output tokens."""
-        return int(self.request.num_tokens + self.request.num_output_placeholders)
+        request = self.request
+        return request.num_tokens + request.num_output_placeholders  # type: ignore[no-any-return]
 
     @property
     def computed(self) -> int:
         """KV tokens resident."""
-        return int(self.request.num_computed_tokens)
+        return self.request.num_computed_tokens  # type: ignore[no-any-return]
 
     @property
     def waits(self) -> bool:

@@ -88,7 +88,7 @@ class PlugIn:
         return StepLog(files, lambda: self.clock(), self.origin_s)
 
     def _note(self, note: Callable[[StepLog], None]) -> None:
-        """Write something down; a log that fails, as on a full disk, is given up, and the server goes on."""
+        """Write something down; a log that fails, as on a full disk, ends, and the server goes on."""
         if self.log is None:
             return
         try:
@@ -292,9 +292,13 @@ def scheduler_class(name: str) -> type[Any]:
         """vLLM's scheduler with a policy of infermax_gym."""
 
         def __init__(self, vllm_config: Any, *args: Any, **kwargs: Any) -> None:
-            settings = read_settings(vllm_config.additional_config)
-            super().__init__(vllm_config, *args, **kwargs)
-            self.infermax = PlugIn(self, settings)
+            try:
+                settings = read_settings(vllm_config.additional_config)
+                super().__init__(vllm_config, *args, **kwargs)
+                self.infermax = PlugIn(self, settings)
+            except PlugInError as error:
+                _logger.error("the server does not start: %s", error)
+                raise
 
         def schedule(self, *args: Any, **kwargs: Any) -> Any:
             self.infermax.before()

@@ -28,7 +28,7 @@ def write_timed_trace(workload: Workload, path: str | Path) -> list[str]:
     Example:
         >>> import tempfile
         >>> from infermax_gym.workload import make_workload
-        >>> write_timed_trace(make_workload("azure-conv", 3), tempfile.mktemp())[-2:]
+        >>> write_timed_trace(make_workload("azure-conv", 3, seed=0), tempfile.mktemp())[-2:]
         ['--timed-trace-chunk-hash-size', '512']
     """
     chunk = workload.prefix_block_size or DEFAULT_CHUNK

@@ -76,6 +76,7 @@ def real_config(config: EngineConfig, knobs: Knobs, additional_config: dict[str,
         ec_manager_config=_Loose(get_encoder_cache_manager_obj=lambda: None),
         aux_output_config=_Loose(),
         num_speculative_tokens=0,
+        use_v2_model_runner=False,
         num_lookahead_tokens=0,
         num_prefill_lookahead_tokens=0,
         num_hash_lookahead_tokens=0,
@@ -98,14 +99,16 @@ def _cache_config(config: EngineConfig) -> Any:
     return KVCacheConfig(num_blocks=config.num_blocks + 1, kv_cache_tensors=[], kv_cache_groups=groups)
 
 
-def make_scheduler(config: EngineConfig, knobs: Knobs, settings: dict[str, Any] | None = None) -> Any:
-    """vLLM's scheduler, or with settings of the plug-in the plug-in's."""
+def make_scheduler(
+    config: EngineConfig, knobs: Knobs, settings: dict[str, Any] | None = None, name: str = "PolicyScheduler"
+) -> Any:
+    """vLLM's scheduler, or with settings of the plug-in the plug-in's class of that name."""
     logging.getLogger("vllm").setLevel(logging.ERROR)
     from vllm.v1.core.sched.scheduler import Scheduler
 
     import infermax_gym.vllm
 
-    kind: Any = Scheduler if settings is None else infermax_gym.vllm.PolicyScheduler
+    kind: Any = Scheduler if settings is None else getattr(infermax_gym.vllm, name)
     outputs = MagicMock()
     outputs.should_advance.return_value = False
     outputs.accept_tokens.return_value = True
@@ -183,6 +186,9 @@ class RealRun:
     iterations: list[RealIteration]
     first_token_s: dict[int, float]
     finish_s: dict[int, float]
+    kept_twice: bool = False
+    """Whether a block's contents were ever kept twice: two requests computed them at the same time. vLLM keeps both
+    blocks, where the simulator exchanges the second for the first."""
 
 
 def serve(scheduler: Any, workload: Workload, config: EngineConfig, requests: RealRequests) -> RealRun:
@@ -234,6 +240,7 @@ class _Loop:
         resident = {name: request.num_computed_tokens for name, request in self.live.items()}
         output = self.scheduler.schedule()
         batch = output.num_scheduled_tokens
+        self.result.kept_twice = self.result.kept_twice or self._keeps_twice()
         if not batch:
             return bool(self.preempted)
         for name in batch:
@@ -245,6 +252,10 @@ class _Loop:
         self.preempted.clear()
         self._emit(output, batch)
         return True
+
+    def _keeps_twice(self) -> bool:
+        found = self.scheduler.kv_cache_manager.block_pool.cached_block_hash_to_block
+        return any(isinstance(blocks, dict) and len(blocks) > 1 for blocks in found._cache.values())
 
     def _seconds(self, batch: dict[str, int], resident: dict[str, int]) -> float:
         prefills, decodes = [], []
@@ -262,7 +273,7 @@ class _Loop:
         sampled = []
         for name in names:
             request = self.live[name]
-            done = request.num_computed_tokens >= request.num_tokens
+            done = request.num_computed_tokens >= request.num_tokens  # placeholders of the tokens to come not counted
             sampled.append([own_token(int(name), request.num_output_tokens)] if done else [])
             if done:
                 r = int(name)

@@ -1,0 +1,98 @@
+"""What a decision of the vLLM plug-in takes: 256 running and 1,000 waiting requests, plain Python, no vllm needed.
+
+Times one call of the scheduler without vLLM's own part: order, budget, the head of the queue, one admission test; and
+what a controller adds at each of its settings, once every `interval_s` seconds.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from types import SimpleNamespace
+from typing import Any
+
+from infermax_gym.vllm.admission import Candidate, Limits
+from infermax_gym.vllm.controlling import Controlling
+from infermax_gym.vllm.decisions import Decisions
+from infermax_gym.vllm.settings import read_settings
+
+NUM_RUNNING, NUM_WAITING, CALLS = 256, 1000, 200
+LIMITS = Limits(20_000, 16, 2048, 512, 8192, 4096)
+
+
+def request(r: int, computed: int = 0, generated: int = 0) -> Any:
+    """A request of vLLM, as far as a policy looks at it."""
+    prompt = 50 + 37 * r % 900
+    return SimpleNamespace(
+        request_id=str(r),
+        num_prompt_tokens=prompt,
+        num_tokens=prompt + generated,
+        num_output_tokens=generated,
+        num_output_placeholders=0,
+        num_computed_tokens=computed * (prompt + generated - 1),
+        arrival_time=0.01 * r,
+        priority=0,
+        sampling_params=None,
+    )
+
+
+class Memory:
+    """Enough of it."""
+
+    free_blocks = 5_000
+
+    def held_tokens(self, entry: Any) -> int:
+        """Whole blocks of what is computed."""
+        return -(-entry.computed // 16) * 16
+
+    def freed_blocks(self, entry: Any) -> int:
+        """All of them."""
+        return -(-entry.computed // 16)
+
+
+def measure(settings: dict[str, Any]) -> tuple[float, float]:
+    """Median milliseconds of a call, and of a call with a setting of a controller."""
+    given = read_settings({"infermax": settings})
+    assert given.policy is not None
+    controlling = None if given.controller is None else Controlling(given.controller, given.cost)  # type: ignore[arg-type]
+    now = [100.0]
+    made = Decisions(given.policy, LIMITS, Memory(), lambda: now[0], 0.0, given.cost, controlling)
+    running = []
+    for r in range(NUM_RUNNING):
+        entry = made.entry_of(request(r))
+        made.admitted(Candidate(entry, 0, 1, 0))
+        entry.request = request(r, 1, 1 + r % 100)
+        running.append(entry.request)
+    for r in range(NUM_RUNNING, NUM_RUNNING + NUM_WAITING):
+        made.queue.add_request(request(r))
+    plain, setting = [], []
+    for call in range(CALLS):
+        due = controlling is not None and call % 10 == 0
+        now[0] += 10.0 if due else 0.001
+        start = time.perf_counter()
+        made.begin(running)
+        head = made.entry_of(made.queue.peek_request())
+        made.admit(Candidate(head, 0, head.prompt, 0))
+        (setting if due else plain).append(1e3 * (time.perf_counter() - start))
+    return statistics.median(plain), statistics.median(setting) if setting else 0.0
+
+
+def main() -> None:
+    """Print a line for each."""
+    cost = {"cost": "llama2-7b-a100"}
+    for name, settings in {
+        "spf-headroom": {"policy": "spf-headroom"},
+        "hrrn": {"policy": "hrrn"},
+        "larry": {"policy": "larry"},
+        "conv-evolved": {"agent": "conv-evolved"},
+        "knobs": {"agent": "knobs", **cost},
+        "generalist": {"agent": "generalist", "without": ["preempt"], **cost},
+        "informed": {"agent": "informed", "without": ["preempt"], **cost},
+    }.items():
+        plain, setting = measure(settings)
+        more = f", {setting:.2f} ms where a controller sets its knobs" if setting else ""
+        print(f"{name}: {plain:.3f} ms a call{more}")
+
+
+if __name__ == "__main__":
+    main()
