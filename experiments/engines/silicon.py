@@ -3,9 +3,9 @@
     python -m experiments.engines.silicon SILICON_SAMPLE.csv --out .
 
 The file is systems/silicon_sample.csv of aiconfigurator-core 0.12.0; `experiments.studies.silicon` says how its rows
-are replayed. Writes the `silicon` field of infermax_gym/cost/engines/table.jsonl and prints each engine's errors. Engines
-whose TPOT is wrong by more than 30 % in the median move to experiments/engines/left_out.csv, and with them those that
-rest on the same operators and have no measurement of their own. Measurements of the H200 choose nothing.
+are replayed. Writes the `silicon` field of infermax_gym/cost/engines/table.jsonl and prints each engine's errors.
+Engines whose TPOT is wrong by more than 30 % in the median move to experiments/engines/left_out.csv, and with them
+those that rest on the same operators and have no measurement of their own. Measurements of the H200 choose nothing.
 """
 
 from __future__ import annotations
