@@ -13,13 +13,14 @@ import argparse
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 
+from experiments.studies.sections import markdown, show
 from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.cost import CostModel, CostModelError
 from infermax_gym.cost.engines import find_engine
@@ -29,7 +30,7 @@ from infermax_gym.workload import Workload, make_workload
 
 Floats = NDArray[np.float64]
 
-ENGINES = ("llama-3.1-8b@h100", "qwen3-32b@h100x2", "gpt-oss-120b@h100x2")
+ENGINES = ("llama-3.1-8b@l40s", "qwen3-32b@h100", "gpt-oss-120b@h100x2")
 WORKLOADS = ("azure-conv", "azure-code", "reasoning")
 LOADS = (0.9, 1.2)
 SCHEDULERS = (
@@ -146,7 +147,7 @@ def compare(scenario: Scenario, num_draws: int) -> list[Comparison]:
 def summary(found: Sequence[Comparison]) -> Table:
     """Comparisons by how far apart the two are."""
     heads = [f"robust at sigma {sigma}" for sigma in SIGMAS]
-    table = Table("gap of mean latency", "comparisons", *heads, title="Sign kept in 95 % of draws")
+    table = Table("gap of mean latency", "comparisons", *heads)
     for low, high in itertools.pairwise(GAPS):
         members = [one for one in found if low <= one.gap < high]
         if members:
@@ -158,7 +159,7 @@ def summary(found: Sequence[Comparison]) -> Table:
 
 def pairs(found: Sequence[Comparison]) -> Table:
     """For each pair, in how many scenarios it is robust at the largest sigma, and the widest gap that is not."""
-    table = Table("first", "second", "scenarios", "robust", "widest gap not robust", title=f"Pairs, sigma {SIGMAS[-1]}")
+    table = Table("first", "second", "scenarios", "robust", "widest gap not robust")
     for a, b in itertools.combinations(SCHEDULERS, 2):
         members = [one for one in found if {one.better, one.worse} == {a, b}]
         frail = [one.gap for one in members if one.kept[SIGMAS[-1]] < _ROBUST]
@@ -167,16 +168,39 @@ def pairs(found: Sequence[Comparison]) -> Table:
     return table
 
 
+def section(num_draws: int, num_requests: int) -> str:
+    """The section of docs/validation.md."""
+    found = [one for each in scenarios(num_requests) for one in compare(each, num_draws)]
+    return _TEXT.format(
+        draws=num_draws, engines=", ".join(ENGINES), summary=markdown(summary(found)), pairs=markdown(pairs(found))
+    )
+
+
+_TEXT = """\
+## How far errors of a cost model move the ranking
+
+`python -m experiments.studies.cost_errors --out docs/validation.md` writes this section. Every coefficient is
+multiplied by log-normal factors, {draws} times for each sigma. All schedulers serve the same requests each time.
+Engines: {engines}; traffic: chat, code, reasoning; loads 0.9 and 1.2.
+
+A comparison of two schedulers is robust if its sign stays in 95 % of the draws:
+
+{summary}
+
+By pair, at the larger sigma:
+
+{pairs}
+"""
+
+
 def main() -> None:
-    """Disturb, serve, compare, print."""
+    """Disturb, serve, compare; print the section, or put it into the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draws", type=int, default=20)
     parser.add_argument("--requests", type=int, default=800)
+    parser.add_argument("--out", type=Path, help="the page; without it the section is printed")
     options = parser.parse_args()
-    found = [one for each in scenarios(options.requests) for one in compare(each, options.draws)]
-    console = Console(width=120)
-    console.print(summary(found))
-    console.print(pairs(found))
+    show(section(options.draws, options.requests), "cost-errors", options.out)
 
 
 if __name__ == "__main__":

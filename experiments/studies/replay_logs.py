@@ -12,7 +12,6 @@ import argparse
 import csv
 import gzip
 import json
-import re
 import statistics
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.studies.sections import show
 from infermax_gym.cost import COSTS
 
 
@@ -203,16 +203,6 @@ def splitwise_section(data: Path) -> str:
     return "\n".join(lines)
 
 
-def put(page: str, marker: str, section: str) -> str:
-    """The page with a section between its markers, at the end if they are not there yet."""
-    begin, end = f"<!-- {marker}: begin -->", f"<!-- {marker}: end -->"
-    block = f"{begin}\n{section.strip()}\n{end}"
-    pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
-    if pattern.search(page):
-        return pattern.sub(lambda _: block, page)
-    return f"{page.rstrip()}\n\n{block}\n"
-
-
 def main() -> None:
     """Write both sections."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -222,10 +212,7 @@ def main() -> None:
     options = parser.parse_args()
     sections = {"logs": logs_section(options.data, options.pictures), "splitwise": splitwise_section(options.data)}
     for marker, section in sections.items():
-        print(section)
-        if options.out is not None:
-            page = options.out.read_text(encoding="utf-8") if options.out.exists() else "# Validation\n"
-            options.out.write_text(put(page, marker, section), encoding="utf-8")
+        show(section, marker, options.out)
 
 
 if __name__ == "__main__":

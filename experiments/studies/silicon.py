@@ -25,9 +25,9 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
+from experiments.studies.sections import markdown, show
 from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.cost import CostModel
 from infermax_gym.cost.engines import Engine, EngineName, engines
@@ -264,9 +264,9 @@ def percentiles(found: Sequence[Replayed], which: int) -> str:
     return f"{np.median(size):.0f} / {np.quantile(size, 0.9):.0f} ({np.median(errors):+.0f})"
 
 
-def table_of(found: Sequence[Replayed], title: str) -> Table:
+def table_of(found: Sequence[Replayed]) -> Table:
     """Errors by backend, kind of model, model and GPU."""
-    table = Table("backend", "model", "GPU", "engines", "rows", "TPOT %", "TTFT %", title=title)
+    table = Table("backend", "model", "GPU", "engines", "rows", "TPOT %", "TTFT %")
     groups: dict[tuple[str, str, str], list[Replayed]] = {}
     for one in found:
         engine = one.row.engine
@@ -281,47 +281,54 @@ def table_of(found: Sequence[Replayed], title: str) -> Table:
     return table
 
 
-def main() -> None:
-    """Fit the host, replay every row, print the errors."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", type=Path, help="silicon_sample.csv")
-    parser.add_argument("--no-host", action="store_true", help="the operators alone")
-    parser.add_argument("--roofline", action="store_true", help="costs from data sheets instead (docs/roofline.md)")
-    parser.add_argument("--out", type=Path, help="a CSV with a line for each row")
-    options = parser.parse_args()
-    rows, left_out = without_artefacts(read(options.file))
-    console = Console(width=140)
-    hosts = {}
+def section(path: Path) -> str:
+    """The section of docs/validation.md: host constants, artefacts, errors, and those of a roofline."""
+    rows, left_out = without_artefacts(read(path))
+    lines, hosts = [_INTRODUCTION], {}
     for backend in sorted({row.engine.backend for row in rows}):
         own = [row for row in rows if row.engine.backend == backend and row.is_inferencemax and not row.is_held_out]
-        host = hosts[backend] = fit_host(own) if own and not options.no_host else Host()
-        console.print(
-            f"{backend}: {host.iteration_s * 1e3:.1f} ms an iteration, {host.request_s * 1e6:.0f} us for each of its "
-            f"requests, {host.send_s * 1e3:.0f} ms to send one; fitted to {len(own)} rows"
+        host = hosts[backend] = fit_host(own) if own else Host()
+        lines.append(
+            f"- {backend}: {host.iteration_s * 1e3:.1f} ms an iteration, {host.request_s * 1e6:.0f} us for each of its "
+            f"requests, {host.send_s * 1e3:.0f} ms to send one; fitted to {len(own)} rows."
         )
-    model = roofline if options.roofline else fitted
-    found = [replay(row, hosts[row.engine.backend], model) for row in rows]
-    for known, title in ((True, "InferenceMAX"), (False, "others, protocol not stated")):
-        members = [one for one in found if one.row.is_inferencemax == known]
-        console.print(table_of(members, f"{title}: median / p90 of absolute errors (signed median)"))
-    console.print(f"left out as artefacts: {len(left_out)}")
+    known = [row for row in rows if row.is_inferencemax]
+    for model, title in ((fitted, "Engines of the table"), (roofline, "The same with a roofline (docs/roofline.md)")):
+        found = [replay(row, hosts[row.engine.backend], model) for row in known]
+        lines += ["", f"{title}:", "", markdown(table_of(found))]
+    others = [replay(row, hosts[row.engine.backend]) for row in rows if not row.is_inferencemax]
+    lines += ["", "Rows whose protocol is not stated, replayed likewise:", "", markdown(table_of(others))]
+    lines += ["", f"Left out as artefacts: {len(left_out)} rows.", ""]
     for row in left_out:
         sizes = f"{row.num_prompt_tokens}/{row.num_output_tokens}, {row.num_clients} clients"
-        console.print(f"  {row.engine.name} {sizes}: TPOT {row.tpot_s * 1e3:.1f} ms, TTFT {row.ttft_s * 1e3:.0f} ms")
-    if options.out:
-        write(found, options.out)
+        lines.append(f"- {row.engine.name} {sizes}: TPOT {row.tpot_s * 1e3:.1f} ms, TTFT {row.ttft_s * 1e3:.0f} ms")
+    return "\n".join(lines)
 
 
-def write(found: Sequence[Replayed], path: Path) -> None:
-    """The errors, a line for each benchmark."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["engine", "clients", "isl", "osl", "tpot_s", "tpot_error", "ttft_s", "ttft_error"])
-        for one in found:
-            row = one.row
-            tpot, ttft = one.errors
-            sizes = (row.engine.name, row.num_clients, row.num_prompt_tokens, row.num_output_tokens)
-            writer.writerow([*sizes, row.tpot_s, f"{tpot:.4f}", row.ttft_s, f"{ttft:.4f}"])
+_INTRODUCTION = """\
+## Thousands of measured benchmarks
+
+`python -m experiments.studies.silicon SILICON_SAMPLE.csv --out docs/validation.md` writes this section. The file is
+`systems/silicon_sample.csv` in the wheel of aiconfigurator-core 0.12.0, with InferenceMAX's rows of April 2026.
+
+- Each row is a closed loop of C clients. They send 10 C prompts, with both lengths uniform in [0.8 L, L].
+- A cell has the median and 90th percentile of the absolute error in percent, and the median with its sign.
+- The goals were: dense models on vLLM 7 / 15 for TPOT and 18 (median) for TTFT, mixtures of experts 10 / 22 for TPOT.
+- Nothing was fitted to rows of the H200. They are the test.
+- An artefact is named by measured figures alone, before any replay. Adding clients must not lower TPOT by over a tenth.
+  And a TTFT ten times that of a quarter of the clients, at the same TPOT, tells of a limit on sequences.
+
+Operators know nothing of the host. What it adds is fitted by backend, to rows of the H100 and B200:
+"""
+
+
+def main() -> None:
+    """Print the section, or put it into the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", type=Path, help="silicon_sample.csv")
+    parser.add_argument("--out", type=Path, help="the page; without it the section is printed")
+    options = parser.parse_args()
+    show(section(options.file), "silicon", options.out)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from experiments.studies.replay_logs import put, splitwise_section
+from experiments.studies.replay_logs import splitwise_section
+from experiments.studies.sections import put
 from tests.shared import SHARED, needs_shared
 
 
