@@ -220,7 +220,7 @@ def replayer(
     def replay(cost: CostModel, delay_s: float) -> SimulationResult:
         delayed = replace(log.workload, arrival_s=log.workload.arrival_s + delay_s) if delay_s else log.workload
         served = run_contender(contender, delayed, replace(config, cost=cost), predict=predictions)
-        return replace(served.result, workload=log.workload)
+        return replace(served.result, workload=log.workload, arrival_s=log.workload.arrival_s)
 
     return replay
 

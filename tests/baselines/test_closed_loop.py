@@ -10,7 +10,8 @@ import pytest
 from infermax_gym.baselines.catalogue import QUICK
 from infermax_gym.baselines.predict import predictions
 from infermax_gym.baselines.rollout import Rollout
-from infermax_gym.baselines.table.engines import SARATHI, VLLM_V1
+from infermax_gym.baselines.table.engines import SARATHI
+from infermax_gym.baselines.table.vllm import VLLM_0_13
 from infermax_gym.engine import EngineConfig
 from infermax_gym.evaluation import run_contender
 from infermax_gym.workload import Workload, closed_loop, make_workload
@@ -38,6 +39,6 @@ def test_the_catalogue(name: str) -> None:
 
 
 def test_a_rollout_imagines_nobody_to_come() -> None:
-    player = Rollout("two", (VLLM_V1, SARATHI), interval_s=0.2)
+    player = Rollout("two", (VLLM_0_13, SARATHI), interval_s=0.2)
     result = player.play(traffic(), ENGINE)
     assert (result.status == 0).all()

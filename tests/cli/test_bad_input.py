@@ -54,7 +54,7 @@ def test_bench_options(command: Command, trace: Path, arguments: list[str], hint
         (["nope"], "nope"),
         (["bench"], "--workload"),
         (["list"], "policies|routers|costs"),
-        (["list", "things"], "expected one of policies, routers, costs, workloads, envs, agents"),
+        (["list", "things"], "expected one of policies, routers, costs, devices, models, workloads, envs, agents"),
         (["bench", "--workload", "no-such-workload"], "no-such-workload"),
         (["bench", "--workload", "no-such-file.csv"], "no-such-file.csv"),
     ],

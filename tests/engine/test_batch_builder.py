@@ -26,7 +26,7 @@ SAME = Policy("same", phase_order=PhaseOrder.ONE_LIST, reserve=Reserve.CHUNK, ad
 
 def documented() -> Any:
     """The class `MyFcfs` as the page has it."""
-    block = re.search(r"```python\n(.*?class MyFcfs.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    block = re.search(r"```python\n((?:(?!```).)*?class MyFcfs.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
     assert block is not None
     names: dict[str, Any] = {}
     exec(block[1], names)

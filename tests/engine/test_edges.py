@@ -10,6 +10,7 @@ import pytest
 from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.baselines.predict import predictions
 from infermax_gym.engine import Decision, EngineConfig, Information, OnlineView, simulate, summarize
+from infermax_gym.engine.policy import NO_LIMIT
 from infermax_gym.engine.state import _LOG_ITERATIONS
 from infermax_gym.workload import Workload, make_workload
 from tests.engine.same import pooled_gaps, same_result
@@ -33,7 +34,8 @@ def test_one_request(name: str, num_output_tokens: int) -> None:
     workload = Workload([3.0], [700], [num_output_tokens])
     config, policy = EngineConfig(num_kv_tokens=752), replace(POLICIES[name], max_iteration_s=0.0)
     result = simulate(workload, config, policy, predicted=predictions(policy, workload), debug=True)
-    budget = min(policy.max_num_batched_tokens or config.max_num_batched_tokens, policy.max_chunk)
+    most = NO_LIMIT if policy.uncapped_when_alone else policy.max_chunk
+    budget = min(policy.max_num_batched_tokens or config.max_num_batched_tokens, most)
     num_chunks = -(-700 // budget) if policy.chunking else 1
     assert result.num_iterations == num_chunks + num_output_tokens - 1
     assert result.first_scheduled_s[0] == 3.0

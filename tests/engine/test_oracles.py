@@ -52,6 +52,7 @@ def _run_kernel(workload: Workload, config: EngineConfig, policy: Policy) -> Ref
     np.testing.assert_array_equal(quick.finish_s, run.finish_s)
     assert run.schedule is not None
     return ReferenceResult(
+        arrival_s=run.arrival_s,
         first_scheduled_s=run.first_scheduled_s,
         first_token_s=run.first_token_s,
         finish_s=run.finish_s,

@@ -23,7 +23,8 @@ ENGINE = EngineConfig(num_kv_tokens=40_000, max_num_batched_tokens=2048, max_num
 def replayer(workload: Workload, policy: str) -> Callable[[CostModel, float], SimulationResult]:
     def replay(cost: CostModel, delay_s: float) -> SimulationResult:
         delayed = replace(workload, arrival_s=workload.arrival_s + delay_s)
-        return replace(simulate(delayed, replace(ENGINE, cost=cost), POLICIES[policy]), workload=workload)
+        run = simulate(delayed, replace(ENGINE, cost=cost), POLICIES[policy])
+        return replace(run, workload=workload, arrival_s=workload.arrival_s)
 
     return replay
 

@@ -254,6 +254,7 @@ def test_slos_fill_in_where_there_are_none() -> None:
             {"speed": 1},
             ValueError,
             "environment: unknown reset option 'speed'; known: workloads, start, num_requests, backlog, time_scale, "
+            "concurrency, think_s, ramp_up_s, sessions, "
             "num_kv_tokens, costs, ttft_slo_s, tpot_slo_s, time_limit_s",
         ),
         ({"workload": "nowhere.csv"}, ValueError, "'nowhere.csv', which is neither a preset nor a file"),
