@@ -49,7 +49,7 @@ OPTIONAL_DEPENDENCIES: dict[str, str | tuple[str, ...]] = {
     "ortools": "baselines/optimum/",
     "torch": ("agents/", "experiments/", "infermax_gym/profiler/"),
     "stable_baselines3": ("agents/", "experiments/"),
-    "scipy": "experiments/facts/",
+    "scipy": ("experiments/", "infermax_gym/cost/"),
     "sb3_contrib": "agents/",
     "safetensors": "agents/",
     "cma": ("agents/", "experiments/"),
