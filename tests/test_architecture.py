@@ -50,6 +50,7 @@ OPTIONAL_DEPENDENCIES: dict[str, str | tuple[str, ...]] = {
     "torch": ("agents/", "experiments/", "infermax_gym/profiler/"),
     "stable_baselines3": ("agents/", "experiments/"),
     "scipy": ("experiments/", "infermax_gym/cost/"),
+    "aiconfigurator_core": "experiments/engines/",
     "sb3_contrib": "agents/",
     "safetensors": "agents/",
     "cma": ("agents/", "experiments/"),

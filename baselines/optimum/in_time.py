@@ -79,7 +79,7 @@ def fractions_in_time(arrivals_s: Floats, deadlines_s: Floats, work_s: Floats) -
     Args:
         arrivals_s: (n,) when each job may begin.
         deadlines_s: (n,) when it must have ended, later than it may begin.
-        work_s: (n,) seconds that it takes, positive.
+        work_s: (n,) seconds that it takes, not negative.
     """
     starts, ends = np.unique(arrivals_s), np.unique(deadlines_s)
     spare_s = ends[None, :] - starts[:, None]  # of the interval from a start to an end
@@ -90,5 +90,5 @@ def fractions_in_time(arrivals_s: Floats, deadlines_s: Floats, work_s: Floats) -
         around = spare_s[: first[j], last[j] :]
         fits_s = min(float(work_s[j]), max(float(around.min()), 0.0))
         around -= fits_s
-        done[j] = fits_s / work_s[j]
+        done[j] = fits_s / work_s[j] if work_s[j] > 0.0 else 1.0
     return done

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from infermax_gym.cost import COSTS, CostModel, CostModelError, load_cost_model
+from infermax_gym.cost.engines import Engine, EngineNameError, find_engine
 from infermax_gym.engine.config import EngineConfig
 from infermax_gym.workload.workload import Workload
 
@@ -234,10 +235,12 @@ def instance_from_dict(data: object, folder: Path = Path(".")) -> Instance:
     if len(entries) > MAX_REQUESTS:
         raise InstanceError(f'"requests" holds {len(entries)} entries; at most {MAX_REQUESTS} are supported')
     requests = tuple(_request(entry, index) for index, entry in enumerate(entries))
-    sizes = {name: _integer(data.get(name, default), name) for name, default in _DEFAULTS.items()}
-    if "kv_tokens" not in data:
+    defaults = _DEFAULTS | _sizes(data.get("cost"), folder)
+    sizes = {name: _integer(data.get(name, default), name) for name, default in defaults.items()}
+    if "kv_tokens" not in sizes and "kv_tokens" not in data:
         raise InstanceError('"kv_tokens" is missing')
-    return Instance(requests, _integer(data["kv_tokens"], "kv_tokens"), cost=_cost(data.get("cost"), folder), **sizes)
+    kv_tokens = _integer(data.get("kv_tokens", sizes.pop("kv_tokens", None)), "kv_tokens")
+    return Instance(requests, kv_tokens, cost=_cost(data.get("cost"), folder), **sizes)
 
 
 def _request(entry: object, index: int) -> Request:
@@ -256,6 +259,21 @@ def _request(entry: object, index: int) -> Request:
     )
 
 
+def _sizes(cost: object, folder: Path) -> dict[str, int]:
+    """What a named engine resolves to, by the names of the file; nothing for other costs."""
+    if not isinstance(cost, str) or "@" not in cost or (folder / cost).is_file():
+        return {}
+    sizes = _engine(cost).sizes
+    return {"kv_tokens": sizes.pop("num_kv_tokens"), **sizes}
+
+
+def _engine(name: str) -> Engine:
+    try:
+        return find_engine(name)
+    except EngineNameError as error:
+        raise InstanceError(f'"cost": {error}') from None
+
+
 def _cost(value: object, folder: Path) -> CostModel:
     if value is None:
         raise InstanceError('"cost" is missing; name one of ' + ", ".join(COSTS))
@@ -264,6 +282,8 @@ def _cost(value: object, folder: Path) -> CostModel:
     if value in COSTS:
         return COSTS[value]
     path = folder / value
+    if "@" in value and not path.is_file():
+        return _engine(value).cost
     if not path.is_file():
         raise InstanceError(f'"cost": no preset and no file {value!r}; presets: {", ".join(COSTS)}')
     try:

@@ -1,7 +1,8 @@
 """Linear lower bounds on a cost model, with no negative coefficient.
 
-A cost model is a sum of maxima of linear forms. Any convex combination of the forms of each term lies below it,
-so a bound proven for one linear form holds for the model. A linear model is its own minorant: nothing is lost.
+A cost model is a sum of maxima and minima of linear forms. Below a maximum lies any convex combination of its forms,
+below a minimum the least of every coefficient and a chord (`_below_minimum`). So a bound proven for one linear form
+holds for the model. A linear model is its own minorant: nothing is lost.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from infermax_gym.cost.features import (
     HAS_DECODE,
     HAS_PREFILL,
     NUM_DECODES,
+    NUM_FEATURES,
     NUM_PREFILLS,
     NUM_TOKENS,
     ONE,
@@ -34,7 +36,7 @@ def is_lean(cost: CostModel) -> bool:
 
 def is_linear_in_prefills(cost: CostModel) -> bool:
     """Whether the cost is one linear form per term without negative coefficients, decode contexts maybe rounded."""
-    return all(len(term) == 1 for term in cost.terms) and bool((cost.theta >= 0.0).all())
+    return cost.is_convex and all(len(term) == 1 for term in cost.terms) and bool((cost.theta >= 0.0).all())
 
 
 def minorants(cost: CostModel, max_tokens: int, capacity_tokens: int) -> NDArray[np.float64]:
@@ -50,6 +52,8 @@ def minorants(cost: CostModel, max_tokens: int, capacity_tokens: int) -> NDArray
     """
     mixes = [_mixes(len(term)) for term in cost.terms]
     forms = [np.array(term) for term in cost.terms]
+    most = min(max_tokens, capacity_tokens)
+    below = np.sum([np.zeros(NUM_FEATURES), *(_below_minimum(np.array(term), most) for term in cost.min_terms)], axis=0)
     if np.prod([len(mix) for mix in mixes], dtype=float) > _MAX_MINORANTS:
         shared = [np.linspace(0, len(term) - 1, _MAX_MINORANTS).round().astype(int) for term in cost.terms]
         combos = [[np.eye(len(f))[s[j]] for f, s in zip(forms, shared, strict=True)] for j in range(_MAX_MINORANTS)]
@@ -57,9 +61,25 @@ def minorants(cost: CostModel, max_tokens: int, capacity_tokens: int) -> NDArray
         combos = [list(combo) for combo in itertools.product(*mixes)]
     found = []
     for combo in combos:
-        total = np.sum([w @ f for w, f in zip(combo, forms, strict=True)], axis=0)
-        found.append(_non_negative(total, min(max_tokens, capacity_tokens), capacity_tokens))
+        total = np.sum([w @ f for w, f in zip(combo, forms, strict=True)], axis=0) + below
+        found.append(_non_negative(total, most, capacity_tokens))
     return np.unique(np.array(found), axis=0)
+
+
+def _below_minimum(forms: NDArray[np.float64], max_tokens: int) -> NDArray[np.float64]:
+    """(9,) a linear form below the minimum of some, (k, 9), in batches of 1 to `max_tokens` tokens.
+
+    What the forms have beyond the least of each coefficient is not negative. Its part in 1 and T has a minimum that
+    is concave in T, so the chord from 1 to `max_tokens` lies below; it is the best there is where the forms differ in
+    nothing else.
+    """
+    least = forms.min(axis=0)
+    beyond = forms - least
+    first, last = (float((beyond[:, ONE] + beyond[:, NUM_TOKENS] * t).min()) for t in (1, max_tokens))
+    slope = (last - first) / max(max_tokens - 1, 1)
+    least[ONE] += first - slope
+    least[NUM_TOKENS] += slope
+    return np.asarray(least)
 
 
 def _mixes(num_forms: int) -> list[NDArray[np.float64]]:

@@ -20,7 +20,7 @@ from infermax_gym.baselines.optimum.bounds import certify
 from infermax_gym.baselines.optimum.incumbent import TOLERANCE, Incumbent, Progress, Solution
 from infermax_gym.baselines.optimum.instance import Instance
 from infermax_gym.baselines.optimum.plan_search import VARIANTS, ObjectiveName, Variant, search_plan
-from infermax_gym.baselines.optimum.program.model import ProgramTooLargeError
+from infermax_gym.baselines.optimum.program.model import ProgramCostError, ProgramTooLargeError
 from infermax_gym.baselines.optimum.program.solve import ProgramSearch
 from infermax_gym.baselines.optimum.search import astar
 from infermax_gym.baselines.optimum.search.alike import AlikeSearch, suits
@@ -234,11 +234,11 @@ class _Portfolio:
             self.known.offer_bound(self._value_s(self.from_zero, least_s), "exact search")
 
     def _program(self, workers: int) -> None:
-        """CP-SAT, until it is proven or out of time."""
+        """CP-SAT, until it is proven or out of time; nothing where its program does not hold the instance."""
         known, run = self.known, self.known.run
         hint = None if run is None or run.schedule is None else [dict(i.batch) for i in run.schedule]
         begins_s = self.instance.requests[0].arrival_s if known.objective == "makespan" else 0.0
-        with suppress(ProgramTooLargeError):
+        with suppress(ProgramTooLargeError, ProgramCostError):
             search = ProgramSearch(
                 self.from_zero, known.objective, self.variant,
                 incumbent_s=known.value_s - begins_s, bound_s=known.bound_s - begins_s, hint=hint,

@@ -1,4 +1,4 @@
-"""Which engines the table may have: model x GPU x tensor parallel x backend x dtypes, and what such an engine resolves to.
+"""Which engines the table may have, and what they resolve to: model x GPU x tensor parallel x backend x dtypes.
 
 The limits are the defaults of the backends' own source: vLLM 0.24 (0.14 on the A100), SGLang 0.5, TensorRT-LLM 1.x.
 """

@@ -13,7 +13,9 @@ from infermax_gym import __version__
 from infermax_gym.cli.bench import bench
 from infermax_gym.cli.bound import bound
 from infermax_gym.cli.capacity import capacity
+from infermax_gym.cli.cost import cost
 from infermax_gym.cli.errors import InputError, Interrupted, missing_extra
+from infermax_gym.cli.fit import fit
 from infermax_gym.cli.listing import list_names
 from infermax_gym.cli.optimal import optimal
 from infermax_gym.cli.profile import profile
@@ -36,8 +38,10 @@ app.command("simulate")(simulate)
 app.command("capacity")(capacity)
 app.command("optimal")(optimal)
 app.command("bound")(bound)
+app.command("cost")(cost)
 app.command("list")(list_names)
 app.command("profile")(profile)
+app.command("fit")(fit)
 app.command("report")(report)
 
 

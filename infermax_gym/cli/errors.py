@@ -24,6 +24,7 @@ _EXTRA_OF = {
     "tqdm": "agents",
     "ortools": "optimum",
     "matplotlib": "viewer",
+    "scipy": "fit",
 }
 """Packages that only some commands need, and the extra that installs them."""
 

@@ -13,6 +13,7 @@ from infermax_gym.cli.errors import InputError
 
 if TYPE_CHECKING:
     from infermax_gym.cost import CostModel
+    from infermax_gym.cost.engines import Engine
     from infermax_gym.engine import EngineConfig, Slo
     from infermax_gym.evaluation import Contender, WorkloadSpec
     from infermax_gym.evaluation.groups import By
@@ -39,18 +40,35 @@ class EngineOptions:
         """The engine they describe."""
         from infermax_gym.engine import EngineConfig
 
-        sizes = {"num_kv_tokens" if name == "kv_tokens" else name: value for name, value in vars(self).items()}
-        sizes["cost"] = None if self.cost is None else cost_model(self.cost)
+        typed = {"num_kv_tokens" if name == "kv_tokens" else name: value for name, value in vars(self).items()}
+        typed["cost"] = None if self.cost is None else cost_model(self.cost)
+        engine = None if self.cost is None else named_engine(self.cost)
+        sizes: dict[str, Any] = {} if engine is None else dict(engine.sizes)
         try:
-            return EngineConfig(**{name: value for name, value in sizes.items() if value is not None})
+            return EngineConfig(**sizes | {name: value for name, value in typed.items() if value is not None})
         except ValueError as error:
             raise InputError(str(error).replace("num_kv_tokens", "--kv-tokens")) from None
 
 
+def named_engine(name: str) -> Engine | None:
+    """The engine of a name with an @ in it; None if the name is another one."""
+    from infermax_gym.cost.engines import EngineNameError, find_engine
+
+    if "@" not in name or name.endswith(".json"):
+        return None
+    try:
+        return find_engine(name)
+    except EngineNameError as error:
+        raise InputError(f"--cost: {error}") from None
+
+
 def cost_model(name: str) -> CostModel:
-    """A cost preset by name, or a cost model file by path."""
+    """A cost preset or an engine by name, or a cost model file by path."""
     from infermax_gym.cost import COSTS, CostModelError, load_cost_model
 
+    engine = named_engine(name)
+    if engine is not None:
+        return engine.cost
     if not name.endswith(".json") and (name in COSTS or not Path(name).exists()):
         model: CostModel = own.look_up("costs", name, COSTS)
         return model

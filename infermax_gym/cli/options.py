@@ -74,7 +74,7 @@ Cost = Annotated[
     str | None,
     typer.Option(
         metavar="NAME|PATH",
-        help="Seconds per iteration: a preset or a JSON file.",
+        help="Seconds per iteration: a preset, an engine such as qwen3-32b@h100x2 with its sizes, or a file.",
         show_default="llama2-7b-a100",
         rich_help_panel=_ENGINE,
     ),
@@ -88,7 +88,8 @@ def _size(help_text: str, default: str) -> typer.models.OptionInfo:
     return option
 
 
-# Left out, an option takes the default of `EngineConfig`; a test holds the defaults shown here against it.
+# Left out, an option takes what a named engine resolves to, else the default of `EngineConfig`; a test holds the
+# defaults shown here against the latter.
 KvTokens = Annotated[int | None, _size("KV cache, in tokens.", "100000")]
 BlockSize = Annotated[int | None, _size("Tokens per KV block.", "16")]
 MaxNumBatchedTokens = Annotated[int | None, _size("Token budget of an iteration.", "512")]

@@ -32,14 +32,14 @@ def profile(
 ) -> None:
     """Run a dense model's layers with random weights on a designed set of batches, and write what each takes."""
     try:
-        from infermax_gym.profiler import SHAPES, Limits, ShapeError, design
+        from infermax_gym.profiler import Limits, ShapeError, dense_shapes, design
         from infermax_gym.profiler import measure as measuring
         from infermax_gym.profiler.shapes import shape_from_config
 
         try:
-            known = SHAPES.get(model)
+            known = dense_shapes().get(model)
             if known is None and not model.endswith(".json"):
-                raise InputError(f"--model {model!r} is neither a config.json nor one of {', '.join(SHAPES)}")
+                raise InputError(f"--model {model!r} is neither a config.json nor one of {', '.join(dense_shapes())}")
             shape = known or shape_from_config(model)
             where = measuring.device_of(device.value)
             num_kv_tokens = measuring.kv_tokens_on(where, shape, max_num_batched_tokens, kv_tokens)

@@ -31,7 +31,8 @@ REGIONS = ("decode", "prefill", "mixed")
 
 _NUM_FOLDS = 4  # of the cross-validation; as many batches as in one of them are held out
 _WORTH_ADDING = 0.95  # a piece must lower the cross-validated error to this share of it
-_WORTH_BENDING_DOWN = 0.75  # a model that is not convex must have at most this share of the convex one's error
+_WORTH_BENDING_DOWN = 0.75  # a model that is not convex must have at most this share of the convex one's error,
+_LEAST_GAIN = 0.01  # and so much less: convexity is worth an error of a percent
 _MOST_PIECES = 4  # beside the nine features
 _NUM_KNOTS = 12  # candidates of each feature that may bend
 _LEAST_SHARE = 1e-3  # of some batch's time, for a coefficient to stay
@@ -87,7 +88,8 @@ def fit_cost(features: ArrayLike, seconds: ArrayLike, *, name: str, concave: boo
         seconds: (n,) what each batch took.
         name: of the model.
         concave: whether time may bend down as tokens grow, as it does while the experts of a mixture are being woken;
-            such a model is not convex. None: only where that takes a quarter off the cross-validated error.
+            such a model is not convex. None: only where that takes a quarter and a percentage point off the
+            cross-validated error.
         fields: other fields of the `CostModel`, such as `num_devices` and `source`.
 
     Raises:
@@ -100,7 +102,7 @@ def fit_cost(features: ArrayLike, seconds: ArrayLike, *, name: str, concave: boo
     chosen, error = _select(train, concave=concave is True)
     if concave is None:
         bent, lower = _select(train, concave=True)
-        if lower <= _WORTH_BENDING_DOWN * error:
+        if lower <= min(_WORTH_BENDING_DOWN * error, error - _LEAST_GAIN):
             chosen = bent
     pieces, coefficients = _solved(train, chosen)
     cost = assemble(pieces, coefficients, name=name, **fields)

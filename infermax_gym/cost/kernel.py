@@ -22,11 +22,11 @@ def batch_seconds(
     decode_context: int,
     num_decodes: int,
 ) -> Any:
-    """Duration of one iteration in seconds: the sum over terms of the largest of their linear forms.
+    """Duration of one iteration in seconds: the sum over terms of the largest, or smallest, of their linear forms.
 
     Args:
         theta: (num_forms, 9) coefficients in seconds per feature, the forms of a term adjacent.
-        term_end: (num_terms,) index one past the last form of each term.
+        term_end: (num_terms,) index one past the last form of each term; negated if the term is a minimum.
         floor_context: count each decode's context one token higher and floor the batch mean, as INFERMAX's
             simulator does; exact context otherwise.
         num_tokens: tokens of the batch, prefills and decodes together.
@@ -44,8 +44,10 @@ def batch_seconds(
     total = 0.0
     form = 0
     for term in range(term_end.size):
+        sign = 1.0 if term_end[term] > 0 else -1.0  # a minimum is minus the largest of the negated forms
+        end = abs(term_end[term])
         largest = -np.inf
-        while form < term_end[term]:
+        while form < end:
             other = theta[form, 1] * num_tokens + theta[form, 0]
             prefill = (
                 theta[form, 3] * prefill_work
@@ -54,9 +56,9 @@ def batch_seconds(
                 + theta[form, 5] * prefill_context
             )
             decode = theta[form, 7] * context + theta[form, 6] * has_decode + theta[form, 8] * num_decodes
-            seconds = decode + prefill + other
+            seconds = sign * (decode + prefill + other)
             if seconds > largest:
                 largest = seconds
             form += 1
-        total += largest
+        total += sign * largest
     return total

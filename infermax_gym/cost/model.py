@@ -24,15 +24,18 @@ class CostModelError(ValueError):
 
 @dataclass(frozen=True)
 class CostModel:
-    """Seconds per iteration: a sum of terms, each the maximum of a few linear forms over the batch features.
+    """Seconds per iteration: a sum of terms, each the maximum or minimum of a few linear forms of the batch features.
 
     INFERMAX's model is one term with one form; a roofline (compute bound against memory bound) is one term
-    with two. Since every model is convex and piecewise linear, it enters a constraint program exactly.
+    with two. A mixture of experts needs a minimum: the first tokens each wake experts whose weights must be read,
+    the later ones find them awake. Maxima alone are convex, minima are not.
 
     Attributes:
         name: short name, kebab-case.
-        terms: terms[t][f] are nine coefficients in seconds per feature, in the order of
-            `infermax_gym.cost.features`.
+        terms: those that are the maximum of their forms. terms[t][f] are nine coefficients in seconds per
+            feature, in the order of `infermax_gym.cost.features`.
+        min_terms: those that are the minimum of their forms, likewise. Their values may be negative as long as
+            those of `terms` make up for it.
         floor_context: round decode contexts as INFERMAX's simulator does (mean context, counted one token
             higher, floored). Off for every model but the `-infermax` twins.
         num_devices: devices that run one replica (for GPU cost).
@@ -49,15 +52,18 @@ class CostModel:
     num_devices: int = 1
     price_usd_per_device_hour: float | None = None
     source: str = ""
+    min_terms: tuple[tuple[Form, ...], ...] = ()
 
     def __post_init__(self) -> None:
         where = f"cost model {self.name!r}"
-        object.__setattr__(self, "terms", _numbers(self.terms, where))
-        if not self.terms or any(not term for term in self.terms):
+        for name in ("terms", "min_terms"):
+            object.__setattr__(self, name, _numbers(getattr(self, name), f"{where}: {name}"))
+        if not self.terms or any(not term for term in (*self.terms, *self.min_terms)):
             raise CostModelError(f"{where}: needs at least one term, each with at least one form")
-        for t, term in enumerate(self.terms):
-            for f, form in enumerate(term):
-                _check_form(form, f"{where}, term {t}, form {f}")
+        for kind, terms in (("term", self.terms), ("min term", self.min_terms)):
+            for t, term in enumerate(terms):
+                for f, form in enumerate(term):
+                    _check_form(form, f"{where}, {kind} {t}, form {f}")
         _check_non_negative(self)
         if self.num_devices < 1:
             raise CostModelError(f"{where}: num_devices must be at least 1, got {self.num_devices}")
@@ -66,14 +72,21 @@ class CostModel:
             raise CostModelError(f"{where}: price_usd_per_device_hour must be finite and not negative, got {price}")
 
     @property
+    def is_convex(self) -> bool:
+        """Whether the seconds are a convex function of the features: no term is a minimum."""
+        return not self.min_terms
+
+    @property
     def theta(self) -> NDArray[np.float64]:
-        """(num_forms, 9) coefficients in seconds, the forms of a term adjacent."""
-        return np.array([form for term in self.terms for form in term], dtype=np.float64)
+        """(num_forms, 9) coefficients in seconds, the forms of a term adjacent, `min_terms` behind `terms`."""
+        return np.array([form for term in (*self.terms, *self.min_terms) for form in term], dtype=np.float64)
 
     @property
     def term_end(self) -> NDArray[np.int64]:
-        """(num_terms,) index one past the last form of each term."""
-        return np.cumsum([len(term) for term in self.terms], dtype=np.int64)
+        """(num_terms,) index one past the last form of each term; negated for `min_terms`."""
+        ends = np.cumsum([len(term) for term in (*self.terms, *self.min_terms)], dtype=np.int64)
+        ends[len(self.terms) :] *= -1
+        return ends
 
     def seconds(self, prefills: Sequence[tuple[int, int]] = (), decodes: Sequence[int] = ()) -> float:
         """Duration of one batch in seconds, for looking at a model by hand.
@@ -104,14 +117,15 @@ class CostModel:
         )
 
     def to_json(self) -> str:
-        """The model as the JSON text that `load_cost_model` reads."""
+        """The model as the JSON text that `load_cost_model` reads: schema 1, or 2 if there are `min_terms`."""
+        terms = {"terms": self.terms} if self.is_convex else {"terms": self.terms, "min_terms": self.min_terms}
         return json.dumps(
             {
-                "schema": 1,
+                "schema": 1 if self.is_convex else 2,
                 "name": self.name,
                 "unit": "seconds",
                 "features": list(FEATURE_NAMES),
-                "terms": [[list(form) for form in term] for term in self.terms],
+                **terms,
                 "floor_context": self.floor_context,
                 "num_devices": self.num_devices,
                 "price_usd_per_device_hour": self.price_usd_per_device_hour,
@@ -125,7 +139,7 @@ def _numbers(terms: Any, where: str) -> tuple[tuple[Form, ...], ...]:
     try:
         return tuple(tuple(tuple(_number(x) for x in form) for form in term) for term in terms)
     except (TypeError, ValueError, OverflowError) as error:
-        raise CostModelError(f"{where}: terms must be lists of lists of {NUM_FEATURES} numbers ({error})") from None
+        raise CostModelError(f"{where} must be lists of lists of {NUM_FEATURES} numbers ({error})") from None
 
 
 def _number(value: Any) -> float:
@@ -169,6 +183,7 @@ def _check_non_negative(model: CostModel) -> None:
         ]
     )
     seconds = sum(np.max(np.array(term) @ phi, axis=0) for term in model.terms)
+    seconds += sum(np.min(np.array(term) @ phi, axis=0) for term in model.min_terms)
     worst = int(np.argmin(seconds))
     if seconds[worst] < 0.0:
         raise CostModelError(
@@ -201,6 +216,7 @@ def load_cost_model(path: str | Path) -> CostModel:
 _FIELDS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "name": (str, "a text"),
     "terms": (list, "a list"),
+    "min_terms": (list, "a list"),
     "floor_context": (bool, "true or false"),
     "num_devices": (int, "a whole number"),
     "price_usd_per_device_hour": ((int, float, type(None)), "a number or null"),
@@ -210,8 +226,8 @@ _FIELDS: dict[str, tuple[type | tuple[type, ...], str]] = {
 
 
 def _from_json(data: Any) -> CostModel:
-    if not isinstance(data, dict) or data.get("schema") != 1:
-        raise CostModelError('expected an object with "schema": 1')
+    if not isinstance(data, dict) or data.get("schema") not in (1, 2):
+        raise CostModelError('expected an object with "schema": 1 or 2')
     if data.get("unit") != "seconds":
         raise CostModelError(f'"unit" must be "seconds", got {data.get("unit")!r}')
     if data.get("features", list(FEATURE_NAMES)) != list(FEATURE_NAMES):
@@ -219,6 +235,8 @@ def _from_json(data: Any) -> CostModel:
     for name in ("name", "terms"):
         if name not in data:
             raise CostModelError(f"field {name!r} is missing")
+    if data["schema"] == 1 and "min_terms" in data:
+        raise CostModelError('"min_terms" needs "schema": 2')
     values = {name: value for name, value in data.items() if name not in ("schema", "unit", "features")}
     for name, value in values.items():
         if name not in _FIELDS:

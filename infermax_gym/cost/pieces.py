@@ -121,6 +121,6 @@ def _total(forms: Sequence[Form]) -> Form:
 def seconds_of(model: CostModel, features: NDArray[np.float64]) -> NDArray[np.float64]:
     """(n,) seconds that a model gives batches with (n, 9) features, their contexts exact."""
     highest = [np.max(np.array(term) @ features.T, axis=0) for term in model.terms]
-    lowest = [np.min(np.array(term) @ features.T, axis=0) for term in getattr(model, "min_terms", ())]
+    lowest = [np.min(np.array(term) @ features.T, axis=0) for term in model.min_terms]
     total: NDArray[np.float64] = np.sum([*highest, *lowest], axis=0)
     return total

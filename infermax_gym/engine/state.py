@@ -43,7 +43,7 @@ class Engine:
             preempted (preempted_size,) int64, requests preempted since the last recorded iteration, counted by
             element 0;
             nodes, segments, holds: the prefix cache (engine.cache), empty without one;
-            theta (num_forms, 9) float64 and term_end (num_terms,) int64, the cost model;
+            theta (num_forms, 9) float64 and term_end (num_terms,) int64: the cost model, as `cost.kernel` takes it;
             gaps (gaps_size,) float64 seconds and gap_counts (gaps_size,) int64: that many tokens came that long
             after their request's previous one;
             spans (spans_size, 2) float64, start and end of each iteration, and ends (spans_size, 2) int64, where

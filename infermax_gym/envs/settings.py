@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from infermax_gym.cost import COSTS, CostModel
+from infermax_gym.cost.engines import EngineNameError, find_engine
 from infermax_gym.engine import Policy
 from infermax_gym.envs.rewards import REWARDS, Reward
 from infermax_gym.workload import PRESETS, Workload
@@ -214,11 +215,16 @@ def workload(name: str, value: Any) -> str | Workload:
 
 
 def cost(name: str, value: Any) -> CostModel | str:
-    """A cost model or a preset's name."""
+    """A cost model, or the name of a preset or an engine."""
     if isinstance(value, CostModel):
         return value
     if not isinstance(value, str):
         raise wrong(name, "the name of a cost model or a CostModel, or several of them", value)
+    if "@" in value:
+        try:
+            return find_engine(value).cost
+        except EngineNameError as error:
+            raise SettingError(f"environment: {name}: {error}") from None
     if value not in COSTS:
         raise SettingError(f"environment: {name} has an unknown cost model {value!r}; {nearest(value, COSTS)}")
     return value

@@ -180,7 +180,7 @@ def describe(shape: ModelShape, device: torch.device, num_kv_tokens: int) -> dic
     name = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
     return {
         "schema": 1,
-        "model": asdict(shape),
+        "model": {name: value for name, value in asdict(shape).items() if name == "name" or type(value) is int},
         "device": name,
         "dtype": "bfloat16" if device.type == "cuda" else "float32",
         "num_kv_tokens": num_kv_tokens,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,8 @@ ROOFLINE = CostModel(
     source="a test",
 )
 
+MIXTURE = replace(ROOFLINE, name="mixture", min_terms=(((0.0, 1e-5, *[0.0] * 7), (1e-3, *[0.0] * 8)),))
+
 
 def written(tmp_path: Path, text: str | bytes) -> Path:
     path = tmp_path / "cost.json"
@@ -31,7 +34,7 @@ def changed(**changes: Any) -> str:
     return json.dumps({**json.loads(ROOFLINE.to_json()), **changes})
 
 
-@pytest.mark.parametrize("model", [*COSTS.values(), ROOFLINE], ids=lambda model: model.name)
+@pytest.mark.parametrize("model", [*COSTS.values(), ROOFLINE, MIXTURE], ids=lambda model: model.name)
 def test_there_and_back(model: CostModel, tmp_path: Path) -> None:
     """Every coefficient comes back as the same float."""
     assert load_cost_model(written(tmp_path, model.to_json())) == model
@@ -41,6 +44,16 @@ def test_there_and_back(model: CostModel, tmp_path: Path) -> None:
 def test_the_file_states_its_unit_and_features() -> None:
     data = json.loads(ROOFLINE.to_json())
     assert (data["schema"], data["unit"], data["features"]) == (1, "seconds", list(FEATURE_NAMES))
+
+
+def test_minima_need_schema_2(tmp_path: Path) -> None:
+    """What is convex is written as before, to the byte; older versions refuse what they cannot hold."""
+    assert "min_terms" not in json.loads(ROOFLINE.to_json())
+    assert hashlib.sha256(COSTS["llama2-7b-a100"].to_json().encode()).hexdigest()[:16] == "77f5c3ca34c2f769"
+    data = json.loads(MIXTURE.to_json())
+    assert data["schema"] == 2 and data["min_terms"] == [[list(form) for form in MIXTURE.min_terms[0]]]
+    again = load_cost_model(written(tmp_path, changed(schema=2)))
+    assert again == ROOFLINE and again.is_convex
 
 
 def test_optional_fields(tmp_path: Path) -> None:
@@ -60,9 +73,16 @@ def without(field: str) -> str:
         (b"\xff\xfe\x00", "not JSON"),
         ("[" * 100_000, "not JSON"),
         ('{"schema": 1' + "0" * 5000 + "}", "not JSON"),
-        ("[]", 'expected an object with "schema": 1'),
-        ("{}", 'expected an object with "schema": 1'),
-        (changed(schema=2), 'expected an object with "schema": 1'),
+        ("[]", 'expected an object with "schema": 1 or 2'),
+        ("{}", 'expected an object with "schema": 1 or 2'),
+        (changed(schema=3), 'expected an object with "schema": 1 or 2'),
+        (changed(min_terms=[]), '"min_terms" needs "schema": 2'),
+        (changed(schema=2, min_terms={}), "'min_terms' must be a list"),
+        (changed(schema=2, min_terms=[[]]), "at least one form"),
+        (changed(schema=2, min_terms=[[1, 2]]), "min_terms must be lists of lists of 9 numbers"),
+        (changed(schema=2, min_terms=[[[1.0] * 8]]), "min term 0, form 0: needs 9 coefficients .* got 8"),
+        (changed(schema=2, min_terms=[[[float("nan")] + [0] * 8]]), "coefficient of one must be finite, got nan"),
+        (changed(schema=2, min_terms=[[[-1] + [0] * 8]]), "time must not be negative"),
         (changed(unit="ms"), "\"unit\" must be \"seconds\", got 'ms'"),
         (without("unit"), '"unit" must be "seconds", got None'),
         (changed(features=["one"]), r'"features" must be \[\'one\', '),

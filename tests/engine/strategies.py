@@ -13,7 +13,8 @@ import numpy as np
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from infermax_gym.cost import COSTS, CostModel
+from infermax_gym.cost import COSTS, CostModel, only_with_prefills
+from infermax_gym.cost.features import FEATURE_NAMES, NUM_TOKENS
 from infermax_gym.engine import EngineConfig, Policy
 from infermax_gym.engine.policy import (
     NO_LIMIT,
@@ -52,6 +53,50 @@ _FORMS = (
     tuple(1e-3 * x for x in (3.0, 0.0, 0.0, 0.0, 0.0, 0.02, 0.0, 0.02, 0.0)),
 )
 ROOFLINE = CostModel("two-terms", ((_FORMS[0], _FORMS[1]), (_FORMS[1],)))
+
+
+def form_ms(**coefficients: float) -> tuple[float, ...]:
+    """A linear form from its coefficients in milliseconds, by feature."""
+    assert set(coefficients) <= set(FEATURE_NAMES)
+    return tuple(1e-3 * coefficients.get(name, 0.0) for name in FEATURE_NAMES)
+
+
+# Tokens wake experts until all are awake, and from eight tokens on each costs less than before: nothing is convex.
+CONCAVE = CostModel(
+    "concave",
+    ((_FORMS[0],), only_with_prefills(form_ms(num_decodes=0.3, decode_context=0.01), limit_s=1.0)),
+    min_terms=(
+        (form_ms(num_tokens=2.0), form_ms(one=6.0, num_tokens=0.1), form_ms(one=9.0)),
+        (form_ms(), form_ms(one=1.2, num_tokens=-0.15)),
+    ),
+)
+
+_SIZES = (4.0, 1.0, 4.0, 0.02, 1.0, 0.05, 4.0, 0.05, 1.0)  # milliseconds per feature at the most
+
+
+@st.composite
+def _terms(draw: Any, most_terms: int) -> tuple[tuple[tuple[float, ...], ...], ...]:
+    form = st.tuples(*(st.sampled_from([0.0, 0.0, 0.25e-3 * size, 1e-3 * size]) for size in _SIZES))
+    return tuple(map(tuple, draw(st.lists(st.lists(form, min_size=1, max_size=3), max_size=most_terms))))
+
+
+@st.composite
+def cost_models(draw: Any) -> CostModel:
+    """Presets, the models above, and random ones of maxima and minima, some of them with falling forms."""
+    named = draw(st.sampled_from([None, None, *COSTS.values(), ROOFLINE, CONCAVE]))
+    if named is not None:
+        return named
+    bend_at = draw(st.sampled_from([None, 1.0, 5.0, 30.0]))
+    falling = 0.9 * _FORMS[0][NUM_TOKENS]
+    bend = () if bend_at is None else ((form_ms(), form_ms(one=1e3 * falling * bend_at, num_tokens=-1e3 * falling)),)
+    mixed = only_with_prefills(form_ms(decode_context=0.05, num_tokens=-0.3), limit_s=1.0)
+    return CostModel(
+        "random",
+        ((_FORMS[0],), *draw(_terms(2)), *draw(st.sampled_from([(), (mixed,)]))),
+        floor_context=draw(st.booleans()),
+        min_terms=(*draw(_terms(2)), *bend),
+    )
+
 
 WEIGHTS = st.sampled_from([0.0, 0.0, 0.0, 1.0, -1.0, 0.5, 3.0])
 
@@ -98,7 +143,7 @@ def configs(draw: Any) -> EngineConfig:
     """Tiny caches, budgets and sequences."""
     block = draw(st.sampled_from([1, 2, 4, 16]))
     return EngineConfig(
-        cost=draw(st.sampled_from([*COSTS.values(), ROOFLINE])),
+        cost=draw(cost_models()),
         num_kv_tokens=draw(st.integers(block, 120)),
         block_size=block,
         max_num_batched_tokens=draw(st.sampled_from([1, 2, 7, 16, 64])),

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from infermax_gym.cost import COSTS
 from infermax_gym.engine import Policy
 from infermax_gym.engine.policy import PreemptMode, QueueOrder, Reserve
 from infermax_gym.envs.scheduling.config import BASE, EnvConfig
-from tests.engine.strategies import ROOFLINE, policies, workloads
+from tests.engine.strategies import cost_models, policies, workloads
 
 FIXED_KEYS = (QueueOrder.FIFO, QueueOrder.LINEAR)
 
@@ -45,7 +44,7 @@ def hostile_configs(draw: Any) -> EnvConfig:
         workloads=(workload,),
         num_requests=len(workload),
         num_kv_tokens=(tokens, tokens),
-        costs=(pick(ROOFLINE, *COSTS.values()),),
+        costs=(draw(cost_models()),),
         block_size=block,
         max_num_batched_tokens=pick(1, 2, 7, 64),
         max_num_seqs=pick(1, 2, 5, 64),

@@ -17,6 +17,7 @@ from infermax_gym.baselines.optimum.search.alike import TOLERANCE, AlikeSearch, 
 from infermax_gym.baselines.optimum.search.alike_lists import lists_by_rank
 from infermax_gym.baselines.optimum.search.exact import ExactSearch, exact_options
 from infermax_gym.baselines.optimum.search.tables import TooLargeError
+from tests.engine.strategies import CONCAVE
 from tests.optimum.brute import optimum
 from tests.optimum.draw import OBJECTIVES, VARIANTS
 
@@ -101,6 +102,7 @@ def test_it_is_left_to_the_best_first_search_where_it_does_not_suit() -> None:
         (late, False),
         (Instance.of([(2, 5), (2, 4)], kv_tokens=9), False),
         (Instance.of([(2, 5)] * 3, kv_tokens=9, max_num_batched_tokens=4), False),
+        (Instance.of([(2, 5)] * 3, kv_tokens=9, cost=CONCAVE), False),
     ):
         assert suits(instance, exact_options(instance, "makespan", "preemptive")) == expected
     large = Instance.of([(2, 100)] * 12, kv_tokens=300)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -11,7 +13,9 @@ from infermax_gym.baselines.optimum.plan import score
 from infermax_gym.baselines.optimum.portfolio import solve
 from infermax_gym.baselines.optimum.search import astar
 from infermax_gym.baselines.optimum.search.exact import ExactSearch, exact_options
+from tests.engine.strategies import CONCAVE
 from tests.optimum.brute import optimum
+from tests.optimum.draw import tiny
 
 VARIANTS = ("preemptive", "no-preemption", "reserve")
 
@@ -31,6 +35,23 @@ def test_agrees_with_brute_force(seed: int) -> None:
     replayed = score(instance, plan)
     assert replayed.objective(objective) == pytest.approx(optimum(instance, objective, variant), rel=1e-9)
     assert variant == "preemptive" or replayed.num_preemptions == 0
+
+
+@pytest.mark.parametrize("seed", (0, 3, 4, 5, 7, 9, 11, 13, 15, 17, 18, 105, 106, 107))  # brute force is quick
+def test_agrees_with_brute_force_where_the_cost_is_not_convex(seed: int) -> None:
+    """A minimum of forms, with chunks, arrivals and limits; its linear lower bounds prove the optimum all the same."""
+    instance, objective, variant = tiny(seed)
+    instance = replace(instance, cost=CONCAVE)
+    truth = optimum(instance, objective, variant)
+    search = ExactSearch(instance, exact_options(instance, objective, variant), max_bytes=50_000_000)
+    search.advance(30.0)
+    plan = search.plan()
+    assert search.status == astar.EXHAUSTED
+    if math.isinf(truth):
+        assert plan is None
+    else:
+        assert plan is not None and search.bound <= search.incumbent
+        assert score(instance, plan).objective(objective) == pytest.approx(truth, rel=1e-9)
 
 
 def test_both_directions_agree() -> None:

@@ -71,6 +71,12 @@ def test_greedy_is_the_linear_program(seed: int) -> None:
     assert done.sum() == pytest.approx(by_program(arrivals, deadlines, work), abs=1e-7)
 
 
+def test_what_takes_no_time_is_in_time() -> None:
+    """A cost model may have nothing but 0 as its linear lower bound."""
+    done = fractions_in_time(np.zeros(3), np.full(3, 1.0), np.array([0.0, 2.0, 0.0]))
+    np.testing.assert_array_equal(done, [1.0, 0.5, 1.0])
+
+
 def test_blocks_only_loosen(monkeypatch: pytest.MonkeyPatch) -> None:
     """1,300 requests in three blocks: no less than in one piece, and not much more."""
     workload = make_workload("azure-code", 1300, seed=0).scaled(0.6)

@@ -22,6 +22,8 @@ from infermax_gym.cli.app import main
 from infermax_gym.cost import COSTS
 from infermax_gym.engine import EngineConfig, simulate
 from infermax_gym.workload import Workload
+from tests.engine.strategies import CONCAVE
+from tests.optimum.brute import optimum
 from tests.optimum.draw import small
 
 HEADLINE = Instance.of([(2, 16)] * 5, kv_tokens=19, cost="llama3-70b-a100x4")
@@ -50,6 +52,16 @@ def test_a_plan_beats_the_table_and_respects_the_bound(objective: str) -> None:
     for row in POLICIES.values():
         run = simulate(workload, config, row, predicted=predictions(row, workload))
         assert plan.objective_s <= (run.makespan_s if objective == "makespan" else run.latency_s.mean()), row.name
+
+
+@pytest.mark.parametrize("objective", ["makespan", "latency"])
+def test_a_cost_that_is_not_convex_is_proven_too(objective: str) -> None:
+    instance = Instance.of([(2, 2), (1, 2)], kv_tokens=4, cost=CONCAVE)
+    found = solve(instance, objective, time_limit_s=60.0)  # type: ignore[arg-type]
+    assert found.status == "optimal"
+    assert found.objective_s == pytest.approx(optimum(instance, objective), rel=1e-9)
+    annealed = solve(instance, objective, max_evaluations=300)  # type: ignore[arg-type]
+    assert annealed.lower_bound_s <= found.objective_s <= annealed.objective_s < 1.5 * found.objective_s
 
 
 def test_the_same_seed_gives_the_same_plan() -> None:

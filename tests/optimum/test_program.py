@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 import os
+import re
 
 import pytest
 
 from infermax_gym.baselines.optimum.bounds import certify, most_iterations
 from infermax_gym.baselines.optimum.instance import Instance, Request
 from infermax_gym.baselines.optimum.plan import Plan, score
-from infermax_gym.baselines.optimum.program.model import ProgramTooLargeError
+from infermax_gym.baselines.optimum.program.model import ProgramCostError, ProgramTooLargeError
 from infermax_gym.baselines.optimum.program.solve import ProgramSearch, latest_finish
 from infermax_gym.baselines.optimum.search import astar
 from infermax_gym.baselines.optimum.search.exact import ExactSearch, exact_options
-from infermax_gym.cost import COSTS
+from infermax_gym.cost import COSTS, CostModel
+from tests.engine.strategies import CONCAVE
 from tests.optimum.brute import optimum
 from tests.optimum.draw import small, tiny
 
@@ -90,6 +92,16 @@ def test_a_large_program_is_refused() -> None:
     requests = tuple(Request(0.0, 100, 400) for _ in range(50))
     with pytest.raises(ProgramTooLargeError):
         ProgramSearch(Instance(requests, kv_tokens=1000), "makespan", "preemptive", incumbent_s=100.0)
+
+
+def test_costs_that_the_program_does_not_hold_are_refused() -> None:
+    for cost, message in (
+        (CONCAVE, "cost model 'concave' has min terms (not convex); the constraint program needs a convex one"),
+        (CostModel("mixed", CONCAVE.terms), "cost model 'mixed' has negative coefficients; the constraint program"),
+    ):
+        with pytest.raises(ProgramCostError, match=re.escape(message)) as caught:
+            ProgramSearch(Instance.of([(2, 3)], kv_tokens=6, cost=cost), "makespan", "preemptive")
+        assert "\n" not in str(caught.value)
 
 
 def test_a_stopped_search_returns_at_once() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from infermax_gym.cost.features import FEATURE_NAMES
-from infermax_gym.profiler import SHAPES, Limits, ModelShape, ShapeError, design
+from infermax_gym.profiler import Limits, ModelShape, ShapeError, dense_shapes, design
 from infermax_gym.profiler.design import Batch
 from infermax_gym.profiler.shapes import shape_from_config
 
@@ -32,7 +32,7 @@ def test_features_are_those_of_the_cost_model() -> None:
 
 
 def test_sizes_of_a_model() -> None:
-    llama = SHAPES["llama-3.1-8b"]
+    llama = dense_shapes()["llama-3.1-8b"]
     assert llama.kv_bytes_per_token == 131_072
     assert llama.num_weights == pytest.approx(8.03e9, rel=0.001)
 
@@ -51,7 +51,11 @@ def test_a_config_file(tmp_path) -> None:  # type: ignore[no-untyped-def]
         ("[", "is no JSON"),
         ("[]", "must hold an object"),
         ("{}", "needs a whole number num_hidden_layers, got None"),
-        ('{"num_local_experts": 8}', "only dense models"),
+        (
+            '{"num_hidden_layers": 2, "hidden_size": 8, "num_attention_heads": 4, "intermediate_size": 16,'
+            ' "vocab_size": 9, "num_local_experts": 8, "num_experts_per_tok": 2}',
+            "only dense models",
+        ),
         (
             '{"num_hidden_layers": 2, "hidden_size": 8, "num_attention_heads": 3, "num_key_value_heads": 2,'
             ' "intermediate_size": 16, "vocab_size": 9}',

@@ -9,11 +9,11 @@ torch = pytest.importorskip("torch")
 from infermax_gym.profiler import layers  # noqa: E402
 from infermax_gym.profiler.design import Batch  # noqa: E402
 from infermax_gym.profiler.layers import Decoder  # noqa: E402
-from infermax_gym.profiler.shapes import SHAPES  # noqa: E402
+from infermax_gym.profiler.shapes import dense_shapes  # noqa: E402
 
 
 def test_chunks_and_decodes_give_what_one_prefill_gives() -> None:
-    decoder = Decoder(SHAPES["tiny"], 64, torch.device("cpu"), torch.float32)
+    decoder = Decoder(dense_shapes()["tiny"], 64, torch.device("cpu"), torch.float32)
     ids = torch.arange(12) * 7 % 256
     positions = torch.arange(12, dtype=torch.float32)
     whole = decoder.forward(Batch(1, 12, 0), ids, positions)
@@ -23,7 +23,7 @@ def test_chunks_and_decodes_give_what_one_prefill_gives() -> None:
 
 
 def test_requests_of_a_batch_do_not_see_each_other() -> None:
-    decoder = Decoder(SHAPES["tiny"], 64, torch.device("cpu"), torch.float32)
+    decoder = Decoder(dense_shapes()["tiny"], 64, torch.device("cpu"), torch.float32)
     batch = Batch(2, 5, 0, 1, 0)
     ids, positions = decoder.inputs(batch)
     together = decoder.forward(batch, ids, positions)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from infermax_gym.baselines.optimum.instance import Instance
+from infermax_gym.cost import CostModel
 
 MOST_SLOTS = 6_000
 """Requests times iterations beyond which a program is not built: it would neither solve nor stay small."""
@@ -24,6 +25,10 @@ _UNITS = 1e12
 
 class ProgramTooLargeError(ValueError):
     """The instance needs more variables than are worth building."""
+
+
+class ProgramCostError(ValueError):
+    """The program does not hold the instance's cost model; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -100,10 +105,30 @@ def build(
 
     Raises:
         ProgramTooLargeError: more than `MOST_SLOTS` pairs of a request and an iteration.
+        ProgramCostError: the cost model has minima or negative coefficients.
     """
+    check_cost(instance.cost)
     if len(instance) * num_iterations > MOST_SLOTS:
         raise ProgramTooLargeError(f"{len(instance)} requests in {num_iterations} iterations")
     return _Builder(instance, objective, variant, num_iterations, upper_s).program(lower_s)
+
+
+def check_cost(cost: CostModel) -> None:
+    """Refuse what the program does not hold.
+
+    Maxima are at least each of their forms, which says nothing of minima. With negative coefficients CP-SAT 9.15 was
+    seen to claim an optimum above the true one: its probing errs on units this small.
+    """
+    if not cost.is_convex:
+        raise ProgramCostError(
+            f"constraint program: cost model {cost.name!r} has min terms (not convex); "
+            "the constraint program needs a convex one"
+        )
+    if (cost.theta < 0.0).any():
+        raise ProgramCostError(
+            f"constraint program: cost model {cost.name!r} has negative coefficients; the constraint program needs "
+            "coefficients of at least 0"
+        )
 
 
 class _Builder:

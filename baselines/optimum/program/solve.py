@@ -10,7 +10,7 @@ from typing import Any
 from infermax_gym.baselines.optimum.bounds import most_iterations
 from infermax_gym.baselines.optimum.instance import Instance
 from infermax_gym.baselines.optimum.plan import Batch, Pass, Plan, assemble
-from infermax_gym.baselines.optimum.program.model import Program, ProgramTooLargeError, build
+from infermax_gym.baselines.optimum.program.model import Program, ProgramTooLargeError, build, check_cost
 
 
 class ProgramSearch:
@@ -46,7 +46,9 @@ class ProgramSearch:
 
         Raises:
             ProgramTooLargeError: too many requests and iterations, or their number has no bound.
+            ProgramCostError: the cost model has minima or negative coefficients.
         """
+        check_cost(instance.cost)
         self.instance = instance
         upper_s = latest_finish(instance, objective, incumbent_s)
         iterations = most_iterations(instance.workload(), instance.engine(), upper_s - instance.requests[0].arrival_s)

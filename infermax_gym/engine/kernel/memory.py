@@ -129,7 +129,7 @@ def theta_of(s: Any) -> Any:
 
 @inlined
 def term_ends_of(s: Any) -> Any:
-    """(num_terms,) int64."""
+    """(num_terms,) int64, see `cost.kernel.batch_seconds`."""
     return carray(pointer(s.term_end_address), (s.num_terms,), np.int64)
 
 

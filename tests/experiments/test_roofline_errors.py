@@ -1,0 +1,60 @@
+"""The scripts that compare the roofline with measurements read their files rightly."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments.studies import roofline_errors, silicon_tpot
+from infermax_gym.cost.roofline import Batch, breakdown, estimate, known_devices, known_models
+
+
+def write(path: Path, header: str, *lines: str) -> None:
+    with gzip.open(path, "wt", encoding="utf-8") as file:
+        file.write("\n".join([header, *lines]) + "\n")
+
+
+def test_the_measurements_of_this_project(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["roofline_errors"])
+    roofline_errors.main()
+    lines = [line.split("|") for line in capsys.readouterr().out.splitlines()]
+    found = {(line[1].strip(), line[2].strip()): float(line[4]) for line in lines[2:]}
+    assert len(found) == 16
+    # As docs/roofline.md has it, with some room: plain PyTorch has more small kernels than an engine.
+    assert found["qwen3-32b, H100", "all"] < 18.0 and found["llama-3.1-8b, H100", "all"] < 24.0
+
+
+def test_a_profile_is_summed_up(tmp_path: Path) -> None:
+    write(
+        tmp_path / "p_dense.csv.gz",
+        "layer,tokens,time_us",
+        *("qkv_proj,1,10", "qkv_proj,3,30", "layernorm,1,2", "layernorm,3,2", "embedding,1,5", "embedding,3,5"),
+    )
+    write(tmp_path / "p_per_sequence.csv.gz", "layer,sequences,time_us", "lm_head,1,100", "sampler,1,7")
+    write(tmp_path / "p_attention.csv.gz", "prefill_chunk,kv_prefill,n_decode,kv_decode,time_us", "2,8,0,0,50")
+    ((kind, features, seconds),) = roofline_errors.summed_profile(tmp_path, "p", num_layers=4)
+    assert (kind, features) == ("prefill", Batch(1, 2, 8).features)
+    assert seconds == pytest.approx((4 * (20 + 2 * 2 + 50) + 5 + 100) * 1e-6)
+
+
+def test_time_per_output_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("backend", "model_path", "system", "gemm_quant_mode", "mode", "batch_size", "isl", "osl", "tp_size")
+    names += ("pp_size", "attention_dp_size", "silicon_tpot_ms")
+    line = ("vllm", "meta/Llama-3.1-70B", "h100_sxm", "bfloat16", "agg", "4", "100", "1000000", "4", "1", "1")
+    roofline = estimate(known_models()["llama-3.1-70b"], known_devices()["h100"], 4)
+    decode = breakdown(roofline.parts, Batch(num_decodes=4, context=450_090))  # hardly ever a prefill
+    path = tmp_path / "silicon.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(names)
+        writer.writerow((*line, 1e3 * decode.seconds))
+        writer.writerow((*line[:1], "unknown", *line[2:], 1.0))
+    monkeypatch.setattr(sys, "argv", ["silicon_tpot", str(path)])
+    silicon_tpot.main()
+    assert capsys.readouterr().out.splitlines()[-1] == "| vllm | llama-3.1-70b | h100 | bf16 | 1 | 0.0 | 0.0 | +0.0 |"
