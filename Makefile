@@ -1,6 +1,7 @@
 # make venv     everything into .venv, with the pinned versions of constraints.txt
 # make demo     compare schedulers on a production trace (a minute, once installed)
 # make test     ruff, mypy and pytest, on two cores
+# make bounds   random calls of the environments, compiled code checking every index (compiles anew: three minutes)
 # make lint | type | format | bench | clean
 
 SYSTEM_PYTHON ?= python3
@@ -15,7 +16,7 @@ DEMO := --workload azure-conv --first 3000 --rate 4 --kv-tokens 40000 --slo ttft
 DEMO_POLICIES := fastertransformer,orca,trt-no-evict,lightllm,vllm-v0,vllm-v1,sarathi,srf,hrrn,spf-headroom,sjf-oracle,mc-sf-oracle
 SOURCES := pyproject.toml constraints.txt
 
-.PHONY: venv demo test lint type format bench clean
+.PHONY: venv demo test bounds lint type format bench clean
 .DELETE_ON_ERROR:
 
 venv: $(DEV)
@@ -39,6 +40,9 @@ demo: $(CORE)
 test: lint type
 	$(PYTHON) -m pytest -n 2 --dist loadfile
 
+bounds: $(DEV)
+	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=.bounds-cache $(PYTHON) -m tests.envs.fuzz --calls 2000
+
 lint: $(DEV)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -54,5 +58,5 @@ bench: $(DEV)
 	@for script in $(wildcard benchmarks/*.py); do echo "== $$script"; $(PYTHON) $$script || exit 1; done
 
 clean:
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .bounds-cache
 	find infermax_gym baselines agents experiments tests -name __pycache__ -prune -exec rm -rf {} +

@@ -17,7 +17,14 @@ OWN = {"__version__", "register_envs"}
 PROMISED = {
     *("simulate", "EngineConfig", "Policy", "POLICIES", "SCHEDULERS", "Workload", "load_workload", "make_workload"),
     *("PRESETS", "CostModel", "COSTS", "evaluate", "Scenario", "InferMaxEnv", "EnvConfig", "InferMaxKnobsEnv"),
-    *("InferMaxRouterEnv", "RouterEnvConfig", "InferMaxVectorEnv", "InferMaxRouterVectorEnv", "load_agent"),
+    *(
+        "InferMaxRouterEnv",
+        "RouterEnvConfig",
+        "InferMaxVectorEnv",
+        "InferMaxKnobsVectorEnv",
+        "InferMaxRouterVectorEnv",
+        "load_agent",
+    ),
     *("list_agents", "Fleet", "simulate_fleet", "Router", "ROUTERS", "predictions", "Scheduler", "Decision"),
     *("OnlineView", "ClairvoyantView", "RequestsView", "Information"),
 }

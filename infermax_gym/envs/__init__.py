@@ -4,9 +4,10 @@
 for the next control interval), `routing` is `InferMaxRouter-v0` (which replica gets a request). Each of them has `env`
 (the contract), `config` (what an episode is drawn from), `layout` (order of actions and features), `step` (the compiled
 entry: an action, and on to the next decision), `observe` (what the agent sees), `teacher` (a policy as an agent) and,
-where lanes step together, `vector`. Shared: `rewards`, `fallback` (who serves the rest after a limit), `settings` (as
-people type them), `draws` (chance), `guards` (what callers hand in), `native` (vector environments), `rendering` and
-`paint` (what `render` shows), `wrappers` (simulated time for libraries), `status`, `scales`.
+where many lanes step, `vector`. Shared: `scalar` and `native` (what scalar and vector environments have in common),
+`rewards`, `fallback` (who serves the rest after a limit), `limits` (`max_episode_steps`), `settings` (as people type
+them), `draws` (chance), `guards` (what callers hand in), `rendering` and `paint` (what `render` shows), `wrappers`
+(simulated time for libraries), `status`, `scales`.
 
 The public names of all of them can be imported from here.
 """
@@ -21,6 +22,7 @@ import gymnasium as gym
 if TYPE_CHECKING:
     from infermax_gym.envs.knobs.env import InferMaxKnobsEnv as InferMaxKnobsEnv
     from infermax_gym.envs.knobs.teacher import KnobsTeacher as KnobsTeacher
+    from infermax_gym.envs.knobs.vector import InferMaxKnobsVectorEnv as InferMaxKnobsVectorEnv
     from infermax_gym.envs.rewards import REWARDS as REWARDS
     from infermax_gym.envs.rewards import Reward as Reward
     from infermax_gym.envs.rewards import mix as mix
@@ -43,6 +45,7 @@ _MODULES = {
     "EnvConfig": "scheduling.config",
     "InferMaxEnv": "scheduling.env",
     "InferMaxKnobsEnv": "knobs.env",
+    "InferMaxKnobsVectorEnv": "knobs.vector",
     "InferMaxRouterEnv": "routing.env",
     "InferMaxRouterVectorEnv": "routing.vector",
     "InferMaxVectorEnv": "scheduling.vector",
@@ -66,7 +69,10 @@ ENTRY_POINTS = {
         "infermax_gym.envs.scheduling.env:InferMaxEnv",
         "infermax_gym.envs.scheduling.vector:InferMaxVectorEnv",
     ),
-    "InferMaxKnobs-v0": ("infermax_gym.envs.knobs.env:InferMaxKnobsEnv", None),
+    "InferMaxKnobs-v0": (
+        "infermax_gym.envs.knobs.env:InferMaxKnobsEnv",
+        "infermax_gym.envs.knobs.vector:InferMaxKnobsVectorEnv",
+    ),
     "InferMaxRouter-v0": (
         "infermax_gym.envs.routing.env:InferMaxRouterEnv",
         "infermax_gym.envs.routing.vector:InferMaxRouterVectorEnv",

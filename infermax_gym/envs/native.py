@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from infermax_gym.envs.draws import Streams, streams_of_lanes
 from infermax_gym.envs.guards import Turnstile, check_open, check_state, whole_actions
+from infermax_gym.envs.limits import with_limit
 from infermax_gym.envs.rendering import RENDER_FPS
-from infermax_gym.envs.rewards import NUM_COMPONENTS, Component, reward_of
+from infermax_gym.envs.rewards import NUM_COMPONENTS, Component, paid_all, reward_of
 from infermax_gym.envs.status import HANDOVER, LOG_FULL, TERMINATED, TRUNCATED
 
 Options = Mapping[str, Any]
@@ -45,12 +46,13 @@ class NativeVectorEnv(VectorEnv[Any, Any, Any]):
         num_envs: lanes.
         config: of the episodes.
         observation_space: of a lane.
-        num_actions: of a lane.
+        action_space: of a lane; actions of a Discrete one have masks.
         interface: what states must agree with.
         copy: return copies of observations, masks and components; without, they are views that the next step
             overwrites.
         metrics: put the full metrics of finished episodes into `final_info`.
         autoreset_mode: SAME_STEP, NEXT_STEP or DISABLED.
+        max_episode_steps: most decisions of an episode, if the configuration says no fewer.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012
@@ -64,12 +66,13 @@ class NativeVectorEnv(VectorEnv[Any, Any, Any]):
         num_envs: int,
         config: Any,
         observation_space: spaces.Space[Any],
-        num_actions: int,
+        action_space: spaces.Space[Any],
         interface: tuple[Any, ...],
         *,
         copy: bool,
         metrics: bool,
         autoreset_mode: AutoresetMode | str,
+        max_episode_steps: int | None,
         render_mode: str | None,
     ) -> None:
         if isinstance(num_envs, bool) or not isinstance(num_envs, int | np.integer) or num_envs < 1:
@@ -77,14 +80,14 @@ class NativeVectorEnv(VectorEnv[Any, Any, Any]):
         if render_mode is not None:
             raise ValueError("a vector environment does not render; use the scalar one")
         self.render_mode = None
-        self.config = config
+        self.config = with_limit(config, max_episode_steps)
         self.num_envs = int(num_envs)
         self.copy = copy
         self.metrics = metrics
         self.interface = interface
         self.autoreset_mode = chosen_mode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
-        self.single_action_space = spaces.Discrete(num_actions)
+        self.single_action_space = action_space
         self.single_observation_space = observation_space
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self.observation_space = batch_space(observation_space, self.num_envs)
@@ -92,6 +95,8 @@ class NativeVectorEnv(VectorEnv[Any, Any, Any]):
         self._weights = reward_of(config).vector
         self._status = np.zeros(self.num_envs, np.int64)
         self._components = np.zeros((self.num_envs, NUM_COMPONENTS))
+        self._masked = isinstance(action_space, spaces.Discrete)
+        num_actions = int(action_space.n) if isinstance(action_space, spaces.Discrete) else 0
         self._mask = np.zeros((self.num_envs, num_actions), np.int8)
         self._ended = np.zeros(self.num_envs, bool)
         self._streams: list[Streams] = []
@@ -120,9 +125,13 @@ class NativeVectorEnv(VectorEnv[Any, Any, Any]):
     def _settle(self, i: int) -> float:
         """Empty lane i's log, serve the rest after a limit, and refresh its buffers; what a handover is charged."""
 
+    def _checked(self, actions: Any) -> NDArray[Any]:
+        """Actions of all lanes in their one form; ValueError where they are none."""
+        return whole_actions(actions, self.num_envs)
+
     @abstractmethod
-    def _act(self, actions: NDArray[np.int64]) -> None:
-        """One action in every lane, in one compiled call."""
+    def _act(self, actions: NDArray[Any]) -> None:
+        """One action in every lane."""
 
     @abstractmethod
     def _observe(self, lanes: Any) -> Any:
@@ -196,14 +205,17 @@ class NativeVectorEnv(VectorEnv[Any, Any, Any]):
     ) -> tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """One action in every lane."""
         check_open(self.closed)
-        if not self.runs:
-            raise gym.error.ResetNeeded("call reset() first")
-        chosen = whole_actions(actions, self.num_envs)
+        chosen = self._checked(actions) if self.runs else np.empty(0)
         with self._turnstile:
+            self._check_begun()
             return self._step(chosen)
 
+    def _check_begun(self) -> None:
+        if not self.runs:
+            raise gym.error.ResetNeeded("call reset() first")
+
     def _step(
-        self, chosen: NDArray[np.int64]
+        self, chosen: NDArray[Any]
     ) -> tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         over = self._ended.copy()
         if over.any() and self.autoreset_mode == AutoresetMode.DISABLED:
@@ -217,7 +229,7 @@ class NativeVectorEnv(VectorEnv[Any, Any, Any]):
             self._put(int(i), self._draw(self._streams[i], None))
         truncated = (self._status == TRUNCATED) & ~over
         terminated = truncated | ((self._status == TERMINATED) & ~over)
-        rewards = self._components @ self._weights
+        rewards = paid_all(self._components, self._weights)
         rewards[list(charged)] -= list(charged.values())
         rewards[over] = 0.0
         ended = np.flatnonzero(terminated)
@@ -237,7 +249,7 @@ class NativeVectorEnv(VectorEnv[Any, Any, Any]):
         mask[ended] = True
         final_obs = np.empty(self.num_envs, object)
         final_info: dict[str, Any] = {}
-        for name in ("dt_s", "clock_s", "action_mask", "reward_components", *self._facts()):
+        for name in list(info):
             final_info[name] = np.array(info[name], copy=True)
             final_info[f"_{name}"] = mask.copy()
         final_info.update(self._final_metrics(ended))
@@ -245,7 +257,8 @@ class NativeVectorEnv(VectorEnv[Any, Any, Any]):
             final_obs[i] = self._copied(self._observe(i))
             self._put(i, self._draw(self._streams[i], None))
         info.update(final_obs=final_obs, _final_obs=mask, final_info=final_info, _final_info=mask.copy())
-        info["action_mask"] = self._mask.copy() if self.copy else self._mask
+        if self._masked:
+            info["action_mask"] = self._mask.copy() if self.copy else self._mask
 
     def _final_metrics(self, ended: NDArray[np.intp]) -> dict[str, Any]:
         metrics, mask = np.empty(self.num_envs, object), np.zeros(self.num_envs, bool)
@@ -255,23 +268,21 @@ class NativeVectorEnv(VectorEnv[Any, Any, Any]):
                 metrics[i] = self._metrics_of(i)
         return {"metrics": metrics, "_metrics": mask}
 
-    def action_masks(self) -> NDArray[np.bool_]:
-        """(n, A) bool, where actions are legal."""
-        return self._mask.astype(bool)
-
     def get_state(self) -> list[Any]:
         """A copy of every lane; `set_state` goes on from it."""
-        if not self.runs:
-            raise gym.error.ResetNeeded("call reset() first")
-        return [self._state(i) for i in range(self.num_envs)]
+        with self._turnstile:
+            self._check_begun()
+            return [self._state(i) for i in range(self.num_envs)]
 
-    def _check_states(self, states: Any, kind: type) -> None:
+    def _go_on_from(self, states: Any, kind: type) -> Any:
         check_open(self.closed)
         if not isinstance(states, Sequence) or len(states) != self.num_envs:
             count = len(states) if isinstance(states, Sequence) else 0
             raise ValueError(f"need one state for each of {self.num_envs} lanes, got {count}")
         for state in states:
             check_state(state, kind, self.interface)
+        with self._turnstile:
+            return self._resume(states)
 
     def _resume(self, states: Sequence[Any]) -> Any:
         self._streams = [state.streams.copy() for state in states]
@@ -282,6 +293,11 @@ class NativeVectorEnv(VectorEnv[Any, Any, Any]):
         self._ended = (self._status == TERMINATED) | (self._status == TRUNCATED)
         return self._observation()
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Lanes are copied while no thread steps them, so that a duplicate is never half of a step.
+        with self._turnstile:
+            return {**self.__dict__, "runs": [run.copy() for run in self.runs]}
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         # A duplicate's runs have records of their own: put them into its shared arrays.
         self.__dict__.update(state)
@@ -290,7 +306,8 @@ class NativeVectorEnv(VectorEnv[Any, Any, Any]):
 
     def close_extras(self, **kwargs: Any) -> None:
         """Let go of the episodes."""
-        self.runs = []
+        with self._turnstile:
+            self.runs = []
 
     def _copied(self, observation: Any) -> Any:
         if isinstance(observation, dict):
@@ -302,10 +319,9 @@ class NativeVectorEnv(VectorEnv[Any, Any, Any]):
         return self._copied(observation) if self.copy else observation
 
     def _info(self) -> dict[str, Any]:
-        return {
-            "dt_s": self._components[:, Component.ELAPSED_S].copy(),
-            "clock_s": self._clock_s.copy(),
-            "action_mask": self._mask.copy() if self.copy else self._mask,
-            "reward_components": self._components.copy() if self.copy else self._components,
-            **self._facts(),
-        }
+        shown: dict[str, NDArray[Any]] = {"action_mask": self._mask} if self._masked else {}
+        shown["reward_components"] = self._components
+        if self.copy:
+            shown = {name: value.copy() for name, value in shown.items()}
+        times = {"dt_s": self._components[:, Component.ELAPSED_S].copy(), "clock_s": self._clock_s.copy()}
+        return {**times, **shown, **self._facts()}

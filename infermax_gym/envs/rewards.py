@@ -93,3 +93,21 @@ def reward_of(config: Any) -> Reward:
     """The reward of an environment's configuration, which has resolved its name."""
     assert isinstance(config.reward, Reward)
     return config.reward
+
+
+def paid(components: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
+    """The reward of a step; sums in the order of `paid_all`, so that both agree to the bit.
+
+    Args:
+        components: (NUM_COMPONENTS,) what happened.
+        weights: (NUM_COMPONENTS,) of a reward.
+    """
+    total = 0.0
+    for component, weight in zip(components.tolist(), weights.tolist(), strict=True):
+        total += component * weight
+    return total
+
+
+def paid_all(components: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n,) float64: `paid` of n steps at once, components (n, NUM_COMPONENTS)."""
+    return np.asarray((components * weights).sum(axis=-1))

@@ -84,7 +84,7 @@ class TimeDiscountVector(VectorWrapper):
     """`TimeDiscount` for a native vector environment; where an episode ended, its discount is in `final_obs`.
 
     Args:
-        env: `InferMaxVectorEnv` or `InferMaxRouterVectorEnv`, in any autoreset mode.
+        env: one of the native vector environments, in any autoreset mode.
         tau_s: as in `TimeDiscount`.
     """
 

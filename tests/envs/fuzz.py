@@ -1,7 +1,8 @@
 """Random calls of the public API in random order, as nobody should make them: errors are fine, crashes are not.
 
 `python -m tests.envs.fuzz --calls 1000000 --seed 0` runs as many as one likes; a crash of the interpreter, a hang or an
-error that is none of the announced ones is a fault. The tests run a few thousand.
+error that is none of the announced ones is a fault. The tests run a few thousand, and `make bounds` some with every
+index of compiled code checked.
 """
 
 from __future__ import annotations
@@ -12,16 +13,19 @@ import pickle
 import threading
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
 from infermax_gym.envs.knobs.env import InferMaxKnobsEnv
+from infermax_gym.envs.knobs.vector import InferMaxKnobsVectorEnv
 from infermax_gym.envs.routing.env import InferMaxRouterEnv
 from infermax_gym.envs.routing.vector import InferMaxRouterVectorEnv
 from infermax_gym.envs.scheduling.env import InferMaxEnv
 from infermax_gym.envs.scheduling.vector import InferMaxVectorEnv
+from tests.envs.playing import small_workload
 
 ANNOUNCED = (
     ValueError,  # settings, actions, states
@@ -30,6 +34,9 @@ ANNOUNCED = (
     gym.error.Error,  # seeds, as Gymnasium refuses them
 )
 """What a call may raise."""
+
+WORKLOADS = tuple(small_workload(40, seed=seed, rate=rate) for seed, rate in enumerate((2.0, 20.0, 200.0)))
+"""Made once: drawing requests is not what is tried here."""
 
 
 class Fuzz:
@@ -48,11 +55,13 @@ class Fuzz:
     def run(self, num_calls: int) -> Counter[str]:
         """Make calls; counts by name, those that raised an announced error as `name!`."""
         calls: list[Callable[[], Any]] = [self.make, self.reset, self.set_state, self.get_state, self.copy, self.close]
-        shares = np.array([0.02, 0.06, 0.03, 0.03, 0.02, 0.005])
+        calls.append(self.step)
+        shares = np.array([0.02, 0.05, 0.03, 0.03, 0.01, 0.005])
+        bounds = np.cumsum(shares)
         for _ in range(num_calls):
             pick = self.rng.random()
-            chosen = np.flatnonzero(np.cumsum(shares) > pick)
-            call = calls[int(chosen[0])] if chosen.size and self.envs else (self.step if self.envs else self.make)
+            chosen = int(np.searchsorted(bounds, pick, side="right"))
+            call = calls[chosen] if self.envs else self.make
             if call == self.step and pick > 0.998:
                 call = self.threads
             name = getattr(call, "__name__", "call")
@@ -67,12 +76,13 @@ class Fuzz:
         """Sound and unsound settings of one environment or another."""
         rng = self.rng
         chosen: dict[str, Any] = {
-            "num_requests": int(rng.integers(2, 12)),
-            "num_kv_tokens": int(rng.choice([600, 6_000, 30_000])),
+            "workloads": (WORKLOADS[int(rng.integers(len(WORKLOADS)))],),
+            "num_requests": int(rng.integers(2, 20)),
+            "num_kv_tokens": int(rng.choice([100, 600, 6_000])),
             "max_num_seqs": int(rng.choice([1, 2, 8, 256])),
             "block_size": int(rng.choice([1, 16])),
-            "time_limit_s": float(rng.choice([0.5, 5.0, np.inf])),
-            "max_decisions": [None, 1, 30][int(rng.integers(3))],
+            "time_limit_s": float(rng.choice([0.5, 5.0, np.inf], p=[0.05, 0.15, 0.8])),
+            "max_decisions": rng.choice(np.array([None, 1, 100]), p=[0.5, 0.05, 0.45]),
             "information": str(rng.choice(["none", "noisy"])),
         }
         if rng.random() < 0.1:
@@ -83,14 +93,15 @@ class Fuzz:
     def make(self) -> None:
         """A new environment; the pool stays small."""
         rng, settings = self.rng, self.settings()
-        kind = int(rng.integers(5))
+        kind = int(rng.integers(6))
         if kind in (0, 1):
             settings |= {"num_waiting_slots": int(rng.integers(1, 9)), "num_running_slots": int(rng.integers(1, 9))}
             settings |= {"decide": str(rng.choice(["event", "iteration", "change"])), "backlog": int(rng.integers(6))}
         if kind in (3, 4):
             settings |= {"num_replicas": int(rng.integers(1, 5)), "staleness_s": float(rng.choice([0.0, 0.3]))}
         modes = ["SAME_STEP", "NEXT_STEP", "DISABLED"]
-        vector = {"autoreset_mode": modes[int(rng.integers(3))], "copy": bool(rng.integers(2)), "metrics": False}
+        settings["metrics"] = bool(rng.random() < 0.1)
+        vector = {"autoreset_mode": modes[int(rng.integers(3))], "copy": bool(rng.integers(2))}
         lanes = int(rng.integers(0, 4))
         made: Any = [
             lambda: InferMaxEnv(flat=bool(rng.integers(2)), **settings),
@@ -98,6 +109,7 @@ class Fuzz:
             lambda: InferMaxKnobsEnv(interval_s=float(rng.choice([0.1, 2.0])), **settings),
             lambda: InferMaxRouterEnv(**settings),
             lambda: InferMaxRouterVectorEnv(lanes, **vector, **settings),
+            lambda: InferMaxKnobsVectorEnv(lanes, interval_s=0.5, **vector, **settings),
         ][kind]()
         self.envs.append(made)
         if len(self.envs) > 12:
@@ -159,22 +171,32 @@ class Fuzz:
             self.envs = [other for other in self.envs if other is not env]
 
     def threads(self) -> None:
-        """Several threads at one environment."""
+        """Several threads at one environment: they step it, begin it anew, copy it, and now and then close it."""
         env = self.one()
         actions = [self.action(env) for _ in range(8)]
+        others: list[Callable[[], Any]] = [env.reset, env.get_state, lambda: copy.deepcopy(env), env.close]
+        faults: list[BaseException] = []
 
-        def play(mine: list[Any]) -> None:
-            for action in mine:
+        def play(calls: list[Callable[[], Any]]) -> None:
+            for call in calls:
                 try:
-                    env.step(action)
+                    call()
                 except ANNOUNCED:
-                    return
+                    continue
+                except BaseException as fault:  # told to the main thread
+                    faults.append(fault)
 
-        workers = [threading.Thread(target=play, args=(actions[i::4] * 5,)) for i in range(4)]
+        steps: list[list[Callable[[], Any]]] = [
+            [partial(env.step, action) for action in actions[i::3]] for i in range(3)
+        ]
+        sides = [others[int(pick)] for pick in self.rng.choice(4, 3, p=[0.4, 0.25, 0.25, 0.1])]
+        workers = [threading.Thread(target=play, args=(calls,)) for calls in (*(part * 4 for part in steps), sides)]
         for worker in workers:
             worker.start()
         for worker in workers:
             worker.join()
+        if faults:
+            raise faults[0]
 
 
 def main() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
@@ -14,8 +13,6 @@ from hypothesis import strategies as st
 
 from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.baselines.routers import ROUTERS
-from infermax_gym.cluster import simulate_fleet
-from infermax_gym.engine import SimulationResult, meets_slo, simulate
 from infermax_gym.envs.fallback import FALLBACK
 from infermax_gym.envs.routing.rest import FALLBACK_ROUTER
 from infermax_gym.envs.scheduling.config import EnvConfig
@@ -23,94 +20,19 @@ from infermax_gym.envs.scheduling.env import InferMaxEnv
 from infermax_gym.envs.scheduling.layout import Kind
 from infermax_gym.envs.scheduling.vector import InferMaxVectorEnv
 from infermax_gym.testing import check_run
+from tests.envs.serving import (
+    IDS,
+    LIMITS,
+    NUM_REQUESTS,
+    REWARDS,
+    STALLERS,
+    any_legal,
+    last_legal,
+    made,
+    play,
+    served_by_rule,
+)
 from tests.envs.strategies import hostile_configs
-
-IDS = ("InferMax-v0", "InferMaxKnobs-v0", "InferMaxRouter-v0")
-REWARDS = ("latency", "ttft", "gpu_cost", "goodput")
-LIMITS: dict[str, dict[str, Any]] = {
-    "few decisions": {"max_decisions": 7},
-    "decisions": {"max_decisions": 150},
-    "per request": {"max_decisions_per_request": 2},
-    "time": {"time_limit_s": 4.0},
-}
-NUM_REQUESTS = 40
-Chooser = Callable[[Any, Any, np.random.Generator], Any]
-
-
-def made(env_id: str, reward: str = "latency", **changed: Any) -> Any:
-    """A contended environment."""
-    shape = {"num_replicas": 2, "num_kv_tokens": 6_000} if env_id == "InferMaxRouter-v0" else {"num_kv_tokens": 6_000}
-    common = {"num_requests": NUM_REQUESTS, "reward": reward, "ttft_slo_s": 2.0, "tpot_slo_s": 0.1}
-    return gym.make(env_id, disable_env_checker=True, **{**common, **shape, **changed}).unwrapped
-
-
-def value(result: SimulationResult, reward: str) -> float:
-    """The return of a run."""
-    done = result.finished
-    return {
-        "latency": -float(result.latency_s[done].sum()),
-        "ttft": -float(result.ttft_s[done].sum()),
-        "gpu_cost": -result.busy_s,
-        "goodput": float(np.sum(meets_slo(result, None))),
-    }[reward]
-
-
-def served_by_rule(env: Any, reward: str) -> float:
-    """The return of `spf-headroom`, or of `sal` before the replicas, on the episode that an environment has begun."""
-    if "Router" in type(env).__name__:
-        fleet = env.run.fleet
-        return value(simulate_fleet(fleet.workload, fleet.fleet, FALLBACK_ROUTER).pooled, reward)
-    return value(simulate(env.run.episode.workload, env.run.episode.engine, FALLBACK), reward)
-
-
-def last_legal(env: Any, mask: Any, rng: np.random.Generator) -> int:
-    return int(np.flatnonzero(mask)[-1])
-
-
-def first_legal(env: Any, mask: Any, rng: np.random.Generator) -> int:
-    return int(np.flatnonzero(mask)[0])
-
-
-def any_legal(env: Any, mask: Any, rng: np.random.Generator) -> int:
-    return int(rng.choice(np.flatnonzero(mask)))
-
-
-def preempting(env: Any, mask: Any, rng: np.random.Generator) -> int:
-    """PREEMPT where it is legal, else one ADMIT, else RUN."""
-    first = env.layout.encode(Kind.PREEMPT, 0)
-    legal = np.flatnonzero(mask)
-    victims = legal[legal >= first]
-    return int(victims[0]) if victims.size else int(legal[-1])
-
-
-def admitting_nobody(env: Any, mask: Any, rng: np.random.Generator) -> int:
-    """RUN where it is legal."""
-    return int(np.flatnonzero(mask)[0])
-
-
-def illegal(env: Any, mask: Any, rng: np.random.Generator) -> int:
-    return -1
-
-
-STALLERS: dict[str, Chooser] = {
-    "last legal": last_legal,
-    "first legal": first_legal,
-    "any legal": any_legal,
-    "preempt always": preempting,
-    "admit nobody": admitting_nobody,
-    "illegal": illegal,
-}
-
-
-def play(env: Any, choose: Chooser, seed: int, most: int = 20_000) -> tuple[float, dict[str, Any], bool]:
-    """A whole episode: its return, its last info, and whether a limit ended it."""
-    rng, total = np.random.default_rng(seed), 0.0
-    for _ in range(most):
-        _, reward, terminated, truncated, info = env.step(choose(env, env.action_masks(), rng))
-        total += reward
-        if terminated or truncated:
-            return total, info, truncated
-    raise AssertionError(f"no end in {most} steps")
 
 
 def test_the_fallbacks_are_policies_of_the_tables() -> None:
@@ -195,40 +117,6 @@ def test_bad_knobs_and_bad_routes_do_not_beat_the_rule(env_id: str, reward: str)
                 _, step_reward, done, _, _ = env.step(action)
                 total += step_reward
             assert total <= best + 1e-9 * abs(best), (limits, action, total, best)
-
-
-@pytest.mark.parametrize("reward", REWARDS)
-def test_a_searched_adversary_does_not_beat_the_rule(reward: str) -> None:
-    """Evolution of how often each kind of action is taken, against the return, with at most four requests finished."""
-    rng = np.random.default_rng(7)
-    env = made("InferMax-v0", reward, max_decisions=200)
-
-    def value_of(genes: np.ndarray) -> float:
-        kinds = np.exp(genes[:3])
-
-        def choose(env: Any, mask: Any, rng: np.random.Generator) -> int:
-            if env.run.engine.record["num_finished"][0] >= 4:
-                return preempting(env, mask, rng)
-            starts = [env.layout.encode(kind, 0) for kind in Kind]
-            parts = [
-                np.flatnonzero(part) + start for part, start in zip(np.split(mask, starts[1:]), starts, strict=True)
-            ]
-            shares = np.array([share * (part.size > 0) for share, part in zip(kinds, parts, strict=True)])
-            part = parts[int(rng.choice(3, p=shares / shares.sum()))]
-            return int(part[0] if genes[3] > 0.0 else part[-1])
-
-        env.reset(seed=6)
-        return play(env, choose, seed=8)[0]
-
-    env.reset(seed=6)
-    best = served_by_rule(env, reward)
-    centre, spread, found = np.zeros(4), 2.0, -np.inf
-    for _ in range(8):
-        candidates = centre + spread * rng.standard_normal((12, 4))
-        values = np.array([value_of(genes) for genes in candidates])
-        found = max(found, float(values.max()))
-        centre, spread = candidates[np.argsort(values)[-3:]].mean(0), 0.8 * spread
-    assert found <= best + 1e-9 * abs(best)
 
 
 @pytest.mark.parametrize("decide", ["event", "change", "iteration"])

@@ -13,6 +13,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from infermax_gym.envs.rewards import mix
 from infermax_gym.envs.scheduling.config import EnvConfig
 from infermax_gym.envs.scheduling.env import InferMaxEnv
 from infermax_gym.envs.scheduling.vector import InferMaxVectorEnv
@@ -45,6 +46,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "decisions": {"max_decisions": 37},
     "time": {"time_limit_s": 0.4, "flat": True},
     "views": {"copy": False},
+    "mixed reward": {"reward": mix({"latency": 1.0, "ttft": 0.3, "gpu_cost": 0.7}), "max_decisions": 60},
 }
 
 

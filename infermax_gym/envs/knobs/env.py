@@ -5,35 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
-from gymnasium import spaces
 from numpy.typing import NDArray
 
 from infermax_gym.engine import Policy
-from infermax_gym.engine.session import install_policy, run_to
 from infermax_gym.envs.draws import Streams
-from infermax_gym.envs.guards import Turnstile, check_state
 from infermax_gym.envs.knobs.config import INTERVAL_S, config_of, interval_of
-from infermax_gym.envs.knobs.layout import KNOB_NAMES, policy_of
-from infermax_gym.envs.knobs.step import look, start
-from infermax_gym.envs.rendering import RENDER_FPS, RENDER_MODES, checked_mode, rendered
-from infermax_gym.envs.rewards import NUM_COMPONENTS, Component, reward_of
+from infermax_gym.envs.knobs.episode import begin, observe_run, run_interval, serve_the_rest
+from infermax_gym.envs.knobs.layout import policy_of
+from infermax_gym.envs.knobs.spaces import action_space, observation_space
+from infermax_gym.envs.rendering import rendered
+from infermax_gym.envs.rewards import Component
+from infermax_gym.envs.scalar import ScalarEnv
 from infermax_gym.envs.scheduling.config import EnvConfig
 from infermax_gym.envs.scheduling.env import State, episode_metrics, interface_of
-from infermax_gym.envs.scheduling.episode import (
-    Run,
-    begin_run,
-    charge_of,
-    draw_episode,
-    finished_by,
-    hand_over,
-    moment_of,
-)
+from infermax_gym.envs.scheduling.episode import Moment, Run, finished_by, moment_of
 from infermax_gym.envs.scheduling.layout import ENGINE_FEATURES
+from infermax_gym.envs.status import HANDOVER, TRUNCATED
 
 
-class InferMaxKnobsEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
+class InferMaxKnobsEnv(ScalarEnv):
     """Tune the scheduling algorithm while it runs: the easy rung, for PPO and SAC.
 
     Action: Box (11,) float32 in [-1, 1]: the queue key's weights, admission headroom, cap on running requests, share of
@@ -49,10 +40,11 @@ class InferMaxKnobsEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         interval_s: control interval in simulated seconds.
         metrics: put `metrics` into the last info (about 15 ms); without, infos always have the same entries.
         render_mode: "human", "ansi", "rgb_array" or None.
+        max_episode_steps: another name of `max_decisions`; the tighter one holds.
         **settings: settings of `EnvConfig` to change.
     """
 
-    metadata: dict[str, Any] = {"render_modes": list(RENDER_MODES), "render_fps": RENDER_FPS}  # noqa: RUF012
+    config: EnvConfig
 
     def __init__(
         self,
@@ -61,124 +53,59 @@ class InferMaxKnobsEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         interval_s: float = INTERVAL_S,
         metrics: bool = True,
         render_mode: str | None = None,
+        max_episode_steps: int | None = None,
         **settings: Any,
     ) -> None:
-        self.config = config_of(config, settings)
+        chosen = config_of(config, settings)
+        super().__init__(chosen, State, metrics=metrics, render_mode=render_mode, max_episode_steps=max_episode_steps)
         self.interval_s = interval_of(interval_s)
-        self.metrics = metrics
-        self.render_mode = checked_mode(render_mode)
-        self.action_space = spaces.Box(-1.0, 1.0, (len(KNOB_NAMES),), np.float32)
-        self.observation_space = spaces.Box(-1.0, 1.0, (len(ENGINE_FEATURES),), np.float32)
-        self._streams: Streams | None = None
-        self._run: Run | None = None
-        self._reward_components = np.zeros(NUM_COMPONENTS)
-        self._weights = reward_of(self.config).vector
-        self._turnstile = Turnstile()
-        self._history: list[tuple[float, ...]] = []
+        self.action_space = action_space()
+        self.observation_space = observation_space()
+        self._seen = np.zeros(len(ENGINE_FEATURES), np.float32)
+        self._history: list[Moment] = []
 
     @property
     def interface(self) -> tuple[Any, ...]:
         """What a state must agree with to be set here."""
         return interface_of(self.config, "InferMaxKnobs-v0")
 
-    def close(self) -> None:
-        """Let go of the episode; another can be begun."""
-        self._run = None
+    def _checked(self, action: Any) -> Policy:
+        return policy_of(action, self.config.max_num_seqs)
 
-    @property
-    def run(self) -> Run:
-        """The episode under way.
+    def _begin(self, streams: Streams, options: Mapping[str, Any] | None) -> Run:
+        return begin(self.config, streams, options)
 
-        Raises:
-            gymnasium.error.ResetNeeded: there is none.
-        """
-        if self._run is None:
-            raise gym.error.ResetNeeded("call reset() first")
-        return self._run
+    def _act(self, run: Run, action: Policy) -> tuple[int, float]:
+        status, charged = run_interval(run, action, self.interval_s), 0.0
+        if status == HANDOVER:
+            status, charged = TRUNCATED, serve_the_rest(run, self._weights)
+        observe_run(run, self._components[0], self._seen)
+        return status, charged
 
-    def reset(
-        self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
-    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Draw a new episode and go to its first arrival; arguments as in `InferMaxEnv.reset`."""
-        super().reset(seed=seed)
-        if seed is not None or self._streams is None:
-            self._streams = Streams(int(self.np_random.integers(2**62)) if seed is None else seed)
-        self._run = begin_run(self.config, draw_episode(self.config, self._streams, options))
-        self._run.lane.record["level"] = len(self.config.level_shares) - 1
-        start(self._run.engine.record)
+    def _look(self, run: Run) -> None:
         self._history.clear()
-        if self.render_mode == "human":
-            self.render()
-        return self._look(), self._info()
+        observe_run(run, self._components[0], self._seen)
 
-    def step(self, action: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """Run the engine for one control interval under the action's knobs."""
-        policy = policy_of(action, self.config.max_num_seqs)
-        with self._turnstile:
-            return self._step(policy)
-
-    def _step(self, policy: Policy) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        run = self.run
-        lane, core = run.lane.record, run.engine.record
-        terminated = truncated = bool(lane["handed_over"][0])
-        charged = 0.0
-        if not terminated:
-            install_policy(run.engine, policy)
-            terminated = self._run_interval(run)
-            lane["num_decisions"] += 1
-            late = core["clock_s"][0] >= lane["time_limit_s"][0]
-            truncated = bool(not terminated and (late or lane["num_decisions"][0] >= lane["max_decisions"][0]))
-            if truncated:
-                hand_over(run)
-                charged, terminated = charge_of(run, self._weights), True
-        observation = self._look()
-        if self.render_mode is not None:
-            self._history.append(moment_of(run))
-        if self.render_mode == "human":
-            self.render()
-        info = self._info()
-        if terminated and self.metrics:
-            info["metrics"] = episode_metrics(run)
-        reward = float(self._reward_components.dot(self._weights)) - charged
-        return observation, reward, terminated, truncated, info
-
-    def _run_interval(self, run: Run) -> bool:
-        """Run to the end of a control interval; whether nothing is left to do."""
-        core = run.engine.record
-        until_s = min(float(core["clock_s"][0]) + self.interval_s, float(run.lane.record["time_limit_s"][0]))
-        return not run_to(run.engine, run.recorder, until_s)
-
-    def _look(self) -> NDArray[np.float32]:
-        observation = np.zeros(len(ENGINE_FEATURES), np.float32)
-        look(self.run.engine.record, self.run.lane.record, self._reward_components, observation)
-        return np.clip(observation, -1.0, 1.0)
+    def _observation(self) -> NDArray[np.float32]:
+        return self._seen.copy()
 
     def _info(self) -> dict[str, Any]:
-        by_agent, by_fallback = finished_by(self.run)
+        run = self.run
+        by_agent, by_fallback = finished_by(run)
         return {
-            "dt_s": float(self._reward_components[Component.ELAPSED_S]),
-            "clock_s": float(self.run.engine.record["clock_s"][0]),
+            "dt_s": float(self._components[0, Component.ELAPSED_S]),
+            "clock_s": run.engine.clock_s,
             "finished_by_agent": by_agent,
             "finished_by_fallback": by_fallback,
         }
 
-    def get_state(self) -> State:
-        """A copy of everything; `set_state` goes on from it."""
-        run = self.run.copy()
-        assert self._streams is not None
-        return State(run, self._streams.copy(), self.interface)
+    def _metrics(self, run: Run) -> dict[str, Any]:
+        return episode_metrics(run)
 
-    def set_state(self, state: State) -> NDArray[np.float32]:
-        """Go on from a state; returns the observation there.
-
-        Raises:
-            ValueError: it is no state of such an environment.
-        """
-        check_state(state, State, self.interface)
-        self._run = state.run.copy()
-        self._history.clear()
-        self._streams = state.streams.copy()
-        return self._look()
+    def _show(self, run: Run, begun: bool) -> None:
+        if not begun:
+            self._history.append(moment_of(run.engine))
+        super()._show(run, begun)
 
     def render(self) -> Any:
         """The engine now: a few lines of text, printed or returned, or a (640, 900, 3) uint8 picture of the episode."""

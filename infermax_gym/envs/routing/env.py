@@ -6,21 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
 from infermax_gym.envs.draws import Streams
-from infermax_gym.envs.guards import Turnstile, check_state, whole_action
-from infermax_gym.envs.rendering import RENDER_FPS, RENDER_MODES, checked_mode, rendered
-from infermax_gym.envs.rewards import NUM_COMPONENTS, Component, reward_of
+from infermax_gym.envs.guards import whole_action
+from infermax_gym.envs.rendering import rendered
+from infermax_gym.envs.rewards import Component
 from infermax_gym.envs.routing.config import RouterEnvConfig
 from infermax_gym.envs.routing.episode import RoutingRun, begin_routing
 from infermax_gym.envs.routing.layout import REPLICA_FEATURES, REQUEST_FEATURES
 from infermax_gym.envs.routing.rest import charge_of, routed_by, settle
 from infermax_gym.envs.routing.step import finish_all, start_all, step_all
-from infermax_gym.envs.status import HANDOVER, LOG_FULL, TERMINATED, TRUNCATED
+from infermax_gym.envs.scalar import ScalarEnv
+from infermax_gym.envs.status import HANDOVER, LOG_FULL
 
 
 @dataclass
@@ -66,7 +66,7 @@ def interface_of(config: RouterEnvConfig) -> tuple[Any, ...]:
     return "InferMaxRouter-v0", config.num_replicas
 
 
-class InferMaxRouterEnv(gym.Env[Any, np.int64]):
+class InferMaxRouterEnv(ScalarEnv):
     """Decide for a fleet of LLM inference engines which of them gets each request.
 
     One episode serves one workload; one step routes one request, at its arrival. Every replica runs a scheduler of
@@ -99,6 +99,7 @@ class InferMaxRouterEnv(gym.Env[Any, np.int64]):
         flat: observe one vector instead of the Dict.
         metrics: put `metrics` into the last info; without, infos always have the same entries.
         render_mode: "human", "ansi", "rgb_array" or None.
+        max_episode_steps: another name of `max_decisions`; the tighter one holds.
         **settings: settings of `RouterEnvConfig` to change.
 
     Example:
@@ -114,7 +115,7 @@ class InferMaxRouterEnv(gym.Env[Any, np.int64]):
         20
     """
 
-    metadata: dict[str, Any] = {"render_modes": list(RENDER_MODES), "render_fps": RENDER_FPS}  # noqa: RUF012
+    config: RouterEnvConfig
 
     def __init__(
         self,
@@ -123,92 +124,51 @@ class InferMaxRouterEnv(gym.Env[Any, np.int64]):
         flat: bool = False,
         metrics: bool = True,
         render_mode: str | None = None,
+        max_episode_steps: int | None = None,
         **settings: Any,
     ) -> None:
-        self.config = (config or RouterEnvConfig()).changed(**settings)
-        self.render_mode = checked_mode(render_mode)
+        chosen = (config or RouterEnvConfig()).changed(**settings)
+        super().__init__(
+            chosen, RouterState, metrics=metrics, render_mode=render_mode, max_episode_steps=max_episode_steps
+        )
         self.flat = flat
-        self.metrics = metrics
         count = self.config.num_replicas
         self.action_space = spaces.Discrete(count)
         self.observation_space = flat_space(self.config) if flat else observation_space(self.config)
         self._flat = np.zeros((1, flat_size(count)), np.float32)
         self._mask = np.zeros((1, count), np.int8)
-        self._reward_components = np.zeros((1, NUM_COMPONENTS))
         self._status = np.zeros(1, np.int64)
         self._action = np.zeros(1, np.int64)
-        self._weights = reward_of(self.config).vector
-        self._streams: Streams | None = None
-        self._run: RoutingRun | None = None
-        self._turnstile = Turnstile()
 
     @property
     def interface(self) -> tuple[Any, ...]:
         """What a state must agree with to be set here."""
         return interface_of(self.config)
 
-    def close(self) -> None:
-        """Let go of the episode; another can be begun."""
-        self._run = None
+    def _checked(self, action: Any) -> int:
+        return whole_action(action)
 
-    @property
-    def run(self) -> RoutingRun:
-        """The episode under way.
+    def _begin(self, streams: Streams, options: Mapping[str, Any] | None) -> RoutingRun:
+        run = begin_routing(self.config, streams, options)
+        start_all(run.fleet.state.record, run.lane)
+        return run
 
-        Raises:
-            gymnasium.error.ResetNeeded: there is none.
-        """
-        if self._run is None:
-            raise gym.error.ResetNeeded("call reset() first")
-        return self._run
-
-    def reset(self, *, seed: int | None = None, options: Mapping[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Draw a new episode and go to its first arrival.
-
-        Args:
-            seed: restarts the random streams; without one they go on.
-            options: settings of this episode, any of `infermax_gym.envs.routing.config.EPISODE_SETTINGS`.
-        """
-        super().reset(seed=seed)
-        if seed is not None or self._streams is None:
-            self._streams = Streams(int(self.np_random.integers(2**62)) if seed is None else seed)
-        self._run = begin_routing(self.config, self._streams, options)
-        start_all(self._run.fleet.state.record, self._run.lane)
-        self._refresh()
-        if self.render_mode == "human":
-            self.render()
-        return self._observation(), self._info()
-
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Route one request and go to the next arrival."""
-        number = whole_action(action)
-        with self._turnstile:
-            return self._step(number)
-
-    def _step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        run = self.run
+    def _act(self, run: RoutingRun, action: int) -> tuple[int, float]:
         self._action[0] = action
-        record = run.fleet.state.record
-        step_all(record, run.lane, self._action, self._status, self._reward_components, self._flat, self._mask)
-        charged = 0.0
+        record, charged = run.fleet.state.record, 0.0
+        step_all(record, run.lane, self._action, self._status, self._components, self._flat, self._mask)
         if self._status[0] in (LOG_FULL, HANDOVER):
             if settle(run):
                 charged = charge_of(run, self._weights)
-            self._refresh()
-        truncated = bool(self._status[0] == TRUNCATED)
-        terminated = truncated or bool(self._status[0] == TERMINATED)
-        if self.render_mode == "human":
-            self.render()
-        info = self._info()
-        if terminated and self.metrics:
-            info["metrics"] = run.metrics()
-        reward = float(self._reward_components[0].dot(self._weights)) - charged
-        return self._observation(), reward, terminated, truncated, info
+            self._look(run)
+        return int(self._status[0]), charged
 
-    def _refresh(self) -> None:
-        run = self.run
+    def _look(self, run: RoutingRun) -> None:
         settle(run)
-        finish_all(run.fleet.state.record, run.lane, self._status, self._reward_components, self._flat, self._mask)
+        finish_all(run.fleet.state.record, run.lane, self._status, self._components, self._flat, self._mask)
+
+    def _metrics(self, run: RoutingRun) -> dict[str, Any]:
+        return run.metrics()
 
     def action_masks(self) -> NDArray[np.bool_]:
         """(N,) bool, which replicas can hold the request: what sb3-contrib's MaskablePPO asks for."""
@@ -222,31 +182,13 @@ class InferMaxRouterEnv(gym.Env[Any, np.int64]):
         lane = self.run.lane
         by_agent, by_fallback = routed_by(self.run)
         return {
-            "dt_s": float(self._reward_components[0, Component.ELAPSED_S]),
+            "dt_s": float(self._components[0, Component.ELAPSED_S]),
             "clock_s": float(lane["clock_s"][0]),
             "num_illegal": int(lane["num_illegal"][0]),
             "routed_by_agent": by_agent,
             "routed_by_fallback": by_fallback,
             "action_mask": self._mask[0].copy(),
         }
-
-    def get_state(self) -> RouterState:
-        """A copy of everything: `set_state` on this or another environment of the same spaces goes on from it."""
-        run = self.run.copy()
-        assert self._streams is not None
-        return RouterState(run, self._streams.copy(), self.interface)
-
-    def set_state(self, state: RouterState) -> Any:
-        """Go on from a state; returns the observation there. The state can be used again.
-
-        Raises:
-            ValueError: it is no state of an environment of as many replicas.
-        """
-        check_state(state, RouterState, self.interface)
-        self._run = state.run.copy()
-        self._streams = state.streams.copy()
-        self._refresh()
-        return self._observation()
 
     def render(self) -> Any:
         """The fleet now: a line of text per replica, printed or returned, or an (height, 900, 3) uint8 picture."""

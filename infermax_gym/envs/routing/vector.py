@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
@@ -44,7 +45,7 @@ class InferMaxRouterVectorEnv(NativeVectorEnv):
             overwrites.
         metrics: put the full metrics of finished episodes into `final_info` (about a millisecond each).
         autoreset_mode: SAME_STEP, NEXT_STEP or DISABLED, the mode or its name.
-        max_episode_steps: another name of `max_decisions`.
+        max_episode_steps: another name of `max_decisions`; the tighter one holds.
         **settings: settings of `RouterEnvConfig` to change.
     """
 
@@ -61,19 +62,18 @@ class InferMaxRouterVectorEnv(NativeVectorEnv):
         render_mode: str | None = None,
         **settings: Any,
     ) -> None:
-        if max_episode_steps is not None:
-            settings["max_decisions"] = max_episode_steps
         chosen = (config or RouterEnvConfig()).changed(**settings)
         self.flat = flat
         super().__init__(
             num_envs,
             chosen,
             flat_space(chosen) if flat else observation_space(chosen),
-            chosen.num_replicas,
+            spaces.Discrete(chosen.num_replicas),
             interface_of(chosen),
             copy=copy,
             metrics=metrics,
             autoreset_mode=autoreset_mode,
+            max_episode_steps=max_episode_steps,
             render_mode=render_mode,
         )
         self._fleets = np.zeros(self.num_envs, FLEET)
@@ -117,6 +117,10 @@ class InferMaxRouterVectorEnv(NativeVectorEnv):
         flat = self._flat[lanes]
         return flat if self.flat else parts_of(flat, self._mask[lanes])
 
+    def action_masks(self) -> NDArray[np.bool_]:
+        """(n, A) bool, where actions are legal."""
+        return self._mask.astype(bool)
+
     def _facts(self) -> dict[str, NDArray[Any]]:
         by_agent, by_fallback = np.array([routed_by(run) for run in self.runs], np.int64).reshape(-1, 2).T
         return {
@@ -137,6 +141,4 @@ class InferMaxRouterVectorEnv(NativeVectorEnv):
         Raises:
             ValueError: another number of states, or states of another number of replicas.
         """
-        self._check_states(states, RouterState)
-        with self._turnstile:
-            return self._resume(states)
+        return self._go_on_from(states, RouterState)

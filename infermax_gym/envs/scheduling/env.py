@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
@@ -14,11 +13,13 @@ from numpy.typing import NDArray
 from infermax_gym.engine.metrics import summarize
 from infermax_gym.engine.simulate import result_of
 from infermax_gym.envs.draws import Streams
-from infermax_gym.envs.guards import Turnstile, check_state, whole_action
-from infermax_gym.envs.rendering import RENDER_FPS, RENDER_MODES, checked_mode, rendered
-from infermax_gym.envs.rewards import Component, reward_of
+from infermax_gym.envs.guards import whole_action
+from infermax_gym.envs.rendering import rendered
+from infermax_gym.envs.rewards import Component
+from infermax_gym.envs.scalar import ScalarEnv
 from infermax_gym.envs.scheduling.config import EnvConfig
 from infermax_gym.envs.scheduling.episode import (
+    Moment,
     Run,
     begin_run,
     charge_of,
@@ -30,7 +31,7 @@ from infermax_gym.envs.scheduling.episode import (
 from infermax_gym.envs.scheduling.layout import ActionLayout
 from infermax_gym.envs.scheduling.spaces import Buffers, Observation, flat_space, observation_space
 from infermax_gym.envs.scheduling.step import finish_step, start, step_one
-from infermax_gym.envs.status import HANDOVER, LOG_FULL, TERMINATED, TRUNCATED
+from infermax_gym.envs.status import HANDOVER, LOG_FULL
 
 
 @dataclass
@@ -58,7 +59,7 @@ def episode_metrics(run: Run) -> dict[str, Any]:
     return metrics
 
 
-class InferMaxEnv(gym.Env[Any, np.int64]):
+class InferMaxEnv(ScalarEnv):
     """Decide for an LLM inference engine which requests to admit, which to preempt and how to chunk prefills.
 
     One episode serves one workload. Between two iterations of the engine it is the agent's turn: any number of
@@ -96,13 +97,14 @@ class InferMaxEnv(gym.Env[Any, np.int64]):
         Such an end is terminated, as nothing is left to come (do not bootstrap from its observation), and truncated.
         Every info says how many requests were `finished_by_agent` and `finished_by_fallback`; the last one holds
         `metrics`, the figures that `infermax bench` prints. The id is registered with 60 decisions per request; the
-        `max_episode_steps` of `gym.make` cuts from outside and pays nothing: use the settings above.
+        `max_episode_steps` of `gym.make` is one more `max_decisions`.
 
     Args:
         config: where episodes come from; `EnvConfig()` by default.
         flat: observe one vector instead of the Dict.
         metrics: put `metrics` into the last info; without, infos always have the same entries.
         render_mode: "human", "ansi", "rgb_array" or None.
+        max_episode_steps: another name of `max_decisions`; the tighter one holds.
         **settings: settings of `EnvConfig` to change.
 
     Example:
@@ -118,7 +120,7 @@ class InferMaxEnv(gym.Env[Any, np.int64]):
         20
     """
 
-    metadata: dict[str, Any] = {"render_modes": list(RENDER_MODES), "render_fps": RENDER_FPS}  # noqa: RUF012
+    config: EnvConfig
 
     def __init__(
         self,
@@ -127,90 +129,52 @@ class InferMaxEnv(gym.Env[Any, np.int64]):
         flat: bool = False,
         metrics: bool = True,
         render_mode: str | None = None,
+        max_episode_steps: int | None = None,
         **settings: Any,
     ) -> None:
-        self.config = (config or EnvConfig()).changed(**settings)
-        self.render_mode = checked_mode(render_mode)
+        chosen = (config or EnvConfig()).changed(**settings)
+        super().__init__(chosen, State, metrics=metrics, render_mode=render_mode, max_episode_steps=max_episode_steps)
         self.flat = flat
-        self.metrics = metrics
         self.layout: ActionLayout = self.config.layout
         self.action_space = spaces.Discrete(self.layout.num_actions)
         self.observation_space = flat_space(self.config) if flat else observation_space(self.config)
         self._buffers = Buffers(self.config, 1)
-        self._weights = reward_of(self.config).vector
-        self._streams: Streams | None = None
-        self._run: Run | None = None
-        self._history: list[tuple[float, ...]] = []
-        self._turnstile = Turnstile()
+        self._components = self._buffers.reward_components
+        self._history: list[Moment] = []
 
     @property
     def interface(self) -> tuple[Any, ...]:
         """What a state must agree with to be set here."""
         return interface_of(self.config)
 
-    def close(self) -> None:
-        """Let go of the episode; another can be begun."""
-        self._run = None
+    def _checked(self, action: Any) -> int:
+        return whole_action(action)
 
-    @property
-    def run(self) -> Run:
-        """The episode under way.
+    def _begin(self, streams: Streams, options: Mapping[str, Any] | None) -> Run:
+        run = begin_run(self.config, draw_episode(self.config, streams, options))
+        start(run.engine.core, run.lane.core)
+        settle(run)
+        return run
 
-        Raises:
-            gymnasium.error.ResetNeeded: there is none.
-        """
-        if self._run is None:
-            raise gym.error.ResetNeeded("call reset() first")
-        return self._run
-
-    def reset(self, *, seed: int | None = None, options: Mapping[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Draw a new episode and go to its first decision.
-
-        Args:
-            seed: restarts the random streams; without one they go on.
-            options: settings of this episode, any of `infermax_gym.envs.scheduling.config.EPISODE_SETTINGS`.
-        """
-        super().reset(seed=seed)
-        if seed is not None or self._streams is None:
-            self._streams = Streams(int(self.np_random.integers(2**62)) if seed is None else seed)
-        self._run = begin_run(self.config, draw_episode(self.config, self._streams, options))
-        self._history.clear()
-        start(self._run.engine.core, self._run.lane.core)
-        settle(self._run)
-        self._look()
-        if self.render_mode == "human":
-            self.render()
-        return self._observation(), self._info()
-
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Carry out one action and go to the next decision."""
-        number = whole_action(action)
-        with self._turnstile:
-            return self._step(number)
-
-    def _step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        run = self.run
+    def _act(self, run: Run, action: int) -> tuple[int, float]:
         b = self._buffers
         status = step_one(run.engine.record, run.lane.record, action, b.reward_components, b.flat, b.mask)
-        charged = 0.0
-        if status in (LOG_FULL, HANDOVER):
-            if settle(run):
-                charged = charge_of(run, self._weights)
-            status = self._look()
-        truncated = status == TRUNCATED
-        terminated = truncated or status == TERMINATED
-        if self.render_mode is not None:
-            self._show()
-        info = self._info()
-        if terminated and self.metrics:
-            info["metrics"] = episode_metrics(run)
-        reward = float(b.reward_components[0].dot(self._weights)) - charged
-        return self._observation(), reward, terminated, truncated, info
+        if status not in (LOG_FULL, HANDOVER):
+            return status, 0.0
+        charged = charge_of(run, self._weights) if settle(run) else 0.0
+        return self._finish(run), charged
 
-    def _look(self) -> int:
+    def _finish(self, run: Run) -> int:
         """Refresh the buffers; returns the lane's status."""
-        run, b = self.run, self._buffers
+        b = self._buffers
         return int(finish_step(run.engine.core, run.lane.core, b.reward_components[0], b.flat[0], b.mask[0]))
+
+    def _look(self, run: Run) -> None:
+        self._history.clear()
+        self._finish(run)
+
+    def _metrics(self, run: Run) -> dict[str, Any]:
+        return episode_metrics(run)
 
     def action_masks(self) -> NDArray[np.bool_]:
         """(A,) bool, where the action is legal: what sb3-contrib's MaskablePPO asks for."""
@@ -236,7 +200,7 @@ class InferMaxEnv(gym.Env[Any, np.int64]):
         run = self.run
         by_agent, by_fallback = finished_by(run)
         return {
-            "dt_s": float(self._buffers.reward_components[0, Component.ELAPSED_S]),
+            "dt_s": float(self._components[0, Component.ELAPSED_S]),
             "clock_s": float(run.engine.record["clock_s"][0]),
             "num_illegal": int(run.lane.record["num_illegal"][0]),
             "finished_by_agent": by_agent,
@@ -244,31 +208,10 @@ class InferMaxEnv(gym.Env[Any, np.int64]):
             "action_mask": self._buffers.mask[0].copy(),
         }
 
-    def get_state(self) -> State:
-        """A copy of everything: `set_state` on this or another environment of the same layout goes on from it."""
-        run = self.run.copy()
-        assert self._streams is not None
-        return State(run, self._streams.copy(), self.interface)
-
-    def set_state(self, state: State) -> Any:
-        """Go on from a state; returns the observation there. The state can be used again.
-
-        Raises:
-            ValueError: it is no state of an environment of this layout.
-        """
-        check_state(state, State, self.interface)
-        self._run = state.run.copy()
-        self._streams = state.streams.copy()
-        self._history.clear()
-        b, run = self._buffers, self._run
-        finish_step(run.engine.core, run.lane.core, b.reward_components[0], b.flat[0], b.mask[0])
-        return self._observation()
-
-    def _show(self) -> None:
-        """Remember this moment for pictures, and in the mode "human" print it."""
-        self._history.append(moment_of(self.run))
-        if self.render_mode == "human":
-            self.render()
+    def _show(self, run: Run, begun: bool) -> None:
+        if not begun:
+            self._history.append(moment_of(run.engine))
+        super()._show(run, begun)
 
     def render(self) -> Any:
         """The engine now: a few lines of text, printed or returned, or a (640, 900, 3) uint8 picture of the episode."""

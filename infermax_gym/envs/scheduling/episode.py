@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -164,13 +164,30 @@ def hand_over(run: Run) -> None:
     serve_rest(run.engine, run.recorder)
 
 
-def moment_of(run: Run) -> tuple[float, ...]:
-    """(clock_s, waiting, decodes, prefills, share of KV blocks used) now."""
-    core = run.engine.record[0]
-    prefills = float(core["num_running_prefills"])
-    decodes = float(core["num_running"]) - prefills
-    used = float(core["num_blocks"] - core["free_blocks"]) / float(core["num_blocks"])
-    return float(core["clock_s"]), float(core["num_waiting"]), decodes, prefills, used
+class Moment(NamedTuple):
+    """What pictures remember of a decision.
+
+    Attributes:
+        clock_s: the engine's clock, seconds.
+        num_waiting: waiting requests.
+        num_decodes: running decodes.
+        num_prefills: running prefills.
+        used: share of KV blocks that are held.
+    """
+
+    clock_s: float
+    num_waiting: int
+    num_decodes: int
+    num_prefills: int
+    used: float
+
+
+def moment_of(engine: Engine) -> Moment:
+    """An engine now."""
+    core = engine.record[0]
+    prefills = int(core["num_running_prefills"])
+    used = 1.0 - float(core["free_blocks"]) / float(core["num_blocks"])
+    return Moment(float(core["clock_s"]), int(core["num_waiting"]), int(core["num_running"]) - prefills, prefills, used)
 
 
 def finished_by(run: Run) -> tuple[int, int]:

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from infermax_gym.engine.kernel.group import disband
 from infermax_gym.engine.state import Engine
 from infermax_gym.envs.paint import DECODE, INK, KV, PREFILL, QUEUE, RULE, SOFT, Canvas, Colour
-from infermax_gym.envs.scheduling.episode import Run
+from infermax_gym.envs.scheduling.episode import Moment, Run, moment_of
 from infermax_gym.envs.scheduling.legal import fill_mask
 from infermax_gym.envs.status import RUNNING_ON
 
-History: TypeAlias = Sequence[tuple[float, ...]]
-"""(clock_s, waiting, decodes, prefills, share of KV blocks used) at every decision so far."""
+History: TypeAlias = Sequence[Moment]
+"""The moments of every decision so far."""
 
 MOST_ROWS = 8
 """Slots that the text shows of either kind."""
@@ -155,24 +155,22 @@ def draw_picture(run: Run, history: History) -> NDArray[np.uint8]:
     disband(engine.core)
     canvas = Canvas(_HEIGHT, _WIDTH)
     _headline(canvas, engine.record[0])
-    times, waiting, decodes, prefills, used = _thinned(engine.record[0], history)
+    past = _thinned([*history, moment_of(engine)])
+    waiting, prefills, decodes = past["num_waiting"], past["num_prefills"], past["num_decodes"]
+    times, running = past["clock_s"], decodes + prefills
     _panel(canvas, 110, times, [(waiting, "waiting", QUEUE)], max(5.0, 1.12 * float(waiting.max())))
-    running = decodes + prefills
     both = [(running, "prefills", PREFILL), (decodes, "decodes", DECODE)]
     _panel(canvas, 265, times, both, max(5.0, 1.12 * float(running.max())))
-    _panel(canvas, 420, times, [(100.0 * used, "KV cache %", KV)], 112.0)
+    _panel(canvas, 420, times, [(100.0 * past["used"], "KV cache %", KV)], 112.0)
     canvas.text_to(548, _RIGHT, f"{times[-1]:,.1f} s", SOFT, 1)
     _holders(canvas, engine)
     return canvas.pixels
 
 
-def _thinned(core: Any, history: History) -> NDArray[np.float64]:
-    """(5, k) float64: the history, at most so many points of it, and the present."""
-    kept = history[:: len(history) // _MOST_POINTS + 1]
-    decodes = float(core["num_running"] - core["num_running_prefills"])
-    used = 1.0 - float(core["free_blocks"]) / float(core["num_blocks"])
-    now = (float(core["clock_s"]), float(core["num_waiting"]), decodes, float(core["num_running_prefills"]), used)
-    return np.array([*kept, now], np.float64).T
+def _thinned(moments: Sequence[Moment]) -> dict[str, NDArray[np.float64]]:
+    """(k,) float64 for each field of a moment: at most so many of the moments, the last among them."""
+    kept = moments[-1 :: -(len(moments) // _MOST_POINTS + 1)][::-1]
+    return dict(zip(Moment._fields, np.array(kept, np.float64).T, strict=True))
 
 
 def _headline(canvas: Canvas, core: Any) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
@@ -40,7 +41,7 @@ class InferMaxVectorEnv(NativeVectorEnv):
             overwrites.
         metrics: put the full metrics of finished episodes into `final_info` (about half a millisecond each).
         autoreset_mode: SAME_STEP, NEXT_STEP or DISABLED, the mode or its name.
-        max_episode_steps: another name of `max_decisions`.
+        max_episode_steps: another name of `max_decisions`; the tighter one holds.
         **settings: settings of `EnvConfig` to change.
     """
 
@@ -57,8 +58,6 @@ class InferMaxVectorEnv(NativeVectorEnv):
         render_mode: str | None = None,
         **settings: Any,
     ) -> None:
-        if max_episode_steps is not None:
-            settings["max_decisions"] = max_episode_steps
         chosen = (config or EnvConfig()).changed(**settings)
         self.layout: ActionLayout = chosen.layout
         self.flat = flat
@@ -66,11 +65,12 @@ class InferMaxVectorEnv(NativeVectorEnv):
             num_envs,
             chosen,
             flat_space(chosen) if flat else observation_space(chosen),
-            self.layout.num_actions,
+            spaces.Discrete(self.layout.num_actions),
             interface_of(chosen),
             copy=copy,
             metrics=metrics,
             autoreset_mode=autoreset_mode,
+            max_episode_steps=max_episode_steps,
             render_mode=render_mode,
         )
         self._buffers = Buffers(chosen, self.num_envs)
@@ -121,6 +121,10 @@ class InferMaxVectorEnv(NativeVectorEnv):
             "action_mask": b.mask[lanes],
         }
 
+    def action_masks(self) -> NDArray[np.bool_]:
+        """(n, A) bool, where actions are legal."""
+        return self._mask.astype(bool)
+
     def _facts(self) -> dict[str, NDArray[Any]]:
         finished, lanes = self._engines["num_finished"], self._lanes
         by_agent = np.where(lanes["handed_over"], lanes["num_by_agent"], finished)
@@ -142,6 +146,4 @@ class InferMaxVectorEnv(NativeVectorEnv):
         Raises:
             ValueError: another number of states, or states of another layout.
         """
-        self._check_states(states, State)
-        with self._turnstile:
-            return self._resume(states)
+        return self._go_on_from(states, State)
