@@ -113,6 +113,16 @@ def compare(name: str, learned: Contender, scenario: TrainingScenario, num_slice
     return comparison_document(config, evaluation.summary())
 
 
+def served(name: str, document: dict[str, Any]) -> str:
+    """Whom a contender has served on the held-out slices, beside its return: a return alone would not say."""
+    figures = document["policies"][name]
+    finished, mean_s = figures["num_finished"], figures["latency_s"]["mean"]
+    return (
+        f"{name}: return {-finished * mean_s:,.1f} (minus request-seconds) a slice, "
+        f"{finished:,.0f} of {figures['num_requests']:,.0f} requests finished, mean latency {mean_s:.2f} s"
+    )
+
+
 def write_curve(folder: Path, points: list[Point]) -> None:
     """curve.csv, and curve.png where matplotlib is there."""
     names = list(dict.fromkeys(name for point in points for name in point))
@@ -168,6 +178,7 @@ def run(options: argparse.Namespace, screen: Console) -> None:
         save_agent(options.out / "policy.safetensors", replace(learned, card={**learned.card, "held_out": held_out}))
     write_bytes(options.out / "summary.json", json.dumps(document, indent=1).encode())
     render_comparison(document, Console())
+    print(served(name, document))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -13,6 +13,7 @@ import numpy as np
 
 import infermax_gym  # noqa: F401 - registers the environments
 from infermax_gym.baselines.routers import ROUTERS
+from infermax_gym.envs.rewards import Component
 from infermax_gym.envs.routing.layout import REPLICA_FEATURES
 from infermax_gym.envs.routing.teacher import RouterTeacher
 
@@ -29,18 +30,19 @@ NUM_CANDIDATES = 48
 TEST_SEEDS = range(1_000, 1_008)
 
 
-def total_latency(weights: np.ndarray, seed: int) -> np.ndarray:
-    """(n,) total latency in seconds of n weight vectors (n, num_features) on the requests of one seed."""
+def total_latency(weights: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) each: total latency in seconds and requests finished, of n weight vectors (n, num_features) on one seed."""
     count = len(weights)
     env = gym.make_vec("InferMaxRouter-v0", num_envs=count, metrics=False, **SETTINGS)
     observation, _ = env.reset(seed=[seed] * count)
-    total = np.zeros(count)
+    total, finished = np.zeros(count), np.zeros(count)
     for _ in range(SETTINGS["num_requests"]):
         scores = np.einsum("nrf,nf->nr", observation["replicas"], weights)
         scores[observation["action_mask"] == 0] = -np.inf
-        observation, reward, *_ = env.step(scores.argmax(axis=1))
+        observation, reward, _, _, info = env.step(scores.argmax(axis=1))
         total -= reward
-    return total
+        finished += info["reward_components"][:, Component.NUM_FINISHED]
+    return total, finished
 
 
 def latency_of_router(name: str, seed: int) -> float:
@@ -64,12 +66,13 @@ def main() -> None:
     mean, spread = np.zeros(len(REPLICA_FEATURES)), np.ones(len(REPLICA_FEATURES))
     for generation in range(num_generations):
         weights = rng.normal(mean, spread, (NUM_CANDIDATES, len(mean)))
-        cost = total_latency(weights, generation)
+        cost, _ = total_latency(weights, generation)
         best = weights[cost.argsort()[:8]]
         mean, spread = best.mean(axis=0), best.std(axis=0) + 0.05
     per_request = len(TEST_SEEDS) * SETTINGS["num_requests"]
-    learned = sum(total_latency(mean[None], seed)[0] for seed in TEST_SEEDS) / per_request
-    print(f"{'learned':20} {learned:6.2f} s mean latency")
+    total, finished = np.sum([total_latency(mean[None], seed) for seed in TEST_SEEDS], axis=0)[:, 0]
+    print(f"return {-total:.1f}, {finished:.0f} requests finished of {per_request}")
+    print(f"{'learned':20} {total / per_request:6.2f} s mean latency")
     for name in ("round-robin", "least-outstanding", "kv-share", "sal"):
         latency = sum(latency_of_router(name, seed) for seed in TEST_SEEDS) / per_request
         print(f"{name:20} {latency:6.2f} s mean latency")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,14 @@ BUDGETS = {
     "learn_to_route": "28800",
 }
 
+SCORES = {
+    "random_agent": (r"mean latency (\S+) s", 4.0),
+    "heuristic_agent": (r"mean latency (\S+) s", 2.8),
+    "learn_to_route": (r"learned +(\S+) s mean latency", 3.2),
+    "maskable_ppo": (r"mean latency (\S+) s", 6.0),
+}
+"""Mean latency in seconds that an example must reach within its budget: where it is printed, and the most it may be."""
+
 
 def test_every_example_is_run() -> None:
     assert {path.stem for path in (ROOT / "examples").glob("*.py")} == set(BUDGETS)
@@ -34,6 +43,10 @@ def test_example(name: str) -> None:
     assert run.stdout.strip()
     if name == "heuristic_agent":
         assert "the kernel's schedule: True" in run.stdout
-    if name in ("random_agent", "heuristic_agent", "maskable_ppo", "sb3_ppo_flat"):
+    if name in ("random_agent", "heuristic_agent", "maskable_ppo", "sb3_ppo_flat", "learn_to_route"):
         for what in ("return", "mean latency", "finished"):
             assert what in run.stdout, "a return alone does not say whether anybody was served"
+    if name in SCORES:
+        pattern, most_s = SCORES[name]
+        found = re.search(pattern, run.stdout)
+        assert found is not None and float(found.group(1)) <= most_s, run.stdout

@@ -242,7 +242,7 @@ class NativeVectorEnv(VectorEnv[Any, Any, Any]):
         return self._observation(), rewards, terminated, truncated, info
 
     def _renew(self, ended: NDArray[np.intp], info: dict[str, Any]) -> None:
-        """Report the episodes that ended and begin new ones in their lanes."""
+        """Report the episodes that ended; begin others there."""
         if not self.copy:
             info["reward_components"] = self._components.copy()
         mask = np.zeros(self.num_envs, bool)
@@ -261,11 +261,12 @@ class NativeVectorEnv(VectorEnv[Any, Any, Any]):
             info["action_mask"] = self._mask.copy() if self.copy else self._mask
 
     def _final_metrics(self, ended: NDArray[np.intp]) -> dict[str, Any]:
+        if not self.metrics:
+            return {}
         metrics, mask = np.empty(self.num_envs, object), np.zeros(self.num_envs, bool)
-        if self.metrics:
-            mask[ended] = True
-            for i in ended.tolist():
-                metrics[i] = self._metrics_of(i)
+        mask[ended] = True
+        for i in ended.tolist():
+            metrics[i] = self._metrics_of(i)
         return {"metrics": metrics, "_metrics": mask}
 
     def get_state(self) -> list[Any]:

@@ -36,6 +36,13 @@ def test_run_folder(folder: Path) -> None:
     assert agent.card["held_out"][agent.name]["mean"] == summary["policies"][agent.name]["latency_s"]["mean"]
 
 
+def test_a_run_says_whom_it_has_served() -> None:
+    document = {"policies": {"es": {"num_finished": 58, "num_requests": 60, "latency_s": {"mean": 2.5}}}}
+    assert train.served("es", document) == (
+        "es: return -145.0 (minus request-seconds) a slice, 58 of 60 requests finished, mean latency 2.50 s"
+    )
+
+
 def test_bench_and_simulate_take_it(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     agent = str(folder / "policy.safetensors")
     common = ["--workload", "azure-conv", "--first", "50", "--kv-tokens", "8000", "--agent", agent, "--json"]

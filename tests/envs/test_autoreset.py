@@ -197,3 +197,41 @@ def test_components_of_an_end_are_the_ends() -> None:
     *_, info = env.step(np.array([0]))
     assert info["reward_components"][0, Component.NUM_FINISHED] == 5
     assert info["dt_s"][0] == info["reward_components"][0, Component.ELAPSED_S] == info["final_info"]["dt_s"][0]
+
+
+@pytest.mark.parametrize("env_id", ["InferMax-v0", "InferMaxKnobs-v0", "InferMaxRouter-v0"])
+def test_native_sync_and_async_agree_under_the_same_wrappers(env_id: str) -> None:
+    """Made by `gym.make_vec`, each form in two wrappers: observations, rewards, ends and statistics."""
+    shape: dict[str, Any] = {"num_requests": 6, "max_decisions": 9, "metrics": False}
+    shape |= {"interval_s": 0.2} if env_id == "InferMaxKnobs-v0" else {"flat": True}
+    mode = {"autoreset_mode": AutoresetMode.NEXT_STEP}
+    native = gym.make_vec(env_id, num_envs=2, **shape, **mode)
+    others = [
+        gym.make_vec(env_id, num_envs=2, vectorization_mode=name, vector_kwargs=mode, **shape)
+        for name in ("sync", "async")
+    ]
+    forms = [
+        wrappers.NormalizeObservation(wrappers.RecordEpisodeStatistics(env))  # type: ignore[arg-type]
+        for env in (native, *others)
+    ]
+    try:
+        first, *rest = (form.reset(seed=4)[0] for form in forms)
+        for observation in rest:
+            np.testing.assert_allclose(observation, first, rtol=1e-5)
+        space, num_ends = forms[0].action_space, 0
+        space.seed(0)
+        for _ in range(40):
+            action = space.sample()
+            ours, *theirs = (form.step(action) for form in forms)
+            num_ends += int((ours[2] | ours[3]).sum())
+            for other in theirs:
+                np.testing.assert_allclose(other[0], ours[0], rtol=1e-5)
+                for one, same in zip(other[1:4], ours[1:4], strict=True):
+                    np.testing.assert_array_equal(one, same)
+                assert ("episode" in other[4]) == ("episode" in ours[4])
+                if "episode" in ours[4]:
+                    np.testing.assert_array_equal(other[4]["episode"]["r"], ours[4]["episode"]["r"])
+        assert num_ends >= 4
+    finally:
+        for form in forms:
+            form.close()

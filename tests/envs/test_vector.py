@@ -185,7 +185,9 @@ def test_without_metrics() -> None:
     env.reset(seed=0)
     for _ in range(3):
         *_, truncated, info = env.step(env.action_masks().argmax(1))
-    assert truncated.all() and info["final_info"]["metrics"].tolist() == [None, None]
+    assert truncated.all() and not {"metrics", "_metrics"} & set(info["final_info"]), (
+        "TorchRL trips over a column of None"
+    )
 
 
 def test_seeds_and_options() -> None:
