@@ -1,6 +1,6 @@
 """MaskablePPO of sb3-contrib, as it comes, on `InferMaxLongContext-v0`: it passes every rule of the table.
 
-The best rule of the table and ten training seeds: docs/environments.md has ten training seeds.
+Rules, ten training seeds and their curves: docs/environments.md, "A task that teaches".
 
 python examples/maskable_ppo.py --steps 200000
 """
