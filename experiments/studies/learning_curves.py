@@ -1,9 +1,11 @@
 """Learning on `InferMaxLongContext-v0`: rules, ten training seeds of MaskablePPO, and their curves.
 
     python -m experiments.studies.learning_curves --picture docs/pictures/learning.png
+    python -m experiments.studies.learning_curves --factors --seeds 3 --steps 100000
 
-The learner is that of examples/maskable_ppo.py. Every score is the mean latency of the first episode of the same 50
-test seeds, which no lane trains on; rules run in the kernel on the same requests.
+The second command changes one thing of the task or of the learner at a time. The learner is that of
+examples/maskable_ppo.py. Every score is the mean latency of the first episode of the same 50 test seeds, which no lane
+trains on; rules run in the kernel on the same requests.
 """
 
 from __future__ import annotations
@@ -42,6 +44,19 @@ CLAIRVOYANT = replace(
     queue_weights=queue_weights(predicted_remaining_tokens=1.0, num_known_tokens=0.1),
     information=Information.ORACLE,
 )
+FACTORS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "as it is": ({}, {}),
+    'preempt="any"': ({"preempt": "any"}, {}),
+    'decide="event"': ({"decide": "event"}, {}),
+    "16 + 16 slots": ({"num_waiting_slots": 16, "num_running_slots": 16}, {}),
+    "two chunk budgets, 2,048 and 8,192": ({"level_shares": (0.25, 1.0)}, {}),
+    'information="noisy"': ({"information": "noisy"}, {}),
+    "gamma 0.95": ({}, {"gamma": 0.95}),
+    "gamma 0.999": ({}, {"gamma": 0.999}),
+    "gamma 1": ({}, {"gamma": 1.0}),
+    "rewards as they are": ({}, {"scale_rewards": False}),
+}
+"""What is changed: settings of the task, and of the learner."""
 CAPS = (4, 6, 8, 10, 12, 16, 24)
 
 
@@ -109,6 +124,33 @@ def train(seed: int, steps: int, every: int) -> dict[str, Any]:
     return {"seed": seed, "points": curve.points, "wall_s": wall_s, **EXAMPLE.test_scores(model, NUM_EPISODES)}
 
 
+def train_changed(name: str, seed: int, steps: int) -> dict[str, float]:
+    """The last scores of a training seed with one thing changed."""
+    torch.set_num_threads(1)
+    settings, arguments = FACTORS[name]
+    task = {**TASK, **settings}
+    model = EXAMPLE.learner(seed, task, **arguments)
+    model.learn(steps)
+    scores: dict[str, float] = EXAMPLE.test_scores(model, NUM_EPISODES, task)
+    return scores
+
+
+def compare_factors(console: Console, num_seeds: int, steps: int) -> None:
+    """Print the last scores of every factor."""
+    jobs = [(name, seed) for name in FACTORS for seed in range(num_seeds)]
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        scores = list(pool.map(train_changed, *zip(*jobs, strict=True), [steps] * len(jobs)))
+    board = Table("what is changed", "mean latency s, by seed", "finished by the fallback, by seed")
+    for name in FACTORS:
+        mine = [score for (other, _), score in zip(jobs, scores, strict=True) if other == name]
+        board.add_row(
+            name,
+            ", ".join(f"{score['mean_latency_s']:.1f}" for score in mine),
+            ", ".join(f"{score['finished_by_fallback']:.0f}" for score in mine),
+        )
+    console.print(board)
+
+
 def draw(path: Path, runs: list[dict[str, Any]], levels: dict[str, float]) -> None:
     """The curves, and what rules score as lines."""
     figure, axes = plt.subplots(figsize=(8.5, 4.6), layout="constrained")
@@ -120,26 +162,33 @@ def draw(path: Path, runs: list[dict[str, Any]], levels: dict[str, float]) -> No
     axes.annotate(
         "MaskablePPO: median, ten seeds",
         (x[-1], float(np.median(curves[:, -1]))),
-        xytext=(-6, 8),
+        xytext=(-6, -16),
         textcoords="offset points",
         ha="right",
         color="#2b6cb0",
         fontweight="bold",
     )
     colors = ("#a0aec0", "#c05621", "#2f855a", "#6b46c1")
-    for (name, level), color in zip(levels.items(), colors, strict=True):
+    shifts = (0, 0, 7, -7)  # points: the last two are close together
+    for (name, level), color, shift in zip(levels.items(), colors, shifts, strict=True):
         axes.axhline(level, color=color, lw=1.3, ls=(0, (5, 3)))
         axes.annotate(
             f"{name}  {level:.1f} s",
             (1.01, level),
             xycoords=("axes fraction", "data"),
+            xytext=(0, shift),
+            textcoords="offset points",
             va="center",
             color=color,
             fontsize=9,
         )
     axes.set(xlabel="decisions learned from, thousands", ylabel="mean latency on test episodes, s")
     axes.set_xlim(0, x[-1])
-    axes.set_ylim(0.85 * min(levels.values()), 1.25 * max(levels.values()))
+    axes.set_yscale("log")
+    axes.set_ylim(0.75 * min(levels.values()), 1.05 * curves.max())
+    ticks = [t for t in (10, 12, 15, 20, 30, 40, 60, 80) if t <= curves.max()]
+    axes.set_yticks(ticks, [str(t) for t in ticks])
+    axes.minorticks_off()
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.2)
     axes.set_title("InferMaxLongContext-v0: greedy play while learning", loc="left", fontsize=11)
@@ -184,8 +233,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200_000, help="decisions of a training seed")
     parser.add_argument("--every", type=int, default=8_192, help="decisions between two tests")
     parser.add_argument("--picture", type=Path, default=None, help="draw the curves into this file")
+    parser.add_argument("--factors", action="store_true", help="change one thing at a time instead; no curves")
     options = parser.parse_args()
     console = Console(width=110)
+    if options.factors:
+        compare_factors(console, options.seeds, options.steps)
+        return
     levels = reference(console)
     seeds = range(options.seeds)
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
