@@ -62,7 +62,7 @@ _MODULES = {
     "mix": "rewards",
 }
 
-__all__ = sorted([*_MODULES, "ENTRY_POINTS", "register_envs"])
+__all__ = sorted([*_MODULES, "ENTRY_POINTS", "TASKS", "register_envs"])
 
 ENTRY_POINTS = {
     "InferMax-v0": (
@@ -86,6 +86,26 @@ DEFAULT_LIMITS = {"max_decisions_per_request": 60}
 five decisions per request, a scheduler that is asked after every iteration about twenty."""
 
 
+TASKS: dict[str, dict[str, Any]] = {
+    "InferMaxLongContext-v0": {
+        "workloads": "mooncake-conversation",
+        "num_requests": 40,
+        "backlog": 10,
+        "time_scale": 0.05,
+        "costs": "llama-3.1-8b@h200",
+        "num_kv_tokens": 400_000,
+        "max_num_batched_tokens": 8_192,
+        "num_waiting_slots": 4,
+        "num_running_slots": 2,
+        "level_shares": 1.0,
+        "decide": "change",
+        "preempt": "forced",
+        "max_decisions_per_request": 60,
+    },
+}
+"""Ids of `InferMaxEnv` with settings of their own, made for learning: docs/environments.md, "A task that teaches"."""
+
+
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -101,3 +121,7 @@ def register_envs() -> None:
     for name, (scalar, vector) in ENTRY_POINTS.items():
         if name not in gym.registry:
             gym.register(name, entry_point=scalar, vector_entry_point=vector, kwargs=dict(DEFAULT_LIMITS))
+    scalar, vector = ENTRY_POINTS["InferMax-v0"]
+    for name, settings in TASKS.items():
+        if name not in gym.registry:
+            gym.register(name, entry_point=scalar, vector_entry_point=vector, kwargs=dict(settings))

@@ -53,6 +53,7 @@ def hostile_configs(draw: Any) -> EnvConfig:
         level_shares=pick((1.0,), (0.0, 1.0), (0.0, 0.25, 0.5, 1.0), (0.01, 1.0)),
         decide=pick("change", "event", "iteration"),
         admit_within_budget=pick(False, True),
+        preempt=pick("any", "forced"),
         information=pick("none", "noisy", "oracle"),
         reward=pick("latency", "ttft", "gpu_cost", "goodput"),
         ttft_slo_s=0.5,

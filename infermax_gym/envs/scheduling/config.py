@@ -60,6 +60,7 @@ class EnvConfig:
             finished or ended its prefill.
         admit_within_budget: ADMIT is legal only while running requests leave tokens of the next iteration's budget to a
             waiting request, as in the engines in use; else waiting requests may queue up inside, holding memory.
+        preempt: when PREEMPT is legal: "any" time, or only when it is "forced", while RUN at full budget is not legal.
         information: what observations say of output lengths: "none", "noisy" (O exp(sigma Z - sigma^2 / 2) with
             sigma `prediction_sigma`) or "oracle".
         prediction_sigma: see `information`.
@@ -97,6 +98,7 @@ class EnvConfig:
     level_shares: tuple[float, ...] = (0.0, 0.25, 0.5, 1.0)
     decide: Literal["change", "event", "iteration"] = "event"
     admit_within_budget: bool = False
+    preempt: Literal["any", "forced"] = "any"
     information: Literal["none", "noisy", "oracle"] = "none"
     prediction_sigma: float = 0.6
     reward: Reward | str = LATENCY
@@ -170,6 +172,7 @@ READERS: dict[str, read.Reader] = {
     "level_shares": _shares,
     "decide": read.choice("change", "event", "iteration"),
     "admit_within_budget": read.flag,
+    "preempt": read.choice("any", "forced"),
     "information": read.choice("none", "noisy", "oracle"),
     "prediction_sigma": read.NOT_NEGATIVE,
     "reward": read.reward,

@@ -122,6 +122,7 @@ def begin_run(config: EnvConfig, episode: Episode, *, record_schedule: bool = Fa
     record["every_iteration"] = config.decide == "iteration"
     record["on_change"] = config.decide == "change"
     record["within_budget"] = config.admit_within_budget
+    record["only_forced"] = config.preempt == "forced"
     record["by_victim_key"] = int(config.base.victim)
     record["time_limit_s"] = config.time_limit_s if episode.time_limit_s is None else episode.time_limit_s
     record["max_decisions"] = most_decisions(config, episode.workload)

@@ -27,6 +27,7 @@ LANE = np.dtype(
         ("every_iteration", "i8"),  # ask before every iteration
         ("on_change", "i8"),  # ask of admissions only after an arrival, a finish or the end of a prefill
         ("within_budget", "i8"),  # somebody joins only while the next iteration has tokens left
+        ("only_forced", "i8"),  # PREEMPT is legal only while RUN at full budget is not
         ("by_victim_key", "i8"),  # running slots show the largest victim keys, not the fewest processed tokens
         ("time_limit_s", "f8"),
         ("max_decisions", "i8"),

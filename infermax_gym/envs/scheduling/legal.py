@@ -68,7 +68,10 @@ def can_preempt(s: Any, v: Any, position: int) -> Any:
     """Whether PREEMPT of a running request is legal: it has run since it was admitted, or nothing else could be done.
 
     Admissions that share cached prefixes may leave no block for anybody's next token: then they are taken back.
+    With `only_forced` nobody is preempted while RUN at full budget is legal.
     """
+    if v.only_forced and can_run(s, v, v.num_chunk_budgets - 1):
+        return False
     req = requests(s)
     run = running(s)
     if not req[run[position]].touched & ADMITTED:
