@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.studies.silicon import HELD_OUT, Host, read, replay, without_artefacts
+from experiments.studies.silicon import HELD_OUT, read, replays, without_artefacts
 
 MOST_TPOT_ERROR = 0.3
 
@@ -32,8 +32,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="root of the checkout; without it nothing is written")
     options = parser.parse_args()
     errors: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for row in without_artefacts(read(options.measured))[0]:
-        errors[row.engine.name].append(replay(row, Host()).errors)
+    for one in replays(without_artefacts(read(options.measured))[0], {}):
+        errors[str(one.row.engine)].append(one.errors)
     found = {name: _figures(pairs) for name, pairs in errors.items()}
     for name, figures in found.items():
         print(name, figures, f"signed TPOT {float(np.median([tpot for tpot, _ in errors[name]])):+.3f}")

@@ -17,9 +17,8 @@ from __future__ import annotations
 
 import argparse
 import csv
-import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -30,11 +29,11 @@ from rich.table import Table
 from experiments.studies.sections import markdown, show
 from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.cost import CostModel
-from infermax_gym.cost.engines import Engine, EngineName, engines
-from infermax_gym.cost.roofline import estimate, known_devices, known_models
+from infermax_gym.cost.engines import EngineName, engines
+from infermax_gym.cost.roofline import ShapeError, estimate, known_devices, known_models
 from infermax_gym.engine import EngineConfig, simulate
 from infermax_gym.streams import stream
-from infermax_gym.workload import Workload
+from infermax_gym.workload import Workload, closed_loop
 
 _MODELS = {
     "Llama-3.1-8B-Instruct": "llama-3.1-8b",
@@ -44,11 +43,12 @@ _MODELS = {
     "gpt-oss-120b": "gpt-oss-120b",
     "Qwen3-235B-A22B-FP8": "qwen3-235b-a22b",
 }
-_WEIGHTS = {"": "bf16", "bf16": "bf16", "fp8": "fp8", "nvfp4": "nvfp4"}
+_WEIGHTS = {"": "bf16", "bf16": "bf16", "bfloat16": "bf16", "fp8": "fp8", "nvfp4": "nvfp4"}
 _NATIVE = {"gpt-oss-120b": "mxfp4"}
 _MIXTURES = ("gpt-oss-120b", "qwen3-235b-a22b")
-_POLICY = {"vllm": "vllm", "sglang": "vllm-v1-full-isl", "trtllm": "trt-max-utilization"}
+_POLICY = {"vllm": "vllm", "sglang": "vllm", "trtllm": "trt-max-utilization"}
 _BUDGET = {"vllm": 8_192, "sglang": 8_192, "trtllm": 16_384}  # of the benchmark, not of the backends' defaults
+_BLOCK_SIZE = {"vllm": 16, "sglang": 1, "trtllm": 32}
 HELD_OUT = ("h200", "b300")
 _SHORTEST = 0.8  # of the stated length
 
@@ -58,7 +58,7 @@ class Row:
     """A measured benchmark.
 
     Attributes:
-        engine: of the table.
+        engine: by name, whether the table has it or not.
         num_clients: C.
         num_prompt_tokens: the longest prompt.
         num_output_tokens: the longest output.
@@ -67,7 +67,7 @@ class Row:
         is_inferencemax: whether the protocol is known.
     """
 
-    engine: Engine
+    engine: EngineName
     num_clients: int
     num_prompt_tokens: int
     num_output_tokens: int
@@ -87,24 +87,20 @@ class Host:
 
     Attributes:
         iteration_s: to each iteration.
-        request_s: to each iteration, for each of its requests.
         send_s: to each request, before the scheduler sees it.
     """
 
     iteration_s: float = 0.0
-    request_s: float = 0.0
     send_s: float = 0.0
 
     def on(self, cost: CostModel) -> CostModel:
         """A cost model with the host in it."""
-        return replace(
-            cost, terms=(*cost.terms, ((self.iteration_s, 0, 0, 0, self.request_s, 0, 0, 0, self.request_s),))
-        )
+        return replace(cost, terms=(*cost.terms, ((self.iteration_s, *[0.0] * 8),)))
 
 
 @dataclass(frozen=True)
 class Replayed:
-    """A benchmark and what the engine of the table makes of it."""
+    """A benchmark and what the simulator makes of it."""
 
     row: Row
     ttft_s: float
@@ -117,11 +113,11 @@ class Replayed:
 
 
 def read(path: Path) -> list[Row]:
-    """Rows whose engine is in the table: aggregated serving, no data parallel attention, one pipeline stage.
+    """Rows of known models: aggregated serving, no data parallel attention, one pipeline stage.
 
     Repeats of a benchmark become one row, their geometric mean.
     """
-    groups: dict[tuple[str, int, int, int, bool], list[tuple[float, float]]] = {}
+    groups: dict[tuple[EngineName, int, int, int, bool], list[tuple[float, float]]] = {}
     with open(path, newline="", encoding="utf-8") as file:
         for line in csv.DictReader(file):
             engine, source = _engine(line), line["silicon_data_source"]
@@ -130,20 +126,20 @@ def read(path: Path) -> list[Row]:
                 continue
             clients = re.search(r"silicon_concurrency=(\d+)", source)
             count = int(clients[1]) if clients else int(line["batch_size"])
-            key = engine.name, int(line["isl"]), int(line["osl"]), count, "measured=" in source
+            key = engine, int(line["isl"]), int(line["osl"]), count, "measured=" in source
             groups.setdefault(key, []).append(times)
     found = []
-    for (name, isl, osl, count, is_inferencemax), repeats in groups.items():
+    for (name, isl, osl, clients_of, is_inferencemax), repeats in groups.items():
         ttft_s, tpot_s = np.exp(np.mean(np.log(repeats), axis=0))
-        found.append(Row(engines()[name], count, isl, osl, float(ttft_s), float(tpot_s), is_inferencemax))
+        found.append(Row(name, clients_of, isl, osl, float(ttft_s), float(tpot_s), is_inferencemax))
     return found
 
 
 def without_artefacts(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
     """Rows that hold together, and those left out so that they do."""
-    groups: dict[tuple[str, int, int, bool], list[Row]] = {}
+    groups: dict[tuple[EngineName, int, int, bool], list[Row]] = {}
     for row in rows:
-        key = row.engine.name, row.num_prompt_tokens, row.num_output_tokens, row.is_inferencemax
+        key = row.engine, row.num_prompt_tokens, row.num_output_tokens, row.is_inferencemax
         groups.setdefault(key, []).append(row)
     kept: list[Row] = []
     left_out: list[Row] = []
@@ -175,85 +171,92 @@ def _longest_rising(values: Sequence[float]) -> set[int]:
     return found
 
 
-def _engine(line: dict[str, str]) -> Engine | None:
+def _engine(line: dict[str, str]) -> EngineName | None:
     model = _MODELS.get(line["model_path"].rpartition("/")[2])
     plain = line["mode"] == "agg" and line["attention_dp_size"] in ("", "1") and line["pp_size"] in ("", "1")
     if model is None or not plain or int(line["moe_ep_size"] or 1) > 1:
         return None
     weights = _NATIVE.get(model) or _WEIGHTS.get(line["gemm_quant_mode"] or line["precision"])
-    gpu = line["system"].removesuffix("_sxm")
     if weights is None:
         return None
-    for kv in ("fp8", "bf16") if weights in ("fp8", "nvfp4") else ("bf16",):
-        name = EngineName(model, gpu, int(line["tp_size"] or 1), line["backend"], weights, kv)
-        if str(name) in engines():
-            return engines()[str(name)]
-    return None
+    gpu, tensor_parallel = line["system"].removesuffix("_sxm"), int(line["tp_size"] or 1)
+    kinds = ("fp8", "bf16") if weights in ("fp8", "nvfp4") else ("bf16",)
+    names = [EngineName(model, gpu, tensor_parallel, line["backend"], weights, kv) for kv in kinds]
+    return next((name for name in names if str(name) in engines()), names[0])
 
 
-Model = Callable[[Engine], tuple[CostModel, int]]
-"""What says the seconds of an iteration and the KV tokens of an engine."""
+Model = Callable[[EngineName], tuple[CostModel, int] | None]
+"""What says the seconds of an iteration and the KV tokens of an engine; None where it knows nothing of it."""
 
 
-def fitted(engine: Engine) -> tuple[CostModel, int]:
+def fitted(name: EngineName) -> tuple[CostModel, int] | None:
     """As the table has it."""
-    return engine.cost, engine.num_kv_tokens
+    engine = engines().get(str(name))
+    return None if engine is None else (engine.cost, engine.num_kv_tokens)
 
 
 @cache
-def _roofline(model: str, gpu: str, num_gpus: int, weights: str, kv: str) -> tuple[CostModel, int]:
-    found = estimate(known_models()[model], known_devices()[gpu], num_gpus, weights=weights, kv=kv)
+def roofline(name: EngineName) -> tuple[CostModel, int] | None:
+    """From data sheets and efficiencies."""
+    weights = {"nvfp4": "fp4"}.get(name.weights_dtype, name.weights_dtype)
+    model, device = known_models()[name.model], known_devices().get(name.gpu)
+    if device is None:
+        return None
+    try:
+        found = estimate(model, device, name.tensor_parallel, weights=weights, kv=name.kv_dtype)
+    except ShapeError:  # such an engine cannot be
+        return None
     return found.cost, found.memory.num_kv_tokens
 
 
-def roofline(engine: Engine) -> tuple[CostModel, int]:
-    """From data sheets and efficiencies."""
-    weights = {"nvfp4": "fp4"}.get(engine.weights_dtype, engine.weights_dtype)
-    return _roofline(engine.model, engine.gpu, engine.tensor_parallel, weights, engine.kv_dtype)
-
-
-def replay(row: Row, host: Host, model: Model = fitted, seed: int = 0) -> Replayed:
-    """Serve the benchmark in closed loop.
-
-    With C sequences at most and requests served in order, the k-th request is sent when the (k - C)-th ends.
-    """
+def replay(row: Row, host: Host, model: Model = fitted, seed: int = 0) -> Replayed | None:
+    """Serve the benchmark; None where the model knows nothing of the engine."""
+    known = model(row.engine)
+    if known is None:
+        return None
     rng, count = stream(seed, "workload"), 10 * row.num_clients
     prompts = rng.integers(round(_SHORTEST * row.num_prompt_tokens), row.num_prompt_tokens + 1, count)
     outputs = rng.integers(max(1, round(_SHORTEST * row.num_output_tokens)), row.num_output_tokens + 1, count)
-    cost, num_kv_tokens = model(row.engine)
+    backend = row.engine.backend
     config = EngineConfig(
-        cost=host.on(cost),
-        num_kv_tokens=num_kv_tokens,
-        block_size=row.engine.block_size,
-        max_num_batched_tokens=_BUDGET[row.engine.backend],
-        max_num_seqs=row.num_clients,
+        cost=host.on(known[0]),
+        num_kv_tokens=known[1],
+        block_size=_BLOCK_SIZE[backend],
+        max_num_batched_tokens=_BUDGET[backend],
+        max_num_seqs=max(row.num_clients, EngineConfig.max_num_seqs),
     )
-    result = simulate(Workload(np.zeros(count), prompts, outputs), config, POLICIES[_POLICY[row.engine.backend]])
-    sent = np.concatenate([np.zeros(row.num_clients), np.sort(result.finish_s)[: count - row.num_clients]])
+    requests = closed_loop(Workload(np.zeros(count), prompts, outputs), row.num_clients, think_s=host.send_s)
+    result = simulate(requests, config, POLICIES[_POLICY[backend]])
     tpot_s = (result.finish_s - result.first_token_s) / np.maximum(outputs - 1, 1)
-    return Replayed(row, float(np.mean(result.first_token_s - sent)) + host.send_s, float(np.mean(tpot_s)))
+    ttft_s = result.first_token_s - result.arrival_s
+    return Replayed(row, float(np.nanmean(ttft_s)) + host.send_s, float(np.nanmean(tpot_s)))
 
 
-_STEPS_S = {"iteration_s": 5e-4, "request_s": 1e-5, "send_s": 5e-3}
+def replays(rows: Sequence[Row], hosts: Mapping[str, Host], model: Model = fitted) -> list[Replayed]:
+    """All rows of engines that the model knows."""
+    found = (replay(row, hosts.get(row.engine.backend, Host()), model) for row in rows)
+    return [one for one in found if one is not None]
+
+
+_STEPS_S = {"iteration_s": 5e-4, "send_s": 5e-3}
 
 
 def fit_host(rows: Sequence[Row]) -> Host:
-    """The constants with the least median error of TPOT, then of TTFT, one step up or down at a time."""
+    """The constants with the least error of TPOT, then of TTFT, one step after another."""
     host = Host()
-    for which, names in ((0, ("iteration_s", "request_s")), (1, ("send_s",))):
-        loss, better = _loss(rows, host, which), True
-        while better:
-            better = False
-            for name, sign in itertools.product(names, (1, -1)):
-                other = replace(host, **{name: max(0.0, getattr(host, name) + sign * _STEPS_S[name])})
-                found = _loss(rows, other, which)
-                if found < loss:
-                    host, loss, better = other, found, True
+    for which, (name, step_s) in enumerate(_STEPS_S.items()):
+        loss = _loss(rows, host, which)
+        while True:
+            other = replace(host, **{name: getattr(host, name) + step_s})
+            found = _loss(rows, other, which)
+            if found >= loss:
+                break
+            host, loss = other, found
     return host
 
 
 def _loss(rows: Sequence[Row], host: Host, which: int) -> float:
-    errors = np.abs([replay(row, host).errors[which] for row in rows])
+    errors = np.abs([one.errors[which] for one in replays(rows, {row.engine.backend: host for row in rows[:1]})])
     return float(np.median(errors) + 0.5 * np.quantile(errors, 0.9))
 
 
@@ -276,7 +279,7 @@ def table_of(found: Sequence[Replayed]) -> Table:
         for what, where in ((kind, "all"), (kind, held), (own, engine.gpu)):
             groups.setdefault((engine.backend, what, where), []).append(one)
     for key, members in sorted(groups.items()):
-        names = {one.row.engine.name for one in members}
+        names = {one.row.engine for one in members}
         table.add_row(*key, str(len(names)), str(len(members)), percentiles(members, 0), percentiles(members, 1))
     return table
 
@@ -287,34 +290,39 @@ def section(path: Path) -> str:
     lines, hosts = [_INTRODUCTION], {}
     for backend in sorted({row.engine.backend for row in rows}):
         own = [row for row in rows if row.engine.backend == backend and row.is_inferencemax and not row.is_held_out]
-        host = hosts[backend] = fit_host(own) if own else Host()
-        lines.append(
-            f"- {backend}: {host.iteration_s * 1e3:.1f} ms an iteration, {host.request_s * 1e6:.0f} us for each of its "
-            f"requests, {host.send_s * 1e3:.0f} ms to send one; fitted to {len(own)} rows."
-        )
+        own = [row for row in own if fitted(row.engine) is not None]
+        if own:
+            host = hosts[backend] = fit_host(own)
+            lines.append(
+                f"- {backend}: {host.iteration_s * 1e3:.1f} ms an iteration, {host.send_s * 1e3:.0f} ms to send a "
+                f"request; fitted to {len(own)} rows."
+            )
     known = [row for row in rows if row.is_inferencemax]
-    for model, title in ((fitted, "Engines of the table"), (roofline, "The same with a roofline (docs/roofline.md)")):
-        found = [replay(row, hosts[row.engine.backend], model) for row in known]
-        lines += ["", f"{title}:", "", markdown(table_of(found))]
-    others = [replay(row, hosts[row.engine.backend]) for row in rows if not row.is_inferencemax]
-    lines += ["", "Rows whose protocol is not stated, replayed likewise:", "", markdown(table_of(others))]
+    others = [row for row in rows if not row.is_inferencemax]
+    for chosen, model, title in (
+        (known, fitted, "Engines of the table"),
+        (known, roofline, "The roofline ([roofline.md](roofline.md)), also of engines that the table lacks"),
+        (others, fitted, "Engines of the table, on rows whose protocol is not stated"),
+        (others, roofline, "The roofline, on these"),
+    ):
+        lines += ["", f"{title}:", "", markdown(table_of(replays(chosen, hosts, model)))]
     lines += ["", f"Left out as artefacts: {len(left_out)} rows.", ""]
     for row in left_out:
         sizes = f"{row.num_prompt_tokens}/{row.num_output_tokens}, {row.num_clients} clients"
-        lines.append(f"- {row.engine.name} {sizes}: TPOT {row.tpot_s * 1e3:.1f} ms, TTFT {row.ttft_s * 1e3:.0f} ms")
+        lines.append(f"- {row.engine} {sizes}: TPOT {row.tpot_s * 1e3:.1f} ms, TTFT {row.ttft_s * 1e3:.0f} ms")
     return "\n".join(lines)
 
 
 _INTRODUCTION = """\
-## Thousands of measured benchmarks
+## Measured benchmarks
 
 `python -m experiments.studies.silicon SILICON_SAMPLE.csv --out docs/validation.md` writes this section. The file is
 `systems/silicon_sample.csv` in the wheel of aiconfigurator-core 0.12.0, with InferenceMAX's rows of April 2026.
 
 - Each row is a closed loop of C clients. They send 10 C prompts, with both lengths uniform in [0.8 L, L].
 - A cell has the median and 90th percentile of the absolute error in percent, and the median with its sign.
-- The goals were: dense models on vLLM 7 / 15 for TPOT and 18 (median) for TTFT, mixtures of experts 10 / 22 for TPOT.
-- Nothing was fitted to rows of the H200. They are the test.
+- Nothing was fitted to rows of the H200, and they chose nothing. They are the test. Of the others, those that
+  contradict an engine by over 30 % took it out of the table ([costs.md](costs.md)).
 - An artefact is named by measured figures alone, before any replay. Adding clients must not lower TPOT by over a tenth.
   And a TTFT ten times that of a quarter of the clients, at the same TPOT, tells of a limit on sequences.
 

@@ -10,8 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from infermax_gym.cost.engines import engines
-
 pytest.importorskip("scipy", reason="needs the extra fit")
 
 from experiments.engines.combinations import GPUS, MODELS, Combination, combinations, limits_of
@@ -19,8 +17,10 @@ from experiments.engines.fit import Fitted, fitted, row_of, unsound
 from experiments.engines.iterations import features_of, iterations
 from experiments.engines.page import BEGIN, END, tables
 from experiments.engines.silicon import contradicted
-from experiments.studies.silicon import Row, read, without_artefacts
+from experiments.studies.silicon import Host, Row, fit_host, read, replay, without_artefacts
+from experiments.studies.silicon import fitted as fitted_engine
 from infermax_gym.cost import COSTS, CostModel
+from infermax_gym.cost.engines import EngineName
 from infermax_gym.cost.fitting import Fit, RegionError
 from infermax_gym.cost.pieces import seconds_of
 from infermax_gym.profiler import Limits
@@ -114,25 +114,38 @@ def test_measurements_find_their_engine(tmp_path: Path) -> None:
     fields = ("isl", "osl", "batch_size", "pp_size", "gemm_quant_mode")
     base = {**dict.fromkeys(fields, ""), "isl": "1024", "osl": "128", "gemm_quant_mode": "fp8"}
     others = (
-        {"system": "b300_sxm"}, {"mode": "disagg"}, {"tp_size": "3"}, {"attention_dp_size": "4"},
+        {"mode": "disagg"}, {"attention_dp_size": "4"}, {"pp_size": "2"}, {"moe_ep_size": "8"},
         {"gemm_quant_mode": "int8"}, {"silicon_ttft_ms": ""}, {"model_path": "deepseek-ai/DeepSeek-R1"},
     )  # fmt: skip
     path = tmp_path / "silicon.csv"
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [*base, *measurement()])
         writer.writeheader()
-        writer.writerows({**base, **measurement(**changed)} for changed in ({}, *others))
-    (row,) = read(path)
-    assert (row.engine.name, row.num_clients, row.is_inferencemax) == ("llama-3.1-70b@h100x4/fp8", 16, False)
+        writer.writerows({**base, **measurement(**changed)} for changed in ({}, {"tp_size": "3"}, *others))
+    row, other = read(path)
+    assert fitted_engine(row.engine) is not None and fitted_engine(other.engine) is None
+    assert (str(row.engine), row.num_clients, row.is_inferencemax) == ("llama-3.1-70b@h100x4/fp8", 16, False)
     assert (row.tpot_s, row.ttft_s) == (pytest.approx(0.015), pytest.approx(0.09))
 
 
 def test_rows_that_contradict_others_are_left_out() -> None:
-    one = engines()["llama-3.1-70b@h100x4/fp8"]
+    one = EngineName.parse("llama-3.1-70b@h100x4/fp8")
     ms = ((4, 10.0, 90.0), (8, 11.0, 95.0), (16, 30.0, 99.0), (32, 14.0, 120.0), (64, 16.0, 130.0), (512, 15.0, 9e3))
     rows = [Row(one, clients, 1024, 1024, ttft / 1e3, tpot / 1e3, True) for clients, tpot, ttft in ms]
     kept, left_out = without_artefacts(rows)
     assert [row.num_clients for row in left_out] == [16, 512] and len(kept) == 4
+
+
+def test_what_the_host_adds_is_found_again() -> None:
+    one, host = EngineName.parse("llama-3.1-70b@h100x4/fp8"), Host(iteration_s=1e-3, send_s=0.02)
+    rows = []
+    for clients in (2, 8):
+        row = Row(one, clients, 512, 64, 1.0, 1.0, True)
+        made = replay(row, host)
+        assert made is not None
+        rows.append(replace(row, ttft_s=made.ttft_s, tpot_s=made.tpot_s))
+    found = fit_host(rows)
+    assert (found.iteration_s, found.send_s) == (pytest.approx(1e-3), pytest.approx(0.02))
 
 
 def test_engines_that_measurements_contradict_are_left_out_with_their_kin() -> None:

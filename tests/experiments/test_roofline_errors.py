@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import sys
 from pathlib import Path
 
 import pytest
 
-from experiments.studies import roofline_errors, silicon_tpot
-from infermax_gym.cost.roofline import Batch, breakdown, estimate, known_devices, known_models
+from experiments.studies import roofline_errors
+from infermax_gym.cost.roofline import Batch
 
 
 def write(path: Path, header: str, *lines: str) -> None:
@@ -39,22 +38,3 @@ def test_a_profile_is_summed_up(tmp_path: Path) -> None:
     ((kind, features, seconds),) = roofline_errors.summed_profile(tmp_path, "p", num_layers=4)
     assert (kind, features) == ("prefill", Batch(1, 2, 8).features)
     assert seconds == pytest.approx((4 * (20 + 2 * 2 + 50) + 5 + 100) * 1e-6)
-
-
-def test_time_per_output_token(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    names = ("backend", "model_path", "system", "gemm_quant_mode", "mode", "batch_size", "isl", "osl", "tp_size")
-    names += ("pp_size", "attention_dp_size", "silicon_tpot_ms")
-    line = ("vllm", "meta/Llama-3.1-70B", "h100_sxm", "bfloat16", "agg", "4", "100", "1000000", "4", "1", "1")
-    roofline = estimate(known_models()["llama-3.1-70b"], known_devices()["h100"], 4)
-    decode = breakdown(roofline.parts, Batch(num_decodes=4, context=450_090))  # hardly ever a prefill
-    path = tmp_path / "silicon.csv"
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(names)
-        writer.writerow((*line, 1e3 * decode.seconds))
-        writer.writerow((*line[:1], "unknown", *line[2:], 1.0))
-    monkeypatch.setattr(sys, "argv", ["silicon_tpot", str(path)])
-    silicon_tpot.main()
-    assert capsys.readouterr().out.splitlines()[-1] == "| vllm | llama-3.1-70b | h100 | bf16 | 1 | 0.0 | 0.0 | +0.0 |"
