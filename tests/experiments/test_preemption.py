@@ -31,8 +31,3 @@ def test_the_section_is_whole_and_replaces_the_one_before() -> None:
     text = preemption.section((0,))
     assert not re.search(r"\{[a-z]+\}| nan ", text)
     assert text.count("\n| ") == 11, "two heads, five watermarks, four sizes"
-    page = preemption.put_into("# Validation\n", text)
-    assert page.startswith("# Validation\n\n<!-- preemption: begin -->\n")
-    longer = page + "\n## More\n"
-    assert preemption.put_into(longer, text) == longer
-    assert preemption.put_into(longer, text.replace("Watermark", "Mark")).count("Mark**") == 1
