@@ -153,8 +153,9 @@ asynchronous scheduling.
 
 {watermark}
 
-{verdict} The published figures are one run each.
-The seeds here show how far one run may lie from the mean. Throughput is that of another GPU: it gains less from a small watermark, and loses nothing by a large one.
+{verdict}
+The published figures are one run each. The seeds here show how far one run may lie from the mean. Throughput is that of
+another GPU: it gains less from a small watermark, and loses nothing by a large one.
 
 **Victim** (RFC 54644, PR 53723): 300 requests offline, KV blocks cut from 4,200 to 400; *tax* is the share of computed
 tokens that were computed before. Published are the tax, what the rule cuts off the recomputed tokens, and 623,948 of
@@ -177,7 +178,8 @@ def section(seeds: Sequence[int]) -> str:
     marks = watermark_table(seeds)
     ratios = [float(line.split("|")[4]) for line in marks[2:]]
     within = sum(abs(ratio - 1.0) <= 0.15 for ratio in ratios)
-    verdict = f"{within} of {len(ratios)} counts are within 15 % of the published; ratios lie between {min(ratios)} and {max(ratios)}."
+    spread = f"ratios lie between {min(ratios)} and {max(ratios)}"
+    verdict = f"{within} of {len(ratios)} counts are within 15 % of the published; {spread}."
     return SECTION.format(
         count=len(seeds),
         watermark="\n".join(marks),

@@ -3,14 +3,7 @@
 from __future__ import annotations
 
 from experiments.studies.replay_logs import splitwise_section
-from experiments.studies.sections import put
 from tests.shared import SHARED, needs_shared
-
-
-def test_sections_take_their_place() -> None:
-    page = put("# Validation\n\nother text\n", "logs", "first")
-    assert page == "# Validation\n\nother text\n\n<!-- logs: begin -->\nfirst\n<!-- logs: end -->\n"
-    assert put(page + "more\n", "logs", "second") == page.replace("first", "second") + "more\n"
 
 
 @needs_shared
