@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infermax_gym.cli import cost_picture, options, output
+from infermax_gym.cli import cost_picture, inputs, options, output
 from infermax_gym.cli.errors import InputError
 
 if TYPE_CHECKING:
     from infermax_gym.cost import CostModel
+    from infermax_gym.cost.engines import Engine
     from infermax_gym.cost.roofline import Batch, Roofline
 
 _ROOFLINE = "Roofline"
@@ -105,14 +106,29 @@ def cost(
     except ShapeError as error:
         raise InputError(str(error)) from None
     batches = shown_batches(found, context)
-    _finish(found.cost, _document(found, batches), out, json, lambda: cost_picture.show(found, batches))
+    fitted = fitted_engine(name)
+    document = _document(found, batches) | {"fitted": None if fitted is None else fitted.name}
+    _finish(found.cost, document, out, json, lambda: cost_picture.show(found, batches, fitted))
 
 
 def known_cost(name: str) -> CostModel | None:
-    """The cost that comes with the package under this name, if there is one; it goes before the roofline."""
+    """The cost that comes with the package under this name: a preset, or an engine whose backend is named."""
     from infermax_gym.cost import COSTS
+    from infermax_gym.cost.engines import BACKENDS
 
+    if any(part.lower() in BACKENDS for part in name.split("/")[1:]):
+        return inputs.cost_model(name)
     return COSTS.get(name)
+
+
+def fitted_engine(name: str | None) -> Engine | None:
+    """The engine of the table that `--cost` takes for this name, if there is one."""
+    from infermax_gym.cost.engines import EngineNameError, find_engine
+
+    try:
+        return None if name is None else find_engine(name)
+    except EngineNameError:
+        return None
 
 
 def _engine(

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from infermax_gym.cost import CostModel
+    from infermax_gym.cost.engines import Engine
     from infermax_gym.cost.roofline import Batch, Roofline
 
 _BAR_WIDTHS = (8, 44)
@@ -40,8 +41,8 @@ def show_known(model: CostModel) -> None:
     _show_coefficients(model)
 
 
-def show(found: Roofline, batches: list[Batch]) -> None:
-    """A roofline."""
+def show(found: Roofline, batches: list[Batch], fitted: Engine | None) -> None:
+    """A roofline, and what `--cost` takes for the same name instead."""
     console = output.console()
     memory, sizes = found.memory, found.sizes
     console.print(
@@ -64,6 +65,14 @@ def show(found: Roofline, batches: list[Batch]) -> None:
     if found.assumed:
         assumed = "; ".join(f"{name}: {why}" for name, why in found.assumed.items())
         console.print(f"not measured on {found.device.name}: {assumed}", markup=False)
+    if fitted is None:
+        console.print("to run it: -o cost.json, then --cost cost.json with the engine's options above", markup=False)
+    else:
+        console.print(
+            f"to run it: --cost {fitted.name}, which is fitted to measured operators ({fitted.num_kv_tokens:,} KV "
+            "tokens); -o cost.json writes this estimate",
+            markup=False,
+        )
 
 
 def _show_coefficients(model: CostModel) -> None:

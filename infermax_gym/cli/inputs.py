@@ -61,7 +61,9 @@ def named_engine(name: str) -> Engine | None:
     try:
         return find_engine(name)
     except EngineNameError as error:
-        raise InputError(f"--cost: {error}") from None
+        raise InputError(
+            f"--cost: {error}; `infermax cost {name} -o cost.json` estimates it from data sheets"
+        ) from None
 
 
 def cost_model(name: str) -> CostModel:

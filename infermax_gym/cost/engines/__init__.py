@@ -8,7 +8,7 @@
 Names and what is left out: docs/costs.md. The table is read when the first engine is asked for.
 """
 
-from infermax_gym.cost.engines.names import EngineName, EngineNameError
+from infermax_gym.cost.engines.names import BACKENDS, EngineName, EngineNameError
 from infermax_gym.cost.engines.table import Engine, Error, Silicon, engines, find_engine
 
-__all__ = ["Engine", "EngineName", "EngineNameError", "Error", "Silicon", "engines", "find_engine"]
+__all__ = ["BACKENDS", "Engine", "EngineName", "EngineNameError", "Error", "Silicon", "engines", "find_engine"]

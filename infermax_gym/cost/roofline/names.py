@@ -13,7 +13,7 @@ from infermax_gym.cost.roofline.shapes import ModelShape
 
 
 @dataclass(frozen=True)
-class EngineName:
+class RooflineName:
     """An engine's name, taken apart.
 
     Attributes:
@@ -29,7 +29,7 @@ class EngineName:
     weights: str | None
 
 
-def parse_name(name: str) -> EngineName:
+def parse_name(name: str) -> RooflineName:
     """Take MODEL@DEVICE[xN][/WEIGHTS] apart.
 
     Raises:
@@ -42,7 +42,7 @@ def parse_name(name: str) -> EngineName:
     if len(formats) > 1 or (formats and formats[0] not in WEIGHTS):
         raise DeviceError(f"{name!r}: after / comes how weights are held, one of {', '.join(WEIGHTS)}")
     found, num_devices = parse_devices(device)
-    return EngineName(model_named(model), found, num_devices, formats[0] if formats else None)
+    return RooflineName(model_named(model), found, num_devices, formats[0] if formats else None)
 
 
 def model_named(name: str) -> ModelShape:
