@@ -42,6 +42,17 @@ def test_a_known_model_on_a_known_gpu(command: Command) -> None:
     assert "memory" in decode and decode.count("w") > 30
     (prefill,) = (line for line in run.out.splitlines() if line.startswith("prefill of 2,048 "))
     assert "compute" in prefill and prefill.count("G") > 30
+    assert "to run it: -o cost.json" in run.out
+
+
+def test_an_engine_of_the_table_is_pointed_at(command: Command) -> None:
+    run = command("cost", "qwen3-32b@h100x2")
+    assert "qwen3-32b@h100x2: roofline" in run.out and "to run it: --cost qwen3-32b@h100x2" in run.out
+    assert json.loads(command("cost", "qwen3-32b@h100x2", "--json").out)["fitted"] == "qwen3-32b@h100x2"
+    backend = command("cost", "qwen3-32b@h100x2/sglang")
+    assert backend.code == 0 and "measured with sglang" in backend.out
+    missing = command("bench", "--cost", "llama-3.1-8b@rtx-4090", "--workload", "azure-conv")
+    assert missing.code == 2 and "`infermax cost llama-3.1-8b@rtx-4090 -o cost.json` estimates it" in missing.err
 
 
 def test_json_and_file(command: Command, tmp_path: Path) -> None:
