@@ -32,7 +32,7 @@ from tests.engine.strategies_closed import closed_loops
 REQUESTS = closed_loops(st.one_of(workloads(max_requests=25, max_output=60), with_prefixes(25)))
 
 
-@examples(300)
+@examples(100)
 @given(data=st.data(), workload=REQUESTS, fleet=fleets(), router=routers())
 def test_random_fleets(data: st.DataObject, workload: Workload, fleet: Fleet, router: Router) -> None:
     predicted = data.draw(predictions(workload))
@@ -46,7 +46,7 @@ def test_random_fleets(data: st.DataObject, workload: Workload, fleet: Fleet, ro
     event(f"rejected: {-1 in went}")
 
 
-@examples(300)
+@examples(100)
 @given(data=st.data(), workload=REQUESTS, fleet=fleets(min_replicas=2), router=routers(), migration=migrations())
 def test_random_fleets_whose_requests_move(
     data: st.DataObject, workload: Workload, fleet: Fleet, router: Router, migration: Migration
@@ -62,7 +62,7 @@ def test_random_fleets_whose_requests_move(
     assert_same(result, served, reference)
 
 
-@examples(100)
+@examples(50)
 @given(data=st.data(), workload=REQUESTS, config=configs(), policy=fleet_policies(), router=routers())
 def test_one_replica_is_the_engine(
     data: st.DataObject, workload: Workload, config: EngineConfig, policy: Policy, router: Router

@@ -58,7 +58,7 @@ def test_random_runs(data: st.DataObject, workload: Workload, config: EngineConf
     same_result(simulate(workload, config, policy, predicted=predicted, fast_forward=False), recorded)
 
 
-@examples(300)
+@examples(150)
 @given(data=st.data(), workload=workloads(), config=configs(), policy=policies())
 def test_random_runs_decided_ahead(
     data: st.DataObject, workload: Workload, config: EngineConfig, policy: Policy

@@ -19,7 +19,7 @@ from tests.engine.test_against_reference import same_run, with_victims
 from tests.reference import simulate_reference
 
 
-@examples(1000)
+@examples(250)
 @given(
     data=st.data(),
     workload=closed_loops(st.one_of(workloads(max_requests=16), with_prefixes(16))),
@@ -54,7 +54,7 @@ def same_closed(a: object, b: object) -> None:
     np.testing.assert_array_equal(a.arrival_s, b.arrival_s)  # type: ignore[attr-defined]
 
 
-@examples(300)
+@examples(100)
 @given(workload=closed_loops(workloads(max_requests=16)), config=configs(), policy=policies(), data=st.data())
 def test_who_is_sent_when(workload: Workload, config: EngineConfig, policy: Policy, data: st.DataObject) -> None:
     """Everybody ends, and arrives when the definition says, from the ends alone (where nobody is rejected)."""

@@ -133,7 +133,7 @@ def test_ctrl_c_leaves_the_incumbent(tmp_path: Path) -> None:
         "optimal",
         str(path),
         "--time-limit",
-        "600",
+        "60",
         "--workers",
         "2",
         "--json",
