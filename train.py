@@ -151,11 +151,16 @@ def write_curve(folder: Path, points: list[Point]) -> None:
 
 
 def run(options: argparse.Namespace, screen: Console) -> None:
-    """Train, compare, write."""
+    """Train, compare, write; alone in the run folder."""
+    options.out.mkdir(parents=True, exist_ok=True)
+    with files.locked(options.out):
+        _run(options, screen)
+
+
+def _run(options: argparse.Namespace, screen: Console) -> None:
     minutes = options.minutes if options.minutes or options.steps else 4.0
     scenario = TrainingScenario(options.workload, options.requests, options.time_scale, options.kv_tokens, options.cost)
     scenario = replace(scenario, max_num_batched_tokens=options.max_num_batched_tokens)
-    options.out.mkdir(parents=True, exist_ok=True)
     recipe = Recipe(
         options.algo, scenario, options.seed, minutes, options.steps, options.teacher, options.warm_start,
         folder=options.out, resume=options.resume, num_lanes=options.lanes, num_steps=options.rollout,

@@ -24,6 +24,7 @@ MAX_CHECKPOINT_BYTES = 1 << 30
 
 _GZIP = b"\x1f\x8b"
 _CHUNK = 1 << 20
+_NO_LOCKS = (errno.EBADF, errno.ENOLCK, errno.ENOTSUP, errno.EINVAL)
 
 
 @contextmanager
@@ -111,9 +112,9 @@ class LockedError(OSError):
 
 @contextmanager
 def locked(folder: str | Path) -> Iterator[None]:
-    """Be the only run in a folder; the lock goes with the process, however that ends.
+    """Be the only run in a folder; the lock goes with the process, however that ends, and leaves no file.
 
-    On systems without `fcntl` nothing is locked.
+    Where a system or a network file system has no such lock, nothing is locked.
 
     Raises:
         LockedError: another process holds it.
@@ -124,12 +125,15 @@ def locked(folder: str | Path) -> Iterator[None]:
     except ImportError:
         yield
         return
-    descriptor = os.open(Path(folder) / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise LockedError(f"{folder}: another run is at work in this folder; wait for it or take another") from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
         yield
     finally:
         os.close(descriptor)

@@ -18,6 +18,7 @@ from infermax_gym import files
 from infermax_gym.cli.errors import InputError
 
 if TYPE_CHECKING:
+    import typer
     from rich.console import Console
 
     from infermax_gym.evaluation import Run
@@ -68,6 +69,16 @@ def writable_folder(path: Path) -> Path:
     except OSError as error:
         raise InputError(f"{path}: cannot write into this folder ({error.strerror})") from None
     return path
+
+
+def claimed_folder(path: Path, context: typer.Context) -> Path:
+    """`writable_folder`, and no other run's until the command ends: two would mix their files."""
+    folder = writable_folder(path)
+    try:
+        context.with_resource(files.locked(folder))
+    except OSError as error:
+        raise InputError(str(error)) from None
+    return folder
 
 
 def writable_file(path: Path | None) -> None:
