@@ -90,6 +90,8 @@ def read_text(path: str | Path, most: int = MAX_DOCUMENT_BYTES) -> str:
         UnicodeDecodeError: it is no UTF-8.
     """
     data = read_bytes(path, most)
+    if str(path).endswith(".gz") and not data.startswith(_GZIP):
+        raise OSError(errno.EINVAL, "is not compressed by gzip, as its name says")
     return (gunzip(data, most) if data.startswith(_GZIP) else data).decode("utf-8-sig")
 
 
