@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from infermax_gym.evaluation import Contender, WorkloadSpec
     from infermax_gym.evaluation.groups import By
     from infermax_gym.evaluation.scenario import Reader
+    from infermax_gym.evaluation.tuning_windows import Windows
     from infermax_gym.workload import Traffic, Workload, WorkloadPreset
 
 _SLO_NAMES = ("ttft", "tpot", "latency")
@@ -153,7 +154,7 @@ def _made_by(source: str) -> WorkloadPreset | Reader | None:
     return made_by
 
 
-def load(spec: WorkloadSpec, seed: int, engines: Sequence[EngineConfig] = ()) -> Workload:
+def load(spec: WorkloadSpec | Windows, seed: int, engines: Sequence[EngineConfig] = ()) -> Workload:
     """The requests of a seed, whose outputs must keep what the engines promise their schedulers."""
     from infermax_gym.plugins import in_one_line
     from infermax_gym.workload import WorkloadError

@@ -78,7 +78,7 @@ def find_capacity(contender: FleetContender, demand: Demand, tolerance: float = 
     """
 
     def highest(seed: int) -> float:
-        return _highest_rate(
+        return highest_rate(
             lambda rate: demand.attained(contender, rate, seed) >= demand.attainment,
             float(contender.num_replicas),
             tolerance,
@@ -91,11 +91,11 @@ def find_capacity(contender: FleetContender, demand: Demand, tolerance: float = 
     return Capacity(contender, mean, half, rates)
 
 
-def _highest_rate(meets: Callable[[float], bool], start: float, tolerance: float) -> float:
+def highest_rate(meets: Callable[[float], bool], start: float, tolerance: float) -> float:
     """The largest rate that meets, to a relative tolerance; 0.0 if none does, inf if every one does.
 
     Example:
-        >>> round(_highest_rate(lambda rate: rate <= 3.0, 1.0, 0.001), 2)
+        >>> round(highest_rate(lambda rate: rate <= 3.0, 1.0, 0.001), 2)
         3.0
     """
     low, high = (start, 2.0 * start) if meets(start) else (0.5 * start, start)
