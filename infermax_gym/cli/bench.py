@@ -31,6 +31,7 @@ def bench(
     think_time: options.ThinkTime = None,
     ramp_up: options.RampUp = 0.0,
     sessions: options.Sessions = False,
+    windows: options.Windows = None,
     cost: options.Cost = None,
     kv_tokens: options.KvTokens = None,
     block_size: options.BlockSize = None,
@@ -157,11 +158,13 @@ def bench(
         engines = [part.config for each in fleets.values() for part in each.parts] or engines
     inputs.check_async(engines, contenders)
     folder = None if out is None else output.writable_folder(out)
-    requests = cache(partial(inputs.load, spec, engines=engines))
+    requests = cache(partial(inputs.load, inputs.windowed(spec, windows, seeds), engines=engines))
 
     from infermax_gym.evaluation import Scenario, comparison_document, resolved_options
 
     named = {"policies": list(contenders), "agents": list(agent or ()), "seeds": seeds, **fleet}
+    if windows is not None:
+        named["windows"] = seeds = windows
     echo = resolved_options(spec, requests(0), config, limits, by=groups, **named)
     scenario = Scenario(requests, config, limits, groups)
     evaluation, interrupted = _run(scenario, contenders, seeds)

@@ -31,6 +31,7 @@ def capacity(
     to_s: options.ToS = None,
     model: options.Model = None,
     log_type: options.LogType = None,
+    windows: options.Windows = None,
     requests_per_replica: Annotated[
         int,
         typer.Option(
@@ -64,6 +65,7 @@ def capacity(
     max_model_len: options.MaxModelLen = None,
     max_output_tokens: options.MaxOutputTokens = None,
     prefix_caching: options.PrefixCaching = False,
+    empty_blocks_first: options.EmptyBlocksFirst = False,
     policies: Annotated[
         str | None, typer.Option(metavar="all|A,B,C", help="Policies to compare.", show_default="vllm")
     ] = None,
@@ -107,7 +109,16 @@ def capacity(
     spec = inputs.workload_spec(
         workload, skip, None, None, None, from_s=from_s, to_s=to_s, model=model, log_type=log_type
     )
-    sizes = (block_size, max_num_batched_tokens, max_num_seqs, max_model_len, max_output_tokens, prefix_caching)
+    inputs.check_windows(spec, windows)
+    sizes = (
+        block_size,
+        max_num_batched_tokens,
+        max_num_seqs,
+        max_model_len,
+        max_output_tokens,
+        prefix_caching,
+        empty_blocks_first,
+    )
     typed_engines = [inputs.EngineOptions(name, tokens, *sizes) for name, tokens in _engines(cost, kv_tokens)]
     engines = [engine.config() for engine in typed_engines]
     typed = FleetOptions(
@@ -140,7 +151,8 @@ def capacity(
     chosen = [(engine, fleet) for engine in engines for fleet in fleets]
     promised = [part.config for part in parts] or engines
     folder = None if out is None else output.writable_folder(out)
-    requests = cache(partial(_requests, spec, promised, requests_per_replica))
+    requests = cache(partial(_requests, spec, promised, requests_per_replica, windows is not None))
+    seeds = windows or seeds
     first = requests(0, counts[0])
 
     from infermax_gym.baselines.predict import predictions
@@ -156,6 +168,7 @@ def capacity(
         "attainment": attainment,
         "for_rate": for_rate,
         "seeds": seeds,
+        **({} if windows is None else {"windows": windows}),
     }
     rows, interrupted = _run(chosen, demand, for_rate)
     document = {"schema": 1, "config": echo, ("capacity" if for_rate is None else "fleets"): rows}
@@ -195,10 +208,14 @@ def _engines(cost: str | None, kv_tokens: str | None) -> list[tuple[str | None, 
 
 
 def _requests(
-    spec: WorkloadSpec, engines: list[EngineConfig], per_replica: int, seed: int, num_replicas: int
+    spec: WorkloadSpec, engines: list[EngineConfig], per_replica: int, in_windows: bool, seed: int, num_replicas: int
 ) -> Workload:
-    """The requests of a seed for so many replicas; a file gives at most what it has."""
-    workload = inputs.load(replace(spec, first=per_replica * num_replicas), seed, engines)
+    """The requests of a seed, or of the window of that number, for so many replicas; a file gives what it has."""
+    first = per_replica * num_replicas
+    skip = spec.skip + (seed * first if in_windows else 0)
+    workload = inputs.load(replace(spec, skip=skip, first=first), seed, engines)
+    if in_windows and len(workload) < first:
+        raise InputError(f"--windows: window {seed + 1} has {len(workload)} of {first} requests; take fewer or smaller")
     if len(workload) < 2 or not math.isfinite(workload.mean_rate_per_s):
         raise InputError(f"--workload {spec.source}: needs at least two requests that arrive at different times")
     return workload

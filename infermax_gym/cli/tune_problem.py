@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
@@ -98,7 +98,7 @@ def find_problem(asked: Asked) -> tuple[Problem, Repeat]:
         config,
         engines,
         _routers() if routed else {},
-        cache(inputs.policy),
+        _resolver(),
         _policies(asked.replicas > 1 or asked.objective == "cost" or bool(typed.async_scheduling)),
         search,
         held_out,
@@ -157,6 +157,24 @@ def _parallel(
     configs = {name: replace(typed, cost=name).config() for name in found}
     engines = {name: replace(config, **dict(space.sizes)) for name, config in configs.items()}  # type: ignore[arg-type]
     return with_parallelism(space, named, asked.replicas, found), engines
+
+
+def _resolver() -> Callable[[str], Contender]:
+    """Policies by name, with knobs; looks through installed packages once for each name."""
+    from infermax_gym.baselines.prefix_aware.sglang import Sglang
+    from infermax_gym.cli.knobs import with_knobs
+    from infermax_gym.engine import Policy
+
+    base = cache(inputs.policy)
+
+    def resolve(name: str) -> Contender:
+        first, *knobs = name.split("+")
+        found = base(first)
+        if not knobs or not isinstance(found, Policy | Sglang):
+            return found
+        return with_knobs(found, knobs, name)
+
+    return resolve
 
 
 def _routers() -> Mapping[str, Router | PythonRouter]:

@@ -92,7 +92,8 @@ def _with_interval(value: float | None, half: float | None) -> str:
 def _capacity_notes(config: Mapping[str, Any]) -> list[str]:
     lines = []
     if config["seeds"] > 1:
-        lines.append(f"Means over {config['seeds']} seeds, the same requests for every row; 95 % intervals after ±.")
+        many = "windows" if config.get("windows") else "seeds"
+        lines.append(f"Means over {config['seeds']} {many}, the same requests for every row; 95 % intervals after ±.")
     lines.append("A run begins empty and is finite: with more requests per replica, capacities fall to their limit.")
     return lines
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -178,7 +178,8 @@ def tune(problem: Problem, notify: Callable[[], None] = lambda: None) -> Outcome
             _measure_today(outcome, start, end)
             took_s = time.monotonic() - start
             left_s = end - time.monotonic()
-            reserve_s = min(_RESERVE * 3.0 * took_s * len(problem.held_out) / len(problem.search), 0.7 * left_s)
+            final_s = 3.0 * took_s * len(problem.held_out) / len(problem.search)
+            reserve_s = min(max(_RESERVE * final_s, 0.1 * left_s), 0.7 * left_s)
             _search(outcome, end - reserve_s)
             _verdict(outcome, end)
         except KeyboardInterrupt:
@@ -264,10 +265,9 @@ def widened(outcome: Outcome) -> EngineConfig:
     Without a prefix cache, in which a victim finds its own KV again: it might as well have kept it, but then it would
     count as a sequence; so there is room for all requests.
     """
-    from dataclasses import replace
-
     problem = outcome.problem
     budgets = [each.config.max_num_batched_tokens for each in outcome.candidates]
+    budgets += [getattr(each.contender, "max_num_batched_tokens", None) or 1 for each in outcome.candidates]
     most = max(len(each) for each in problem.held_out)
     return replace(
         problem.config, max_num_batched_tokens=max(budgets), max_num_seqs=most, prefix_caching=False,

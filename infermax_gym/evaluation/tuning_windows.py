@@ -51,10 +51,8 @@ def split(spec: WorkloadSpec, count: int) -> Windows:
     """All requests of a trace file in windows; what is left over at the end is in none.
 
     Raises:
-        WorkloadError: of a preset, which has seeds; or there are too few requests.
+        WorkloadError: there are too few requests.
     """
-    if is_random(spec):
-        raise WorkloadError(f"{spec.source}: a preset has no windows; take as many seeds")
     size = _num_requests(spec) // count
     if size < 2:
         raise WorkloadError(f"{spec.source}: too few requests for {count} windows of at least two")

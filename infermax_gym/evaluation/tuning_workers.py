@@ -61,7 +61,10 @@ class Workers:
         pending = self._pool.imap_unordered(partial(_numbered, function), list(enumerate(items)))
         for _ in items:
             try:
-                number, result = pending.next(max(until - time.monotonic(), 0.0))
+                left_s = until - time.monotonic()  # what is done by then counts, what is done after it does not
+                if left_s <= 0.0:
+                    raise multiprocessing.TimeoutError
+                number, result = pending.next(left_s)
             except multiprocessing.TimeoutError:
                 self._end()
                 self._pool = _pool(self.count)
