@@ -297,12 +297,12 @@ def _add_hardware(document: dict[str, Any], asked: Asked, names: list[str]) -> b
     """Also search other hardware; whether Ctrl-C ended it."""
     from infermax_gym.cli.tune_hardware import engine_on, entry, hardware_in_words
 
-    entries = [entry(asked.engine.cost or "", document)]
+    entries = [entry(document)]
     interrupted = False
     for name in names:
         there = replace(asked, engine=replace(asked.engine, cost=engine_on(asked.engine.cost, name), kv_tokens=None))
         found, interrupted = _answered(there)
-        entries.append(entry(there.engine.cost or "", found))
+        entries.append(entry(found))
         if interrupted:
             break
     document["hardware"] = entries

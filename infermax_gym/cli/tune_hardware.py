@@ -23,27 +23,18 @@ def engine_on(cost: str | None, hardware: str) -> str:
     Raises:
         InputError: the engine is none of the table, or there is none of that name.
     """
-    from infermax_gym.cost.engines import EngineName, EngineNameError
+    from infermax_gym.cost.engines import BACKENDS
 
     named = None if cost is None else inputs.named_engine(cost)
     if named is None:
         raise InputError("--hardware needs an engine of the table: --cost MODEL@GPU, see `infermax list costs`")
-    if "@" in hardware:
-        name = hardware
-    else:
-        ours = EngineName.parse(named.name)
-        name = f"{ours.model}@{hardware}"
-        words = hardware.split("/")[1:]
-        try:
-            name += (
-                ""
-                if ours.backend in words or any(word in ("vllm", "sglang", "trtllm") for word in words)
-                else (f"/{ours.backend}")
-            )
-            has_dtype = any(word not in ("vllm", "sglang", "trtllm") for word in words)
-            name += "" if has_dtype or not ours.weights_dtype else f"/{ours.weights_dtype}"
-        except EngineNameError as error:
-            raise InputError(f"--hardware: {error}") from None
+    words = hardware.split("/")[1:]
+    backends = [word for word in words if word in BACKENDS]
+    name = hardware
+    if "@" not in hardware:
+        backend = [] if backends else [named.backend]
+        dtype = [] if len(words) > len(backends) else [named.weights_dtype]
+        name = "/".join([f"{named.model}@{hardware}", *backend, *dtype])
     try:
         found = inputs.named_engine(name)
     except InputError as error:
@@ -52,12 +43,11 @@ def engine_on(cost: str | None, hardware: str) -> str:
     return found.name
 
 
-def entry(engine: str, document: Mapping[str, Any]) -> Entry:
+def entry(document: Mapping[str, Any]) -> Entry:
     """What a search on one kind of hardware found, in short.
 
     Args:
-        engine: its name.
-        document: of `tuning_document`, with its answer.
+        document: of `tuning_document`, with its commands.
     """
     flags = document["flags"]
     cost = (flags["figures"] or {}).get("cost") or {}
@@ -65,7 +55,7 @@ def entry(engine: str, document: Mapping[str, Any]) -> Entry:
     wanted = document["config"].get("mean_rate_per_s") or 0.0
     count = math.ceil(wanted / rate) if rate else None
     return {
-        "engine": engine,
+        "engine": flags["engine"],
         "flags": flags["flags"],
         "recommended": flags["recommended"],
         "usd_per_million_tokens": cost.get("usd_per_million_tokens"),
@@ -98,7 +88,7 @@ def hardware_in_words(entries: Sequence[Entry], config: Mapping[str, Any]) -> li
         best = min(fleets, key=lambda one: float(one["fleet_usd_per_h"]))
         lines.append(
             f"Cheapest for {config['mean_rate_per_s']:.3g} requests/s: {best['replicas']} x {best['engine']}, "
-            f"{best['fleet_usd_per_h']:.2f} USD/h, by the rate of one replica; check it with infermax capacity "
-            "--for-rate."
+            f"{best['fleet_usd_per_h']:.2f} USD/h, by the rate of one replica. What a fleet of them carries: "
+            "infermax capacity --for-rate."
         )
     return lines

@@ -250,7 +250,8 @@ def _verdict(outcome: Outcome, end: float) -> None:
     problem = outcome.problem
     try:
         outcome.held_out.measure(dict.fromkeys(chosen), len(problem.held_out), end)
-        if problem.bound is not None and outcome.num_held_out:
+        same_engine = all(each.setting.replicas(problem.space) == 1 and not each.setting.engine for each in chosen)
+        if problem.bound is not None and outcome.num_held_out and same_engine:
             widest = widened(outcome)
             tasks = [(with_slo(each, problem.slo), widest) for each in problem.held_out[: outcome.num_held_out]]
             values = [value for _, value in outcome.held_out.workers.results(problem.bound, tasks, end)]

@@ -113,10 +113,11 @@ def _measured(outcome: Outcome, candidate: Candidate) -> Document:
     """Figures on the held-out windows, else on those that it was searched on."""
     count = outcome.num_held_out
     runs = outcome.held_out.figures(candidate.id, count) if count else _searched(outcome.search, candidate)
+    what = {"engine": candidate.config.cost.name, "information": information_of(candidate.contender)}
     if not runs:
-        return {"information": information_of(candidate.contender), "figures": None, "ci95": None}
+        return {**what, "figures": None, "ci95": None}
     return {
-        "information": information_of(candidate.contender),
+        **what,
         "figures": combine(runs, lambda values: mean_and_ci95(values)[0]),
         "ci95": combine(runs, lambda values: mean_and_ci95(values)[1]) if len(runs) > 1 else None,
     }
@@ -164,6 +165,8 @@ def answer(document: Mapping[str, Any], outcome: Outcome) -> list[str]:
     lines += _about_policy(document, outcome)
     if outcome.bound is None:
         lines.append("No bound is proven here (docs/tune.md says where there is one).")
+    elif objective.figure == "slo_attainment" and outcome.bound > 0.9995:
+        lines.append("No limit is proven: as far as the bound can tell, every request could be in time.")
     else:
         best = "above" if objective.better == "high" else "below"
         lines.append(f"Nobody can get {best} {objective.shown(outcome.bound)} on this engine, whatever it knows.")
@@ -211,7 +214,7 @@ def _about_policy(document: Mapping[str, Any], outcome: Outcome) -> list[str]:
         return []
     sure = "" if policy["recommended"] else "not surely better than today's defaults, "
     lines = [
-        f"Our policy {name_of(best)} gives {_figure(objective, policy['figures'])}, {sure}"
+        f"Of our policies, {name_of(best)} gives {_figure(objective, policy['figures'])}, {sure}"
         f"{gain_in_words(outcome.gain(best), objective)}."
     ]
     return lines + (_side_effects(policy["figures"], document["today"]["figures"]) if policy["recommended"] else [])

@@ -12,10 +12,13 @@ from typing import Any
 import pytest
 
 from infermax_gym.cli import inputs, tune_problem
+from infermax_gym.cli.errors import InputError
+from infermax_gym.cli.tune_commands import serve
+from infermax_gym.cli.tune_hardware import engine_on
 from infermax_gym.engine import EngineConfig, Policy
 from infermax_gym.evaluation import tuning, tuning_search
 from infermax_gym.evaluation.tuning_search import Task, measure
-from infermax_gym.evaluation.tuning_space import SPACES, Setting
+from infermax_gym.evaluation.tuning_space import SPACES, Choice, Setting
 from tests.cli.conftest import Command
 
 ONE = ("--jobs", 1, "--windows", 3, "--random-settings", 2)
@@ -214,3 +217,88 @@ def test_bench_takes_windows(command: Command, trace: Path) -> None:
     assert "--seeds exclude each other" in command(*arguments, "--windows", 2, "--seeds", 2).err
     preset = ("bench", "--workload", "azure-conv", "--windows", 2)
     assert "azure-conv is a preset, which has seeds: take --seeds 2" in command(*preset).err
+
+
+def test_cost_is_what_capacity_says(command: Command, trace: Path) -> None:
+    document = tune(
+        command, "--workload", trace, "--kv-tokens", 1000, "--slo", "ttft=0.2", "--windows", 2, "--objective", "cost",
+        "--random-settings", 2, "--jobs", 1, "--cost", "llama-3.1-8b@h100",
+    )  # fmt: skip
+    (again, *_) = repeated(command, document)
+    (row,) = again["capacity"]
+    cost = document["today"]["figures"]["cost"]
+    assert row["rate_per_s"] == cost["rate_per_s"]
+    assert row["cost_usd_per_h"] == cost["usd_per_h"]
+    assert document["bound"] is None
+
+
+def test_hardware_is_compared_by_cost(command: Command) -> None:
+    document = tune(
+        command, "--workload", "azure-conv", "--first", 200, "--slo", "ttft=0.5,tpot=0.03", "--windows", 2,
+        "--random-settings", 0, "--jobs", 1, "--cost", "llama-3.1-8b@h100", "--objective", "cost",
+        "--hardware", "h200,llama-3.1-8b@b200",
+    )  # fmt: skip
+    entries = document["hardware"]
+    assert [entry["engine"].split("x")[0] for entry in entries] == [
+        f"llama-3.1-8b@{gpu}" for gpu in ("h100", "h200", "b200")
+    ]
+    for entry in entries:
+        assert entry["fleet_usd_per_h"] == pytest.approx(entry["replicas"] * entry["usd_per_h"])
+    assert document["answer"][-1].startswith("Cheapest for ")
+
+
+def test_hardware_takes_the_place_of_what_follows_the_at() -> None:
+    assert engine_on("qwen3-32b@h100x2/sglang", "h200") == "qwen3-32b@h200/sglang"
+    assert engine_on("llama-3.1-70b@h100x4/fp8", "h200x4") == "llama-3.1-70b@h200x4/fp8"
+    assert engine_on("qwen3-32b@h100x2", "qwen3-32b@b200") == "qwen3-32b@b200"
+    with pytest.raises(InputError, match="--hardware 'h300': no engine"):
+        engine_on("qwen3-32b@h100x2", "h300")
+    with pytest.raises(InputError, match="--hardware needs an engine of the table"):
+        engine_on("llama2-7b-a100", "h200")
+
+
+def test_gpus_are_grouped_anew(command: Command) -> None:
+    """Two GPUs as one engine, or as two behind a router; the printed commands say which."""
+    document = tune(
+        command, "--workload", "azure-conv", "--first", 40, "--rate", 20, "--slo", "ttft=0.5,tpot=0.03",
+        "--windows", 2, "--random-settings", 2, "--jobs", 1, "--cost", "qwen3-32b@h100x2",
+    )  # fmt: skip
+    assert document["today"]["flags"]["--tensor-parallel-size"] == 2
+    two = {"--tensor-parallel-size": 1}
+    assert any(each["flags"] == two and each["values"][0] is not None for each in document["candidates"])
+    assert all("router" not in each["flags"] or two.items() <= each["flags"].items() for each in document["candidates"])
+    setting = Setting({"--tensor-parallel-size": Choice(1, engine="qwen3-32b@h100", replicas=2)})
+    assert serve(SPACES["vllm"], setting, 1) == ["vllm serve MODEL --data-parallel-size 2"]
+
+
+@pytest.mark.parametrize(
+    ("backend", "flags", "expected"),
+    [
+        ("vllm", {"--watermark": 0.02}, ["vllm serve MODEL --tensor-parallel-size 2 --watermark 0.02"]),
+        (
+            "vllm",
+            {"--no-scheduler-reserve-full-isl": "on"},
+            ["vllm serve MODEL --tensor-parallel-size 2 --no-scheduler-reserve-full-isl"],
+        ),
+        (
+            "sglang",
+            {"--schedule-conservativeness": 0.3},
+            [
+                "python -m sglang.launch_server --model-path MODEL --tp-size 2 --schedule-conservativeness 0.3",
+            ],
+        ),
+        (
+            "trtllm",
+            {"--max_batch_size": 64, "scheduler_config.capacity_scheduler_policy": "MAX_UTILIZATION"},
+            [
+                "printf '%s\\n' 'enable_chunked_prefill: true' scheduler_config: "
+                "'  capacity_scheduler_policy: MAX_UTILIZATION' > tuned.yaml",
+                "trtllm-serve MODEL --tp_size 2 --max_batch_size 64 --extra_llm_api_options tuned.yaml",
+            ],
+        ),
+    ],
+)
+def test_what_to_type(backend: str, flags: dict[str, Any], expected: list[str]) -> None:
+    space = SPACES[backend]
+    chosen = {n: next(c for c in space.flag(n).choices if c.value == value) for n, value in flags.items()}
+    assert serve(space, Setting(chosen), 2) == expected
