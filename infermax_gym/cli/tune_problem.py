@@ -131,8 +131,11 @@ def _engine(asked: Asked) -> tuple[inputs.EngineOptions, Engine | None]:
 def _requests(windows: Windows, asked: Asked, config: EngineConfig) -> list[Workload]:
     """The requests of every window."""
     many = [inputs.load(windows, window, [config]) for window in range(windows.count)]
-    if asked.objective == "cost" and any(len(each) < 2 or each.is_closed_loop for each in many):
-        raise InputError("--objective cost needs windows of at least two requests that arrive by themselves")
+    if asked.objective == "cost" and any(len(each) < 10 or each.is_closed_loop for each in many):
+        raise InputError(
+            "--objective cost needs windows of at least 10 requests that arrive by themselves: fewer --windows, no "
+            "--concurrency or --sessions"
+        )
     return many
 
 

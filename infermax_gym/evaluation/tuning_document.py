@@ -11,7 +11,7 @@ from infermax_gym.evaluation.contenders import information_of
 from infermax_gym.evaluation.figures import combine, lookup
 from infermax_gym.evaluation.statistics import mean_and_ci95
 from infermax_gym.evaluation.tuning import Outcome
-from infermax_gym.evaluation.tuning_objective import Figures, Gain, Objective
+from infermax_gym.evaluation.tuning_objective import COST, Figures, Gain, Objective
 from infermax_gym.evaluation.tuning_search import Candidate, Trials
 from infermax_gym.evaluation.tuning_space import values_of
 
@@ -160,6 +160,8 @@ def answer(document: Mapping[str, Any], outcome: Outcome) -> list[str]:
     objective, windows = outcome.problem.objective, outcome.num_held_out
     if windows < 2:
         return _unfinished(document, outcome)
+    if objective is COST and lookup(document["today"]["figures"], objective.figure) is None:
+        return [_why_no_cost(outcome)]
     lines = [f"Today's defaults give {_figure(objective, document['today']['figures'])}."]
     lines += _about_flags(document, outcome)
     lines += _about_policy(document, outcome)
@@ -173,6 +175,15 @@ def answer(document: Mapping[str, Any], outcome: Outcome) -> list[str]:
     if not outcome.complete:
         lines.append("The search ran out of time: a larger --budget tries more.")
     return lines
+
+
+def _why_no_cost(outcome: Outcome) -> str:
+    costs = [figures["cost"] for figures in outcome.held_out.figures(0, outcome.num_held_out)]
+    if any(cost["usd_per_h"] is None for cost in costs):
+        return "The engine has no price, so nothing can be said of its cost: take one of `infermax list costs`."
+    if any(math.isinf(cost["rate_per_s"]) for cost in costs):
+        return "Windows are too short: their requests are within the SLO at any rate. Take more --window-requests."
+    return "Under today's defaults no rate is within the SLO in some window, so there is no cost to compare with."
 
 
 def _unfinished(document: Mapping[str, Any], outcome: Outcome) -> list[str]:
