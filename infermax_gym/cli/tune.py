@@ -185,7 +185,8 @@ def tune(
 
         render_tuning(document, output.console())
     if interrupted:
-        raise Interrupted(f"{len(document['candidates'])} settings had been tried")
+        tried = sum(each["figures"] is not None for each in document["candidates"])
+        raise Interrupted(f"{tried} settings had been tried")
 
 
 def _seconds(text: str) -> float:

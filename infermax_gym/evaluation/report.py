@@ -84,6 +84,8 @@ def caption(document: Mapping[str, Any]) -> list[str]:
         workload += f": {requests:,} requests"
     if span and rate:
         workload += f" over {_significant(float(span))} s ({_significant(float(rate))} per s)"
+    elif (config.get("traffic") or {}).get("concurrency"):
+        workload += f", sent by {config['traffic']['concurrency']:,} clients that wait for their answers"
     elif span == 0.0 and (requests or 0) > 1:
         workload += ", all at once"
     if config.get("seeds", 1) > 1:

@@ -184,6 +184,7 @@ def tune(problem: Problem, notify: Callable[[], None] = lambda: None) -> Outcome
             _verdict(outcome, end)
         except KeyboardInterrupt:
             outcome.interrupted = True
+            outcome.flags = outcome.flags or _best_so_far(outcome)
     outcome.wall_s = time.monotonic() - start
     return outcome
 
@@ -237,6 +238,16 @@ def _search(outcome: Outcome, until: float) -> None:
     best, complete = halve(trials, ours, until, lambda kept: [])
     outcome.policy = best[0] if best else None
     outcome.complete = outcome.complete and complete
+
+
+def _best_so_far(outcome: Outcome) -> Candidate | None:
+    """The best flags among those that were run on the most windows, if any were."""
+    trials = outcome.search
+    done = {each: trials.num_done(each.id) for each in outcome.candidates if each.kind == "flags"}
+    most = max(done.values(), default=0)
+    if not most:
+        return None
+    return trials.ranked((each for each, count in done.items() if count == most), most)[0]
 
 
 def _sizes_only(setting: Setting) -> Setting:

@@ -159,7 +159,7 @@ def answer(document: Mapping[str, Any], outcome: Outcome) -> list[str]:
     """
     objective, windows = outcome.problem.objective, outcome.num_held_out
     if windows < 2:
-        return _unfinished(document, outcome)
+        return _unfinished(outcome)
     if objective is COST and lookup(document["today"]["figures"], objective.figure) is None:
         return [_why_no_cost(outcome)]
     lines = [f"Today's defaults give {_figure(objective, document['today']['figures'])}."]
@@ -186,15 +186,16 @@ def _why_no_cost(outcome: Outcome) -> str:
     return "Under today's defaults no rate is within the SLO in some window, so there is no cost to compare with."
 
 
-def _unfinished(document: Mapping[str, Any], outcome: Outcome) -> list[str]:
+def _unfinished(outcome: Outcome) -> list[str]:
     objective = outcome.problem.objective
     lines = ["The held-out windows were not run, so nothing is recommended."]
     best = outcome.flags
     if best is not None and best.id != 0:
         runs = _searched(outcome.search, best)
+        today = outcome.search.figures(0, len(runs))
         lines.append(
             f"Best so far: {name_of(best)}, with {_figure(objective, combine(runs, _mean))}; today's defaults had "
-            f"{_figure(objective, document['today']['figures'])} on these windows."
+            f"{_figure(objective, combine(today, _mean))} on {'these windows' if len(runs) > 1 else 'that window'}."
         )
     return lines
 

@@ -162,6 +162,7 @@ def test_ctrl_c_keeps_the_best_so_far(
     assert document["interrupted"]
     assert not document["flags"]["recommended"]
     assert document["answer"][0] == "The held-out windows were not run, so nothing is recommended."
+    assert document["answer"][1].startswith("Best so far: --")
     assert json.loads((tmp_path / "out" / "tune.json").read_text()) == document
 
 
