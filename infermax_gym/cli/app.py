@@ -26,6 +26,7 @@ from infermax_gym.cli.report import report
 from infermax_gym.cli.simulate import simulate
 from infermax_gym.cli.steps import steps
 from infermax_gym.cli.sweep import sweep
+from infermax_gym.cli.tune import tune
 
 _EXIT_OK = 0
 _EXIT_BAD_INPUT = 2
@@ -42,6 +43,7 @@ app.command("bench")(bench)
 app.command("simulate")(simulate)
 app.command("capacity")(capacity)
 app.command("sweep")(sweep)
+app.command("tune")(tune)
 app.command("optimal")(optimal)
 app.command("bound")(bound)
 app.command("cost")(cost)

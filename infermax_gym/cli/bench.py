@@ -34,6 +34,7 @@ def bench(
     think_time: options.ThinkTime = None,
     ramp_up: options.RampUp = 0.0,
     sessions: options.Sessions = False,
+    windows: options.Windows = None,
     cost: options.Cost = None,
     kv_tokens: options.KvTokens = None,
     block_size: options.BlockSize = None,
@@ -166,12 +167,14 @@ def bench(
         engines = [part.config for each in fleets.values() for part in each.parts] or engines
     inputs.check_async(engines, contenders)
     folder = None if out is None else output.claimed_folder(out, context)
-    load = partial(inputs.load, spec, engines=engines)
+    load = partial(inputs.load, inputs.windowed(spec, windows, seeds), engines=engines)
     requests = cache(load)
 
     from infermax_gym.evaluation import Scenario, comparison_document, resolved_options
 
     named = {"policies": list(contenders), "agents": list(agent or ()), "seeds": seeds, **fleet}
+    if windows is not None:
+        named["windows"] = seeds = windows
     echo = resolved_options(spec, requests(0), config, limits, by=groups, **named)
     scenario = Scenario(requests, config, limits, groups)
     runs = _runs(scenario, replace(scenario, workload=load), contenders, seeds, jobs)
