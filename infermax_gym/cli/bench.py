@@ -15,6 +15,7 @@ from infermax_gym.cli.fleets import FleetOptions
 
 if TYPE_CHECKING:
     from infermax_gym.evaluation import Contender, Evaluation, FleetContender, Scenario
+    from infermax_gym.workload import Workload
 
 
 def bench(
@@ -104,7 +105,11 @@ def bench(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Also write summary.json and results.csv there.", rich_help_panel="Output"),
+        typer.Option(
+            metavar="DIR",
+            help="Also write summary.json, results.csv and details.json there, for infermax report.",
+            rich_help_panel="Output",
+        ),
     ] = None,
     json: options.Json = False,
 ) -> None:
@@ -164,7 +169,8 @@ def bench(
     named = {"policies": list(contenders), "agents": list(agent or ()), "seeds": seeds, **fleet}
     echo = resolved_options(spec, requests(0), config, limits, by=groups, **named)
     scenario = Scenario(requests, config, limits, groups)
-    evaluation, interrupted = _run(scenario, contenders, seeds)
+    details: dict[str, Any] | None = None if folder is None else {}
+    evaluation, interrupted = _run(scenario, contenders, seeds, details)
     if (bound or optimum is not None) and not interrupted:
         bounds = yardsticks.certified(requests, config, seeds)
         optima = {} if optimum is None else yardsticks.add_optima(evaluation, scenario, bounds, seeds, optimum)
@@ -172,7 +178,7 @@ def bench(
         document = comparison_document(echo, measured, bounds=yardsticks.means(bounds))
     else:
         document = comparison_document(echo, evaluation.summary(), interrupted=interrupted or None)
-    _report(document, evaluation, folder, json)
+    _report(document, evaluation, folder, details, json)
     if interrupted:
         raise Interrupted(f"{len(document['policies'])} of {len(contenders)} policies had finished")
 
@@ -195,13 +201,22 @@ def _fleets(
     return fleets, {**typed.echo(fleets), "replicas": count, "fleet": described(parts)}
 
 
-def _run(scenario: Scenario, contenders: dict[str, Contender], num_seeds: int) -> tuple[Evaluation, bool]:
-    """Run everything, or what Ctrl-C leaves time for."""
+def _run(
+    scenario: Scenario, contenders: dict[str, Contender], num_seeds: int, details: dict[str, Any] | None
+) -> tuple[Evaluation, bool]:
+    """Run everything, or what Ctrl-C leaves time for; what pictures need goes into `details`, unless it is None."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from infermax_gym.baselines.predict import predictions
-    from infermax_gym.evaluation import Evaluation, iterate_runs
+    from infermax_gym.engine import Policy
+    from infermax_gym.evaluation import Evaluation, Served, details_of, iterate_runs
 
+    def keep(name: str, contender: Contender, workload: Workload, served: Served) -> None:
+        assert details is not None
+        lengths = predictions(contender, workload, 0) if isinstance(contender, Policy) else None
+        details[name] = details_of(contender, served, workload, scenario.config, lengths)
+
+    observe = None if details is None else keep
     evaluation = Evaluation(num_seeds)
     screen = output.progress_console()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -209,7 +224,7 @@ def _run(scenario: Scenario, contenders: dict[str, Contender], num_seeds: int) -
         names = list(contenders)
         task = progress.add_task(names[0], total=len(names) * num_seeds)
         try:
-            for run in iterate_runs(scenario, contenders, range(num_seeds), predictions, output.say_compiling):
+            for run in iterate_runs(scenario, contenders, range(num_seeds), predictions, output.say_compiling, observe):
                 evaluation.runs.append(run)
                 done = len(evaluation.runs)
                 progress.update(task, advance=1, description=names[min(done // num_seeds, len(names) - 1)])
@@ -218,9 +233,18 @@ def _run(scenario: Scenario, contenders: dict[str, Contender], num_seeds: int) -
     return evaluation, False
 
 
-def _report(document: dict[str, Any], evaluation: Evaluation, folder: Path | None, as_json: bool) -> None:
+def _report(
+    document: dict[str, Any],
+    evaluation: Evaluation,
+    folder: Path | None,
+    details: dict[str, Any] | None,
+    as_json: bool,
+) -> None:
+    from infermax_gym.evaluation import details_document
+
     text = output.to_json(document)
     if folder is not None:
+        output.write_text(folder / "details.json", output.to_json(details_document(details or {}), indent=None) + "\n")
         output.write_text(folder / "summary.json", text + "\n")
         output.write_text(folder / "results.csv", output.results_csv(evaluation.runs))
     if as_json:
