@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from infermax_gym.evaluation import lookup
@@ -109,26 +110,32 @@ def capacity_answer(document: Mapping[str, Any]) -> list[str]:
     text = f"{best['policy']} carries the most on {where}: {number(best['rate_per_s'])} requests per s"
     same = [r for r in rows if r["policy"] in TODAY and r is not best and r["cost"] == best["cost"]]
     same = [r for r in same if r["num_replicas"] == best["num_replicas"] and r["rate_per_s"]]
+    counts = f"What counts: {share}."
     if not same or best["policy"] in TODAY:
-        return [f"{text}, {share}."]
+        return [f"{text}.", counts]
     rival = max(same, key=lambda row: row["rate_per_s"])
     gain = best["rate_per_s"] / rival["rate_per_s"] - 1.0
+    halves = [row["ci95_per_s"] or 0.0 for row in (best, rival)]
+    if best["rate_per_s"] - rival["rate_per_s"] < max(halves) or gain < _SMALL:
+        return [f"{text}; {_whose(rival['policy'])} {number(rival['rate_per_s'])} is not measurably less.", counts]
     return [
         f"{text}, {100.0 * gain:.0f} % more than {_whose(rival['policy'])} ({number(rival['rate_per_s'])}).",
-        f"What counts: {share}.",
+        counts,
     ]
 
 
 def replay_answer(document: Mapping[str, Any]) -> list[str]:
     """Of a replay: how far the simulator is from the server."""
     config, error = document["config"], document["error"]
-    parts = [
-        f"{100.0 * error[name]['mean']:+.1f} % in mean {label}"
-        for name, label in (("latency_s", "latency"), ("ttft_s", "TTFT"), ("tpot_s", "TPOT"))
-        if error[name]["mean"] is not None
-    ]
-    first = f"The simulator is off by {', '.join(parts)}" if parts else "The log and the replay share no figure"
-    text = [f"{first} over {config['num_requests']:,} requests of {config['log']}."]
+    parts = []
+    for name, label in (("latency_s", "mean latency is"), ("ttft_s", "TTFT"), ("tpot_s", "TPOT")):
+        off = error[name]["mean"]
+        if off is not None:
+            parts.append(f"{label} {100.0 * abs(off):.1f} % {'below' if off < 0.0 else 'above'}")
+    if parts:
+        parts[0] += " the server's"
+    log = f"over {config['num_requests']:,} requests of {Path(str(config['log'])).name}"
+    text = [f"The simulator's {', '.join([*parts, log])}." if parts else f"Nothing can be compared {log}."]
     median = document.get("median_request_error", {}).get("latency_s")
     if median is not None:
         text.append(f"A single request's latency is off by {100.0 * median:.1f} % in the median.")

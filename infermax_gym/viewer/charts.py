@@ -25,6 +25,7 @@ from infermax_gym.viewer.svg import (
     spanning,
     steps,
     text,
+    tick_label,
 )
 
 WIDTH, HEIGHT = 380.0, 280.0
@@ -70,7 +71,7 @@ def curves(
     label: str,
     x_kind: str = "linear",
     y_kind: str = "linear",
-    bound: tuple[float, str] | None = None,
+    from_zero: bool = False,
 ) -> str:
     """Lines over the same places.
 
@@ -82,15 +83,13 @@ def curves(
         label: what the picture shows, for those who do not see it.
         x_kind: see `Axis`.
         y_kind: see `Axis`.
-        bound: a value that none can be below, and what it is.
+        from_zero: let a linear vertical axis begin at 0.
     """
     at = np.asarray(places, np.float64)
     across = Axis(float(at[0]), float(at[-1]) if at[-1] > at[0] else float(at[0]) + 1.0, _LEFT, _RIGHT, x_kind)
-    most = [s.values for s in series] + ([np.array([bound[0]])] if bound else [])
-    up = spanning(np.concatenate(most), _BOTTOM, _TOP, kind=y_kind, from_zero=y_kind == "linear")
+    values = np.concatenate([s.values for s in series])
+    up = spanning(values, _BOTTOM, _TOP, kind=y_kind, from_zero=from_zero)
     parts = [_frame(across, up, x, y)]
-    if bound is not None:
-        parts.append(_horizontal_bound(up, *bound))
     px = across(at)
     for s in series:
         parts.append(f'<path {_of(s.policy)} class="curve s{s.style}" d="{path(px, up(s.values))}"/>')
@@ -181,9 +180,7 @@ def ranges(rows: Sequence[tuple[Point, Sequence[float | None]]], *, x: str, labe
             f'<circle class="dot f{p.style}" cx="{a:.1f}" cy="{y}" r="{5.0 - i}"/>' for i, a in enumerate(known)
         )
         rule = line(min(known), y, max(known), y, f"range s{p.style}") if known else ""
-        parts.append(
-            f"<g {_of(p.policy)} {tip}>{text(left - 10.0, y + 3.5, _cut(p.name), 'label', 'end')}{rule}{marks}</g>"
-        )
+        parts.append(f"<g {tip}>{text(left - 10.0, y + 3.5, _cut(p.name), 'label', 'end')}{rule}{marks}</g>")
     return _svg("".join(parts), label, height=height)
 
 
@@ -207,7 +204,7 @@ def bars(points: Sequence[Point], *, x: str, label: str, bound: tuple[float, str
         )
         tip = f'data-tip="{escape(p.tip or p.name)}" tabindex="0"'
         name = text(left - 10.0, y + 11.0, _cut(p.name), "label", "end")
-        parts.append(f"<g {_of(p.policy)} {tip}>{name}{body}{whisker}{value}</g>")
+        parts.append(f"<g {tip}>{name}{body}{whisker}{value}</g>")
     if bound is not None:
         edge = across.at(bound[0])
         parts.append(line(edge, top - 8.0, edge, bottom, "bound"))
@@ -218,7 +215,15 @@ def bars(points: Sequence[Point], *, x: str, label: str, bound: tuple[float, str
 _STRIPS = ((24.0, 82.0), (108.0, 176.0), (202.0, 246.0))
 
 
-def timeline(data: Mapping[str, Any], *, label: str, end_s: float, most_waiting: float, most_running: float) -> str:
+def timeline(
+    data: Mapping[str, Any],
+    *,
+    label: str,
+    end_s: float,
+    most_waiting: float,
+    most_running: float,
+    most_context: float = 0.0,
+) -> str:
     """Queue, batch and KV use of one policy over time, preemptions marked.
 
     Args:
@@ -228,6 +233,7 @@ def timeline(data: Mapping[str, Any], *, label: str, end_s: float, most_waiting:
         end_s: where the axis ends, so that policies can be compared.
         most_waiting: requests at the top of the queue's strip.
         most_running: requests at the top of the batch's strip.
+        most_context: tokens at the top of the last strip, where the KV use is not known.
     """
     time_s = np.asarray(data["time_s"], np.float64)
     across = Axis(0.0, max(end_s, 1e-9), _LEFT, _RIGHT)
@@ -253,6 +259,11 @@ def timeline(data: Mapping[str, Any], *, label: str, end_s: float, most_waiting:
         preempted = np.asarray(data["num_preemptions"], np.int64)
         parts.append(_strip(across, Axis(0.0, 100.0, bottom, top), "KV blocks held, %", "kv", px, used, preempted))
         series += [("KV use, %", "kv", used), ("preemptions", "pre", preempted.astype(np.float64))]
+    else:
+        context = np.asarray(data["context_tokens"], np.float64)
+        up = Axis(0.0, max(most_context, 1.0), bottom, top)
+        parts.append(_strip(across, up, "context of running requests, tokens", "kv", px, context, None))
+        series.append(("context tokens", "kv", context))
     parts.append(_x_ticks(across, bottom, "seconds"))
     shown = [{"name": name, "p": -1, "s": f"k-{kind}", "y": _numbers(values)} for name, kind, values in series]
     hover = {"px": _pixels(px), "x": _numbers(time_s), "of": "time, s", "series": shown}
@@ -272,7 +283,7 @@ def _strip(
     parts = [text(_LEFT, up.end - 7.0, title, f"strip k-{kind}")]
     for value in (0.0, up.high):
         parts.append(line(_LEFT, up.at(value), _RIGHT, up.at(value), "grid"))
-        parts.append(text(_LEFT - 6.0, up.at(value) + 3.5, number(round(value)), "tick", "end"))
+        parts.append(text(_LEFT - 6.0, up.at(value) + 3.5, tick_label(round(value)), "tick", "end"))
     parts.append(f'<path class="fill-{kind}" d="{area(px, up(values), ground)}"/>')
     parts.append(f'<path class="edge-{kind}" d="{path(px, up(values))}"/>')
     if preempted is not None and preempted.any():
@@ -312,11 +323,6 @@ def _grid(across: Axis, top: float, bottom: float) -> str:
         at = across.at(value)
         parts += [line(at, top, at, bottom, "grid"), _tick_name(at, bottom + 15.0, name)]
     return "".join(parts)
-
-
-def _horizontal_bound(up: Axis, value: float, what: str) -> str:
-    at = up.at(value)
-    return line(_LEFT, at, _RIGHT, at, "bound") + text(_RIGHT, at - 5.0, what, "note", "end")
 
 
 def _svg(inside: str, label: str, hover: Mapping[str, Any] | None = None, height: float = HEIGHT) -> str:

@@ -226,6 +226,7 @@ def over_time(of_each: Document, legend: Legend) -> Section:
     end_s = max((float(one["time_s"][-1]) for one in lines.values()), default=1.0)
     waiting = max((max(one["num_waiting"]) for one in lines.values()), default=0)
     running = max((max(_running(one)) for one in lines.values()), default=0)
+    context = max((max(one.get("context_tokens", [0.0])) for one in lines.values()), default=0.0)
     pictures = []
     for name, one in lines.items():
         chart = timeline(
@@ -234,6 +235,7 @@ def over_time(of_each: Document, legend: Legend) -> Section:
             end_s=end_s,
             most_waiting=max(1.05 * waiting, 1.0),
             most_running=max(1.05 * running, 1.0),
+            most_context=1.05 * context,
         )
         pictures.append(Picture(name, chart, policy=legend.number(name)))
     note = "All on the same scales. Red marks are preemptions. Choose policies in the bar above."

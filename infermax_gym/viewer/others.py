@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from infermax_gym.viewer.svg import MISSING, number
 Document = Mapping[str, Any]
 
 _MOST_REQUESTS = 200
+_TIMES = (("latency_s", "latency, s", 1.0), ("ttft_s", "TTFT, s", 1.0), ("tpot_s", "TPOT, ms", 1e3))
 
 
 def capacity_page(document: Document) -> Page:
@@ -108,22 +110,26 @@ def replay_page(document: Document, details: Document | None) -> Page:
     config = document["config"]
     page = Page(replay_answer(document))
     page.facts = [
-        ("Log", f"{config['log']}, {config['num_requests']:,} requests"),
+        ("Log", f"{Path(str(config['log'])).name}, {config['num_requests']:,} requests"),
         ("Policy", str(config["policy"])),
         ("Engine", engine_in_words(config)),
     ]
     names = {"logged": "real", "simulated": "simulated"}
     page.legend.add(list(names), list(names))
-    heads = [Column("Figure", "", False), Column("", "", False)]
+    heads = [Column("Figure", "", False), Column("Of", "", False)]
     kinds = ("mean", "p50", "p90", "p99")
-    heads += [Column(kind, "s") for kind in kinds]
+    heads += [Column(kind) for kind in kinds]
     heads += [Column("Error", f"{kind}, %") for kind in kinds]
     rows = []
-    for path, label in (("latency_s", "latency"), ("ttft_s", "TTFT"), ("tpot_s", "TPOT")):
+    for path, label, scale in (
+        ("latency_s", "latency, s", 1.0),
+        ("ttft_s", "TTFT, s", 1.0),
+        ("tpot_s", "TPOT, ms", 1e3),
+    ):
         for shown, where in names.items():
-            values = [_cell(lookup(document[where], f"{path}.{kind}"), 1.0) for kind in kinds]
+            values = [_cell(lookup(document[where], f"{path}.{kind}"), scale) for kind in kinds]
             errors = [lookup(document["error"], f"{path}.{kind}") if where == "simulated" else None for kind in kinds]
-            percents = [Cell(MISSING if e is None else f"{100.0 * e:+.1f}", e) for e in errors]
+            percents = [Cell("" if e is None else f"{100.0 * e:+.1f}", e) for e in errors]
             rows.append([Cell(label, label), Cell(shown, shown), *values, *percents])
     page.sections.append(Section("Figures", "Errors are simulated / logged - 1.", [Table(heads, rows)]))
     if details is not None:

@@ -38,7 +38,7 @@ def tick_label(value: float) -> str:
     """A tick's value, as short as it goes."""
     for sign, size in reversed(_SIGNS.items()):
         if abs(value) >= 10.0 * size or (abs(value) >= size and value % size == 0.0):
-            return f"{value / size:.4g}{sign}"
+            return f"{value / size:.3g}{sign}"
     return f"{value:.4g}"
 
 
