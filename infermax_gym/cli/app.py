@@ -25,6 +25,7 @@ from infermax_gym.cli.replay import replay
 from infermax_gym.cli.report import report
 from infermax_gym.cli.simulate import simulate
 from infermax_gym.cli.steps import steps
+from infermax_gym.cli.watch import watch
 
 _EXIT_OK = 0
 _EXIT_BAD_INPUT = 2
@@ -51,6 +52,7 @@ app.command("fit")(fit)
 app.command("steps")(steps)
 app.command("export")(export)
 app.command("report")(report)
+app.command("watch")(watch)
 
 
 def _print_version(wanted: bool) -> None:
