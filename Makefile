@@ -1,5 +1,5 @@
 # make venv     everything into .venv, with the pinned versions of constraints.txt
-# make demo     compare schedulers on a production trace (a minute, once installed)
+# make demo     compare schedulers on a production trace, and write a report to open (a minute, once installed)
 # make test     ruff, mypy and pytest, on two cores
 # make bounds   random calls of the environments, compiled code checking every index (compiles anew: three minutes)
 # make test-vllm   the plug-in inside the real vLLM; makes its environment in $INFERMAX_VLLM_HOME first (3 GB)
@@ -32,6 +32,7 @@ $(CORE): $(SOURCES)
 	@test -x $(PYTHON) || $(SYSTEM_PYTHON) -m venv $(VENV)
 	@echo "installing infermax-gym into $(VENV) ..."
 	@$(PIP) install --constraint constraints.txt --editable .
+	@$(VENV)/bin/infermax bench --workload azure-conv --first 20 --policies vllm,sglang-fcfs >/dev/null
 	@touch $@
 
 # torch comes first and by its exact version, so that no other package pulls another build of it.
@@ -42,7 +43,8 @@ $(DEV): $(CORE)
 	@touch $@
 
 demo: $(CORE)
-	$(VENV)/bin/infermax bench $(DEMO) --policies $(DEMO_POLICIES)
+	$(VENV)/bin/infermax bench $(DEMO) --policies $(DEMO_POLICIES) --out runs/demo
+	@$(VENV)/bin/infermax report runs/demo
 
 test: lint type
 	$(PYTHON) -m pytest -n 2 --dist loadfile

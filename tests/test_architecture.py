@@ -62,6 +62,8 @@ OPTIONAL_DEPENDENCIES: dict[str, str | tuple[str, ...]] = {
     "cma": ("agents/", "experiments/"),
     "tensorboard": "agents/",
     "tqdm": "agents/",
+    "playwright": "experiments/",
+    "PIL": "experiments/",
 }
 
 

@@ -27,6 +27,7 @@ from infermax_gym.cli.simulate import simulate
 from infermax_gym.cli.steps import steps
 from infermax_gym.cli.sweep import sweep
 from infermax_gym.cli.tune import tune
+from infermax_gym.cli.watch import watch
 
 _EXIT_OK = 0
 _EXIT_BAD_INPUT = 2
@@ -55,6 +56,7 @@ app.command("fit")(fit)
 app.command("steps")(steps)
 app.command("export")(export)
 app.command("report")(report)
+app.command("watch")(watch)
 
 
 def _print_version(wanted: bool) -> None:
