@@ -16,6 +16,7 @@ from infermax_gym.cli.calibrate import calibrate
 from infermax_gym.cli.capacity import capacity
 from infermax_gym.cli.cost import cost
 from infermax_gym.cli.errors import InputError, Interrupted, missing_extra
+from infermax_gym.cli.evaluate import evaluate
 from infermax_gym.cli.export import export
 from infermax_gym.cli.fit import fit
 from infermax_gym.cli.listing import list_names
@@ -25,6 +26,7 @@ from infermax_gym.cli.replay import replay
 from infermax_gym.cli.report import report
 from infermax_gym.cli.simulate import simulate
 from infermax_gym.cli.steps import steps
+from infermax_gym.cli.verify import verify
 
 _EXIT_OK = 0
 _EXIT_BAD_INPUT = 2
@@ -51,6 +53,8 @@ app.command("fit")(fit)
 app.command("steps")(steps)
 app.command("export")(export)
 app.command("report")(report)
+app.command("evaluate")(evaluate)
+app.command("verify")(verify)
 
 
 def _print_version(wanted: bool) -> None:
