@@ -158,17 +158,19 @@ class ExpressionPolicy:
 
     def _decide(self, view: OnlineView) -> Decision:
         builder = BatchBuilder(view)
-        engine = _engine_values(view)
-        victims = _ordered(self.victim_key, view.running, view, engine)[::-1]
+        victims: list[int] | None = None  # ordered when the first is needed
         for request in view.running.request.tolist():
             while not builder.serve(request):
+                if victims is None:
+                    victims = _ordered(self.victim_key, view.running, view)[::-1]
                 builder.preempt(_victim(builder, victims))
-        if builder.preempted:
+        if builder.preempted or not len(view.waiting) or builder.tokens_left <= 0:
             return builder.decision()
-        cap = max(1.0, float(_clean(evaluated(parsed(self.max_running, ENGINE_NAMES), engine), ())))
-        for request in _ordered(self.queue_key, view.waiting, view, engine):
-            if builder.num_running + 1 > cap or not builder.admit(request):
-                break
+        cap = max(1.0, float(_clean(evaluated(parsed(self.max_running, ENGINE_NAMES), _engine_values(view)))))
+        if builder.num_running + 1 <= cap:
+            for request in _ordered(self.queue_key, view.waiting, view):
+                if builder.num_running + 1 > cap or not builder.admit(request):
+                    break
         return builder.decision()
 
 
@@ -177,18 +179,17 @@ def _victim(builder: BatchBuilder, victims: list[int]) -> int:
     return next(r for r in victims if r not in served and r not in builder.preempted)
 
 
-def _ordered(key: str, requests: RequestsView, view: OnlineView, engine: Mapping[str, Any]) -> list[int]:
+def _ordered(key: str, requests: RequestsView, view: OnlineView) -> list[int]:
     """Request numbers, the smallest key first; equal ones as they stand."""
     if len(requests) < 2:
         return list(requests.request.tolist())
-    values = {**engine, **_request_values(requests, view)}
-    keys = _clean(evaluated(parsed(key, (*REQUEST_NAMES, *ENGINE_NAMES)), values), (len(requests),))
+    values = {**_engine_values(view), **_request_values(requests, view)}
+    keys = np.broadcast_to(_clean(evaluated(parsed(key, (*REQUEST_NAMES, *ENGINE_NAMES)), values)), len(requests))
     return list(requests.request[np.argsort(keys, kind="stable")].tolist())
 
 
-def _clean(value: Any, shape: tuple[int, ...]) -> Floats:
-    numbers = np.nan_to_num(np.asarray(value, np.float64), nan=0.0, posinf=_MOST_VALUE, neginf=-_MOST_VALUE)
-    return np.broadcast_to(np.clip(numbers, -_MOST_VALUE, _MOST_VALUE), shape)
+def _clean(value: Any) -> Floats:
+    return np.clip(np.where(np.isnan(value), 0.0, value), -_MOST_VALUE, _MOST_VALUE)
 
 
 def _engine_values(view: OnlineView) -> dict[str, Any]:

@@ -80,12 +80,18 @@ def check_rules(agent: SuiteAgent, task: Task) -> None:
     """Whether an agent gets along with what a task tells, and with its engine.
 
     Raises:
-        SuiteError: it needs output lengths, true ones or predictions, or has a token budget of its own.
+        SuiteError: it needs output lengths, true ones or predictions, sees whole workloads, or has a token budget of
+            its own.
     """
     if isinstance(agent, Policy) and (agent.max_num_batched_tokens is not None or not agent.chunking):
         raise SuiteError(
             f"policy {agent.name!r} plays on another engine: its token budget, or prompts that it does not cut, may "
             f"exceed the budget of {task.id}"
+        )
+    if isinstance(agent, Player) and not type(agent).__module__.startswith("infermax_gym."):
+        raise SuiteError(
+            f"{getattr(agent, 'name', agent)!r} serves whole workloads by itself and so has their output lengths; "
+            "expected a scheduler with decide(view), or a function (observation, mask) -> action"
         )
     known = Information(getattr(agent, "information", Information.NONE))
     if known in (Information.ORACLE, Information.PREDICTED):
@@ -190,8 +196,3 @@ def random_agent() -> ActingAgent:
         return lambda _observation, mask: int(rng.choice(np.flatnonzero(mask)))
 
     return ActingAgent("random", begin=begin)
-
-
-def is_scheduler(agent: Any) -> bool:
-    """Whether something serves requests on one engine."""
-    return isinstance(agent, Policy | Player) or hasattr(agent, "decide")

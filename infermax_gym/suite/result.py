@@ -32,11 +32,14 @@ Floats = NDArray[np.float64]
 
 
 def fingerprint(agent: SuiteAgent, file: Path | None = None) -> str:
-    """SHA-256 of an agent: of its file, of the knobs of a policy or router, or else of its name."""
+    """SHA-256 of an agent: of its file, of the knobs of a policy or router that are set, or else of its name."""
     if file is not None:
         return hashlib.sha256(file.read_bytes()).hexdigest()
     if isinstance(agent, Policy | Router):
-        return hashlib.sha256(repr([(f.name, getattr(agent, f.name)) for f in fields(agent)]).encode()).hexdigest()
+        knobs = [(f.name, getattr(agent, f.name)) for f in fields(agent) if f.compare]
+        unset = {f.name: f.default for f in fields(agent)}
+        given = [(name, value) for name, value in knobs if value != unset[name]]
+        return hashlib.sha256(repr(given).encode()).hexdigest()
     return hashlib.sha256(str(getattr(agent, "name", "")).encode()).hexdigest()
 
 

@@ -3,7 +3,7 @@
     score(ExpressionPolicy("known", max_running="10"), "long-context")["score"]
 
 `score` takes a `Policy`, an `ExpressionPolicy` or the source of a Python scheduler, which runs in a process of its own
-(`infermax_gym.suite.sandbox`). Whatever it is, its decisions are carried out again by the engine before they count.
+(`infermax_gym.suite.sandbox`) and hands back decisions, which the engine carries out again: it cannot name its score.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from infermax_gym.engine import Policy, SchedulerError, simulate
 from infermax_gym.suite.cards import DEFAULTS, card_of
 from infermax_gym.suite.episodes import episode_of
 from infermax_gym.suite.expressions import ExpressionPolicy
-from infermax_gym.suite.play import check_rules, objective_of, play_episode
+from infermax_gym.suite.play import check_rules, objective_of
 from infermax_gym.suite.replay import replay
 from infermax_gym.suite.sandbox import Limits, decisions_of
 from infermax_gym.suite.tasks import SuiteError, Task, Variant, task_of
@@ -105,4 +105,5 @@ def _reached(policy: Policy | ExpressionPolicy | str, task: Task, episodes: Epis
         packed = decisions_of(policy, task, episodes, limits)
         return np.array([replay(task, v, s, text) for (v, s), text in zip(episodes, packed, strict=True)])
     check_rules(policy, task)
-    return np.array([play_episode(policy, task, v, s).objective for v, s in episodes])
+    drawn = [episode_of(task, v, s) for v, s in episodes]
+    return np.array([objective_of(task, simulate(e.workload, e.engine, policy)) for e in drawn])
