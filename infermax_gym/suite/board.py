@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,9 @@ def render(documents: Documents, again: Sequence[str]) -> str:
 _HEAD = f"""
 # Leaderboard of the suite {VERSION}
 
-Made by `python -m experiments.suite.leaderboard` from the files in leaderboard/, each of which it certifies first. How to
-take part: [docs/suite.md](docs/suite.md#take-part). A score of 0 is the best default policy, chosen in hindsight for
-each engine and traffic; 1 is the proven optimum (Toy) or a certified bound, which perhaps nobody can reach.
+Made by `python -m experiments.suite.leaderboard` from the files in leaderboard/, each of which it certifies first.
+How to take part: [docs/suite.md](docs/suite.md#take-part). A score of 0 is the best default policy, chosen in hindsight
+for each engine and traffic; 1 is the proven optimum (Toy) or a certified bound, which perhaps nobody can reach.
 Figures are interquartile means with 95 % intervals of a stratified bootstrap, over training runs, or over episodes
 where there is one run. "Again" says that the agent has played again and decided the same: it cannot have known the
 future. Without it only the scores are certain.
@@ -99,7 +100,7 @@ def _profiles(group: Sequence[Mapping[str, Any]]) -> str:
 
 def _improvement(group: Sequence[Mapping[str, Any]]) -> str:
     lines = [["agent", "beats the next with probability", "95 % interval"]]
-    for first, second in zip(group, group[1:], strict=False):
+    for first, second in pairwise(group):
         value, (low, high) = probability_of_improvement(_samples(first), _samples(second))
         lines.append([f"`{first['agent']}` over `{second['agent']}`", f"{value:.2f}", f"[{low:.2f}, {high:.2f}]"])
     return f"## Probability of improvement: {_title(group)}\n\n{_table(lines)}"

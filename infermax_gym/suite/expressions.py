@@ -75,7 +75,7 @@ def parsed(text: str, names: tuple[str, ...]) -> ast.expr:
 
 
 def _check(node: ast.expr, names: tuple[str, ...], text: str) -> None:
-    if isinstance(node, ast.Constant) and type(node.value) in (int, float) and abs(node.value) <= _MOST_VALUE:
+    if isinstance(node, ast.Constant) and _is_number(node.value):
         return
     if isinstance(node, ast.Name) and node.id in names:
         return
@@ -89,6 +89,10 @@ def _check(node: ast.expr, names: tuple[str, ...], text: str) -> None:
         )
     for part in parts:
         _check(part, names, text)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and bool(abs(value) <= _MOST_VALUE)
 
 
 def _parts(node: ast.expr) -> list[ast.expr] | None:

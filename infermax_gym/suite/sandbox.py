@@ -54,7 +54,7 @@ def decisions_of(source: str, task: Task, episodes: Sequence[tuple[Variant, int]
     if len(source) > _MOST_SOURCE:
         raise SuiteError(f"the source has {len(source):,} characters; at most {_MOST_SOURCE:,}")
     variants = [*task.train, *task.test]
-    order = {"source": source, "task": task.id, "limits": asdict(limits)}
+    order: dict[str, Any] = {"source": source, "task": task.id, "limits": asdict(limits)}
     order["episodes"] = [(variants.index(variant), seed) for variant, seed in episodes]
     here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     start = _START.format(path=[here, *(p for p in sys.path if p)])
@@ -119,13 +119,13 @@ def _child() -> None:
 
 
 def _played(order: dict[str, Any]) -> list[str]:
-    from infermax_gym.suite.play import play_episode
-
-    task = task_of(order["task"])
-    variants = [*task.train, *task.test]
     names: dict[str, Any] = {"__name__": "scheduler"}
     exec(compile(order["source"], "<scheduler>", "exec"), names)
     make = names.get("Scheduler")
     if not callable(make):
         raise SuiteError("it defines no class Scheduler")
+    from infermax_gym.suite.play import play_episode
+
+    task = task_of(order["task"])
+    variants = [*task.train, *task.test]
     return [play_episode(make(), task, variants[i], seed).decisions for i, seed in order["episodes"]]

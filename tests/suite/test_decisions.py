@@ -6,7 +6,7 @@ import base64
 import zlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infermax_gym.baselines.optimum.plan import Plan, Step
@@ -21,6 +21,7 @@ _STEPS = st.builds(
 )
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(_STEPS, st.integers(1, 3)), max_size=12))
 def test_a_plan_comes_back(parts: list[tuple[Step, int]]) -> None:
     steps = [step for step, times in parts for _ in range(times)]
