@@ -34,15 +34,16 @@ MAY_IMPORT = {
     "testing": _BELOW_EVALUATION,
     "evaluation": _BELOW_EVALUATION,
     "viewer": _BELOW_VIEWER,
+    "suite": {*_BELOW_VIEWER, "baselines", "agents"},
     "vllm": {"cost", "engine", "envs", "baselines", "agents"},
     "plugins": _BELOW_EVALUATION - {"envs"},
     "sweep": {"files"},
-    "__init__": {*_BELOW_VIEWER, "baselines", "agents"},  # names, each imported when it is used
-    "cli": {*_BELOW_VIEWER, "plugins", "viewer", "profiler", "sweep", "baselines", "agents"},
+    "__init__": {*_BELOW_VIEWER, "baselines", "agents", "suite"},  # names, each imported when it is used
+    "cli": {*_BELOW_VIEWER, "plugins", "viewer", "profiler", "sweep", "baselines", "agents", "suite"},
     "__main__": {"cli"},
     "baselines": _BELOW_ENVS | {"cluster"},
     "agents": {*_BELOW_VIEWER, "viewer", "baselines"},
-    "experiments": {*_BELOW_VIEWER, "viewer", "baselines", "agents", "testing", "profiler", "vllm"},
+    "experiments": {*_BELOW_VIEWER, "viewer", "baselines", "agents", "testing", "profiler", "vllm", "suite"},
 }
 
 CORE_DEPENDENCIES = {"numpy", "numba", "gymnasium", "rich", "typer"}

@@ -16,6 +16,7 @@ from infermax_gym.cli.calibrate import calibrate
 from infermax_gym.cli.capacity import capacity
 from infermax_gym.cli.cost import cost
 from infermax_gym.cli.errors import InputError, Interrupted, missing_extra
+from infermax_gym.cli.evaluate import evaluate
 from infermax_gym.cli.export import export
 from infermax_gym.cli.fit import fit
 from infermax_gym.cli.listing import list_names
@@ -27,6 +28,7 @@ from infermax_gym.cli.simulate import simulate
 from infermax_gym.cli.steps import steps
 from infermax_gym.cli.sweep import sweep
 from infermax_gym.cli.tune import tune
+from infermax_gym.cli.verify import verify
 from infermax_gym.cli.watch import watch
 
 _EXIT_OK = 0
@@ -57,6 +59,8 @@ app.command("steps")(steps)
 app.command("export")(export)
 app.command("report")(report)
 app.command("watch")(watch)
+app.command("evaluate")(evaluate)
+app.command("verify")(verify)
 
 
 def _print_version(wanted: bool) -> None:

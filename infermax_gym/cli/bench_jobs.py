@@ -52,7 +52,7 @@ def runs_on_processes(
     tasks = [
         Task(
             str(number),
-            (scenario, name, contenders[name], seed, details is not None),
+            (scenario, name, contenders[name], seed, pictures),
             Shared(str(seed), (scenario, seed)),
         )
         for number, (name, seed) in sorted(enumerate(order), key=lambda one: one[1][1])  # requests are loaded once
