@@ -1,6 +1,7 @@
 # make venv     everything into .venv, with the pinned versions of constraints.txt
 # make demo     compare schedulers on a production trace (a minute, once installed)
 # make test     ruff, mypy and pytest, on two cores
+# make docs     the documentation site, into site/: open site/index.html
 # make bounds   random calls of the environments, compiled code checking every index (compiles anew: three minutes)
 # make test-vllm   the plug-in inside the real vLLM; makes its environment in $INFERMAX_VLLM_HOME first (3 GB)
 # make demo-vllm   a vLLM server with a tiny random model: first come, first served against policies
@@ -20,7 +21,7 @@ SOURCES := pyproject.toml constraints.txt
 
 INFERMAX_VLLM_HOME ?= $(HOME)/.cache/infermax-gym/vllm
 
-.PHONY: venv demo test bounds test-vllm demo-vllm vllm-environment lint type format bench clean
+.PHONY: venv demo test docs bounds test-vllm demo-vllm vllm-environment lint type format bench clean
 .DELETE_ON_ERROR:
 
 venv: $(DEV)
@@ -43,6 +44,10 @@ demo: $(CORE)
 
 test: lint type
 	$(PYTHON) -m pytest -n 2 --dist loadfile
+
+docs: $(DEV)
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
+	@echo "open site/index.html"
 
 bounds: $(DEV)
 	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=.bounds-cache $(PYTHON) -m tests.envs.fuzz --calls 2000
@@ -71,5 +76,5 @@ bench: $(DEV)
 	@for script in $(wildcard benchmarks/*.py); do echo "== $$script"; $(PYTHON) $$script || exit 1; done
 
 clean:
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .bounds-cache
+	rm -rf build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .bounds-cache
 	find infermax_gym baselines agents experiments tests -name __pycache__ -prune -exec rm -rf {} +
