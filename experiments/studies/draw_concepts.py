@@ -65,7 +65,9 @@ def _requests(axes: Axes, run: SimulationResult) -> None:
     for r, (arrival_s, finish_s) in enumerate(zip(run.workload.arrival_s, run.finish_s, strict=True)):
         axes.add_patch(Rectangle((arrival_s, r - 0.08), finish_s - arrival_s, 0.16, color=WAIT))
     for r, start_s, end_s, colour, _ in _stays(run):
-        axes.add_patch(Rectangle((start_s, r - 0.36), end_s - start_s, 0.72, facecolor=colour, edgecolor="white", lw=0.4))
+        axes.add_patch(
+            Rectangle((start_s, r - 0.36), end_s - start_s, 0.72, facecolor=colour, edgecolor="white", lw=0.4)
+        )
     axes.set(ylim=(len(run.workload) - 0.5, -0.5), yticks=range(len(run.workload)), ylabel="request")
     axes.set_yticklabels([str(r + 1) for r in range(len(run.workload))])
 
@@ -97,7 +99,9 @@ def paged_kv(figure: Figure) -> None:
     """What four requests hold: contiguous room for the longest answer, and blocks of 16 tokens."""
     lengths, num_blocks, longest = (70, 40, 100, 25), 32, 8
     panels = figure.subplots(1, 2)
-    for axes, title in zip(panels, ("Reserved for the longest answer", "Paged: blocks as they are needed"), strict=True):
+    for axes, title in zip(
+        panels, ("Reserved for the longest answer", "Paged: blocks as they are needed"), strict=True
+    ):
         axes.set(title=title, xlim=(-0.1, 8.1), ylim=(4.1, -0.1), aspect="equal", xticks=[], yticks=[])
         for spine in axes.spines.values():
             spine.set_visible(False)
