@@ -203,3 +203,11 @@ def test_sentences_are_counted() -> None:
     text = "# A title\n\nOne two three. Four `five six`, seven.\n\n- An item\n  of it.\n\n"
     text += "| a | table |\n\n```\ncode. Code.\n```\n"
     assert sentence_lengths(text) == [3, 3, 4]
+
+
+def test_the_scoreboard_in_the_readme_is_that_of_the_results() -> None:
+    results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    _, _, section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Scoreboard")
+    figures = re.findall(r"\d\.\d+ \[\d\.\d+, \d\.\d+\]", section.partition("\n## ")[0])
+    assert len(figures) >= 5
+    assert not [figure for figure in figures if figure not in results], "docs/results.md has other figures"
