@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -44,10 +45,14 @@ def sources_of(function: Callable[..., Any]) -> tuple[Path, ...]:
 
 
 @cache
-def _source_stamp(roots: tuple[Path, ...]) -> tuple[float, int]:
-    """Newest modification time and total size of the sources below some files and folders."""
-    stats = [path.stat() for root in roots for path in ([root] if root.is_file() else root.rglob("*.py"))]
-    return max(stat.st_mtime for stat in stats), sum(stat.st_size for stat in stats)
+def _source_stamp(roots: tuple[Path, ...]) -> str:
+    """Digest of the sources below some files and folders: a copy, a checkout or an install keeps what was compiled."""
+    digest = sha256()
+    for root in roots:
+        for path in [root] if root.is_file() else sorted(root.rglob("*.py")):
+            name = path.relative_to(root).as_posix().encode()
+            digest.update(name + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
 
 
 def inlined(function: F) -> F:

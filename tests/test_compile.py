@@ -51,12 +51,19 @@ def test_another_package_stands_on_its_whole_folder(tmp_path: Path, monkeypatch:
         sys.modules.pop(name)
 
 
-def test_an_edit_anywhere_below_moves_the_stamp(tmp_path: Path) -> None:
-    file = tmp_path / "kernel.py"
+def test_the_stamp_is_of_what_is_written(tmp_path: Path) -> None:
+    """An edit or another name moves it; a copy made later does not."""
+    stamp = compile_module._source_stamp.__wrapped__
+    file = tmp_path / "deep" / "kernel.py"
+    file.parent.mkdir()
     file.write_text("a = 1\n")
-    before = compile_module._source_stamp.__wrapped__((tmp_path,))
-    os.utime(file, (before[0] + 10.0, before[0] + 10.0))
-    assert compile_module._source_stamp.__wrapped__((tmp_path,)) != before
+    before = stamp((tmp_path,))
+    os.utime(file, (1e9, 1e9))
+    assert stamp((tmp_path,)) == before
+    file.write_text("a = 2\n")
+    edited = stamp((tmp_path,))
+    file.rename(file.with_name("other.py"))
+    assert len({before, edited, stamp((tmp_path,))}) == 3
 
 
 def test_without_numbas_private_hook_nothing_is_compiled() -> None:
