@@ -1,0 +1,169 @@
+"""Policies without units: sizes as shares of what an engine has and of what it could do at best.
+
+A cap of 64 sequences or a budget of 512 tokens means something else on every engine. What means the same everywhere is
+how much of the engine's best throughput a size keeps: a smaller prefill budget makes iterations shorter for those who
+decode, and fewer decodes at once end sooner, at the price of throughput. `Shares.resolve` turns such shares into the
+knobs of a `Policy` for one engine, by its cost model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infermax_gym.cost import CostModel
+from infermax_gym.engine import EngineConfig, Information, Policy, SimulationResult, simulate
+from infermax_gym.engine.policy import QueueOrder, Victim, queue_weights, victim_weights
+from infermax_gym.workload import Workload
+
+TYPICAL_CONTEXT = 1024
+"""KV tokens that a decode reads, where nobody has seen the traffic yet."""
+
+_STEPS = 128
+
+
+@dataclass(frozen=True)
+class Shares:
+    """A policy whose sizes are resolved for an engine.
+
+    Attributes:
+        base: the policy, whose other knobs have no unit or are in seconds of the engine's own.
+        prefill_efficiency: the token budget is the least with which prefills alone reach this share of the throughput
+            that the engine's own budget allows; None: the engine's budget.
+        decode_efficiency: at most so many requests run as decodes need to reach this share of the throughput that the
+            engine's sequences and memory allow; None: all of them.
+
+    Raises:
+        ValueError: a share is not in (0, 1], or `base` has a cap or a budget of its own.
+
+    Example:
+        >>> from infermax_gym.engine import EngineConfig
+        >>> engine = EngineConfig(max_num_batched_tokens=8192)
+        >>> SPF_SHARE.resolve(engine).max_num_batched_tokens < 8192
+        True
+    """
+
+    base: Policy
+    prefill_efficiency: float | None = None
+    decode_efficiency: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("prefill_efficiency", "decode_efficiency"):
+            value = getattr(self, name)
+            if value is not None and not 0.0 < value <= 1.0:
+                raise ValueError(f"policy {self.name!r}: {name} must be in (0, 1], got {value}")
+        if self.base.max_running is not None or self.base.max_num_batched_tokens is not None:
+            raise ValueError(f"policy {self.name!r}: its base must leave cap and budget to the shares")
+
+    @property
+    def name(self) -> str:
+        """Kebab-case."""
+        return self.base.name
+
+    @property
+    def source(self) -> str:
+        """Where the rule comes from."""
+        return self.base.source
+
+    @property
+    def note(self) -> str:
+        """One line, good and bad at."""
+        return self.base.note
+
+    @property
+    def information(self) -> Information:
+        """What it knows about output lengths."""
+        return self.base.information
+
+    def resolve(self, engine: EngineConfig, context: float = TYPICAL_CONTEXT) -> Policy:
+        """The policy of the table that this is on an engine.
+
+        Args:
+            engine: the replica.
+            context: KV tokens that a decode reads, as far as is known.
+        """
+        policy = self.base
+        if self.prefill_efficiency is not None:
+            budget = efficient_budget(engine, self.prefill_efficiency)
+            policy = replace(policy, max_num_batched_tokens=budget)
+        if self.decode_efficiency is not None:
+            policy = replace(policy, max_running=efficient_running(engine, self.decode_efficiency, context))
+        return policy
+
+    def play(
+        self, workload: Workload, engine: EngineConfig, *, seed: int = 0, record_schedule: bool = False
+    ) -> SimulationResult:
+        """Serve a workload to its end."""
+        return simulate(workload, engine, self.resolve(engine), record_schedule=record_schedule)
+
+
+def decode_seconds(cost: CostModel, num_decodes: float, context: float) -> float:
+    """Seconds of an iteration of decodes alone, each of which reads so many KV tokens."""
+    n = float(num_decodes)
+    return _seconds(cost, np.array([1.0, n, 0.0, 0.0, 0.0, 0.0, 1.0, n * context, n]))
+
+
+def prefill_seconds(cost: CostModel, num_tokens: float) -> float:
+    """Seconds of an iteration with one whole prompt and nothing else."""
+    n = float(num_tokens)
+    return _seconds(cost, np.array([1.0, n, 1.0, n * n, 1.0, 0.0, 0.0, 0.0, 0.0]))
+
+
+def efficient_budget(engine: EngineConfig, share: float) -> int:
+    """The fewest prefill tokens of an iteration that reach a share of the best prefill throughput."""
+    return _fewest(lambda n: prefill_seconds(engine.cost, n), engine.max_num_batched_tokens, share)
+
+
+def efficient_running(engine: EngineConfig, share: float, context: float) -> int:
+    """The fewest decodes of an iteration that reach a share of the best decode throughput."""
+    most = int(engine.num_kv_tokens // max(context, 1.0))
+    return _fewest(lambda n: decode_seconds(engine.cost, n, context), min(most, engine.max_num_seqs), share)
+
+
+def _seconds(cost: CostModel, features: NDArray[np.float64]) -> float:
+    total = sum(max(float(np.dot(form, features)) for form in term) for term in cost.terms)
+    return total + sum(min(float(np.dot(form, features)) for form in term) for term in cost.min_terms)
+
+
+def _fewest(seconds: Callable[[int], float], most: int, share: float) -> int:
+    """The smallest of some sizes up to `most`, closer together than 7 %, that keeps a share of the best rate."""
+    sizes = sorted({round(max(most, 1) ** (step / _STEPS)) for step in range(_STEPS + 1)})
+    rates = np.array([size / seconds(size) for size in sizes])
+    return sizes[int(np.argmax(rates >= share * rates.max()))]
+
+
+SPF_SHARE = Shares(
+    Policy(
+        "spf-share",
+        queue_order=QueueOrder.LINEAR,
+        queue_weights=queue_weights(prefill_s=1.0),
+        watermark=0.01,
+        source="ours: shortest prefill first; a token budget that keeps 90 % of the best prefill throughput",
+        note="spf-headroom for any engine: short iterations where the engine's budget is larger than it needs.",
+    ),
+    prefill_efficiency=0.9,
+)
+SPF_AGING_SHARE = replace(
+    SPF_SHARE,
+    base=replace(
+        SPF_SHARE.base,
+        name="spf-aging-share",
+        queue_weights=queue_weights(prefill_s=1.0, arrival_s=0.003),
+        source="ours: the same with 3 ms of prefill as credit per second waited",
+        note="Gives some of the mean back for a shorter tail.",
+    ),
+)
+FCFS_SHARE = replace(
+    SPF_SHARE,
+    base=Policy(
+        "fcfs-share",
+        watermark=0.01,
+        source="ours: first come, first served with the budget of spf-share",
+        note="Decodes run smoothly on any engine; long prompts hold up the queue.",
+    ),
+)
+
+TABLE = (SPF_SHARE, SPF_AGING_SHARE, FCFS_SHARE)
