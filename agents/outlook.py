@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from infermax_gym.cost import CostModel
+from infermax_gym.baselines.table.shares import decode_seconds, fewest, prefill_seconds, sizes_up_to
 from infermax_gym.engine import EngineConfig
 from infermax_gym.engine.kernel.group import disband
 from infermax_gym.engine.layout import FINISHED, RUNNING, WAITING
@@ -46,29 +46,6 @@ _RECENT = 256
 _FIRST_GUESS_TOKENS = 256.0
 
 
-def iteration_seconds(cost: CostModel, features: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(k,) seconds of (k, 9) batches, as `CostModel` says."""
-    total = np.zeros(len(features))
-    for terms, pick in ((cost.terms, np.max), (cost.min_terms, np.min)):
-        for term in terms:
-            total += pick(features @ np.array(term).T, axis=1)
-    return total
-
-
-def decode_s(cost: CostModel, count: NDArray[np.float64], context: float) -> NDArray[np.float64]:
-    """(k,) seconds of iterations of (k,) decodes alone that read so many KV tokens each."""
-    n = np.asarray(count, np.float64)
-    zero, one = np.zeros_like(n), np.ones_like(n)
-    return iteration_seconds(cost, np.stack([one, n, zero, zero, zero, zero, one, n * context, n], axis=1))
-
-
-def prefill_s(cost: CostModel, tokens: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(k,) seconds of iterations with one whole prompt of (k,) tokens and nothing else."""
-    n = np.asarray(tokens, np.float64)
-    zero, one = np.zeros_like(n), np.ones_like(n)
-    return iteration_seconds(cost, np.stack([one, n, one, n * n, one, zero, zero, zero, zero], axis=1))
-
-
 @dataclass(frozen=True, eq=False)
 class Outlook:
     """An engine and its traffic so far.
@@ -94,15 +71,14 @@ class Observer:
     def __init__(self, config: EngineConfig) -> None:
         self.config = config
         budgets = np.array([config.max_num_batched_tokens, 4 * config.max_num_batched_tokens], np.float64)
-        rates = budgets / prefill_s(config.cost, budgets)
+        rates = budgets / prefill_seconds(config.cost, budgets)
         self._larger_budget = float(np.log(rates[1] / rates[0]))
-        self._budget_s = float(prefill_s(config.cost, budgets[:1])[0])
+        self._budget_s = float(prefill_seconds(config.cost, budgets[:1])[0])
 
     @cached_property
     def _prefill_slack(self) -> float:
-        sizes = _sizes(self.config.max_num_batched_tokens)
-        rates = sizes / prefill_s(self.config.cost, sizes)
-        return float(np.log(sizes[-1] / sizes[np.argmax(rates >= 0.9 * rates.max())]))
+        sizes = sizes_up_to(self.config.max_num_batched_tokens)
+        return float(np.log(sizes[-1] / fewest(sizes, prefill_seconds(self.config.cost, sizes), 0.9)))
 
     def look(self, engine: Engine) -> Outlook:
         """What is to be seen now; changes nothing that a schedule depends on."""
@@ -121,11 +97,11 @@ class Observer:
         context = float(prompts.mean()) + 0.5 * output
         most_by_memory = max(config.num_kv_tokens / max(context, 1.0), 1.0)
         most = max(min(most_by_memory, float(config.max_num_seqs)), 1.0)
-        sizes = _sizes(most)
-        seconds = decode_s(cost, sizes, context)
+        sizes = sizes_up_to(most)
+        seconds = decode_seconds(cost, sizes, context)
         rates = sizes / seconds
         lone_s = float(seconds[0])
-        prefills_s = prefill_s(cost, np.minimum(prompts, 200_000.0))
+        prefills_s = prefill_seconds(cost, np.minimum(prompts, 200_000.0))
         prefill_mean_s = float(prefills_s.mean())
         work_s = prefill_mean_s + output / float(rates.max())
         alone_s = prefill_mean_s + output * lone_s
@@ -137,7 +113,7 @@ class Observer:
         present = waiting | running
         waits_s = now_s - req["arrival_s"][waiting]
         ages_s = now_s - req["arrival_s"][present]
-        queue_s = float(prefill_s(cost, req["prompt"][waiting][:_RECENT].astype(np.float64)).sum()) if waits_s.size else 0.0
+        queue_s = float(prefill_seconds(cost, req["prompt"][waiting][:_RECENT].astype(np.float64)).sum()) if waits_s.size else 0.0
         num_waiting, num_running = engine.num_waiting, engine.num_running
         queue_s *= num_waiting / max(min(num_waiting, _RECENT), 1)
         log_prompts = np.log(prompts)
@@ -159,7 +135,7 @@ class Observer:
                 np.log(float(np.quantile(prefills_s, 0.9)) / lone_s),
                 np.log(self._budget_s / lone_s),
                 self._prefill_slack,
-                np.log(sizes[-1] / sizes[np.argmax(rates >= 0.5 * rates.max())]),
+                np.log(sizes[-1] / fewest(sizes, seconds, 0.5)),
                 self._larger_budget,
                 np.log(config.max_num_seqs / most_by_memory),
                 np.tanh(float(engine.record["num_preemptions"][0]) / max(count, 1)),
@@ -167,7 +143,3 @@ class Observer:
         )
         return Outlook(config, now_s, features, context, alone_s)
 
-
-def _sizes(most: float) -> NDArray[np.float64]:
-    """Whole numbers from 1 to `most`, evenly spaced in their logarithms."""
-    return np.unique(np.round(np.geomspace(1.0, max(float(int(most)), 1.0), 48)))

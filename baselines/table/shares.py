@@ -8,7 +8,6 @@ knobs of a `Policy` for one engine, by its cost model.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,13 +15,11 @@ from numpy.typing import NDArray
 
 from infermax_gym.cost import CostModel
 from infermax_gym.engine import EngineConfig, Information, Policy, SimulationResult, simulate
-from infermax_gym.engine.policy import QueueOrder, Victim, queue_weights, victim_weights
+from infermax_gym.engine.policy import QueueOrder, queue_weights
 from infermax_gym.workload import Workload
 
 TYPICAL_CONTEXT = 1024
 """KV tokens that a decode reads, where nobody has seen the traffic yet."""
-
-_STEPS = 128
 
 
 @dataclass(frozen=True)
@@ -100,39 +97,50 @@ class Shares:
         return simulate(workload, engine, self.resolve(engine), record_schedule=record_schedule)
 
 
-def decode_seconds(cost: CostModel, num_decodes: float, context: float) -> float:
-    """Seconds of an iteration of decodes alone, each of which reads so many KV tokens."""
-    n = float(num_decodes)
-    return _seconds(cost, np.array([1.0, n, 0.0, 0.0, 0.0, 0.0, 1.0, n * context, n]))
+def iteration_seconds(cost: CostModel, batches: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(k,) seconds of iterations with (k, 9) batch features."""
+    total = np.zeros(len(batches))
+    for terms, choice in ((cost.terms, np.max), (cost.min_terms, np.min)):
+        for term in terms:
+            total += choice(batches @ np.array(term).T, axis=1)
+    return total
 
 
-def prefill_seconds(cost: CostModel, num_tokens: float) -> float:
-    """Seconds of an iteration with one whole prompt and nothing else."""
-    n = float(num_tokens)
-    return _seconds(cost, np.array([1.0, n, 1.0, n * n, 1.0, 0.0, 0.0, 0.0, 0.0]))
+def decode_seconds(cost: CostModel, counts: NDArray[np.float64], context: float) -> NDArray[np.float64]:
+    """(k,) seconds of iterations of (k,) decodes alone, each of which reads so many KV tokens."""
+    n = np.asarray(counts, np.float64)
+    zero, one = np.zeros_like(n), np.ones_like(n)
+    return iteration_seconds(cost, np.stack([one, n, zero, zero, zero, zero, one, n * context, n], axis=1))
+
+
+def prefill_seconds(cost: CostModel, tokens: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(k,) seconds of iterations with one whole prompt of (k,) tokens and nothing else."""
+    n = np.asarray(tokens, np.float64)
+    zero, one = np.zeros_like(n), np.ones_like(n)
+    return iteration_seconds(cost, np.stack([one, n, one, n * n, one, zero, zero, zero, zero], axis=1))
+
+
+def sizes_up_to(most: float) -> NDArray[np.float64]:
+    """Whole numbers from 1 to `most`, at equal ratios."""
+    return np.unique(np.round(np.geomspace(1.0, max(float(int(most)), 1.0), 129)))
+
+
+def fewest(sizes: NDArray[np.float64], seconds: NDArray[np.float64], share: float) -> int:
+    """The smallest of some sizes that keeps a share of the best rate, size over seconds."""
+    rates = sizes / seconds
+    return int(sizes[int(np.argmax(rates >= share * rates.max()))])
 
 
 def efficient_budget(engine: EngineConfig, share: float) -> int:
     """The fewest prefill tokens of an iteration that reach a share of the best prefill throughput."""
-    return _fewest(lambda n: prefill_seconds(engine.cost, n), engine.max_num_batched_tokens, share)
+    sizes = sizes_up_to(engine.max_num_batched_tokens)
+    return fewest(sizes, prefill_seconds(engine.cost, sizes), share)
 
 
 def efficient_running(engine: EngineConfig, share: float, context: float) -> int:
     """The fewest decodes of an iteration that reach a share of the best decode throughput."""
-    most = int(engine.num_kv_tokens // max(context, 1.0))
-    return _fewest(lambda n: decode_seconds(engine.cost, n, context), min(most, engine.max_num_seqs), share)
-
-
-def _seconds(cost: CostModel, features: NDArray[np.float64]) -> float:
-    total = sum(max(float(np.dot(form, features)) for form in term) for term in cost.terms)
-    return total + sum(min(float(np.dot(form, features)) for form in term) for term in cost.min_terms)
-
-
-def _fewest(seconds: Callable[[int], float], most: int, share: float) -> int:
-    """The smallest of some sizes up to `most`, closer together than 7 %, that keeps a share of the best rate."""
-    sizes = sorted({round(max(most, 1) ** (step / _STEPS)) for step in range(_STEPS + 1)})
-    rates = np.array([size / seconds(size) for size in sizes])
-    return sizes[int(np.argmax(rates >= share * rates.max()))]
+    sizes = sizes_up_to(min(engine.num_kv_tokens / max(context, 1.0), engine.max_num_seqs))
+    return fewest(sizes, decode_seconds(engine.cost, sizes, context), share)
 
 
 SPF_SHARE = Shares(

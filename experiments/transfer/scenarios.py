@@ -6,13 +6,14 @@ at which it finishes requests while `vllm` works off a backlog.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
 
 from infermax_gym.baselines.policies import POLICIES
-from infermax_gym.cost.engines.table import find_engine
+from infermax_gym.cost.engines.table import engines, find_engine
 from infermax_gym.engine import EngineConfig, simulate
 from infermax_gym.streams import stream
 from infermax_gym.workload import Gamma, Joint, LogNormal, Workload, WorkloadPreset, closed_loop, make_workload
@@ -26,60 +27,43 @@ class Split:
     """What belongs together.
 
     Attributes:
-        engines: names of engines.
+        gpus: whose engines, and ...
+        models: ... of which models.
         traffic: names of presets, or `random-K`: traffic drawn at random, number K.
         loads: of an open loop, against capacity; `CLOSED` for a closed loop of 1.5 times as many clients as run at
             capacity.
-        first_seed: of its workloads.
+        first_seed: of its workloads and of its random traffic.
     """
 
-    engines: tuple[str, ...]
+    gpus: tuple[str, ...]
+    models: tuple[str, ...]
     traffic: tuple[str, ...]
     loads: tuple[float, ...]
     first_seed: int
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """Every engine of the table that belongs here."""
+        table = engines()
+        return tuple(name for name, one in table.items() if one.gpu in self.gpus and one.model in self.models)
 
 
 _USUAL = ("azure-conv", "azure-code", "mooncake-conversation", "reasoning")
 
 TRAIN = Split(
-    (
-        "qwen3-8b@h100",
-        "llama-3.1-70b@h100x4/fp8",
-        "qwen3-30b-a3b@b200",
-        "mixtral-8x7b@a100x2",
-        "llama-3.1-70b@b200",
-        "qwen3-8b@a100",
-        "gpt-oss-20b@h100",
-        "llama-3.1-70b@a100x4",
-        "qwen3-235b-a22b@h100x8",
-        "qwen3-30b-a3b@a100",
-        "qwen3-8b@b200/trtllm",
-        "llama-3.1-70b@h100x4/sglang",
-    ),
-    (*_USUAL, "mixed", "random-0", "random-1", "random-2"),
+    ("a100", "h100", "b200"),
+    ("qwen3-8b", "llama-3.1-70b", "qwen3-30b-a3b", "mixtral-8x7b", "qwen3-235b-a22b", "gpt-oss-20b"),
+    (*_USUAL, "mixed"),
     (0.7, 0.9, 1.1, 1.4, CLOSED),
-    1000,
+    1_000_000,
 )
-VALIDATE = Split(
-    ("llama-3.1-8b@rtx-pro-6000", "llama-3.1-8b@rtx-pro-6000x2/trtllm", "llama-3.1-8b@rtx-pro-6000/fp8"),
-    (*_USUAL, "mixed", "tenants", "random-7", "random-8"),
-    (0.7, 0.9, 1.1, 1.4, CLOSED),
-    2000,
-)
+VALIDATE = Split(("rtx-pro-6000",), ("llama-3.1-8b",), (*_USUAL, "mixed", "tenants"), TRAIN.loads, 2_000_000)
 TEST = Split(
-    (
-        "qwen3-32b@l40sx2",
-        "qwen3-32b@h200",
-        "qwen3-32b@h200x4/sglang",
-        "gpt-oss-120b@h200",
-        "gpt-oss-120b@l40sx2",
-        "llama-3.1-405b@h200x8/fp8",
-        "qwen3-32b@h200x2/trtllm",
-        "llama-3.1-405b@h200x8",
-    ),
+    ("h200", "l40s"),
+    ("qwen3-32b", "gpt-oss-120b", "llama-3.1-405b"),
     (*_USUAL, "long-document", "conversations"),
     (0.8, 1.0, 1.2, CLOSED),
-    3000,
+    3_000_000,
 )
 
 
@@ -121,15 +105,35 @@ class Scenario:
         return _draw(self.traffic, size, seed, self.load * capacity.rate)
 
 
-def scenarios(split: Split, stride: int = 1) -> list[Scenario]:
-    """Every engine under every traffic, at the loads in turn; with a stride, every so-manieth."""
+def scenarios(split: Split, names: Sequence[str]) -> list[Scenario]:
+    """These engines of a split under all of its traffic, at its loads in turn.
+
+    Raises:
+        ValueError: an engine belongs to another split.
+    """
+    for name in names:
+        if name not in split.engines:
+            raise ValueError(f"engine {name!r} is of another split; this one has {', '.join(split.engines)}")
     found = []
-    for i, engine in enumerate(split.engines):
+    for i, engine in enumerate(names):
         for j, traffic in enumerate(split.traffic):
-            k = i * len(split.traffic) + j
             load = split.loads[(i + j) % len(split.loads)]
-            found.append(Scenario(engine, traffic, load, split.first_seed + k))
-    return found[::stride]
+            found.append(Scenario(engine, traffic, load, split.first_seed + len(found)))
+    return found
+
+
+def random_scenarios(split: Split, count: int, seed: int = 0) -> list[Scenario]:
+    """Engines, traffic and loads of a split drawn at random; half of the traffic is drawn itself, too."""
+    rng = stream(split.first_seed + seed, "workload")
+    found = []
+    for k in range(count):
+        engine = split.engines[int(rng.integers(len(split.engines)))]
+        number = split.first_seed + 10_000 * (seed + 1) + k
+        drawn = rng.random() < 0.5
+        traffic = f"random-{number}" if drawn else split.traffic[int(rng.integers(len(split.traffic)))]
+        load = CLOSED if rng.random() < 0.15 else float(np.round(rng.uniform(0.6, 1.5), 3))
+        found.append(Scenario(engine, traffic, load, number))
+    return found
 
 
 @dataclass(frozen=True)
