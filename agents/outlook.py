@@ -12,9 +12,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from infermax_gym.baselines.table.shares import decode_seconds, fewest, prefill_seconds, sizes_up_to
+from infermax_gym.baselines.observed import RECENT, observe
+from infermax_gym.baselines.table.shares import fewest, prefill_seconds, sizes_up_to
 from infermax_gym.engine import EngineConfig
-from infermax_gym.engine.kernel.group import disband
 from infermax_gym.engine.layout import FINISHED, RUNNING, WAITING
 from infermax_gym.engine.state import Engine
 
@@ -41,9 +41,6 @@ FEATURES = (
     "preemptions",  # preemptions per arrival, squashed
 )
 """What a selector sees, in order."""
-
-_RECENT = 256
-_FIRST_GUESS_TOKENS = 256.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,64 +79,46 @@ class Observer:
 
     def look(self, engine: Engine) -> Outlook:
         """What is to be seen now; changes nothing that a schedule depends on."""
-        disband(engine.core)
-        config, now_s, cost = self.config, engine.clock_s, self.config.cost
-        count = engine.num_arrived
-        req = engine.requests[:count]
-        place = req["place"]
-        finished, waiting, running = place == FINISHED, place == WAITING, place == RUNNING
-        recent = req[-_RECENT:]
-        prompts = recent["prompt"].astype(np.float64) if count else np.array([1000.0])
-        outputs = req["generated"][finished][-_RECENT:].astype(np.float64)
-        generated = float(req["generated"].sum())
-        # Tokens so far over requests that ended: who has not ended counts with what it has.
-        output = (generated + _FIRST_GUESS_TOKENS) / (len(np.flatnonzero(finished)) + 1.0)
-        context = float(prompts.mean()) + 0.5 * output
-        most_by_memory = max(config.num_kv_tokens / max(context, 1.0), 1.0)
-        most = max(min(most_by_memory, float(config.max_num_seqs)), 1.0)
-        sizes = sizes_up_to(most)
-        seconds = decode_seconds(cost, sizes, context)
-        rates = sizes / seconds
-        lone_s = float(seconds[0])
-        prefills_s = prefill_seconds(cost, np.minimum(prompts, 200_000.0))
-        prefill_mean_s = float(prefills_s.mean())
-        work_s = prefill_mean_s + output / float(rates.max())
-        alone_s = prefill_mean_s + output * lone_s
-        span_s = now_s - float(recent["arrival_s"][0]) if count else 0.0
+        config, now_s = self.config, engine.clock_s
+        seen = observe(engine, config)
+        alone_s, work_s, lone_s = seen.alone_s, seen.work_s, seen.lone_s
+        req = engine.requests[: engine.num_arrived]
+        place, recent = req["place"], req[-RECENT:]
+        finished, waiting = place == FINISHED, place == WAITING
+        outputs = req["generated"][finished][-RECENT:].astype(np.float64)
+        span_s = now_s - float(recent["arrival_s"][0]) if len(req) else 0.0
         load = len(recent) / span_s * work_s if span_s > 0.0 else 0.5
         since_s = now_s - 4.0 * alone_s
-        came = float(np.count_nonzero(recent["arrival_s"] >= since_s)) if count else 0.0
+        came = float(np.count_nonzero(recent["arrival_s"] >= since_s))
         went = float(np.count_nonzero(req["finish_s"][finished] >= since_s))
-        present = waiting | running
         waits_s = now_s - req["arrival_s"][waiting]
-        ages_s = now_s - req["arrival_s"][present]
-        queue_s = float(prefill_seconds(cost, req["prompt"][waiting][:_RECENT].astype(np.float64)).sum()) if waits_s.size else 0.0
+        ages_s = now_s - req["arrival_s"][waiting | (place == RUNNING)]
+        queue_s = float(prefill_seconds(config.cost, req["prompt"][waiting][:RECENT]).sum())
         num_waiting, num_running = engine.num_waiting, engine.num_running
-        queue_s *= num_waiting / max(min(num_waiting, _RECENT), 1)
-        log_prompts = np.log(prompts)
+        queue_s *= num_waiting / max(min(num_waiting, RECENT), 1)
+        log_prompts = np.log(seen.prompts)
         features = np.array(
             [
                 1.0,
                 1.0 - engine.free_blocks / max(config.num_blocks, 1),
-                np.log((num_running + 1.0) / most),
+                np.log((num_running + 1.0) / seen.most_running),
                 np.log1p(num_waiting / (num_running + 1.0)),
-                prefill_mean_s / work_s,
+                float(seen.prefills_s.mean()) / work_s,
                 np.log(load + 0.01),
                 (came + 1.0) / (came + went + 2.0) - 0.5,
                 np.log1p(float(waits_s.max(initial=0.0)) / alone_s),
                 np.log1p(queue_s / alone_s),
                 np.log1p(float(ages_s.mean()) / alone_s) if ages_s.size else 0.0,
-                np.log(output * lone_s / prefill_mean_s),
+                np.log(seen.output * lone_s / float(seen.prefills_s.mean())),
                 float(log_prompts.std()),
                 float(np.log(outputs).std()) if outputs.size > 1 else 0.8,
-                np.log(float(np.quantile(prefills_s, 0.9)) / lone_s),
+                np.log(float(np.quantile(seen.prefills_s, 0.9)) / lone_s),
                 np.log(self._budget_s / lone_s),
                 self._prefill_slack,
-                np.log(sizes[-1] / fewest(sizes, seconds, 0.5)),
+                np.log(seen.sizes[-1] / fewest(seen.sizes, seen.sizes_s, 0.5)),
                 self._larger_budget,
-                np.log(config.max_num_seqs / most_by_memory),
-                np.tanh(float(engine.record["num_preemptions"][0]) / max(count, 1)),
+                np.log(config.max_num_seqs / max(config.num_kv_tokens / max(seen.context, 1.0), 1.0)),
+                np.tanh(float(engine.record["num_preemptions"][0]) / max(len(req), 1)),
             ]
         )
-        return Outlook(config, now_s, features, context, alone_s)
-
+        return Outlook(config, now_s, features, seen.context, alone_s)

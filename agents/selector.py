@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infermax_gym.agents.outlook import FEATURES, Observer, Outlook
+from infermax_gym.baselines.observed import rounded
 from infermax_gym.baselines.table.shares import Shares
 from infermax_gym.engine import EngineConfig, Information, SimulationResult
 from infermax_gym.engine.session import Session
@@ -121,8 +122,3 @@ class Chooser:
         if self.current is None or self.scores[best] > self.scores[self.current] + self.selector.margin:
             self.current = best
         return self.current
-
-
-def rounded(context: float) -> float:
-    """A context to the next quarter of a power of two, so that small changes change no policy."""
-    return float(2.0 ** (np.round(4.0 * np.log2(max(context, 1.0))) / 4.0))

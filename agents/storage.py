@@ -1,9 +1,9 @@
 """Trained policies as files: safetensors whose metadata holds a JSON card. Reading one runs no code from it.
 
-Card: schema, kind ("policy", "controller", "selector" or "scorer"), name, note, observation (feature names), interface (of a
-scorer: slots, chunk budgets, `decide`, `information`, `base`), policy (every knob), controller (what its weights
-connect), selector (its experts and settings), network (its sizes), training, versions, held_out (scores), and sha256 over everything else, weights
-included. Schema 1 used other words; it is read as well (`modern`).
+Card: schema, kind ("policy", "controller", "selector" or "scorer"), name, note, observation (feature names), interface
+(of a scorer: slots, chunk budgets, `decide`, `information`, `base`), policy (every knob), controller (what its weights
+connect), selector (its experts and settings), network (its sizes), training, versions, held_out (scores), and sha256
+over everything else, weights included. Schema 1 used other words; it is read as well (`modern`).
 """
 
 from __future__ import annotations

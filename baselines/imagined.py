@@ -7,6 +7,8 @@ what they have). Arrivals repeat a stretch of those so far.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -57,18 +59,15 @@ class Lengths:
 
 
 def imagined(engine: Engine, rng: np.random.Generator, horizon_s: float = 0.0) -> Engine:
-    """A small copy of an engine that holds the requests present, and arrivals imagined for some seconds.
+    """A copy of an engine that holds the requests present, and arrivals imagined for some seconds.
+
+    An engine with a prefix cache is copied with all that has ended, to which the cache belongs, and gets no arrivals.
 
     Args:
-        engine: between two iterations, without a prefix cache.
+        engine: between two iterations; stays as it is.
         rng: of the imagination.
         horizon_s: for how long requests go on arriving.
-
-    Raises:
-        ValueError: the engine has a prefix cache, whose contents belong to requests that the copy leaves out.
     """
-    if engine.core["prefix_caching"]:
-        raise ValueError("imagined: an engine with a prefix cache cannot be cut down to the requests present")
     disband(engine.core)  # which changes no result, and makes all records absolute
     so_far = engine.requests[: engine.num_arrived]
     place = so_far["place"]
@@ -76,6 +75,8 @@ def imagined(engine: Engine, rng: np.random.Generator, horizon_s: float = 0.0) -
     lengths = Lengths(so_far["generated"][place == FINISHED], so_far["generated"][here])
     present = so_far[here].copy()
     present["output"] = lengths.draw(present["generated"], rng)
+    if engine.core["prefix_caching"]:
+        return _whole(engine, here, present["output"])
     to_come = _arrivals(engine, lengths, rng, horizon_s)
     req = np.concatenate((present, to_come))
     most = engine.num_kv_tokens - req["prompt"] + 1
@@ -114,29 +115,39 @@ def _arrivals(engine: Engine, lengths: Lengths, rng: np.random.Generator, horizo
 
 def _with_requests(engine: Engine, req: NDArray[np.void], here: NDArray[np.int64]) -> Engine:
     """A copy of an engine with these requests, the first of which are those in `here`; its log is small."""
-    record = engine.record.copy()
-    small = {"req", "tree", "valid", *LOG_ARRAYS}
-    arrays = {name: array.copy() for name, array in engine.arrays.items() if name not in small}
+    record, arrays = _with_small_log(engine)
     leaves = power_of_two_at_least(max(len(req), 1))
     arrays["req"] = req
     arrays["tree"] = np.full(2 * leaves, -1, engine.arrays["tree"].dtype)
     arrays["valid"] = np.empty((2, 2 * leaves))
-    arrays |= {name: np.zeros((0, *engine.arrays[name].shape[1:]), engine.arrays[name].dtype) for name in LOG_ARRAYS}
-    size = 4 * int(record["list_size"][0]) + 512
-    arrays["gaps"], arrays["gap_counts"] = np.zeros(size), np.zeros(size, np.int64)
-    arrays["preempted"][0] = 0
     place_of = np.full(engine.num_arrived, -1, np.int64)
     place_of[here] = np.arange(len(here))
     arrays["run"][: engine.num_running] = place_of[engine.running]
-    for name, value in {
-        "num_leaves": leaves,
-        "num_requests": len(req),
-        "next_arrival": len(here),
-        "gaps_size": size,
-    }.items():
-        record[name] = value
-    for name in ("num_unsent", "has_loop", "takes_from_loop", "num_finished", "num_rejected", "num_moved"):
+    record["num_leaves"], record["num_requests"], record["next_arrival"] = leaves, len(req), len(here)
+    for name in ("num_finished", "num_rejected", "num_moved"):
+        record[name] = 0
+    return Engine(record, arrays)
+
+
+def _whole(engine: Engine, here: NDArray[np.int64], outputs: NDArray[np.int64]) -> Engine:
+    """A copy of an engine with all that has arrived, of which those in `here` have these outputs."""
+    record, arrays = _with_small_log(engine)
+    most = engine.num_kv_tokens - arrays["req"]["prompt"][here] + 1
+    arrays["req"]["output"][here] = np.maximum(np.minimum(outputs, most), arrays["req"]["generated"][here] + 1)
+    record["num_requests"] = engine.num_arrived
+    return Engine(record, arrays)
+
+
+def _with_small_log(engine: Engine) -> tuple[NDArray[np.void], dict[str, NDArray[Any]]]:
+    """Copies of the record and the arrays whose log is empty, small and without a schedule; nobody else is to come."""
+    record = engine.record.copy()
+    arrays = {name: array.copy() for name, array in engine.arrays.items() if name not in LOG_ARRAYS}
+    arrays |= {name: np.zeros((0, *engine.arrays[name].shape[1:]), engine.arrays[name].dtype) for name in LOG_ARRAYS}
+    record["gaps_size"] = size = 4 * int(record["list_size"][0]) + 512
+    arrays["gaps"], arrays["gap_counts"] = np.zeros(size), np.zeros(size, np.int64)
+    arrays["preempted"][0] = 0
+    for name in ("num_unsent", "has_loop", "takes_from_loop"):
         record[name] = 0
     for name in ("spans_size", "num_gaps", "num_spans", "num_members", "num_victims"):
         record[name] = 0
-    return Engine(record, arrays)
+    return record, arrays

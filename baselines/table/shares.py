@@ -173,5 +173,18 @@ FCFS_SHARE = replace(
         note="Decodes run smoothly on any engine; long prompts hold up the queue.",
     ),
 )
+HRRN_SHARE = replace(
+    SPF_SHARE,
+    base=Policy(
+        "hrrn-share",
+        queue_order=QueueOrder.RESPONSE_RATIO,
+        queue_weights=queue_weights(num_known_tokens=1.0),
+        watermark=0.01,
+        source="ours: highest response ratio next with the budget of spf-share",
+        note="Short first, but nobody waits for ever: a tail as short as first come, first served has it.",
+    ),
+)
 
-TABLE = (SPF_SHARE, SPF_AGING_SHARE, FCFS_SHARE)
+TABLE = (SPF_SHARE, SPF_AGING_SHARE, HRRN_SHARE, FCFS_SHARE)
+"""On 96 training engines and traffics (experiments/transfer) spf-share has 0.75 of the mean latency of the best policy
+that engines ship, at 1.30 times its p99; hrrn-share 0.84 at 0.97 times."""

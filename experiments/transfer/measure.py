@@ -69,7 +69,7 @@ def measure(scenario: Scenario, watched: Sequence[int], most_seen: int = 24) -> 
         scenario,
         np.log([run.mean_s / rival.mean_s for run in runs]),
         np.log([run.p99_s / rival.p99_s for run in runs]),
-        np.concatenate([_seen(EXPERTS[k], workload, engine)[:: 1] for k in watched])
+        np.concatenate([_seen(EXPERTS[k], workload, engine)[::1] for k in watched])
         if most_seen == 0
         else np.concatenate([_thinned(_seen(EXPERTS[k], workload, engine), most_seen) for k in watched]),
     )
