@@ -69,3 +69,21 @@ EXPERTS: tuple[Shares, ...] = (
     Shares(replace(POLICIES["least-attained-service"], name="las")),
     Shares(replace(POLICIES["least-attained-service"], name="las-0.8"), prefill_efficiency=0.8),
 )
+"""For mean and p99 latency."""
+
+_NEWEST = Shares(
+    Policy("newest-share", queue_order=QueueOrder.LINEAR, queue_weights=queue_weights(arrival_s=-1.0), watermark=0.01)
+)
+
+GOODPUT_EXPERTS: tuple[Shares, ...] = (
+    *EXPERTS,
+    *(
+        _named(_NEWEST, *shares)
+        for shares in ((0.9, None), (0.7, None), (0.5, None), (0.9, 0.5), (0.7, 0.33), (None, 0.33))
+    ),
+    *(
+        _named(SPF_SHARE, *shares)
+        for shares in ((0.5, None), (0.7, 0.5), (0.7, 0.33), (0.5, 0.33), (0.9, 0.2), (0.7, 0.1))
+    ),
+)
+"""For goodput: the same, the newest first, and fewer at once; under limits whoever waited too long is lost anyway."""

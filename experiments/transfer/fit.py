@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from experiments.transfer.experts import EXPERTS
 from experiments.transfer.measure import Measured
 from infermax_gym.agents.outlook import FEATURES
 from infermax_gym.agents.selector import Selector
+from infermax_gym.baselines.table.shares import Shares
 
 
 @dataclass(frozen=True)
@@ -26,19 +26,23 @@ class Goal:
 
     Attributes:
         tail: weight of ln(p99 over the default's).
-        behind: how many times a mean above the default's counts again.
+        behind: how many times a loss against the default counts again.
         at_most: beyond this cost one is as bad as another.
+        goodput: whether goodput counts, and not latency.
     """
 
-    tail: float = 0.35
-    behind: float = 4.0
+    tail: float = 0.6
+    behind: float = 15.0
     at_most: float = 2.0
+    goodput: bool = False
 
-    def cost(self, measured: Measured) -> NDArray[np.float64]:
-        """(experts,) cost of having each serve a scenario."""
-        worse = np.maximum(measured.mean, 0.0)
-        cost = measured.mean + self.tail * measured.p99 + self.behind * worse
-        return np.minimum(cost - cost.min(), self.at_most)
+    def cost(self, measured: Measured, count: int) -> NDArray[np.float64]:
+        """(count,) cost of having each of the first experts serve a scenario."""
+        main = measured.goodput if self.goodput else measured.mean
+        cost = main + self.behind * np.maximum(main, 0.0)
+        if not self.goodput:
+            cost = cost + self.tail * measured.p99
+        return np.minimum(cost - cost[:count].min(), self.at_most)[:count]
 
 
 @dataclass(frozen=True)
@@ -57,17 +61,17 @@ class Training:
     hidden: int = 24
     networks: int = 6
     steps: int = 1500
-    noise: float = 0.15
+    noise: float = 0.3
     decay: float = 1e-3
     seed: int = 0
 
 
-def fit(data: Sequence[Measured], goal: Goal, training: Training) -> Selector:
-    """A selector between `EXPERTS`."""
+def fit(data: Sequence[Measured], experts: tuple[Shares, ...], goal: Goal, training: Training) -> Selector:
+    """A selector between experts, the first ones that were measured."""
     features = np.clip(np.concatenate([one.seen for one in data]), -10.0, 10.0)
     scenario_of = np.concatenate([np.full(len(one.seen), k) for k, one in enumerate(data)])
     weight = np.concatenate([np.full(len(one.seen), 1.0 / len(one.seen)) for one in data])
-    costs = np.stack([goal.cost(one) for one in data])
+    costs = np.stack([goal.cost(one, len(experts)) for one in data])
     centre, scale = features.mean(0), features.std(0) + 1e-6
     centre[0], scale[0] = 0.0, 1.0
     inputs = (features - centre) / scale
@@ -81,7 +85,7 @@ def fit(data: Sequence[Measured], goal: Goal, training: Training) -> Selector:
     inner[:, 0] -= inner[:, 1:] @ centre[1:]
     outer = np.concatenate([part[1][:, :-1] for part in parts], axis=1) / len(parts)
     bias = np.mean([part[1][:, -1] for part in parts], axis=0)
-    return Selector(EXPERTS, _stored(inner), _stored(np.column_stack([outer, bias])))
+    return Selector(experts, _stored(inner), _stored(np.column_stack([outer, bias])))
 
 
 def _stored(weights: NDArray[np.float64]) -> NDArray[np.float64]:

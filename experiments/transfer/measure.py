@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.transfer.experts import DEFAULTS, EXPERTS
+from experiments.transfer.experts import DEFAULTS, GOODPUT_EXPERTS
 from experiments.transfer.scenarios import Scenario
+from infermax_gym.agents.objectives import goodput_per_s
 from infermax_gym.agents.outlook import FEATURES, Outlook
 from infermax_gym.agents.selector import Selector
 from infermax_gym.baselines.policies import POLICIES
-from infermax_gym.baselines.table.shares import Shares
+from infermax_gym.baselines.table.shares import Shares, decode_seconds, prefill_seconds
 from infermax_gym.engine import EngineConfig, SimulationResult, simulate
 from infermax_gym.workload import Workload
 
@@ -25,21 +26,46 @@ class Figures:
     Attributes:
         mean_s: mean latency.
         p99_s: its 99th percentile.
+        goodput: requests within their limits per second; of half a request where there is none.
     """
 
     mean_s: float
     p99_s: float
+    goodput: float
 
 
 def figures(result: SimulationResult) -> Figures:
     """Mean and tail of a run's finished requests."""
     latency_s = result.latency_s[result.finished]
-    return Figures(float(latency_s.mean()), float(np.quantile(latency_s, 0.99)))
+    return Figures(float(latency_s.mean()), float(np.quantile(latency_s, 0.99)), goodput_per_s(result))
 
 
-def best_default(workload: Workload, engine: EngineConfig) -> Figures:
-    """The figures of the default with the lowest mean latency, chosen in hindsight."""
-    return min((figures(simulate(workload, engine, POLICIES[name])) for name in DEFAULTS), key=lambda one: one.mean_s)
+def limited(workload: Workload, engine: EngineConfig) -> Workload:
+    """The requests with limits that suit the engine: 5 times the TTFT and twice the TPOT of a mean request alone."""
+    prompt, output = float(workload.num_prompt_tokens.mean()), float(workload.num_output_tokens.mean())
+    ttft_s = 5.0 * float(prefill_seconds(engine.cost, np.array([prompt]))[0])
+    tpot_s = 2.0 * float(decode_seconds(engine.cost, np.array([1.0]), prompt + 0.5 * output)[0])
+    count = len(workload)
+    return replace(workload, ttft_slo_s=np.full(count, ttft_s), tpot_slo_s=np.full(count, tpot_s))
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """The best that engines ship, each figure chosen in hindsight.
+
+    Attributes:
+        mean: of the default with the lowest mean latency.
+        goodput: of the one with the most goodput.
+    """
+
+    mean: Figures
+    goodput: Figures
+
+
+def best_defaults(workload: Workload, engine: EngineConfig, names: Sequence[str] = DEFAULTS) -> Rivals:
+    """The best of some policies of the table on these requests."""
+    runs = [figures(simulate(workload, engine, POLICIES[name])) for name in names]
+    return Rivals(min(runs, key=lambda one: one.mean_s), max(runs, key=lambda one: one.goodput))
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,28 +76,31 @@ class Measured:
         scenario: which.
         mean: (experts,) ln of mean latency over the best default's.
         p99: (experts,) ln of p99 over that default's.
+        goodput: (experts,) ln of the best default's goodput over an expert's.
         seen: (k, features) what is seen while some of the experts serve.
     """
 
     scenario: Scenario
     mean: NDArray[np.float64]
     p99: NDArray[np.float64]
+    goodput: NDArray[np.float64]
     seen: NDArray[np.float64]
 
 
 def measure(scenario: Scenario, watched: Sequence[int], most_seen: int = 24) -> Measured:
     """Run every expert; look at what a selector sees while those in `watched` serve."""
-    workload, engine = scenario.workload(), scenario.config
-    rival = best_default(workload, engine)
+    engine = scenario.config
+    workload = limited(scenario.workload(), engine)
+    rivals = best_defaults(workload, engine)
     context = float(workload.num_prompt_tokens.mean() + 0.5 * workload.num_output_tokens.mean())
-    runs = [figures(simulate(workload, engine, expert.resolve(engine, context))) for expert in EXPERTS]
+    runs = [figures(simulate(workload, engine, expert.resolve(engine, context))) for expert in GOODPUT_EXPERTS]
+    seen = [_thinned(_seen(GOODPUT_EXPERTS[k], workload, engine), most_seen) for k in watched]
     return Measured(
         scenario,
-        np.log([run.mean_s / rival.mean_s for run in runs]),
-        np.log([run.p99_s / rival.p99_s for run in runs]),
-        np.concatenate([_seen(EXPERTS[k], workload, engine)[::1] for k in watched])
-        if most_seen == 0
-        else np.concatenate([_thinned(_seen(EXPERTS[k], workload, engine), most_seen) for k in watched]),
+        np.log([run.mean_s / rivals.mean.mean_s for run in runs]),
+        np.log([run.p99_s / rivals.mean.p99_s for run in runs]),
+        np.log([rivals.goodput.goodput / run.goodput for run in runs]),
+        np.concatenate(seen),
     )
 
 
