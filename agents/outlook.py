@@ -52,6 +52,7 @@ class Outlook:
         clock_s: now.
         features: (len(FEATURES),) float64.
         context: mean KV tokens of a decode, as far as is known.
+        output: mean output in tokens, likewise.
         alone_s: seconds that a mean request would take with the engine to itself.
     """
 
@@ -59,6 +60,7 @@ class Outlook:
     clock_s: float
     features: NDArray[np.float64]
     context: float
+    output: float
     alone_s: float
 
 
@@ -121,4 +123,4 @@ class Observer:
                 np.tanh(float(engine.record["num_preemptions"][0]) / max(len(req), 1)),
             ]
         )
-        return Outlook(config, now_s, features, seen.context, alone_s)
+        return Outlook(config, now_s, features, seen.context, seen.output, alone_s)

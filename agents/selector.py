@@ -90,16 +90,16 @@ class Selector:
         observer = Observer(engine)
         session = Session(workload, engine, self.experts[0].resolve(engine), record_schedule=record_schedule)
         chooser = Chooser(self)
-        installed: tuple[int, float] | None = None
+        installed: tuple[int, float, float] | None = None
         more = True
         while more:
             outlook = observer.look(session.engine)
             expert = chooser.choose(outlook.features)
             if watch is not None:
                 watch(outlook, expert)
-            setting = (expert, rounded(outlook.context))
+            setting = (expert, rounded(outlook.context), rounded(outlook.output))
             if setting != installed:
-                session.install(self.experts[expert].resolve(engine, setting[1]))
+                session.install(self.experts[expert].resolve(engine, *setting[1:]))
                 installed = setting
             more = session.run(session.clock_s + self.interval * outlook.alone_s)
         return session.result()

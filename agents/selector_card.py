@@ -14,7 +14,7 @@ from infermax_gym.agents.serialization import policy_from_json, policy_to_json
 from infermax_gym.baselines.table.shares import Shares
 
 _SETTINGS = ("interval", "memory", "margin")
-_SHARES = ("prefill_efficiency", "decode_efficiency")
+_SHARES = ("prefill_efficiency", "decode_efficiency", "headroom")
 
 
 def selector_to_json(selector: Selector) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def _expert_to_json(expert: Shares) -> dict[str, Any]:
 def _expert_from_json(record: Any) -> Shares:
     if not isinstance(record, Mapping) or set(record) != {*_SHARES, "policy"}:
         raise ValueError(f"an expert must be an object with {', '.join(_SHARES)} and policy")
-    shares = {name: None if record[name] is None else _number(name, record[name]) for name in _SHARES}
+    shares: dict[str, Any] = {name: None if record[name] is None else _number(name, record[name]) for name in _SHARES}
     return Shares(policy_from_json(record["policy"]), **shares)
 
 

@@ -23,6 +23,9 @@ MOST_ARRIVALS = 1024
 """Of an imagined future."""
 
 
+_MOST_MEMORY = 0.9
+
+
 class Lengths:
     """The distribution of output lengths, estimated from what an engine has done so far.
 
@@ -79,16 +82,21 @@ def imagined(engine: Engine, rng: np.random.Generator, horizon_s: float = 0.0) -
         return _whole(engine, here, present["output"])
     to_come = _arrivals(engine, lengths, rng, horizon_s)
     req = np.concatenate((present, to_come))
-    most = engine.num_kv_tokens - req["prompt"] + 1
-    req["output"] = np.maximum(np.minimum(req["output"], most), req["generated"] + 1)
+    _cut(req, engine.num_kv_tokens)
     req["number"] = np.arange(len(req))
     return _with_requests(engine, req, here)
+
+
+def _cut(req: NDArray[np.void], num_kv_tokens: int) -> None:
+    """Cut imagined outputs where a request alone would fill memory, which policies that keep some free never start."""
+    most = int(_MOST_MEMORY * num_kv_tokens) - req["prompt"]
+    req["output"] = np.maximum(np.minimum(req["output"], most), req["generated"] + 1)
 
 
 def _arrivals(engine: Engine, lengths: Lengths, rng: np.random.Generator, horizon_s: float) -> NDArray[np.void]:
     """Requests to come, in order of arrival: a stretch of those so far, begun anywhere, with lengths of their own."""
     so_far = engine.requests[: engine.num_arrived]
-    known = so_far[so_far["prompt"] < engine.num_kv_tokens]
+    known = so_far[so_far["prompt"] < int(_MOST_MEMORY * engine.num_kv_tokens)]
     span_s = engine.clock_s - float(known["arrival_s"][0]) if len(known) else 0.0
     if span_s <= 0.0 or horizon_s <= 0.0:
         return np.zeros(0, so_far.dtype)
@@ -132,8 +140,10 @@ def _with_requests(engine: Engine, req: NDArray[np.void], here: NDArray[np.int64
 def _whole(engine: Engine, here: NDArray[np.int64], outputs: NDArray[np.int64]) -> Engine:
     """A copy of an engine with all that has arrived, of which those in `here` have these outputs."""
     record, arrays = _with_small_log(engine)
-    most = engine.num_kv_tokens - arrays["req"]["prompt"][here] + 1
-    arrays["req"]["output"][here] = np.maximum(np.minimum(outputs, most), arrays["req"]["generated"][here] + 1)
+    present = arrays["req"][here]
+    present["output"] = outputs
+    _cut(present, engine.num_kv_tokens)
+    arrays["req"][here] = present
     record["num_requests"] = engine.num_arrived
     return Engine(record, arrays)
 

@@ -79,6 +79,6 @@ def observe(engine: Engine, config: EngineConfig) -> Observed:
     return Observed(prompts, output, context, most, prefills_s, float(sizes_s[0]), sizes, sizes_s)
 
 
-def rounded(context: float) -> float:
-    """A context to the next quarter of a power of two, so that small changes change no policy."""
-    return float(2.0 ** (np.round(4.0 * np.log2(max(context, 1.0))) / 4.0))
+def rounded(tokens: float) -> float:
+    """A number of tokens to the next quarter of a power of two, so that small changes change no policy."""
+    return float(2.0 ** (np.round(4.0 * np.log2(max(tokens, 1.0))) / 4.0))

@@ -23,6 +23,7 @@ from infermax_gym.engine.kernel.queue import rekey
 from infermax_gym.engine.layout import FINISHED
 from infermax_gym.engine.policy import QueueOrder
 from infermax_gym.engine.recorder import Recorder
+from infermax_gym.engine.scheduler import SchedulerError
 from infermax_gym.engine.session import Session, install_policy, run_to
 from infermax_gym.engine.state import Engine
 from infermax_gym.streams import stream
@@ -60,9 +61,9 @@ class Rollout:
     name: str
     candidates: Sequence[Policy | Shares]
     interval: float = 2.0
-    horizon: float = 1.0
+    horizon: float = 3.0
     tail: float = 0.0
-    memory: float = 0.7
+    memory: float = 0.5
     margin: float = 0.01
     source: str = ""
     note: str = ""
@@ -87,22 +88,20 @@ class Rollout:
     ) -> SimulationResult:
         """Serve a workload to its end; the seed is of the imagination (stream `policy`)."""
         rng = stream(seed, "policy")
-        session = Session(
-            workload, engine, _resolved(self.candidates[0], engine, 1024.0), record_schedule=record_schedule
-        )
+        session = Session(workload, engine, _resolved(self.candidates[0], engine), record_schedule=record_schedule)
         choice = Choice(self)
-        installed: tuple[int, float] | None = None
+        installed: Policy | None = None
         more = True
         while more:
             seen = observe(session.engine, engine)
             present = session.engine.num_waiting + session.engine.num_running
             if present > 0 and session.engine.num_arrived >= _FEW:
-                context = rounded(seen.context)
-                policies = [_resolved(one, engine, context) for one in self.candidates]
+                traffic = rounded(seen.context), rounded(seen.output)
+                policies = [_resolved(one, engine, *traffic) for one in self.candidates]
                 best = choice.choose(self._losses(session.engine, policies, seen, rng))
-                if (best, context) != installed:
+                if policies[best] != installed:
                     session.install(policies[best])
-                    installed = best, context
+                    installed = policies[best]
             more = session.run(session.clock_s + self.interval * seen.alone_s)
         return session.result()
 
@@ -136,8 +135,11 @@ class Choice:
         return self.current
 
 
-def _resolved(candidate: Policy | Shares, engine: EngineConfig, context: float) -> Policy:
-    return candidate if isinstance(candidate, Policy) else candidate.resolve(engine, context)
+_NEVER_S = 1e9
+
+
+def _resolved(candidate: Policy | Shares, engine: EngineConfig, *traffic: float) -> Policy:
+    return candidate if isinstance(candidate, Policy) else candidate.resolve(engine, *traffic)
 
 
 def mean_latency_s(engine: Engine) -> float:
@@ -152,7 +154,10 @@ def latencies_s(future: Engine, policy: Policy) -> NDArray[np.float64]:
     copy = future.copy()
     install_policy(copy, policy)
     rekey(copy.core)  # a queue that stays FIFO would keep the one it had, which the copy lacks
-    run_to(copy, Recorder())
+    try:
+        run_to(copy, Recorder())
+    except SchedulerError:  # a request that fills memory, where the policy keeps some free
+        return np.array([_NEVER_S])
     req = copy.requests
     ended = (req["place"] == FINISHED) & (future.requests["place"] != FINISHED)
     return np.asarray(req["finish_s"][ended] - req["arrival_s"][ended], np.float64)

@@ -78,7 +78,16 @@ def measured(split: Split, name: str, count: int, cache: Path) -> list[Measured]
 
 @dataclass(frozen=True)
 class Score:
-    """Of a selector over scenarios, against the best default of each; ratios of mean, p99 and goodput."""
+    """Of a selector over scenarios, against the best default of each.
+
+    Attributes:
+        mean: ratio of mean latencies, geometric mean; p99 and goodput likewise.
+        p99: see above.
+        goodput: see above.
+        worst_mean: the largest ratio of mean latencies.
+        worst_goodput: the smallest ratio of goodput.
+        share_behind: of the scenarios, where it is more than 2 % (goodput: 1 %) behind.
+    """
 
     mean: float
     p99: float
@@ -95,8 +104,14 @@ def score(selector: Selector, scenarios: Sequence[Scenario], rivals: Sequence[Ri
     p99 = np.log([run.p99_s / rival.mean.p99_s for run, rival in zip(played, rivals, strict=True)])
     good = np.log([run.goodput / rival.goodput.goodput for run, rival in zip(played, rivals, strict=True)])
     behind = good < np.log(0.99) if goodput else mean > np.log(1.02)
-    overall = [float(np.exp(part.mean())) for part in (mean, p99, good)]
-    return Score(*overall, float(np.exp(mean.max())), float(np.exp(good.min())), float(behind.mean()))
+    return Score(
+        mean=float(np.exp(mean.mean())),
+        p99=float(np.exp(p99.mean())),
+        goodput=float(np.exp(good.mean())),
+        worst_mean=float(np.exp(mean.max())),
+        worst_goodput=float(np.exp(good.min())),
+        share_behind=float(behind.mean()),
+    )
 
 
 def loss(found: Score, goodput: bool) -> float:

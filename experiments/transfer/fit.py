@@ -42,7 +42,7 @@ class Goal:
         cost = main + self.behind * np.maximum(main, 0.0)
         if not self.goodput:
             cost = cost + self.tail * measured.p99
-        return np.minimum(cost - cost[:count].min(), self.at_most)[:count]
+        return np.asarray(np.minimum(cost - cost[:count].min(), self.at_most)[:count])
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def _network(
         entropy = -(chance * torch.log(chance + 1e-9)).sum(1)
         loss = (chance * cost[batch]).sum(1).mean() - 0.01 * entropy.mean()
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
     with torch.no_grad():

@@ -114,7 +114,7 @@ def scenarios(split: Split, names: Sequence[str]) -> list[Scenario]:
     for name in names:
         if name not in split.engines:
             raise ValueError(f"engine {name!r} is of another split; this one has {', '.join(split.engines)}")
-    found = []
+    found: list[Scenario] = []
     for i, engine in enumerate(names):
         for j, traffic in enumerate(split.traffic):
             load = split.loads[(i + j) % len(split.loads)]
@@ -153,7 +153,9 @@ class Capacity:
 def engine_config(name: str) -> EngineConfig:
     """The replica that a name of the table of engines stands for."""
     engine = find_engine(name)
-    return EngineConfig(cost=engine.cost, **engine.sizes)
+    return EngineConfig(
+        engine.cost, engine.num_kv_tokens, engine.block_size, engine.max_num_batched_tokens, engine.max_num_seqs
+    )
 
 
 @cache
