@@ -33,10 +33,10 @@ MAY_IMPORT = {
     "testing": _BELOW_EVALUATION,
     "evaluation": _BELOW_EVALUATION,
     "viewer": _BELOW_VIEWER,
-    "vllm": {"cost", "engine", "envs", "baselines", "agents"},
+    "vllm": {"cost", "workload", "engine", "envs", "baselines", "agents"},
     "plugins": _BELOW_EVALUATION - {"envs"},
     "__init__": {*_BELOW_VIEWER, "baselines", "agents"},  # names, each imported when it is used
-    "cli": {*_BELOW_VIEWER, "plugins", "viewer", "profiler", "baselines", "agents"},
+    "cli": {*_BELOW_VIEWER, "plugins", "viewer", "profiler", "baselines", "agents", "vllm"},
     "__main__": {"cli"},
     "baselines": _BELOW_ENVS | {"cluster"},
     "agents": {*_BELOW_VIEWER, "viewer", "baselines"},
@@ -48,7 +48,7 @@ CORE_DEPENDENCIES = {"numpy", "numba", "gymnasium", "rich", "typer"}
 OPTIONAL_DEPENDENCIES: dict[str, str | tuple[str, ...]] = {
     "matplotlib": ("infermax_gym/viewer/", "experiments/"),
     "ortools": "baselines/optimum/",
-    "torch": ("agents/", "experiments/", "infermax_gym/profiler/"),
+    "torch": ("agents/", "experiments/", "infermax_gym/profiler/", "infermax_gym/vllm/"),
     "stable_baselines3": ("agents/", "experiments/"),
     "scipy": ("experiments/", "infermax_gym/cost/"),
     "aiconfigurator_core": "experiments/engines/",
@@ -57,6 +57,7 @@ OPTIONAL_DEPENDENCIES: dict[str, str | tuple[str, ...]] = {
     "cma": ("agents/", "experiments/"),
     "tensorboard": "agents/",
     "tqdm": "agents/",
+    "vllm": "infermax_gym/vllm/",
 }
 
 
