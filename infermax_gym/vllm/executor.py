@@ -171,4 +171,6 @@ def executor_class() -> type[Any]:
         def supports_async_scheduling(cls) -> bool:
             return True
 
+    # vLLM sends it to the engine's process by its name.
+    EmulatedExecutor.__module__, EmulatedExecutor.__qualname__ = "infermax_gym.vllm", "EmulatedExecutor"
     return EmulatedExecutor
