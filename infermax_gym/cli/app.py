@@ -24,6 +24,7 @@ from infermax_gym.cli.optimal import optimal
 from infermax_gym.cli.profile import profile
 from infermax_gym.cli.replay import replay
 from infermax_gym.cli.report import report
+from infermax_gym.cli.serve_emulated import serve_emulated
 from infermax_gym.cli.simulate import simulate
 from infermax_gym.cli.steps import steps
 from infermax_gym.cli.sweep import sweep
@@ -57,6 +58,7 @@ app.command("calibrate")(calibrate)
 app.command("fit")(fit)
 app.command("steps")(steps)
 app.command("export")(export)
+app.command("serve-emulated")(serve_emulated)
 app.command("report")(report)
 app.command("watch")(watch)
 app.command("evaluate")(evaluate)
