@@ -56,6 +56,7 @@ OPTIONAL_DEPENDENCIES: dict[str, str | tuple[str, ...]] = {
     "sb3_contrib": "agents/",
     "safetensors": "agents/",
     "cma": ("agents/", "experiments/"),
+    "minari": "infermax_gym/suite/",
     "tensorboard": "agents/",
     "tqdm": "agents/",
 }

@@ -25,6 +25,8 @@ _EXTRA_OF = {
     "ortools": "optimum",
     "matplotlib": "viewer",
     "scipy": "fit",
+    "minari": "data",
+    "h5py": "data",
 }
 """Packages that only some commands need, and the extra that installs them."""
 
