@@ -4,6 +4,9 @@
 # make bounds   random calls of the environments, compiled code checking every index (compiles anew: three minutes)
 # make test-vllm   the plug-in inside the real vLLM; makes its environment in $INFERMAX_VLLM_HOME first (3 GB)
 # make demo-vllm   a vLLM server with a tiny random model: first come, first served against policies
+# make packages what is published: built twice, installed afresh with each extra (needs the index; minutes)
+# make audit     known vulnerabilities of the pinned versions; make sbom: what is installed, as CycloneDX (sbom.json)
+# make faults    a hundred runs killed or out of disk at random moments
 # make lint | type | format | bench | clean
 
 SYSTEM_PYTHON ?= python3
@@ -20,7 +23,7 @@ SOURCES := pyproject.toml constraints.txt
 
 INFERMAX_VLLM_HOME ?= $(HOME)/.cache/infermax-gym/vllm
 
-.PHONY: venv demo test bounds test-vllm demo-vllm vllm-environment lint type format bench clean
+.PHONY: packages audit sbom faults venv demo test bounds test-vllm demo-vllm vllm-environment lint type format bench clean
 .DELETE_ON_ERROR:
 
 venv: $(DEV)
@@ -55,6 +58,18 @@ test-vllm: $(DEV) vllm-environment
 
 demo-vllm: vllm-environment
 	$(INFERMAX_VLLM_HOME)/venv/bin/python -m experiments.vllm.demo
+
+packages: $(DEV)
+	$(PYTHON) scripts/packages.py
+
+audit: $(DEV)
+	@PYTHON=$(PYTHON) scripts/audit.sh
+
+sbom: $(DEV)
+	@$(PYTHON) scripts/sbom.py > sbom.json && echo "sbom.json"
+
+faults: $(DEV)
+	$(PYTHON) -m tests.faults --rounds 100
 
 lint: $(DEV)
 	$(VENV)/bin/ruff check .

@@ -27,6 +27,7 @@ from infermax_gym.cli.replay import replay
 from infermax_gym.cli.report import report
 from infermax_gym.cli.simulate import simulate
 from infermax_gym.cli.steps import steps
+from infermax_gym.cli.sweep import sweep
 from infermax_gym.cli.verify import verify
 
 _EXIT_OK = 0
@@ -43,6 +44,7 @@ app = typer.Typer(
 app.command("bench")(bench)
 app.command("simulate")(simulate)
 app.command("capacity")(capacity)
+app.command("sweep")(sweep)
 app.command("optimal")(optimal)
 app.command("bound")(bound)
 app.command("cost")(cost)

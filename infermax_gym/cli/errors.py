@@ -27,6 +27,9 @@ _EXTRA_OF = {
     "scipy": "fit",
     "minari": "data",
     "h5py": "data",
+    "pyarrow": "sweep",
+    "yaml": "sweep",
+    "ray": "ray",
 }
 """Packages that only some commands need, and the extra that installs them."""
 

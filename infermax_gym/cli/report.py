@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from infermax_gym import files
 from infermax_gym.cli import output
 from infermax_gym.cli.errors import InputError
 
@@ -28,10 +29,10 @@ def report(
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(files.read_text(path))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); expected what bench --out DIR wrote") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON ({error})") from None
     if not isinstance(document, dict) or document.get("schema") != 1 or not document.get("policies"):
         raise InputError(f'{path}: expected an object with "schema": 1 and "policies"')
