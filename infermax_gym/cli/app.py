@@ -15,6 +15,7 @@ from infermax_gym.cli.bound import bound
 from infermax_gym.cli.calibrate import calibrate
 from infermax_gym.cli.capacity import capacity
 from infermax_gym.cli.cost import cost
+from infermax_gym.cli.dataset import dataset
 from infermax_gym.cli.errors import InputError, Interrupted, missing_extra
 from infermax_gym.cli.evaluate import evaluate
 from infermax_gym.cli.export import export
@@ -63,6 +64,7 @@ app.command("report")(report)
 app.command("watch")(watch)
 app.command("evaluate")(evaluate)
 app.command("verify")(verify)
+app.command("dataset")(dataset)
 
 
 def _print_version(wanted: bool) -> None:
