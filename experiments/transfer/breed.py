@@ -51,12 +51,12 @@ RECIPES = {
     "any-engine": Recipe(
         "one selector for any engine and traffic; knows no lengths; mean latency, at a p99 no worse than FCFS's",
         EXPERTS,
-        (Goal(tail=0.6, behind=15.0), Goal(tail=0.8, behind=15.0), Goal(tail=0.6, behind=30.0)),
+        tuple(Goal(tail=tail, behind=15.0) for tail in (0.6, 1.2, 2.0)),
     ),
     "any-engine-goodput": Recipe(
         "one selector for any engine and traffic; as many requests as possible within limits that suit the engine",
         GOODPUT_EXPERTS,
-        (Goal(goodput=True, behind=5.0), Goal(goodput=True, behind=15.0), Goal(goodput=True, behind=40.0)),
+        tuple(Goal(goodput=True, behind=behind, at_most=4.0) for behind in (5.0, 20.0)),
     ),
 }
 
