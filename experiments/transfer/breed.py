@@ -47,6 +47,8 @@ class Recipe:
     goals: tuple[Goal, ...]
 
 
+_GOODPUT = ((20.0, 1.0), (60.0, 0.5))
+
 RECIPES = {
     "any-engine": Recipe(
         "one selector for any engine and traffic; knows no lengths; mean latency, at a p99 no worse than FCFS's",
@@ -56,7 +58,7 @@ RECIPES = {
     "any-engine-goodput": Recipe(
         "one selector for any engine and traffic; as many requests as possible within limits that suit the engine",
         GOODPUT_EXPERTS,
-        tuple(Goal(goodput=True, behind=behind, at_most=4.0) for behind in (5.0, 20.0)),
+        tuple(Goal(goodput=True, behind=behind, at_most=4.0, enough=enough) for behind, enough in _GOODPUT),
     ),
 }
 
@@ -117,7 +119,7 @@ def score(selector: Selector, scenarios: Sequence[Scenario], rivals: Sequence[Ri
 def loss(found: Score, goodput: bool) -> float:
     """What validation chooses by: the goal's figure, and being behind."""
     if goodput:
-        return -float(np.log(found.goodput)) + 20.0 * found.share_behind
+        return 20.0 * found.share_behind - 0.1 * float(np.log(found.goodput))
     return float(np.log(found.mean)) + 2.0 * max(float(np.log(found.p99)), 0.0) + 5.0 * found.share_behind
 
 
