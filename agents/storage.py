@@ -9,8 +9,6 @@ over everything else, weights included. Schema 1 used other words; it is read as
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
+from infermax_gym import files
 from infermax_gym.agents import missing_extra
 from infermax_gym.agents.agent import Agent, AgentError
 from infermax_gym.agents.cards import CARD, SCHEMA, SUFFIX, ZOO, Tensors, digest, read_card, resolve
@@ -94,17 +93,7 @@ def write_bytes(path: Path, data: bytes) -> None:
         AgentError: it cannot be written.
     """
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        files.write_bytes(path, data)
     except OSError as error:
         raise AgentError(f"{path}: cannot be written ({error.strerror})") from None
 
@@ -122,7 +111,7 @@ def load_agent(path: str | Path, *, trust_pickle: bool = False) -> Agent:
     """
     where = resolve(path)
     try:
-        data = where.read_bytes()
+        data = files.read_bytes(where, files.MAX_CHECKPOINT_BYTES)
     except FileNotFoundError:
         raise AgentError(f"{path}: no such file, and no shipped policy has this name") from None
     except OSError as error:

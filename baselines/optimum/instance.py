@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from infermax_gym import files
 from infermax_gym.cost import COSTS, CostModel, CostModelError, load_cost_model
 from infermax_gym.cost.engines import Engine, EngineNameError, find_engine
 from infermax_gym.engine.config import EngineConfig
@@ -207,10 +208,10 @@ def load_instance(path: str | Path) -> Instance:
     """
     path = Path(path)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(files.read_text(path))
     except OSError as error:
         raise InstanceError(f"{path}: cannot be read ({error.strerror})") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InstanceError(f"{path}: not JSON ({error})") from None
     try:
         return instance_from_dict(data, path.parent)

@@ -25,6 +25,9 @@ _EXTRA_OF = {
     "ortools": "optimum",
     "matplotlib": "viewer",
     "scipy": "fit",
+    "pyarrow": "sweep",
+    "yaml": "sweep",
+    "ray": "ray",
 }
 """Packages that only some commands need, and the extra that installs them."""
 

@@ -13,6 +13,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from infermax_gym import files
 from infermax_gym.cli.errors import InputError
 from infermax_gym.cli.fleets import check_replica
 from infermax_gym.cli.inputs import EngineOptions, policy
@@ -40,10 +41,10 @@ def read_fleet(path: str, engine: EngineOptions) -> tuple[FleetPart, ...]:
         InputError: it cannot be read, or an entry is malformed.
     """
     try:
-        entries = json.loads(Path(path).read_text(encoding="utf-8"))
+        entries = json.loads(files.read_text(path))
     except OSError as error:
         raise InputError(f"--fleet {path}: {error.strerror or error}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"--fleet {path}: not JSON: {error}") from None
     if not isinstance(entries, list) or not entries:
         raise InputError(f'--fleet {path}: expected a list of entries, such as [{{"count": 2, "kv_tokens": 50000}}]')

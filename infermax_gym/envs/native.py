@@ -275,6 +275,10 @@ class NativeVectorEnv(VectorEnv[Any, Any, Any]):
             self._check_begun()
             return [self._state(i) for i in range(self.num_envs)]
 
+    def streams(self) -> list[Streams]:
+        """Copies of the lanes' random streams as they stand: the next episodes are drawn from them."""
+        return [streams.copy() for streams in self._streams]
+
     def _go_on_from(self, states: Any, kind: type) -> Any:
         check_open(self.closed)
         if not isinstance(states, Sequence) or len(states) != self.num_envs:
