@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from infermax_gym.envs.rewards import mix
@@ -18,6 +18,7 @@ from infermax_gym.envs.scheduling.config import EnvConfig
 from infermax_gym.envs.scheduling.env import InferMaxEnv
 from infermax_gym.envs.scheduling.vector import InferMaxVectorEnv
 from infermax_gym.testing import play_random, random_legal
+from tests.engine.strategies import examples
 from tests.envs.playing import same_observation, small_workload
 from tests.envs.strategies import hostile_configs
 
@@ -89,7 +90,7 @@ def test_lanes_are_scalar_environments(name: str) -> None:
     assert (ends >= 2).all()
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(30)
 @given(config=hostile_configs(), seed=st.integers(0, 1000))
 def test_lanes_on_hostile_configurations(config: EnvConfig, seed: int) -> None:
     """The same bits where memory, windows and budgets are tiny, over the first steps of a few episodes."""
