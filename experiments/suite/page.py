@@ -24,13 +24,14 @@ def cards() -> str:
 def _card(task: Task, card: Card) -> str:
     unit = "mean latency, seconds" if task.objective == "latency" else "share of requests that miss a limit"
     per = f", {task.num_test_seeds} for each variant" if len(task.test) > 1 else ""
+    settings = ", ".join(f"`{name}={value!r}`" for name, value in task.settings.items() if name not in _HIDDEN)
     facts = [
         f"- Built on `{task.environment}`; {task.horizon} requests an episode.",
         f"- Train: {_variants(task, task.train)}.",
         f"- Test: {_variants(task, task.test)}. {len(task.episodes())} episodes{per}.",
         f"- Output lengths: information `{task.information}`. Figure: {unit}.",
         f"- Score 1: {'the proven optimum' if task.yardstick == 'optimum' else _BOUND[_kind(task)]}.",
-        f"- Settings: {', '.join(f'`{name}={value!r}`' for name, value in task.settings.items() if name not in _HIDDEN)}.",
+        f"- Settings: {settings}.",
         f"- Digest: `{card.digest[:16]}`.",
     ]
     return f"### {short_name(task)}: `{task.id}`\n\n{task.title[0].upper()}{task.title[1:]}.\n\n" + "\n".join(
