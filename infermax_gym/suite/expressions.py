@@ -130,8 +130,8 @@ def evaluated(node: ast.expr, values: Mapping[str, Any]) -> Any:
 class ExpressionPolicy:
     """A scheduler of three expressions.
 
-    Everybody who runs is served in list order, prefills in chunks. Admission keeps memory for the known tokens of all who
-    run, and stops at the first request that does not fit.
+    Everybody who runs is served in list order, prefills in chunks. Admission keeps memory for the known tokens of all
+    who run, and stops at the first request that does not fit.
 
     Attributes:
         queue_key: of a waiting request; the smallest is admitted first.
