@@ -19,6 +19,7 @@ BUDGETS = {
     "rllib_config": "0",
     "masked_ppo_loop": "1024",
     "learn_to_route": "28800",
+    "search_scheduler": "2",
 }
 
 SCORES = {
