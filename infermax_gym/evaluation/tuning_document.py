@@ -219,7 +219,7 @@ def _about_flags(document: Mapping[str, Any], outcome: Outcome) -> list[str]:
         f"The best flags give {_figure(objective, flags['figures'])}, {gain_in_words(outcome.gain(best), objective)}: "
         f"{name_of(best)}."
     ]
-    return lines + _side_effects(flags["figures"], today)
+    return lines if objective is COST else lines + _side_effects(flags["figures"], today)
 
 
 def _about_policy(document: Mapping[str, Any], outcome: Outcome) -> list[str]:
@@ -231,7 +231,9 @@ def _about_policy(document: Mapping[str, Any], outcome: Outcome) -> list[str]:
         f"Of our policies, {name_of(best)} gives {_figure(objective, policy['figures'])}, {sure}"
         f"{gain_in_words(outcome.gain(best), objective)}."
     ]
-    return lines + (_side_effects(policy["figures"], document["today"]["figures"]) if policy["recommended"] else [])
+    if objective is COST or not policy["recommended"]:  # costs are not of the rate that the other figures are of
+        return lines
+    return lines + _side_effects(policy["figures"], document["today"]["figures"])
 
 
 def _side_effects(figures: Figures, today: Figures) -> list[str]:
