@@ -24,6 +24,7 @@ from infermax_gym.evaluation.contenders import (
     serve,
     with_slo,
 )
+from infermax_gym.evaluation.details import details_document, details_of
 from infermax_gym.evaluation.document import comparison_document, resolved_options
 from infermax_gym.evaluation.figures import flatten, lookup
 from infermax_gym.evaluation.fleets import FleetContender, FleetPart, PrefillPool
@@ -52,6 +53,8 @@ __all__ = [
     "WorkloadSpec",
     "comparison_document",
     "comparison_table",
+    "details_document",
+    "details_of",
     "evaluate",
     "find_capacity",
     "find_concurrency",
