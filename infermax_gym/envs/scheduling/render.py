@@ -1,13 +1,13 @@
-"""What `render()` shows: a few lines of text, or a picture of the episode so far.
+"""What `render()` shows: a few lines of text, a view for a terminal, or a picture of the episode so far.
 
-Both only look: they work on a copy of the engine and change nothing.
+They only look: they work on a copy of the engine and change nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import zip_longest
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from infermax_gym.envs.paint import DECODE, INK, KV, PREFILL, QUEUE, RULE, SOFT,
 from infermax_gym.envs.scheduling.episode import Moment, Run, moment_of
 from infermax_gym.envs.scheduling.legal import fill_mask
 from infermax_gym.envs.status import RUNNING_ON
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 History: TypeAlias = Sequence[Moment]
 """The moments of every decision so far."""
@@ -133,6 +136,17 @@ def _seconds(value: float) -> str:
 
 def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def draw_view(run: Run, history: History, width: int, height: int) -> RenderableType:
+    """The same as a panel for a terminal, with the past: what `infermax watch` shows of a policy."""
+    from infermax_gym.envs.terminal import Past, draw, view_of
+
+    engine = run.engine.copy()
+    disband(engine.core)
+    view = view_of(engine)
+    past = [Past(m.num_waiting, m.num_decodes + m.num_prefills, m.used, view.num_preemptions) for m in history]
+    return draw("agent", view, past, min(width, 120), height)
 
 
 # The picture.
