@@ -1,6 +1,6 @@
 """Train a scheduling policy, then compare it with the usual schedulers on trace slices it has never seen.
 
-    python train.py                                  evolution, about five minutes
+    python train.py                                  evolution on long contexts, about a minute
     python train.py --algo ppo --minutes 20          a network, from scratch
     python train.py --algo bc                        a network that imitates a policy of the table
     python train.py --algo search --minutes 10       such a network, improved by expert iteration
@@ -26,6 +26,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress, TimeElapsedColumn
 
+from infermax_gym import files
 from infermax_gym.agents import Agent, AgentError, save_agent
 from infermax_gym.agents.play import RandomPlayer
 from infermax_gym.agents.recipes import ALGORITHMS, Point, Recipe, train, train_player
@@ -53,7 +54,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add, usual = parser.add_argument, DEFAULT_SCENARIO
     add("--workload", default=usual.workload, help="a preset, or a trace file (first half: training; second: test)")
     add("--algo", choices=[*ALGORITHMS, "sac", "ppo-knobs", "dqn"], default="es")
-    add("--minutes", type=float, help="training time (default 4, unless --steps)")
+    add("--minutes", type=float, help="training time (default 1 for es, else 4, unless --steps)")
     add("--steps", type=int, help="generations (es), demonstrations (bc), decisions (ppo) or rounds (search)")
     add("--seed", type=int, default=0)
     add("--out", type=Path, default=Path("runs/latest"), metavar="DIR")
@@ -88,7 +89,12 @@ def check_resumed(file: Path, config: dict[str, Any]) -> None:
     """
     if not file.exists():
         return  # the missing checkpoint says more
-    before = json.loads(file.read_text())
+    try:
+        before = json.loads(files.read_text(file))
+    except (ValueError, RecursionError):
+        before = None
+    if not isinstance(before, dict):
+        raise AgentError(f"{file}: is no JSON object; expected what an earlier run wrote there")
     for name in (name for name in config if name not in MAY_CHANGE and before.get(name) != config[name]):
         was, now = before.get(name), config[name]
         if isinstance(was, dict) and isinstance(now, dict):
@@ -139,15 +145,23 @@ def write_curve(folder: Path, points: list[Point]) -> None:
     axes = figure.subplots()
     axes.plot([point["step"] for point in points], [point["loss"] for point in points])
     axes.set(xlabel="step", ylabel="loss (see curve.csv)", title="Learning curve")
-    figure.savefig(folder / "curve.png", dpi=120)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=120)
+    write_bytes(folder / "curve.png", picture.getvalue())
 
 
 def run(options: argparse.Namespace, screen: Console) -> None:
-    """Train, compare, write."""
-    minutes = options.minutes if options.minutes or options.steps else 4.0
+    """Train, compare, write; alone in the run folder."""
+    options.out.mkdir(parents=True, exist_ok=True)
+    with files.locked(options.out):
+        _run(options, screen)
+
+
+def _run(options: argparse.Namespace, screen: Console) -> None:
+    usual_minutes = 1.0 if options.algo == "es" else 4.0
+    minutes = options.minutes if options.minutes or options.steps else usual_minutes
     scenario = TrainingScenario(options.workload, options.requests, options.time_scale, options.kv_tokens, options.cost)
     scenario = replace(scenario, max_num_batched_tokens=options.max_num_batched_tokens)
-    options.out.mkdir(parents=True, exist_ok=True)
     recipe = Recipe(
         options.algo, scenario, options.seed, minutes, options.steps, options.teacher, options.warm_start,
         folder=options.out, resume=options.resume, num_lanes=options.lanes, num_steps=options.rollout,

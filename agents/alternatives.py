@@ -12,6 +12,8 @@ of others.
 
 from __future__ import annotations
 
+import copy
+import io
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -28,6 +30,7 @@ from stable_baselines3.common.monitor import Monitor
 
 from infermax_gym.agents.agent import AgentError
 from infermax_gym.agents.scenario import TraceSlice
+from infermax_gym.agents.storage import write_bytes
 from infermax_gym.engine import EngineConfig, Information, SimulationResult
 from infermax_gym.engine.recorder import result_of
 from infermax_gym.envs.knobs.env import InferMaxKnobsEnv
@@ -127,6 +130,7 @@ class _EvaluateAndStop(BaseCallback):
         self.player, self.trace_slices, self.folder, self.every = player, trace_slices, folder, every
         self.minutes, self.patience, self.report = minutes, patience, report
         self.best, self.since_best = math.inf, 0
+        self.best_parameters: dict[str, Any] | None = None
         self.began = time.monotonic()
 
     def _on_step(self) -> bool:
@@ -142,8 +146,10 @@ class _EvaluateAndStop(BaseCallback):
         self.since_best += 1
         if loss < self.best:
             self.best, self.since_best = loss, 0
-            self.model.save(self.folder / "model.new.zip")
-            (self.folder / "model.new.zip").replace(self.folder / "model.zip")
+            self.best_parameters = copy.deepcopy(self.model.get_parameters())
+            archive = io.BytesIO()
+            self.model.save(archive)
+            write_bytes(self.folder / "model.zip", archive.getvalue())
         self.logger.record("eval/latency_s", math.exp(loss))
         elapsed_s = time.monotonic() - self.began
         self.report({"step": float(self.num_timesteps), "elapsed_s": elapsed_s, "loss": math.exp(loss)})
@@ -192,6 +198,7 @@ def train_alternative(
         callback.evaluate()
     except KeyboardInterrupt:
         pass
-    if not (folder / "model.zip").exists():
+    if callback.best_parameters is None:
         raise AgentError(f"{folder}: training ended before the first evaluation")
-    return EnvPlayer(algo, type(model).load(folder / "model.zip", device="cpu"), config)
+    model.set_parameters(callback.best_parameters, device="cpu")  # an archive would run code when it is read
+    return player

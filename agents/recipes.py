@@ -210,8 +210,9 @@ def ppo_settings(recipe: Recipe) -> PpoSettings:
 
 
 def _ppo(recipe: Recipe, report: Report) -> Agent:
+    from infermax_gym.agents import checkpoint as checkpoints
     from infermax_gym.agents.ppo import make_ppo
-    from infermax_gym.agents.training import Progress, load_checkpoint, train_ppo
+    from infermax_gym.agents.training import train_ppo
     from infermax_gym.agents.vec_env import InferMaxVecEnv
 
     settings = ppo_settings(recipe)
@@ -224,12 +225,12 @@ def _ppo(recipe: Recipe, report: Report) -> Agent:
         network = _clone(replace(recipe, steps=None), report).network
     lanes = InferMaxVecEnv(settings.num_lanes, config, seed=recipe.seed, base_rollout=settings.shaping())
     model = make_ppo(lanes, settings, seed=recipe.seed, network=network, tensorboard=recipe.logs)
-    checkpoint = None if recipe.folder is None else recipe.folder / "checkpoint.pickle"
+    checkpoint = None if recipe.folder is None else recipe.folder / checkpoints.FILE
     progress = None
     if recipe.resume and checkpoint is not None:
-        progress = load_checkpoint(checkpoint, model)
+        progress = checkpoints.load_checkpoint(checkpoint, model)
 
-    def after_evaluation(progress: Progress) -> None:
+    def after_evaluation(progress: checkpoints.Progress) -> None:
         decisions, elapsed_s, mean_s, geometric_s = progress.curve[-1]
         report({"step": decisions, "elapsed_s": elapsed_s, "mean_latency_s": mean_s, "loss": geometric_s})
 

@@ -3,55 +3,23 @@
 from __future__ import annotations
 
 import copy
-import io
-import pickle
-import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
-from infermax_gym.agents.agent import AgentError
+from infermax_gym.agents.checkpoint import Progress, save_checkpoint
 from infermax_gym.agents.networks import ScorerNetwork
 from infermax_gym.agents.ppo import TimedPPO, mean_latency_s, network_of
 from infermax_gym.agents.scenario import TraceSlice
-from infermax_gym.agents.storage import write_bytes
-from infermax_gym.agents.vec_env import InferMaxVecEnv
 from infermax_gym.envs.scheduling.config import EnvConfig
 
 _MEMORY = 8.0  # the larger, the fewer of the last updates an average remembers
 
-Report = Callable[["Progress"], None]
-
-
-@dataclass
-class Progress:
-    """Where training stands.
-
-    Attributes:
-        num_updates: rollouts collected and learned from.
-        elapsed_s: time spent, also before a resumption.
-        best_loss: mean ln(latency) on the validation trace slices of the best network so far.
-        best: that network's weights.
-        average: weights averaged over the updates, see `_average` ...
-        num_averaged: ... and so many of them, those of the beginning included.
-        since_best: evaluations since then.
-        curve: (decisions, elapsed seconds, mean latency in seconds, geometric mean of them in seconds).
-    """
-
-    num_updates: int = 0
-    elapsed_s: float = 0.0
-    best_loss: float = float("inf")
-    best: dict[str, torch.Tensor] = field(default_factory=dict)
-    average: dict[str, torch.Tensor] = field(default_factory=dict)
-    num_averaged: int = 0
-    since_best: int = 0
-    curve: list[tuple[int, float, float, float]] = field(default_factory=list)
+Report = Callable[[Progress], None]
 
 
 class EvaluateAndStop(BaseCallback):
@@ -209,55 +177,3 @@ def train_ppo(
     if progress.best:
         network.load_state_dict(progress.best)
     return network, progress
-
-
-def save_checkpoint(path: Path, model: TimedPPO, progress: Progress) -> None:
-    """Write everything that training needs to go on exactly from here, atomically.
-
-    The file is a pickle for this machine's own use, unlike a trained policy.
-    """
-    assert isinstance(model.env, InferMaxVecEnv)
-    state = {
-        "policy": model.policy.state_dict(),
-        "optimizer": model.policy.optimizer.state_dict(),
-        "torch_rng": torch.get_rng_state(),
-        "numpy_rng": np.random.get_state(),  # noqa: NPY002 - what stable-baselines3 draws from
-        "python_rng": random.getstate(),
-        "num_timesteps": model.num_timesteps,
-        "n_updates": model._n_updates,
-        "last_obs": model._last_obs,
-        "last_starts": model._last_episode_starts,
-        "lanes": model.env.lanes.get_state(),
-        "progress": progress,
-    }
-    buffer = io.BytesIO()
-    pickle.dump(state, buffer)
-    write_bytes(path, buffer.getvalue())
-
-
-def load_checkpoint(path: Path, model: TimedPPO) -> Progress:
-    """Bring a fresh model of the same settings to where a checkpoint stood.
-
-    Raises:
-        AgentError: the file is missing or unusable.
-    """
-    try:
-        state: dict[str, Any] = pickle.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise AgentError(f"{path}: no such checkpoint; there is nothing to resume") from None
-    except Exception as error:
-        raise AgentError(f"{path}: is no usable checkpoint ({type(error).__name__})") from None
-    assert isinstance(model.env, InferMaxVecEnv)
-    model.policy.load_state_dict(state["policy"])
-    model.policy.optimizer.load_state_dict(state["optimizer"])
-    model.num_timesteps = state["num_timesteps"]
-    model._n_updates = state["n_updates"]
-    model._setup_learn(0, None, reset_num_timesteps=False)  # resets the lanes, whose states come next
-    model.env.set_state(state["lanes"])
-    model._last_obs = state["last_obs"]
-    model._last_episode_starts = state["last_starts"]
-    torch.set_rng_state(state["torch_rng"])
-    np.random.set_state(state["numpy_rng"])  # noqa: NPY002
-    random.setstate(state["python_rng"])
-    progress: Progress = state["progress"]
-    return progress

@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 from infermax_gym.agents.base_rollout import BaseRollout
+from infermax_gym.agents.lane_history import LaneHistory
 from infermax_gym.envs.rewards import LATENCY
 from infermax_gym.envs.scheduling.config import EnvConfig
 from infermax_gym.envs.scheduling.env import State
@@ -72,6 +73,7 @@ class InferMaxVecEnv(VecEnv):
                 )
         super().__init__(num_envs, space, self.lanes.single_action_space)
         self.base_rollout = base_rollout
+        self.history = LaneHistory()  # what a checkpoint of these lanes holds
         if seed is not None:
             self.seed(seed)
         self.dt_s = np.zeros(num_envs)
@@ -84,8 +86,11 @@ class InferMaxVecEnv(VecEnv):
     def reset(self) -> VecEnvObs:
         """Begin an episode in every lane, with the seeds and options set for it."""
         seeds = None if all(seed is None for seed in self._seeds) else self._seeds
+        options = self._options if any(self._options) else None
+        before = self.lanes.streams() if seeds is None else []
         observation: VecEnvObs
-        observation, _ = self.lanes.reset(seed=seeds, options=self._options if any(self._options) else None)
+        observation, _ = self.lanes.reset(seed=seeds, options=options)
+        self.history.begin(before, self.lanes, options is None)
         self._reset_seeds()
         self._reset_options()
         self.dt_s = np.zeros(self.num_envs)
@@ -118,6 +123,7 @@ class InferMaxVecEnv(VecEnv):
         infos = self._infos.copy()
         dones = terminated | truncated
         ended = np.flatnonzero(dones).tolist()
+        self.history.note(self._actions, ended, self.lanes)
         for i in ended:
             infos[i] = self._end(i, info, bool(truncated[i] and not terminated[i]))
         if self.base_rollout is not None:

@@ -7,8 +7,10 @@ go unnoticed and a stale kernel would run.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -44,10 +46,14 @@ def sources_of(function: Callable[..., Any]) -> tuple[Path, ...]:
 
 
 @cache
-def _source_stamp(roots: tuple[Path, ...]) -> tuple[float, int]:
-    """Newest modification time and total size of the sources below some files and folders."""
-    stats = [path.stat() for root in roots for path in ([root] if root.is_file() else root.rglob("*.py"))]
-    return max(stat.st_mtime for stat in stats), sum(stat.st_size for stat in stats)
+def _source_stamp(roots: tuple[Path, ...]) -> str:
+    """Digest of the sources below some files and folders: a copy, a checkout or an install keeps what was compiled."""
+    digest = sha256()
+    for root in roots:
+        for path in [root] if root.is_file() else sorted(root.rglob("*.py")):
+            name = path.relative_to(root).as_posix().encode()
+            digest.update(name + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
 
 
 def inlined(function: F) -> F:
@@ -69,10 +75,40 @@ def compiled(function: F) -> F:
 
 
 def _compile(function: F, *, forceinline: bool) -> F:
-    dispatcher = numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=forceinline)(function)
+    how: dict[str, Any] = {"nogil": True, "error_model": "numpy", "forceinline": forceinline}
+    try:
+        dispatcher = numba.njit(cache=True, **how)(function)
+    except RuntimeError as error:
+        if "no locator" not in str(error):
+            raise
+        _say_not_kept("no folder for it can be written")
+        return cast(F, numba.njit(**how)(function))
     if not numba.config.DISABLE_JIT:
         _stamp(dispatcher._cache, function)
+        dispatcher._cache.save_overload = _kept_if_possible(dispatcher._cache.save_overload)
     return cast(F, dispatcher)
+
+
+def _kept_if_possible(save: Callable[..., None]) -> Callable[..., None]:
+    """Saving that a full disk does not turn into the end of a simulation."""
+
+    def save_overload(*arguments: Any) -> None:
+        try:
+            save(*arguments)
+        except OSError as error:
+            _say_not_kept(error.strerror or str(error))
+
+    return save_overload
+
+
+@cache
+def _say_not_kept(reason: str) -> None:
+    warnings.warn(
+        f"compiled code cannot be kept ({reason}), so every process compiles anew, for minutes; set NUMBA_CACHE_DIR "
+        "to a folder that only you can write",
+        RuntimeWarning,
+        stacklevel=4,
+    )
 
 
 def _stamp(disk_cache: Any, function: Callable[..., Any]) -> None:

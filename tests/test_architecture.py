@@ -14,9 +14,9 @@ ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = ROOT / "infermax_gym"
 PACKAGES = ("infermax_gym", "baselines", "agents", "experiments")
 
-# What each part may import of the project. `compile` and `streams` say how functions are compiled and how seeds
-# split; everybody may use them.
-_GROUND = {"compile", "streams"}
+# What each part may import of the project. `compile`, `streams` and `files` say how functions are compiled, how seeds
+# split and how files are written; everybody may use them.
+_GROUND = {"compile", "streams", "files"}
 _BELOW_ENGINE = _GROUND | {"cost", "workload"}
 _BELOW_ENVS = _BELOW_ENGINE | {"engine"}
 _BELOW_EVALUATION = _BELOW_ENVS | {"cluster", "envs"}
@@ -24,6 +24,7 @@ _BELOW_VIEWER = _BELOW_EVALUATION | {"evaluation"}
 MAY_IMPORT = {
     "compile": set(),
     "streams": set(),
+    "files": set(),
     "cost": _GROUND,
     "workload": _GROUND,
     "profiler": _BELOW_ENGINE,
@@ -33,14 +34,16 @@ MAY_IMPORT = {
     "testing": _BELOW_EVALUATION,
     "evaluation": _BELOW_EVALUATION,
     "viewer": _BELOW_VIEWER,
-    "vllm": {"cost", "engine", "envs", "baselines", "agents"},
+    "suite": {*_BELOW_VIEWER, "baselines", "agents"},
+    "vllm": {"cost", "workload", "engine", "envs", "baselines", "agents"},
     "plugins": _BELOW_EVALUATION - {"envs"},
-    "__init__": {*_BELOW_VIEWER, "baselines", "agents"},  # names, each imported when it is used
-    "cli": {*_BELOW_VIEWER, "plugins", "viewer", "profiler", "baselines", "agents"},
+    "sweep": {"files"},
+    "__init__": {*_BELOW_VIEWER, "baselines", "agents", "suite"},  # names, each imported when it is used
+    "cli": {*_BELOW_VIEWER, "plugins", "viewer", "profiler", "sweep", "baselines", "agents", "suite", "vllm"},
     "__main__": {"cli"},
     "baselines": _BELOW_ENVS | {"cluster"},
     "agents": {*_BELOW_VIEWER, "viewer", "baselines"},
-    "experiments": {*_BELOW_VIEWER, "viewer", "baselines", "agents", "testing", "profiler", "vllm"},
+    "experiments": {*_BELOW_VIEWER, "viewer", "baselines", "agents", "testing", "profiler", "vllm", "suite"},
 }
 
 CORE_DEPENDENCIES = {"numpy", "numba", "gymnasium", "rich", "typer"}
@@ -48,17 +51,22 @@ CORE_DEPENDENCIES = {"numpy", "numba", "gymnasium", "rich", "typer"}
 OPTIONAL_DEPENDENCIES: dict[str, str | tuple[str, ...]] = {
     "matplotlib": ("infermax_gym/viewer/", "experiments/"),
     "ortools": "baselines/optimum/",
-    "torch": ("agents/", "experiments/", "infermax_gym/profiler/"),
+    "torch": ("agents/", "experiments/", "infermax_gym/profiler/", "infermax_gym/vllm/"),
     "stable_baselines3": ("agents/", "experiments/"),
     "scipy": ("experiments/", "infermax_gym/cost/"),
     "aiconfigurator_core": "experiments/engines/",
     "sb3_contrib": "agents/",
     "safetensors": "agents/",
+    "pyarrow": "infermax_gym/sweep/",
+    "ray": "infermax_gym/sweep/",
+    "yaml": "infermax_gym/sweep/",
     "cma": ("agents/", "experiments/"),
+    "minari": "infermax_gym/suite/",
     "tensorboard": "agents/",
     "tqdm": "agents/",
     "playwright": "experiments/",
     "PIL": "experiments/",
+    "vllm": "infermax_gym/vllm/",
 }
 
 

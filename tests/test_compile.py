@@ -51,12 +51,19 @@ def test_another_package_stands_on_its_whole_folder(tmp_path: Path, monkeypatch:
         sys.modules.pop(name)
 
 
-def test_an_edit_anywhere_below_moves_the_stamp(tmp_path: Path) -> None:
-    file = tmp_path / "kernel.py"
+def test_the_stamp_is_of_what_is_written(tmp_path: Path) -> None:
+    """An edit or another name moves it; a copy made later does not."""
+    stamp = compile_module._source_stamp.__wrapped__
+    file = tmp_path / "deep" / "kernel.py"
+    file.parent.mkdir()
     file.write_text("a = 1\n")
-    before = compile_module._source_stamp.__wrapped__((tmp_path,))
-    os.utime(file, (before[0] + 10.0, before[0] + 10.0))
-    assert compile_module._source_stamp.__wrapped__((tmp_path,)) != before
+    before = stamp((tmp_path,))
+    os.utime(file, (1e9, 1e9))
+    assert stamp((tmp_path,)) == before
+    file.write_text("a = 2\n")
+    edited = stamp((tmp_path,))
+    file.rename(file.with_name("other.py"))
+    assert len({before, edited, stamp((tmp_path,))}) == 3
 
 
 def test_without_numbas_private_hook_nothing_is_compiled() -> None:
@@ -69,3 +76,33 @@ def test_without_numbas_private_hook_nothing_is_compiled() -> None:
 def test_the_hook_is_used() -> None:
     stamp = control._cache._cache_file._source_stamp
     assert stamp == compile_module._source_stamp(sources_of(control.py_func))
+
+
+def add_one(x: int) -> int:
+    return x + 1
+
+
+def test_nowhere_to_keep_compiled_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that says what to set, and the same results."""
+    from numba.core import caching
+
+    monkeypatch.setattr(caching.CompileResultCacheImpl, "_locator_classes", [])
+    compile_module._say_not_kept.cache_clear()
+    with pytest.warns(RuntimeWarning, match="set NUMBA_CACHE_DIR"):
+        function = compile_module.compiled(add_one)
+    assert function(1) == 2
+    compile_module._say_not_kept.cache_clear()
+
+
+def test_a_full_disk_does_not_end_a_simulation(monkeypatch: pytest.MonkeyPatch) -> None:
+    from numba.core import caching
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(caching.FunctionCache, "save_overload", full)
+    compile_module._say_not_kept.cache_clear()
+    function = compile_module.compiled(add_one)
+    with pytest.warns(RuntimeWarning, match="No space left on device"):
+        assert function(2.5) == 3.5  # type: ignore[arg-type]
+    compile_module._say_not_kept.cache_clear()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from infermax_gym import files
 from infermax_gym.cost import COSTS, CostModel, CostModelError, load_cost_model
 from infermax_gym.cost.engines import Engine, EngineNameError, find_engine
 from infermax_gym.engine.config import EngineConfig
@@ -207,10 +209,10 @@ def load_instance(path: str | Path) -> Instance:
     """
     path = Path(path)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(files.read_text(path))
     except OSError as error:
         raise InstanceError(f"{path}: cannot be read ({error.strerror})") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InstanceError(f"{path}: not JSON ({error})") from None
     try:
         return instance_from_dict(data, path.parent)
@@ -265,7 +267,7 @@ def _request(entry: object, index: int) -> Request:
 
 def _sizes(cost: object, folder: Path) -> dict[str, int]:
     """What a named engine resolves to, by the names of the file; nothing for other costs."""
-    if not isinstance(cost, str) or "@" not in cost or (folder / cost).is_file():
+    if not isinstance(cost, str) or "@" not in cost or os.path.isfile(folder / cost):
         return {}
     sizes = _engine(cost).sizes
     return {"kv_tokens": sizes.pop("num_kv_tokens"), **sizes}
@@ -286,9 +288,9 @@ def _cost(value: object, folder: Path) -> CostModel:
     if value in COSTS:
         return COSTS[value]
     path = folder / value
-    if "@" in value and not path.is_file():
+    if "@" in value and not os.path.isfile(path):
         return _engine(value).cost
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InstanceError(f'"cost": no preset and no file {value!r}; presets: {", ".join(COSTS)}')
     try:
         return load_cost_model(path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,11 +16,13 @@ from infermax_gym.cli.fleet_file import described, read_fleet
 from infermax_gym.cli.fleets import FleetOptions
 
 if TYPE_CHECKING:
-    from infermax_gym.evaluation import Contender, Evaluation, FleetContender, Scenario
+    from infermax_gym.evaluation import Contender, Evaluation, FleetContender, Run, Scenario, Served
+    from infermax_gym.evaluation.details import Details
     from infermax_gym.workload import Workload
 
 
 def bench(
+    context: typer.Context,
     workload: options.Workload,
     skip: options.Skip = 0,
     first: options.First = None,
@@ -32,6 +36,7 @@ def bench(
     think_time: options.ThinkTime = None,
     ramp_up: options.RampUp = 0.0,
     sessions: options.Sessions = False,
+    windows: options.Windows = None,
     cost: options.Cost = None,
     kv_tokens: options.KvTokens = None,
     block_size: options.BlockSize = None,
@@ -111,6 +116,12 @@ def bench(
             rich_help_panel="Output",
         ),
     ] = None,
+    jobs: Annotated[
+        int,
+        typer.Option(
+            min=1, metavar="N", help="Run policies and seeds on N processes of this machine.", rich_help_panel="Output"
+        ),
+    ] = 1,
     json: options.Json = False,
 ) -> None:
     """Compare schedulers on one workload."""
@@ -161,16 +172,20 @@ def bench(
         contenders = {**fleets}
         engines = [part.config for each in fleets.values() for part in each.parts] or engines
     inputs.check_async(engines, contenders)
-    folder = None if out is None else output.writable_folder(out)
-    requests = cache(partial(inputs.load, spec, engines=engines))
+    folder = None if out is None else output.claimed_folder(out, context)
+    load = partial(inputs.load, inputs.windowed(spec, windows, seeds), engines=engines)
+    requests = cache(load)
 
     from infermax_gym.evaluation import Scenario, comparison_document, resolved_options
 
     named = {"policies": list(contenders), "agents": list(agent or ()), "seeds": seeds, **fleet}
+    if windows is not None:
+        named["windows"] = seeds = windows
     echo = resolved_options(spec, requests(0), config, limits, by=groups, **named)
     scenario = Scenario(requests, config, limits, groups)
-    details: dict[str, Any] | None = None if folder is None else {}
-    evaluation, interrupted = _run(scenario, contenders, seeds, details)
+    details: dict[str, Details] | None = None if folder is None else {}
+    runs = _runs(scenario, replace(scenario, workload=load), contenders, seeds, jobs, details)
+    evaluation, interrupted = _run(runs, list(contenders), seeds)
     if (bound or optimum is not None) and not interrupted:
         bounds = yardsticks.certified(requests, config, seeds)
         optima = {} if optimum is None else yardsticks.add_optima(evaluation, scenario, bounds, seeds, optimum)
@@ -201,30 +216,46 @@ def _fleets(
     return fleets, {**typed.echo(fleets), "replicas": count, "fleet": described(parts)}
 
 
-def _run(
-    scenario: Scenario, contenders: dict[str, Contender], num_seeds: int, details: dict[str, Any] | None
-) -> tuple[Evaluation, bool]:
-    """Run everything, or what Ctrl-C leaves time for; what pictures need goes into `details`, unless it is None."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+def _runs(
+    here: Scenario,
+    elsewhere: Scenario,
+    contenders: dict[str, Contender],
+    num_seeds: int,
+    jobs: int,
+    details: dict[str, Details] | None,
+) -> Iterator[Run]:
+    """The runs, one after another here, or on processes, whose scenario keeps no requests of this one.
 
+    What pictures need of the first seed goes into `details`, unless it is None.
+    """
     from infermax_gym.baselines.predict import predictions
-    from infermax_gym.engine import Policy
-    from infermax_gym.evaluation import Evaluation, Served, details_of, iterate_runs
+    from infermax_gym.cli.bench_jobs import pictured, runs_on_processes
+    from infermax_gym.evaluation import iterate_runs
+
+    if jobs > 1:
+        return runs_on_processes(elsewhere, contenders, num_seeds, jobs, details)
 
     def keep(name: str, contender: Contender, workload: Workload, served: Served) -> None:
         assert details is not None
-        lengths = predictions(contender, workload, 0) if isinstance(contender, Policy) else None
-        details[name] = details_of(contender, served, workload, scenario.config, lengths)
+        details[name] = pictured(here, contender, workload, served)
 
     observe = None if details is None else keep
+    return iterate_runs(here, contenders, range(num_seeds), predictions, output.say_compiling, observe)
+
+
+def _run(runs: Iterator[Run], names: list[str], num_seeds: int) -> tuple[Evaluation, bool]:
+    """Run everything, or what Ctrl-C leaves time for."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from infermax_gym.evaluation import Evaluation
+
     evaluation = Evaluation(num_seeds)
     screen = output.progress_console()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
-        names = list(contenders)
         task = progress.add_task(names[0], total=len(names) * num_seeds)
         try:
-            for run in iterate_runs(scenario, contenders, range(num_seeds), predictions, output.say_compiling, observe):
+            for run in runs:
                 evaluation.runs.append(run)
                 done = len(evaluation.runs)
                 progress.update(task, advance=1, description=names[min(done // num_seeds, len(names) - 1)])
@@ -237,7 +268,7 @@ def _report(
     document: dict[str, Any],
     evaluation: Evaluation,
     folder: Path | None,
-    details: dict[str, Any] | None,
+    details: dict[str, Details] | None,
     as_json: bool,
 ) -> None:
     from infermax_gym.evaluation import details_document

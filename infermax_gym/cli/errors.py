@@ -25,6 +25,11 @@ _EXTRA_OF = {
     "ortools": "optimum",
     "matplotlib": "viewer",
     "scipy": "fit",
+    "minari": "data",
+    "h5py": "data",
+    "pyarrow": "sweep",
+    "yaml": "sweep",
+    "ray": "ray",
 }
 """Packages that only some commands need, and the extra that installs them."""
 

@@ -9,10 +9,12 @@ What an entry leaves out is as the command line says: the engine options, and `-
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from infermax_gym import files
 from infermax_gym.cli.errors import InputError
 from infermax_gym.cli.fleets import check_replica
 from infermax_gym.cli.inputs import EngineOptions, policy
@@ -40,10 +42,10 @@ def read_fleet(path: str, engine: EngineOptions) -> tuple[FleetPart, ...]:
         InputError: it cannot be read, or an entry is malformed.
     """
     try:
-        entries = json.loads(Path(path).read_text(encoding="utf-8"))
+        entries = json.loads(files.read_text(path))
     except OSError as error:
         raise InputError(f"--fleet {path}: {error.strerror or error}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"--fleet {path}: not JSON: {error}") from None
     if not isinstance(entries, list) or not entries:
         raise InputError(f'--fleet {path}: expected a list of entries, such as [{{"count": 2, "kv_tokens": 50000}}]')
@@ -62,7 +64,7 @@ def _part(entry: Any, where: str, folder: Path, engine: EngineOptions) -> FleetP
         _check(key, value, where)
     given = {key: value for key, value in entry.items() if key in _ENGINE}
     cost = given.get("cost", "")
-    if cost.endswith(".json") and (folder / cost).exists():
+    if cost.endswith(".json") and os.path.exists(folder / cost):
         given["cost"] = str(folder / cost)
     try:
         chosen = policy(entry["policy"]) if "policy" in entry else None

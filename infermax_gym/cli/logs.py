@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from infermax_gym import files
 from infermax_gym.cli import inputs, output
 from infermax_gym.cli.errors import InputError
 
@@ -180,7 +181,7 @@ _RESOLVED: Mapping[str, tuple[tuple[str, str], ...]] = {
 def _resolved(path: Path) -> dict[str, Any]:
     """Engine options that a file of vLLM's resolved configuration states."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(files.read_text(path))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:

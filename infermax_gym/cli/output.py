@@ -14,9 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from infermax_gym import files
 from infermax_gym.cli.errors import InputError
 
 if TYPE_CHECKING:
+    import typer
     from rich.console import Console
 
     from infermax_gym.evaluation import Run
@@ -69,13 +71,23 @@ def writable_folder(path: Path) -> Path:
     return path
 
 
+def claimed_folder(path: Path, context: typer.Context) -> Path:
+    """`writable_folder`, and no other run's until the command ends: two would mix their files."""
+    folder = writable_folder(path)
+    try:
+        context.with_resource(files.locked(folder))
+    except OSError as error:
+        raise InputError(str(error)) from None
+    return folder
+
+
 def writable_file(path: Path | None) -> None:
     """Check, before long work starts, that `path` can be written."""
     if path is None:
         return
-    if path.is_dir():
+    if os.path.isdir(path):
         raise InputError(f"{path}: is a folder; expected the name of a file")
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise InputError(f"{path}: the folder {path.parent} does not exist")
     writable_folder(path.parent)
 
@@ -84,15 +96,8 @@ def writable_file(path: Path | None) -> None:
 def atomic(path: Path) -> Iterator[TextIO]:
     """A text file that takes its place only once it is complete."""
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
-                yield file
-            os.chmod(temporary, 0o666 & ~_umask())
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        with files.atomic_text(path) as file:
+            yield file
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from None
 
@@ -128,9 +133,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from infermax_gym import files
 from infermax_gym.cli import output
 from infermax_gym.cli.errors import InputError
 
@@ -61,6 +62,9 @@ def _print_table(folder: Path) -> None:
     file = folder / "summary.json"
     if not file.exists():
         raise InputError(f"{file}: --table shows what bench wrote, and there is no such file")
-    document = json.loads(file.read_text(encoding="utf-8"))
+    document = json.loads(files.read_text(file))
     render = render_run if len(document["policies"]) == 1 else render_comparison
-    render(document, output.console())
+    try:
+        render(document, output.console())
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{file}: lacks a figure of a comparison ({error!r})") from None

@@ -12,7 +12,6 @@ Two kinds of columns are understood, more columns are ignored, and a name that e
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import math
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from infermax_gym import files
 from infermax_gym.cost.features import (
     DECODE_CONTEXT,
     FEATURE_NAMES,
@@ -69,11 +69,10 @@ def read_measured(path: str | Path) -> Measured:
     """
     path = Path(path)
     try:
-        data = path.read_bytes()
-        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
+        text = files.read_text(path)
     except OSError as error:
-        raise MeasuredError(f"{path}: cannot be read ({error.strerror or 'not compressed by gzip'})") from None
-    except (EOFError, UnicodeDecodeError) as error:
+        raise MeasuredError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except UnicodeDecodeError as error:
         raise MeasuredError(f"{path}: cannot be read ({error})") from None
     rows = list(_rows(text, path))
     if not rows:

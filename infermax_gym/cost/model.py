@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from infermax_gym import files
 from infermax_gym.cost.features import FEATURE_NAMES, NUM_FEATURES
 
 Form = tuple[float, ...]
@@ -213,7 +214,7 @@ def load_cost_model(path: str | Path) -> CostModel:
     """
     path = Path(path)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(files.read_text(path))
     except OSError as error:
         raise CostModelError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, a number with thousands of digits

@@ -10,9 +10,8 @@ experts may have a fourth, PREFIX_moe.csv (`tokens,activated_experts,time_us`, a
 from __future__ import annotations
 
 import csv
-import gzip
+import io
 import math
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from infermax_gym import files
 
 _ONCE = frozenset({"embedding", "final_layernorm", "lm_head", "sampler"})
 _TWICE = frozenset({"layernorm"})
@@ -224,8 +225,7 @@ def _read(path: Path, wanted: tuple[str, ...], text: str | None) -> tuple[list[s
 
 def _lines(path: Path, wanted: tuple[str, ...]) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
-        opener = gzip.open if path.suffix == ".gz" else open
-        with opener(path, "rt", encoding="utf-8", newline="") as file:
+        with io.StringIO(files.read_text(path), newline="") as file:
             reader = csv.DictReader(file)
             header = reader.fieldnames or []
             time = next((name for name in ("time_us", "us") if name in header), None)
@@ -234,6 +234,6 @@ def _lines(path: Path, wanted: tuple[str, ...]) -> Iterator[tuple[int, dict[str,
                 raise ProfileError(f"{path}:1: column {missing[0]!r} is missing; expected {', '.join(wanted)}, time_us")
             for row in reader:
                 yield reader.line_num, {**row, "time": row[str(time)]}
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise ProfileError(f"{path}: cannot be read ({reason})") from None

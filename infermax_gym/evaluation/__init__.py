@@ -5,7 +5,15 @@ and `report.py` (what is shown); `capacity.py` asks how much a fleet carries.
 """
 
 from infermax_gym.engine import Player
-from infermax_gym.evaluation.capacity import Capacity, Demand, Sizing, find_capacity, find_smallest
+from infermax_gym.evaluation.capacity import (
+    Capacity,
+    Concurrency,
+    Demand,
+    Sizing,
+    find_capacity,
+    find_concurrency,
+    find_smallest,
+)
 from infermax_gym.evaluation.capacity_report import render_capacity
 from infermax_gym.evaluation.contenders import (
     Contender,
@@ -29,6 +37,7 @@ from infermax_gym.evaluation.warming import warm_up
 
 __all__ = [
     "Capacity",
+    "Concurrency",
     "Contender",
     "Demand",
     "Evaluation",
@@ -48,6 +57,7 @@ __all__ = [
     "details_of",
     "evaluate",
     "find_capacity",
+    "find_concurrency",
     "find_smallest",
     "flatten",
     "group_figures",

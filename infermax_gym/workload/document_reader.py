@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from infermax_gym.workload.blocks import NUM_ROWS_PER_BLOCK, Block
 from infermax_gym.workload.formats import VLLM, Format, detect_json, unknown_format
 from infermax_gym.workload.records import RecordParser
+from infermax_gym.workload.source import whole
 from infermax_gym.workload.workload import WorkloadError
 
 _VLLM_TOTALS = ("total_input_tokens", "request_throughput")
@@ -34,7 +35,7 @@ class DocumentReader:
         """
         self.names: dict[str, dict[str, int]] = {}
         self._path = path
-        document = _document("".join(text), path)
+        document = _document(whole(text, path), path)
         self._records: list[Any] = []
         self._lists: Mapping[str, Any] = {}
         if is_vllm(document):

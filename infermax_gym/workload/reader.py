@@ -25,6 +25,9 @@ from infermax_gym.workload.workload import Workload, WorkloadError
 
 Reader = CsvReader | JsonlReader | DocumentReader
 
+MAX_NUM_REQUESTS = 50_000_000
+"""Of one workload: some 10 GB of memory."""
+
 _FIELDS = {"prompt": "num_prompt_tokens", "output": "num_output_tokens"}
 
 
@@ -167,6 +170,10 @@ def _collect(reader: Reader, requests: Requests) -> None:
         fault = first_fault(block, reader.trace, previous)
         if requests.add(block if fault is None else block.head(fault.row)):
             return  # whatever is wrong further down does not matter
+        if requests.num_seen - requests.selection.skip > MAX_NUM_REQUESTS:
+            raise WorkloadError(
+                f"{requests.path}: holds more than {MAX_NUM_REQUESTS:,} requests; take a part of them (first, --first)"
+            )
         if fault is not None:
             raise WorkloadError(f"{reader.place(block.lines[fault.row])}: {fault.message}")
         if "arrival" in block.columns and len(block):

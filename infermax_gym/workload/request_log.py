@@ -13,15 +13,17 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from infermax_gym.workload.source import open_trace, stem
+from infermax_gym.workload.source import open_trace, stem, whole
 from infermax_gym.workload.step_log import read_steps
 from infermax_gym.workload.workload import Workload, WorkloadError
 
@@ -81,7 +83,7 @@ def read_request_log(path: str | Path) -> RequestLog:
     Raises:
         WorkloadError: the file is no such log, or holds a request that cannot be; one line with the place.
     """
-    if Path(path).is_dir():
+    if os.path.isdir(path):
         steps = read_steps(path)
         return RequestLog(
             steps.workload, steps.first_scheduled_s, steps.first_token_s, steps.finish_s, steps.num_aborted
@@ -99,7 +101,7 @@ def read_request_log(path: str | Path) -> RequestLog:
     return RequestLog(workload, table[:, 5] - start, table[:, 3] - start, table[:, 4] - start, num_dropped)
 
 
-def _rows(text: TextIO, path: object) -> tuple[list[list[float]], int]:
+def _rows(text: Iterator[str], path: object) -> tuple[list[list[float]], int]:
     """Arrival, prompt, output, first token, finish and first scheduled of each request; how many were dropped."""
     rows: list[list[float]] = []
     num_dropped = 0
@@ -139,11 +141,11 @@ def _check(values: list[float], place: str) -> None:
         raise WorkloadError(f"{place}: was scheduled at {scheduled:g} s, not between arrival and first token")
 
 
-def _records(text: TextIO, path: object) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _records(text: Iterator[str], path: object) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Place and fields of each request, under the names of `_NAMES` and `scheduled`."""
     first = ""
     while not first.strip():
-        first = text.readline()
+        first = next(text, "")
         if not first:
             raise WorkloadError(f"{path}: the file is empty")
     try:
@@ -151,17 +153,19 @@ def _records(text: TextIO, path: object) -> Iterator[tuple[str, Mapping[str, Any
             return (yield from _csv(first, text, path))
         try:
             document = json.loads(first)
-        except json.JSONDecodeError:
-            document = json.loads(first + text.read())
+        except ValueError:
+            document = json.loads(whole(chain([first], text), path))
         if "ttfts" in document or "input_lens" in document:
             yield from _bench(document, path)
         else:
             yield from _json_lines(document, text, path)
-    except (json.JSONDecodeError, RecursionError, csv.Error) as error:
+    except WorkloadError:
+        raise
+    except (ValueError, RecursionError, csv.Error) as error:
         raise WorkloadError(f"{path}: cannot be read as a log of requests ({error})") from None
 
 
-def _csv(header: str, text: TextIO, path: object) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _csv(header: str, text: Iterator[str], path: object) -> Iterator[tuple[str, Mapping[str, Any]]]:
     names = [name.strip() for name in next(csv.reader([header]))]
     renamed = _renamed(names.__contains__, f"{path}:1")
     for number, row in enumerate(csv.reader(text), 2):
@@ -173,7 +177,7 @@ def _csv(header: str, text: TextIO, path: object) -> Iterator[tuple[str, Mapping
         yield f"{path}:{number}", {name: cells.get(column, "") for name, column in renamed.items()}
 
 
-def _json_lines(first: Any, text: TextIO, path: object) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _json_lines(first: Any, text: Iterator[str], path: object) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for number, line in enumerate([json.dumps(first), *text], 1):
         if not line.strip():
             continue

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from infermax_gym.files import atomic_text
+from infermax_gym.workload.source import MAX_LINE_CHARS
 from infermax_gym.workload.workload import Workload, WorkloadError
 
 SCHEMA = 1
@@ -77,7 +79,7 @@ class Steps:
 
     def write_batches(self, path: str | Path) -> int:
         """Write a CSV that `infermax fit` reads: one line an iteration; returns how many."""
-        with Path(path).open("w", newline="", encoding="utf-8") as file:
+        with atomic_text(path) as file:
             lines = csv.writer(file, lineterminator="\n")
             lines.writerow(("prefill_chunk_tokens", "prefill_context_tokens", "decode_context_tokens", "seconds"))
             for step in self.steps:
@@ -128,15 +130,23 @@ def read_steps(folder: str | Path) -> Steps:
 
 def _records(files: list[Path]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for path in files:
-        lines = path.read_bytes().split(b"\n")
-        for number, line in enumerate(lines[:-1], 1):  # the last is empty, or cut
-            try:
-                record = json.loads(line)
-            except ValueError:
-                raise WorkloadError(f"{path}:{number}: not JSON") from None
-            if not isinstance(record, dict):
-                raise WorkloadError(f"{path}:{number}: is no object")
-            yield f"{path}:{number}", record
+        with path.open("rb") as file:
+            number = 0
+            while (line := file.readline(MAX_LINE_CHARS)).endswith(b"\n"):  # the last is empty, or cut
+                number += 1
+                yield f"{path}:{number}", _record(line, f"{path}:{number}")
+            if len(line) == MAX_LINE_CHARS:
+                raise WorkloadError(f"{path}:{number + 1}: line is longer than {MAX_LINE_CHARS:,} characters")
+
+
+def _record(line: bytes, place: str) -> Mapping[str, Any]:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        raise WorkloadError(f"{place}: not JSON") from None
+    if not isinstance(record, dict):
+        raise WorkloadError(f"{place}: is no object")
+    return record
 
 
 def _step(record: Mapping[str, Any]) -> Step:

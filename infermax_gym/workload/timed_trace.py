@@ -11,6 +11,7 @@ import itertools
 import json
 from pathlib import Path
 
+from infermax_gym.files import write_bytes
 from infermax_gym.workload.workload import Workload, WorkloadError
 
 DEFAULT_CHUNK = 512
@@ -47,7 +48,7 @@ def write_timed_trace(workload: Workload, path: str | Path) -> list[str]:
         }
         lines.append(json.dumps(record))
     try:
-        Path(path).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        write_bytes(path, "".join(f"{line}\n" for line in lines).encode())
     except OSError as error:
         raise WorkloadError(f"{path}: cannot be written ({error.strerror})") from None
     flags = ["--dataset-name", "timed_trace", "--dataset-path", str(path), "--timed-trace-sec-multiplier", "0.001"]

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from infermax_gym.files import atomic_text
 from infermax_gym.workload.csv_reader import PREFIX_COLUMN
 from infermax_gym.workload.workload import Workload, WorkloadError
 
@@ -28,7 +29,7 @@ def write_workload(workload: Workload, path: str | Path) -> None:
         raise WorkloadError(f"{workload.name}: a CSV holds arrivals; write it before closed_loop or as_sessions")
     columns = _columns(workload)
     try:
-        with open(path, "w", encoding="utf-8", newline="") as file:
+        with atomic_text(path) as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(columns)
             writer.writerows(zip(*columns.values(), strict=True))

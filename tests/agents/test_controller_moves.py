@@ -14,6 +14,7 @@ from infermax_gym.agents.evolution import SHORTEST_FIRST
 from infermax_gym.agents.objectives import goodput_per_s
 from infermax_gym.agents.scenario import TRAIN, TraceSlice, trace_slices
 from infermax_gym.engine import SimulationResult
+from infermax_gym.workload import Workload
 
 CODE = replace(SCENARIOS["code-tight-overloaded-7b"], num_requests=250)
 MOONCAKE = replace(SCENARIOS["mooncake-wide-overloaded-7b"], num_requests=120)
@@ -31,11 +32,15 @@ def play(trace_slice: TraceSlice, shed: float, preempt: float = -0.5) -> Simulat
     return controller(shed, preempt).play(trace_slice.workload, trace_slice.engine, record_schedule=True)
 
 
-def late_at(trace_slice: TraceSlice, run: SimulationResult, clock_s: float, pace: float) -> np.ndarray:
+def alone_s_of(trace_slice: TraceSlice) -> np.ndarray:
+    """(n,) seconds that each request's prompt needs by itself."""
+    cost = trace_slice.engine.cost
+    return np.array([cost.seconds([(int(tokens), 0)]) for tokens in trace_slice.workload.num_prompt_tokens])
+
+
+def late_at(w: Workload, run: SimulationResult, clock_s: float, paced_s: np.ndarray) -> np.ndarray:
     """(n,) whether each request's first token was shed, or would be if its whole prompt had to be computed yet."""
-    w = trace_slice.workload
-    alone_s = np.array([trace_slice.engine.cost.seconds([(int(tokens), 0)]) for tokens in w.num_prompt_tokens])
-    expected_s = np.where(run.first_token_s <= clock_s, run.first_token_s, clock_s + pace * alone_s)
+    expected_s = np.where(run.first_token_s <= clock_s, run.first_token_s, clock_s + paced_s)
     return np.asarray(expected_s > w.arrival_s + w.ttft_slo_s)
 
 
@@ -45,15 +50,16 @@ def test_shed_requests_are_admitted_behind_those_in_time(scenario: object, shed:
     trace_slice = trace_slices(scenario, 1, split=TRAIN)[0]  # type: ignore[arg-type]
     run = play(trace_slice, shed)
     assert run.finished.all() and run.schedule is not None
-    waits = np.ones(len(trace_slice.workload), bool)
+    w, paced_s = trace_slice.workload, 2.0 * shed * alone_s_of(trace_slice)
+    waits = np.ones(len(w), bool)
     num_late = 0
     for iteration in run.schedule:
         waits[list(iteration.preempted)] = True
         members = np.array([r for r, _ in iteration.batch])
         admitted = members[waits[members]]
         waits[members] = False
-        is_late = late_at(trace_slice, run, iteration.start_s, 2.0 * shed)
-        arrived = trace_slice.workload.arrival_s <= iteration.start_s
+        is_late = late_at(w, run, iteration.start_s, paced_s)
+        arrived = w.arrival_s <= iteration.start_s
         if is_late[admitted].any():
             num_late += 1
             has_none = ~(run.first_token_s <= iteration.start_s)

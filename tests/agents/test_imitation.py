@@ -68,7 +68,7 @@ def test_gains_let_a_clone_see_more() -> None:
 
 
 def test_clone_serves_nearly_as_well() -> None:
-    network = imitate(TEACHER, CONFIG, num_decisions=4_000, rounds=2, epochs=20, seed=1)
+    network = imitate(TEACHER, CONFIG, num_decisions=3_000, rounds=2, epochs=15, seed=1)
     workload, engine = make_workload("azure-conv", 400, seed=99, time_scale=1.0), EngineConfig(num_kv_tokens=20_000)
     ours = np.mean(play_network(network, CONFIG, workload, engine).latency_s)
     row, fcfs = (np.mean(simulate(workload, engine, POLICIES[name]).latency_s) for name in (TEACHER.name, "sarathi"))

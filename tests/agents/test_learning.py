@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import pytest
 import torch
 
 from experiments.breeding.breeds import BREEDS, Breed
@@ -61,17 +60,16 @@ def test_discounting_by_decision_learns_to_stall() -> None:
     assert timed < 0.75 * by_decision
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_base_policy_rollouts_show_what_actions_are_worth(seed: int) -> None:
-    """A dozen updates are enough with them; plain rewards drown in the noise of the traffic."""
+def test_base_policy_rollouts_show_what_actions_are_worth() -> None:
+    """Ten updates are enough with them; plain rewards drown in the noise of the traffic."""
     torch.set_num_threads(1)
     config = CONFIG.changed(decide="change", admit_within_budget=True, num_requests=60, backlog=(10, 30))
     curves = []
     for settings in (SHORT, PLAIN):
         small = replace(settings, num_lanes=16, num_steps=128)
-        lanes = InferMaxVecEnv(16, config, seed=seed, base_rollout=small.shaping())
-        model = make_ppo(lanes, small, seed=seed)
-        _, progress = train_ppo(model, config, SLICES, num_decisions=16 * 128 * 12, every=6)
+        lanes = InferMaxVecEnv(16, config, seed=1, base_rollout=small.shaping())
+        model = make_ppo(lanes, small, seed=1)
+        _, progress = train_ppo(model, config, SLICES, num_decisions=16 * 128 * 10, every=5)
         curves.append([row[3] for row in progress.curve])
     shaped, plain = curves
     assert shaped[-1] < 0.95 * shaped[0]

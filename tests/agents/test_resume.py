@@ -27,7 +27,7 @@ def weights(folder: Path) -> dict[str, np.ndarray]:
 def kill_after_checkpoints(folder: Path, extra_s: float, resume: bool) -> bool:
     """Train in a process of its own and kill it so long after a new checkpoint; whether it was still training."""
     command = [sys.executable, "train.py", *STEPS, "--out", str(folder), *(["--resume"] if resume else [])]
-    checkpoint = folder / "checkpoint.pickle"
+    checkpoint = folder / "checkpoint.safetensors"
     before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
     process = subprocess.Popen(
         command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL,

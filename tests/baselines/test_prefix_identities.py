@@ -16,7 +16,7 @@ from infermax_gym.workload import Workload, make_workload
 from tests.engine.same import same_result
 
 CONFIG = EngineConfig(num_kv_tokens=40_000, max_num_batched_tokens=2_048, prefix_caching=True)
-CROWD = make_workload("conversations", 250, seed=7, rate=12.0)
+CROWD = make_workload("conversations", 120, seed=7, rate=12.0)
 
 
 def play(order: Callable[[], Order], workload: Workload = CROWD, config: EngineConfig = CONFIG) -> SimulationResult:

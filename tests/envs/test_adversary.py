@@ -11,7 +11,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from infermax_gym.baselines.policies import POLICIES
@@ -19,6 +19,7 @@ from infermax_gym.envs.knobs.layout import Knob
 from infermax_gym.envs.routing.layout import REPLICA_FEATURES
 from infermax_gym.envs.scheduling.layout import Kind
 from infermax_gym.envs.scheduling.teacher import PolicyTeacher
+from tests.engine.strategies import examples
 from tests.envs.serving import IDS, LIMITS, NUM_REQUESTS, REWARDS, STALLERS, made, rule_on, served_by_rule
 
 INFORMATION = ("none", "noisy", "oracle")
@@ -100,7 +101,7 @@ def check_end(env: Any, reward: str, total: float, info: dict[str, Any]) -> None
         assert total == pytest.approx(worth, rel=1e-9), "more than the rule only for service"
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(150)
 @given(data=st.data())
 def test_nobody_is_paid_for_what_the_fallback_serves(data: st.DataObject) -> None:
     pick = lambda known: data.draw(st.sampled_from(list(known)))  # noqa: E731

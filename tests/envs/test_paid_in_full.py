@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from infermax_gym.baselines.policies import POLICIES
@@ -20,6 +20,7 @@ from infermax_gym.envs.scheduling.env import InferMaxEnv
 from infermax_gym.envs.scheduling.layout import Kind
 from infermax_gym.envs.scheduling.vector import InferMaxVectorEnv
 from infermax_gym.testing import check_run
+from tests.engine.strategies import examples
 from tests.envs.serving import (
     IDS,
     LIMITS,
@@ -188,7 +189,7 @@ def test_limits_mean_the_same_in_every_form() -> None:
     assert truncated.all() and (info["finished_by_agent"] + info["finished_by_fallback"] == 20).all()
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(120)
 @given(config=hostile_configs(), seed=st.integers(0, 2**31), most=st.integers(1, 40))
 def test_the_fallback_ends_whatever_the_agent_left(config: EnvConfig, seed: int, most: int) -> None:
     """On tiny caches, behind any base policy; every request is finished or rejected and no invariant is broken."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from infermax_gym.engine import simulate
@@ -18,6 +18,7 @@ from infermax_gym.envs.fallback import FALLBACK
 from infermax_gym.envs.rewards import COMPONENTS, REWARDS, Reward, mix
 from infermax_gym.envs.scheduling.config import EnvConfig
 from infermax_gym.envs.scheduling.env import InferMaxEnv
+from tests.engine.strategies import examples
 from tests.envs.playing import play, randomly, small_workload, tight_env
 from tests.envs.strategies import hostile_configs
 
@@ -91,7 +92,7 @@ def test_sum_after_a_limit() -> None:
     assert sum(rewards) == pytest.approx(-max(total_s, fallback_s), rel=1e-9)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(60)
 @given(config=hostile_configs(), seed=st.integers(0, 1000))
 def test_sums_on_hostile_configurations(config: EnvConfig, seed: int) -> None:
     env = InferMaxEnv(config, flat=True)

@@ -57,7 +57,7 @@ def test_factors_are_recovered(workload: Workload, policy: str) -> None:
 
 
 def test_it_is_deterministic(workload: Workload) -> None:
-    few = workload.trace_slice(0, 40)
+    few = workload.trace_slice(0, 15)
     log = made_with(Factors(0.9, 1.2, 1.1), few)
     first, second = (calibrate(log, COST, replayer(few, "vllm")) for _ in range(2))
     assert first.factors == second.factors and first.cost == second.cost

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from infermax_gym.baselines.optimum.bounds import certify
@@ -15,7 +15,7 @@ from infermax_gym.baselines.predict import predictions
 from infermax_gym.cost import COSTS
 from infermax_gym.engine import EngineConfig, Policy, simulate
 from infermax_gym.workload import Workload, make_workload
-from tests.engine.strategies import configs, policies, workloads
+from tests.engine.strategies import configs, examples, policies, workloads
 from tests.engine.strategies import predictions as any_predictions
 
 
@@ -30,7 +30,7 @@ def check(workload: Workload, config: EngineConfig, policy: Policy, predicted: n
         assert bounds.mean_latency_s <= run.latency_s[run.finished].mean()
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(400)
 @given(data=st.data(), workload=workloads(), config=configs(), policy=policies())
 def test_no_random_policy_beats_the_bounds(
     data: st.DataObject, workload: Workload, config: EngineConfig, policy: Policy
@@ -40,12 +40,12 @@ def test_no_random_policy_beats_the_bounds(
 
 
 @pytest.mark.parametrize("cost", ["llama2-7b-a100", "llama3-70b-a100x4"])
-@pytest.mark.parametrize("seed", range(3))
-def test_no_row_beats_the_bounds(cost: str, seed: int) -> None:
-    workload = make_workload("azure-conv", 60, seed=seed)
+@pytest.mark.parametrize("seed", range(2))
+def test_no_policy_beats_the_bounds(cost: str, seed: int) -> None:
+    workload = make_workload("azure-conv", 40, seed=seed)
     config = EngineConfig(cost=COSTS[cost], num_kv_tokens=12_000, max_num_batched_tokens=32_768)
-    for row in POLICIES.values():
-        check(workload, config, replace(row, max_num_batched_tokens=None), predictions(row, workload, seed))
+    for policy in POLICIES.values():
+        check(workload, config, replace(policy, max_num_batched_tokens=None), predictions(policy, workload, seed))
 
 
 def test_saturated_traffic_is_certified_closely() -> None:

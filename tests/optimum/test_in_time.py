@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
@@ -16,11 +16,11 @@ from infermax_gym.baselines.predict import predictions
 from infermax_gym.engine import EngineConfig, Policy, simulate
 from infermax_gym.engine.metrics import meets_slo
 from infermax_gym.workload import Workload, make_workload
-from tests.engine.strategies import configs, policies, workloads
+from tests.engine.strategies import configs, examples, policies, workloads
 from tests.engine.strategies import predictions as any_predictions
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(300)
 @given(data=st.data(), workload=workloads(), config=configs(), policy=policies())
 def test_no_random_policy_beats_the_bound(
     data: st.DataObject, workload: Workload, config: EngineConfig, policy: Policy

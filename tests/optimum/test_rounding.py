@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from infermax_gym.baselines.optimum.bounds import certify
@@ -17,7 +17,7 @@ from infermax_gym.baselines.optimum.rounding import as_clocked, clock_unit_s
 from infermax_gym.cost import COSTS
 from infermax_gym.engine import EngineConfig, Policy, simulate
 from infermax_gym.workload import Workload
-from tests.engine.strategies import configs, policies, workloads
+from tests.engine.strategies import configs, examples, policies, workloads
 from tests.engine.strategies import predictions as any_predictions
 
 WEEK_S = 604_800.0
@@ -36,7 +36,7 @@ def check(workload: Workload, config: EngineConfig, policy: Policy, predicted: n
     assert in_time.sum() <= most_in_time(workload, config)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(200)
 @given(data=st.data(), workload=workloads(), config=configs(), policy=policies(), late_s=LATE_S)
 def test_no_policy_beats_the_bounds_at_a_late_clock(
     data: st.DataObject, workload: Workload, config: EngineConfig, policy: Policy, late_s: float

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from infermax_gym import files
 from infermax_gym.cost.roofline.shapes import Experts, ModelShape, ShapeError, SlidingWindow
 
 _OTHER_ATTENTION = {
@@ -31,7 +32,7 @@ def shape_from_config(path: str | Path) -> ModelShape:
             as multi-head latent attention); one line.
     """
     try:
-        config = json.loads(Path(path).read_text(encoding="utf-8"))
+        config = json.loads(files.read_text(path))
     except OSError as error:
         raise ShapeError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from infermax_gym.envs.scheduling.config import EnvConfig
 from infermax_gym.envs.scheduling.env import InferMaxEnv
 from infermax_gym.testing import check_run, play_random
+from tests.engine.strategies import examples
 from tests.envs.strategies import hostile_configs
 
 ILLEGAL = -1
@@ -24,7 +25,7 @@ def bring_to_an_end(env: InferMaxEnv) -> None:
     raise AssertionError(f"no end in {MOST_STEPS} steps")
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(150)
 @given(config=hostile_configs(), seed=st.integers(0, 2**31), illegal_share=st.sampled_from([0.0, 0.0, 0.3]))
 def test_hostile_configurations(config: EnvConfig, seed: int, illegal_share: float) -> None:
     env = InferMaxEnv(config, flat=seed % 2 == 0)

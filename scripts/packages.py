@@ -1,0 +1,186 @@
+"""What is published, tried as its users meet it: `make packages`.
+
+    python scripts/packages.py [--pythons 3.11,3.12] [--extras agents,optimum] [--folder DIR] [--no-installs]
+
+1. Wheel and source archive are built twice and must be equal byte for byte.
+2. In a fresh environment of each Python from 3.10 to 3.13 that is on this machine: the wheel with the least it depends
+   on, oldest allowed and newest versions; then with each extra alone. Each must make an environment, run a policy, and
+   run `infermax bench`.
+3. A user's program with our types passes mypy and pyright, where they can be installed.
+
+Needs the package index for 2 and 3. Says what it tried and what it could not; ends with 1 if something failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+EPOCH = 1_700_000_000  # of builds that no one has given a time
+PROGRAM = """\
+import gymnasium, infermax_gym
+env = gymnasium.make("InferMax-v0", num_requests=5)
+observation, info = env.reset(seed=0)
+env.step(int(info["action_mask"].argmax()))
+from infermax_gym.baselines.policies import POLICIES
+from infermax_gym.engine import EngineConfig, simulate
+from infermax_gym.workload import make_workload
+print(simulate(make_workload("azure-conv", 20), EngineConfig(), POLICIES["vllm"]).makespan_s)
+"""
+TYPED = """\
+from infermax_gym.engine import EngineConfig, SimulationResult, simulate
+from infermax_gym.engine.policy import Policy
+from infermax_gym.workload import Workload, make_workload
+
+workload: Workload = make_workload("azure-conv", 20)
+result: SimulationResult = simulate(workload, EngineConfig(num_kv_tokens=8_000), Policy("mine"))
+makespan_s: float = result.makespan_s
+"""
+
+
+def run(*words: object, where: Path | None = None) -> str:
+    """Standard output of a process that must succeed; RuntimeError with its last lines."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    kept.setdefault("SOURCE_DATE_EPOCH", str(EPOCH))
+    done = subprocess.run([str(word) for word in words], cwd=where, env=kept, capture_output=True, text=True)
+    if done.returncode:
+        last = (done.stderr or done.stdout).strip().splitlines()[-3:]
+        raise RuntimeError(f"{' '.join(map(str, words))[:120]}: {' | '.join(last)}")
+    return done.stdout
+
+
+def source_copy(folder: Path) -> Path:
+    """The files that git knows, each with the same time, and links as links."""
+    for name in run("git", "ls-files", where=ROOT).splitlines():
+        original, copy = ROOT / name, folder / name
+        if original.is_symlink() or original.is_file():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(original, copy, follow_symlinks=False)
+            os.utime(copy, (EPOCH, EPOCH), follow_symlinks=False)
+    return folder
+
+
+def build(source: Path, out: Path) -> list[Path]:
+    """Wheel and source archive, whose bytes depend on the sources and SOURCE_DATE_EPOCH alone."""
+    out.mkdir()
+    made = []
+    for kind in ("wheel", "sdist"):
+        code = f"import setuptools.build_meta as backend; print(backend.build_{kind}({str(out)!r}))"
+        made.append(out / run(sys.executable, "-c", code, where=source).splitlines()[-1])
+    normalise(made[1])
+    return made
+
+
+def normalise(archive: Path) -> None:
+    """Pack a source archive anew: names in order, one time, no owner."""
+    with tarfile.open(archive) as packed:
+        members = sorted(packed.getmembers(), key=lambda member: member.name)
+        contents = {m.name: reader.read() for m in members if (reader := packed.extractfile(m)) is not None}
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w", format=tarfile.PAX_FORMAT) as packed:
+        for member in members:
+            fresh = tarfile.TarInfo(member.name)
+            fresh.type, fresh.mtime, fresh.size = member.type, EPOCH, len(contents.get(member.name, b""))
+            fresh.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+            packed.addfile(fresh, io.BytesIO(contents.get(member.name, b"")))
+    archive.write_bytes(gzip.compress(plain.getvalue(), mtime=0))
+
+
+def lowest(wheel_requirements: list[str]) -> list[str]:
+    """`numpy>=1.26` as `numpy==1.26`, the lowest allowed."""
+    return [one.replace(">=", "==") + ".*" for one in wheel_requirements]
+
+
+def requirements(extra: str | None = None) -> list[str]:
+    """What pyproject.toml asks for: the core, or what an extra adds."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    found = re.search(rf"^{extra or 'dependencies'} = \[(.*)\]$", text, re.MULTILINE)
+    assert found is not None, extra
+    return re.findall(r'"([^"]+)"', found.group(1))
+
+
+def environment(folder: Path, python: str, *packages: object) -> Path:
+    """A fresh environment with some packages; its interpreter."""
+    run(python, "-m", "venv", folder)
+    inside = folder / "bin" / "python"
+    run(inside, "-m", "pip", "install", "--quiet", *packages)
+    return inside
+
+
+def smoke(inside: Path, folder: Path) -> None:
+    """What every user does first."""
+    run(inside, "-c", PROGRAM, where=folder)
+    infermax = inside.with_name("infermax")
+    run(infermax, "--version")
+    run(infermax, "bench", "--workload", "azure-conv", "--first", "20", "--policies", "vllm,srf", "--json")
+
+
+def typed(inside: Path, folder: Path) -> None:
+    """A user's program under mypy and pyright."""
+    (folder / "program.py").write_text(TYPED, encoding="utf-8")
+    run(inside, "-m", "pip", "install", "--quiet", "mypy", "pyright")
+    run(inside, "-m", "mypy", "--strict", "program.py", where=folder)
+    run(inside.with_name("pyright"), "program.py", where=folder)
+
+
+def main() -> int:
+    """Try everything; 1 if something failed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--extras", default="sweep,optimum,viewer,fit,agents", help="each tried alone")
+    parser.add_argument("--folder", type=Path, help="keep the archives here")
+    parser.add_argument("--no-installs", action="store_true", help="only build")
+    parser.add_argument("--pythons", default=",".join(PYTHONS), help="versions")
+    parser.add_argument("--interpreted", action="store_true", help="compile nothing (NUMBA_DISABLE_JIT): quick")
+    options = parser.parse_args()
+    failed = 0
+    if options.interpreted:
+        os.environ["NUMBA_DISABLE_JIT"] = "1"
+    with tempfile.TemporaryDirectory() as name:
+        base = Path(name)
+        first = build(source_copy(base / "one"), base / "built")
+        again = build(source_copy(base / "other"), base / "again")
+        for one, other in zip(first, again, strict=True):
+            same = one.read_bytes() == other.read_bytes()
+            failed += not same
+            print(f"{'equal twice' if same else 'NOT EQUAL TWICE'}: {one.name}")
+            if options.folder is not None:
+                options.folder.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(one, options.folder)
+        if options.no_installs:
+            return min(failed, 1)
+        wheel = first[0]
+        tries: list[tuple[str, list[object]]] = [("newest", [wheel]), ("oldest", [wheel, *lowest(requirements())])]
+        tries += [(f"extra {extra}", [f"{wheel}[{extra}]"]) for extra in options.extras.split(",") if extra]
+        for version in options.pythons.split(","):
+            python = shutil.which(f"python{version}")
+            if python is None:
+                print(f"not tried: Python {version} is not on this machine")
+                continue
+            for number, (label, packages) in enumerate(tries):
+                folder = base / f"{version}-{number}"
+                try:
+                    inside = environment(folder, python, *packages)
+                    smoke(inside, folder)
+                    if label == "newest":
+                        typed(inside, folder)
+                    print(f"works: Python {version}, {label}", flush=True)
+                except RuntimeError as error:
+                    failed += 1
+                    print(f"FAILED: Python {version}, {label}: {error}", flush=True)
+                shutil.rmtree(folder, ignore_errors=True)
+    return min(failed, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
