@@ -29,8 +29,15 @@ LONGEST_MEAN = 18.0
 
 STILL_LONG = {"docs/results.md", "docs/agents.md"}
 
-MOST = {"--first": 60, "--seeds": 2, "--optimum": 0.2, "--requests-per-replica": 40, "--budget": 2, "--time-limit": 10}
-ADDED = {"bench": "--first", "simulate": "--first", "bound": "--first", "capacity": "--requests-per-replica"}
+MOST = {"--first": 60, "--seeds": 2, "--optimum": 0.2, "--requests-per-replica": 40, "--time-limit": 10}
+MOST |= {"--window-requests": 60, "--windows": 4}
+ADDED = {
+    "bench": {"--first": "60"},
+    "simulate": {"--first": "60"},
+    "bound": {"--first": "60"},
+    "capacity": {"--requests-per-replica": "40"},
+    "tune": {"--budget": "1", "--window-requests": "60", "--windows": "4", "--random-settings": "2"},
+}
 SCRIPTS = re.compile(r"(?:python3?|\S+/python3?) (?:-m )?(experiments|benchmarks|examples|tests|train)\b")
 
 
@@ -40,9 +47,11 @@ def small(words: list[str]) -> list[str]:
     for place, word in enumerate(words[:-1]):
         if word in MOST:
             words[place + 1] = str(min(float(words[place + 1]), MOST[word])).removesuffix(".0")
-    option = ADDED.get(words[0])
-    if option and option not in words and "--workload" in words and "--fleet" not in words:
-        words += [option, str(MOST[option])]
+        elif word == "--budget":
+            words[place + 1] = "1"
+    if "--workload" in words:
+        for option, value in ADDED.get(words[0], {}).items():
+            words += [option, value] if option not in words else []
     return words
 
 
