@@ -1,6 +1,6 @@
 """What is published, tried as its users meet it: `make packages`.
 
-    python scripts/packages.py [--extras agents,optimum] [--folder DIR] [--no-installs]
+    python scripts/packages.py [--pythons 3.11,3.12] [--extras agents,optimum] [--folder DIR] [--no-installs]
 
 1. Wheel and source archive are built twice and must be equal byte for byte.
 2. In a fresh environment of each Python from 3.10 to 3.13 that is on this machine: the wheel with the least it depends
@@ -99,7 +99,7 @@ def normalise(archive: Path) -> None:
 
 def lowest(wheel_requirements: list[str]) -> list[str]:
     """`numpy>=1.26` as `numpy==1.26`, the lowest allowed."""
-    return [re.sub(r">=", "==", one) + ".*" for one in wheel_requirements]
+    return [one.replace(">=", "==") + ".*" for one in wheel_requirements]
 
 
 def requirements(extra: str | None = None) -> list[str]:
@@ -140,8 +140,12 @@ def main() -> int:
     parser.add_argument("--extras", default="sweep,optimum,viewer,fit,agents", help="each tried alone")
     parser.add_argument("--folder", type=Path, help="keep the archives here")
     parser.add_argument("--no-installs", action="store_true", help="only build")
+    parser.add_argument("--pythons", default=",".join(PYTHONS), help="versions")
+    parser.add_argument("--interpreted", action="store_true", help="compile nothing (NUMBA_DISABLE_JIT): quick")
     options = parser.parse_args()
     failed = 0
+    if options.interpreted:
+        os.environ["NUMBA_DISABLE_JIT"] = "1"
     with tempfile.TemporaryDirectory() as name:
         base = Path(name)
         first = build(source_copy(base / "one"), base / "built")
@@ -158,7 +162,7 @@ def main() -> int:
         wheel = first[0]
         tries: list[tuple[str, list[object]]] = [("newest", [wheel]), ("oldest", [wheel, *lowest(requirements())])]
         tries += [(f"extra {extra}", [f"{wheel}[{extra}]"]) for extra in options.extras.split(",") if extra]
-        for version in PYTHONS:
+        for version in options.pythons.split(","):
             python = shutil.which(f"python{version}")
             if python is None:
                 print(f"not tried: Python {version} is not on this machine")

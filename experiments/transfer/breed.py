@@ -47,16 +47,18 @@ class Recipe:
     goals: tuple[Goal, ...]
 
 
+_GOODPUT = ((20.0, 1.0), (60.0, 0.5))
+
 RECIPES = {
     "any-engine": Recipe(
         "one selector for any engine and traffic; knows no lengths; mean latency, at a p99 no worse than FCFS's",
         EXPERTS,
-        (Goal(tail=0.6, behind=15.0), Goal(tail=0.8, behind=15.0), Goal(tail=0.6, behind=30.0)),
+        tuple(Goal(tail=tail, behind=15.0) for tail in (0.6, 1.2, 2.0)),
     ),
     "any-engine-goodput": Recipe(
         "one selector for any engine and traffic; as many requests as possible within limits that suit the engine",
         GOODPUT_EXPERTS,
-        (Goal(goodput=True, behind=5.0), Goal(goodput=True, behind=15.0), Goal(goodput=True, behind=40.0)),
+        tuple(Goal(goodput=True, behind=behind, at_most=4.0, enough=enough) for behind, enough in _GOODPUT),
     ),
 }
 
@@ -117,7 +119,7 @@ def score(selector: Selector, scenarios: Sequence[Scenario], rivals: Sequence[Ri
 def loss(found: Score, goodput: bool) -> float:
     """What validation chooses by: the goal's figure, and being behind."""
     if goodput:
-        return -float(np.log(found.goodput)) + 20.0 * found.share_behind
+        return 20.0 * found.share_behind - 0.1 * float(np.log(found.goodput))
     return float(np.log(found.mean)) + 2.0 * max(float(np.log(found.p99)), 0.0) + 5.0 * found.share_behind
 
 
