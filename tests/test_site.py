@@ -78,6 +78,14 @@ def test_links_that_leave_the_pages_become_text() -> None:
     assert hooks.on_page_markdown(text, page) == "[a](../engine.md) b ![c](../pictures/c.png)"
 
 
+def test_pages_that_nobody_listed_come_last(tmp_path: Path) -> None:
+    for name in ("index.md", "new.md", "guides/a.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    config = {"docs_dir": str(tmp_path), "nav": [{"Home": "index.md"}, {"Guides": ["guides/a.md"]}]}
+    assert loaded("site_hooks").on_config(config)["nav"][-1] == {"More": ["new.md"]}
+
+
 def test_docstrings_are_readable() -> None:
     pytest.importorskip("griffe", reason="needs the extra docs")
     readable = loaded("site_docstrings").readable
