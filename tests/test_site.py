@@ -89,5 +89,12 @@ def test_pages_that_nobody_listed_come_last(tmp_path: Path) -> None:
 def test_docstrings_are_readable() -> None:
     pytest.importorskip("griffe", reason="needs the extra docs")
     readable = loaded("site_docstrings").readable
-    assert readable("Sum.\n\n    Example:\n        >>> a[0][1]\n") == "Sum.\n\n    Examples:\n        >>> a[0][1]\n"
+    assert readable("Sum.\n\n    Example:\n        >>> a[0][1]\n") == "Sum.\n\n    Examples:\n        >>> a[0][1]"
     assert readable("terms[t][f] are nine") == "terms[t]\\[f] are nine"
+
+
+def test_contracts_become_paragraphs_and_lists() -> None:
+    pytest.importorskip("griffe", reason="needs the extra docs")
+    text = "Decide.\n\nAction: Discrete. Kinds:\n    RUN l (tokens): runs,\n        and so on.\n    No more.\n\nArgs:\n"
+    shown = "Decide.\n\n\n**Action.** Discrete. Kinds:\n\n- RUN l (tokens): runs,\n  and so on.\n\nNo more.\n\nArgs:"
+    assert loaded("site_docstrings").contract(text) == shown
