@@ -15,7 +15,8 @@ Where to read first:
 - `infermax_gym.cost` and `infermax_gym.workload`: what an iteration costs, where requests come from.
 - `infermax_gym.cluster`: several engines behind a router; `infermax_gym.evaluation`: comparing schedulers.
 - `infermax_gym.baselines`: the table of schedulers and the optimum; `infermax_gym.agents`: learned ones;
-  `infermax_gym.cli`: the command; `infermax_gym.plugins`: what other packages add.
+  `infermax_gym.suite`: the frozen benchmark; `infermax_gym.cli`: the command; `infermax_gym.plugins`: what other
+  packages add.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from infermax_gym.envs import register_envs
+from infermax_gym.suite.registration import register_suite
 
 if TYPE_CHECKING:
     from infermax_gym.agents import Agent, AgentError, list_agents, load_agent, save_agent
@@ -85,6 +87,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 register_envs()
+register_suite()
 
 # In which module each name is; tests hold this against the imports above and against __all__.
 _NAMES = {

@@ -34,15 +34,16 @@ MAY_IMPORT = {
     "testing": _BELOW_EVALUATION,
     "evaluation": _BELOW_EVALUATION,
     "viewer": _BELOW_VIEWER,
-    "vllm": {"cost", "engine", "envs", "baselines", "agents"},
+    "suite": {*_BELOW_VIEWER, "baselines", "agents"},
+    "vllm": {"cost", "workload", "engine", "envs", "baselines", "agents"},
     "plugins": _BELOW_EVALUATION - {"envs"},
     "sweep": {"files"},
-    "__init__": {*_BELOW_VIEWER, "baselines", "agents"},  # names, each imported when it is used
-    "cli": {*_BELOW_VIEWER, "plugins", "viewer", "profiler", "sweep", "baselines", "agents"},
+    "__init__": {*_BELOW_VIEWER, "baselines", "agents", "suite"},  # names, each imported when it is used
+    "cli": {*_BELOW_VIEWER, "plugins", "viewer", "profiler", "sweep", "baselines", "agents", "suite", "vllm"},
     "__main__": {"cli"},
     "baselines": _BELOW_ENVS | {"cluster"},
     "agents": {*_BELOW_VIEWER, "viewer", "baselines"},
-    "experiments": {*_BELOW_VIEWER, "viewer", "baselines", "agents", "testing", "profiler", "vllm"},
+    "experiments": {*_BELOW_VIEWER, "viewer", "baselines", "agents", "testing", "profiler", "vllm", "suite"},
 }
 
 CORE_DEPENDENCIES = {"numpy", "numba", "gymnasium", "rich", "typer"}
@@ -50,7 +51,7 @@ CORE_DEPENDENCIES = {"numpy", "numba", "gymnasium", "rich", "typer"}
 OPTIONAL_DEPENDENCIES: dict[str, str | tuple[str, ...]] = {
     "matplotlib": ("infermax_gym/viewer/", "experiments/"),
     "ortools": "baselines/optimum/",
-    "torch": ("agents/", "experiments/", "infermax_gym/profiler/"),
+    "torch": ("agents/", "experiments/", "infermax_gym/profiler/", "infermax_gym/vllm/"),
     "stable_baselines3": ("agents/", "experiments/"),
     "scipy": ("experiments/", "infermax_gym/cost/"),
     "aiconfigurator_core": "experiments/engines/",
@@ -60,8 +61,12 @@ OPTIONAL_DEPENDENCIES: dict[str, str | tuple[str, ...]] = {
     "ray": "infermax_gym/sweep/",
     "yaml": "infermax_gym/sweep/",
     "cma": ("agents/", "experiments/"),
+    "minari": "infermax_gym/suite/",
     "tensorboard": "agents/",
     "tqdm": "agents/",
+    "playwright": "experiments/",
+    "PIL": "experiments/",
+    "vllm": "infermax_gym/vllm/",
 }
 
 

@@ -16,7 +16,9 @@ from infermax_gym.cli.bound import bound
 from infermax_gym.cli.calibrate import calibrate
 from infermax_gym.cli.capacity import capacity
 from infermax_gym.cli.cost import cost
+from infermax_gym.cli.dataset import dataset
 from infermax_gym.cli.errors import InputError, Interrupted, missing_extra
+from infermax_gym.cli.evaluate import evaluate
 from infermax_gym.cli.export import export
 from infermax_gym.cli.fit import fit
 from infermax_gym.cli.listing import list_names
@@ -24,9 +26,13 @@ from infermax_gym.cli.optimal import optimal
 from infermax_gym.cli.profile import profile
 from infermax_gym.cli.replay import replay
 from infermax_gym.cli.report import report
+from infermax_gym.cli.serve_emulated import serve_emulated
 from infermax_gym.cli.simulate import simulate
 from infermax_gym.cli.steps import steps
 from infermax_gym.cli.sweep import sweep
+from infermax_gym.cli.tune import tune
+from infermax_gym.cli.verify import verify
+from infermax_gym.cli.watch import watch
 
 _EXIT_OK = 0
 _EXIT_BAD_INPUT = 2
@@ -42,6 +48,7 @@ app.command("bench")(bench)
 app.command("simulate")(simulate)
 app.command("capacity")(capacity)
 app.command("sweep")(sweep)
+app.command("tune")(tune)
 app.command("optimal")(optimal)
 app.command("bound")(bound)
 app.command("cost")(cost)
@@ -52,7 +59,12 @@ app.command("calibrate")(calibrate)
 app.command("fit")(fit)
 app.command("steps")(steps)
 app.command("export")(export)
+app.command("serve-emulated")(serve_emulated)
 app.command("report")(report)
+app.command("watch")(watch)
+app.command("evaluate")(evaluate)
+app.command("verify")(verify)
+app.command("dataset")(dataset)
 
 
 def _print_version(wanted: bool) -> None:

@@ -55,7 +55,7 @@ def say_compiling() -> None:
     )
 
 
-def to_json(document: Mapping[str, Any], indent: int = 2) -> str:
+def to_json(document: Mapping[str, Any], indent: int | None = 2) -> str:
     """The document as JSON; numbers that JSON has no name for become null."""
     return json.dumps(_finite(document), indent=indent, allow_nan=False)
 

@@ -85,10 +85,15 @@ def _named(kind: Kind, name: str, found: Any, reference: str) -> Any:
 
 def _from_here(reference: str, kind: Kind) -> Any:
     """What `module:name` refers to, the folder where the command runs looked through first."""
+    search_here()
+    return load_object(reference, kind)
+
+
+def search_here() -> None:
+    """Have imports look through the folder where the command runs, first."""
     here = os.getcwd()
     if here not in sys.path:
         sys.path.insert(0, here)
-    return load_object(reference, kind)
 
 
 @dataclass(frozen=True, eq=False)

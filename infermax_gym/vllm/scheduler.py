@@ -18,6 +18,7 @@ from typing import Any
 
 from infermax_gym.vllm.admission import Candidate, Limits
 from infermax_gym.vllm.decisions import Decisions
+from infermax_gym.vllm.emulation import CLOCK, VirtualClock
 from infermax_gym.vllm.errors import PlugInError
 from infermax_gym.vllm.requests import Seen
 from infermax_gym.vllm.settings import Settings, read_settings
@@ -67,6 +68,9 @@ class PlugIn:
         _check(scheduler)
         self.clock: Callable[[], float] = time.time
         self.origin_s = time.time()
+        clock = getattr(scheduler.vllm_config, CLOCK, None)
+        if isinstance(clock, VirtualClock):
+            self.clock, self.origin_s = clock.now, 0.0
         self.num_faults = 0
         self.decisions: Decisions | None = None
         if settings.policy is not None:
