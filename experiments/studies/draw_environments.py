@@ -70,8 +70,8 @@ def main(arguments: list[str] | None = None) -> None:
         pictures = [Image.fromarray(frame) for frame in frames(name)]
         height = round(WIDTH * pictures[0].height / pictures[0].width)
         first, *rest = (picture.resize((WIDTH, height)).quantize(32) for picture in pictures)
-        pace = {"save_all": True, "append_images": rest, "duration": MILLISECONDS, "loop": 0, "optimize": True}
-        first.save(options.out / f"{name}.gif", **pace)
+        target = options.out / f"{name}.gif"
+        first.save(target, save_all=True, append_images=rest, duration=MILLISECONDS, loop=0, optimize=True)
 
 
 if __name__ == "__main__":
