@@ -84,6 +84,24 @@ PLAYERS: dict[str, Described] = {
             source="the same over sixteen policies, by requests within their limits on first token and time per token",
             note="Keeps limits where rules made for latency lose them all; without limits it stays with vllm.",
         ),
+        Rollout(
+            "rollout-informed",
+            (
+                *(
+                    shares.Shares(POLICIES[name], prefill_efficiency=share)
+                    for name in ("srpt-work-noisy-0.6", "mc-sf-work-noisy-0.6")
+                    for share in (None, 0.9, 0.7)
+                ),
+                *(replace(shares.SPF_SHARE, prefill_efficiency=share) for share in (None, 0.9, 0.7)),
+                shares.SPF_HEADROOM_SHARE,
+                LEAST_ATTAINED_SERVICE,
+                VLLM,
+                VLLM_V0,
+            ),
+            sigma=0.6,
+            source="the same over thirteen policies, six of which weigh predicted lengths (log-normal, sigma 0.6)",
+            note="Uses noisy lengths where they help, and what has ended already to correct them.",
+        ),
         SortedF(),
         Ewsjf(),
         SlideBatching(),

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from infermax_gym.baselines.imagined import imagined
 from infermax_gym.baselines.observed import Observed, observe, rounded
+from infermax_gym.baselines.predict import predictions
 from infermax_gym.baselines.table.shares import Shares
 from infermax_gym.engine import EngineConfig, Information, Policy, SimulationResult
 from infermax_gym.engine.kernel.queue import rekey
@@ -50,6 +51,7 @@ class Rollout:
         horizon: for how long requests go on arriving in an imagined future, in mean times in the system.
         tail: weight of ln(p99 latency) beside ln(mean latency).
         goodput: whether the requests within their limits count, and not latency.
+        sigma: log-normal error of the predicted output lengths that it and its candidates get; None: they get none.
         memory: weight of the scores so far when new ones come, in [0, 1).
         margin: by how much another must be better than the current one to take over, as a share.
         source: where the idea comes from.
@@ -65,6 +67,7 @@ class Rollout:
     horizon: float = 3.0
     tail: float = 0.0
     goodput: bool = False
+    sigma: float | None = None
     memory: float = 0.5
     margin: float = 0.01
     source: str = ""
@@ -73,8 +76,9 @@ class Rollout:
     def __post_init__(self) -> None:
         for one in self.candidates:
             policy = one if isinstance(one, Policy) else one.base
-            if policy.information > Information.BOUND or policy.queue_order == QueueOrder.FAIR:
-                raise ValueError(f"rollout {self.name!r}: {one.name} needs predictions or is fair to tenants")
+            most = Information.BOUND if self.sigma is None else Information.PREDICTED
+            if policy.information > most or policy.queue_order == QueueOrder.FAIR:
+                raise ValueError(f"rollout {self.name!r}: {one.name} needs lengths or is fair to tenants")
         if not self.candidates or not self.interval > 0.0:
             raise ValueError(f"rollout {self.name!r} needs candidates and a positive interval")
         if not (self.horizon >= 0.0 and self.tail >= 0.0 and 0.0 <= self.memory < 1.0 and self.margin >= 0.0):
@@ -83,14 +87,17 @@ class Rollout:
     @property
     def information(self) -> Information:
         """The most that a candidate knows about output lengths."""
-        return max(one.information for one in self.candidates)
+        return max(one.information for one in self.candidates) if self.sigma is None else Information.PREDICTED
 
     def play(
         self, workload: Workload, engine: EngineConfig, *, seed: int = 0, record_schedule: bool = False
     ) -> SimulationResult:
-        """Serve a workload to its end; the seed is of the imagination (stream `policy`)."""
+        """Serve a workload to its end; the seed is of the imagination (stream `policy`) and of predicted lengths."""
         rng = stream(seed, "policy")
-        session = Session(workload, engine, _resolved(self.candidates[0], engine), record_schedule=record_schedule)
+        told = Policy(self.name, information=self.information, prediction_sigma=self.sigma or 0.0)
+        predicted = predictions(told, workload, seed)
+        first = _resolved(self.candidates[0], engine)
+        session = Session(workload, engine, first, predicted, record_schedule=record_schedule)
         choice = Choice(self)
         installed: Policy | None = None
         more = True
@@ -111,7 +118,8 @@ class Rollout:
         self, engine: Engine, policies: Sequence[Policy], seen: Observed, rng: np.random.Generator
     ) -> NDArray[np.float64]:
         """(candidates,) what each reaches in one imagined future."""
-        future = imagined(engine, rng, self.horizon * max(mean_latency_s(engine), _AT_LEAST * seen.alone_s))
+        horizon_s = self.horizon * max(mean_latency_s(engine), _AT_LEAST * seen.alone_s)
+        future = imagined(engine, rng, horizon_s, self.sigma)
         return np.array([self._loss(served(future, policy)) for policy in policies])
 
     def _loss(self, req: NDArray[np.void]) -> float:

@@ -169,8 +169,8 @@ def board(runs: list[Run]) -> str:
         "",
         "Written by `python -m experiments.transfer.compare --out docs/results.md --board docs/board/transfer.md`.",
         "",
-        "Mean latency / p99 over those of the best default, geometric means over draws. [results.md](../results.md) says "
-        "what they mean.",
+        "Mean latency / p99 over those of the best default, geometric means over draws. "
+        "[Results](../results.md) has the summary.",
         "",
         f"| scenario | best default, s | {' | '.join(names)} |",
         "|---" * (len(names) + 2) + "|",
@@ -186,6 +186,22 @@ def board(runs: list[Run]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def draw(ratios: Mapping[str, NDArray[np.float64]], path: Path) -> None:
+    """Mean latency over the best default's, scenario by scenario, each policy's in order: a picture."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for name, values in ratios.items():
+        share = (np.arange(len(values)) + 0.5) / len(values)
+        axes.plot(share, np.sort(values), label=name, linewidth=2.5 if name in AGENTS else 1.5)
+    axes.axhline(1.0, color="grey", linewidth=0.8)
+    axes.set(yscale="log", ylim=(0.1, 3.0), xlabel="share of scenarios", ylabel="mean E2E / best default")
+    axes.set_yticks([0.1, 0.2, 0.5, 1.0, 2.0, 3.0], ["0.1", "0.2", "0.5", "1", "2", "3"])
+    axes.legend(loc="lower right")
+    figure.savefig(path, dpi=120, metadata={"Software": None})
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Print or write the tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -194,6 +210,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--engines", default=",".join(ENGINES), help="names of the test split, separated by commas")
     parser.add_argument("--out", type=Path, metavar="PAGE.md", help="gets the tables between its markers")
     parser.add_argument("--board", type=Path, metavar="PAGE.md", help="gets a line for each scenario (latency)")
+    parser.add_argument("--picture", type=Path, metavar="FILE.png", help="gets the ratios of all scenarios (latency)")
     options = parser.parse_args(arguments)
     names = (*GOODPUT_RULES, *GOODPUT_AGENTS) if options.goodput else (*RULES, *AGENTS)
     plays, published = contenders(names), () if options.goodput else PUBLISHED
@@ -202,13 +219,17 @@ def main(arguments: list[str] | None = None) -> int:
         runs += [run(scenario, number, plays, published) for number in range(options.draws)]
         print(f"{scenario.name}: {runs[-1].mean(names[-1]):.2f}", file=sys.stderr, flush=True)
     marker = "transfer-goodput" if options.goodput else "transfer"
-    text = overall_goodput(runs)
-    if not options.goodput:
+    if options.goodput:
+        text = overall_goodput(runs)
+    else:
         text = f"{overall(runs)}\n\n`any-engine`, engine by engine:\n\n{by_engine(runs, 'any-engine')}"
     show(text, marker, options.out)
     if options.board is not None and not options.goodput:
         options.board.parent.mkdir(exist_ok=True)
         options.board.write_text(board(runs), encoding="utf-8")
+    if options.picture is not None and not options.goodput:
+        shown = ("generalist", "shortest-prompt-first", "rollout", "any-engine")
+        draw({name: by_cell(runs, lambda r, name=name: r.mean(name)) for name in shown}, options.picture)  # type: ignore[misc]
     return 0
 
 
