@@ -5,6 +5,7 @@ Tried with TorchRL 0.14.1, Tianshou 2.0.1, Ray 2.60.0 and PufferLib 1.0.1, each 
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -126,6 +127,7 @@ def test_rllib_trains_with_masks() -> None:
     """The example's configuration, on RLlib's new API stack."""
     library("ray.rllib")
     command = [sys.executable, str(ROOT / "examples" / "rllib_config.py"), "--steps", "1"]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=ROOT, check=False)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    run = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=ROOT, env=environment, check=False)
     assert run.returncode == 0, run.stderr[-2_000:]
     assert "mean return while training" in run.stdout and "illegal actions 0" in run.stdout
