@@ -121,7 +121,9 @@ def _prefix_map(workload: Workload, fleet: Fleet, wanted: bool) -> dict[str, NDA
 def _books(workload: Workload, count: int, router: Router | None) -> dict[str, NDArray[Any]]:
     """Empty books of what goes where, by time and by tenant; of no size if nobody reads them."""
     n = len(workload) if router is None or router.score == Score.E2 else 0
-    num_tenants = len(workload.tenant_names) if router is None or router.score == Score.DEFICIT else 0
+    num_tenants = 0
+    if router is None or router.score == Score.DEFICIT:  # tenants may be numbered without being named
+        num_tenants = max(len(workload.tenant_names), int(workload.tenant.max(initial=-1)) + 1)
     return {
         "recent_tokens": np.zeros(count, np.int64),
         "num_forgotten": np.zeros(1, np.int64),
