@@ -1,6 +1,7 @@
 # make venv     everything into .venv, with the pinned versions of constraints.txt
-# make demo     compare schedulers on a production trace (a minute, once installed)
+# make demo     compare schedulers on a production trace, and write a report to open (a minute, once installed)
 # make test     ruff, mypy and pytest, on two cores
+# make docs     the documentation site, into site/: open site/index.html
 # make bounds   random calls of the environments, compiled code checking every index (compiles anew: three minutes)
 # make test-vllm   the plug-in inside the real vLLM; makes its environment in $INFERMAX_VLLM_HOME first (3 GB)
 # make demo-vllm   a vLLM server with a tiny random model: first come, first served against policies
@@ -16,14 +17,15 @@ PIP := $(PYTHON) -m pip --disable-pip-version-check --quiet --quiet
 CORE := $(VENV)/.core-installed
 DEV := $(VENV)/.dev-installed
 
-# Traffic shaped like Azure's conversation trace, for llama2-7b on one 40 GB A100.
-DEMO := --workload azure-conv --first 3000 --rate 4 --kv-tokens 40000 --slo ttft=2.0,tpot=0.1
-DEMO_POLICIES := fastertransformer,orca,trt-no-evict,lightllm,vllm-v0,vllm,vllm-0.13,sarathi,srf,hrrn,spf-headroom,sjf-oracle,mc-sf-oracle
+# Traffic shaped like Azure's conversation trace, near what llama-3.1-8b on one H100 carries: what engines do by default
+# today, and what others would do.
+DEMO := --cost llama-3.1-8b@h100 --workload azure-conv --first 5000 --rate 20 --slo ttft=2.0,tpot=0.05
+DEMO_POLICIES := vllm,sglang-fcfs,trt-no-evict,lightllm,vllm-0.13,sarathi,orca,hrrn,spf-headroom,spf-aging-headroom,sjf-oracle,mc-sf-oracle
 SOURCES := pyproject.toml constraints.txt
 
 INFERMAX_VLLM_HOME ?= $(HOME)/.cache/infermax-gym/vllm
 
-.PHONY: packages audit sbom faults venv demo test bounds test-vllm demo-vllm vllm-environment lint type format bench clean
+.PHONY: packages audit sbom faults venv demo test docs bounds test-vllm demo-vllm vllm-environment lint type format bench clean
 .DELETE_ON_ERROR:
 
 venv: $(DEV)
@@ -32,6 +34,7 @@ $(CORE): $(SOURCES)
 	@test -x $(PYTHON) || $(SYSTEM_PYTHON) -m venv $(VENV)
 	@echo "installing infermax-gym into $(VENV) ..."
 	@$(PIP) install --constraint constraints.txt --editable .
+	@$(VENV)/bin/infermax bench --workload azure-conv --first 20 --policies vllm,sglang-fcfs >/dev/null
 	@touch $@
 
 # torch comes first and by its exact version, so that no other package pulls another build of it.
@@ -42,10 +45,15 @@ $(DEV): $(CORE)
 	@touch $@
 
 demo: $(CORE)
-	$(VENV)/bin/infermax bench $(DEMO) --policies $(DEMO_POLICIES)
+	$(VENV)/bin/infermax bench $(DEMO) --policies $(DEMO_POLICIES) --out runs/demo
+	@$(VENV)/bin/infermax report runs/demo
 
 test: lint type
 	$(PYTHON) -m pytest -n 2 --dist loadfile
+
+docs: $(DEV)
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
+	@echo "open site/index.html"
 
 bounds: $(DEV)
 	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=.bounds-cache $(PYTHON) -m tests.envs.fuzz --calls 2000
@@ -86,5 +94,5 @@ bench: $(DEV)
 	@for script in $(wildcard benchmarks/*.py); do echo "== $$script"; $(PYTHON) $$script || exit 1; done
 
 clean:
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .bounds-cache
+	rm -rf build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .bounds-cache
 	find infermax_gym baselines agents experiments tests -name __pycache__ -prune -exec rm -rf {} +

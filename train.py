@@ -1,6 +1,6 @@
 """Train a scheduling policy, then compare it with the usual schedulers on trace slices it has never seen.
 
-    python train.py                                  evolution, about five minutes
+    python train.py                                  evolution on long contexts, about a minute
     python train.py --algo ppo --minutes 20          a network, from scratch
     python train.py --algo bc                        a network that imitates a policy of the table
     python train.py --algo search --minutes 10       such a network, improved by expert iteration
@@ -54,7 +54,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add, usual = parser.add_argument, DEFAULT_SCENARIO
     add("--workload", default=usual.workload, help="a preset, or a trace file (first half: training; second: test)")
     add("--algo", choices=[*ALGORITHMS, "sac", "ppo-knobs", "dqn"], default="es")
-    add("--minutes", type=float, help="training time (default 4, unless --steps)")
+    add("--minutes", type=float, help="training time (default 1 for es, else 4, unless --steps)")
     add("--steps", type=int, help="generations (es), demonstrations (bc), decisions (ppo) or rounds (search)")
     add("--seed", type=int, default=0)
     add("--out", type=Path, default=Path("runs/latest"), metavar="DIR")
@@ -158,7 +158,8 @@ def run(options: argparse.Namespace, screen: Console) -> None:
 
 
 def _run(options: argparse.Namespace, screen: Console) -> None:
-    minutes = options.minutes if options.minutes or options.steps else 4.0
+    usual_minutes = 1.0 if options.algo == "es" else 4.0
+    minutes = options.minutes if options.minutes or options.steps else usual_minutes
     scenario = TrainingScenario(options.workload, options.requests, options.time_scale, options.kv_tokens, options.cost)
     scenario = replace(scenario, max_num_batched_tokens=options.max_num_batched_tokens)
     recipe = Recipe(

@@ -16,6 +16,7 @@ from infermax_gym.workload import Workload
 if TYPE_CHECKING:
     from infermax_gym.agents.controller import Controller
     from infermax_gym.agents.networks import ScorerNetwork
+    from infermax_gym.agents.selector import Selector
 
 _INFORMATION = {"none": Information.NONE, "noisy": Information.PREDICTED, "oracle": Information.ORACLE}
 
@@ -26,12 +27,13 @@ class AgentError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Agent:
-    """A trained policy: exactly one of `policy`, `controller` and `network` is there.
+    """A trained policy: exactly one of `policy`, `controller`, `selector` and `network` is there.
 
     Attributes:
         name: short name, kebab-case.
         policy: kind "policy": a setting of the scheduling algorithm, which runs in the kernel.
         controller: kind "controller": a small network that sets the knobs of the algorithm every few seconds.
+        selector: kind "selector": a small network that says which of a few policies serves next, on any engine.
         network: kind "scorer": a network that decides in `InferMax-v0`.
         config: of a scorer, the environment it was trained in: slots, chunk budgets, `decide`, `information`, `base`.
         card: what else its file says: training, versions, held-out scores.
@@ -40,21 +42,27 @@ class Agent:
     name: str
     policy: Policy | None = None
     controller: Controller | None = None
+    selector: Selector | None = None
     network: ScorerNetwork | None = None
     config: EnvConfig | None = None
     card: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        given = [part is not None for part in (self.policy, self.controller, self.network)]
-        if sum(given) != 1 or (self.network is None) != (self.config is None):
-            raise AgentError("an agent is a policy of the table, a controller, or a scorer (network and config)")
+        parts = (self.policy, self.controller, self.selector, self.network)
+        given = sum(part is not None for part in parts)
+        if given != 1 or (self.network is None) != (self.config is None):
+            raise AgentError(
+                "an agent is a policy of the table, a controller, a selector, or a scorer (network and config)"
+            )
 
     @property
     def kind(self) -> str:
-        """Policy, controller or scorer."""
+        """Policy, controller, selector or scorer."""
         if self.policy is not None:
             return "policy"
-        return "scorer" if self.controller is None else "controller"
+        if self.controller is not None:
+            return "controller"
+        return "scorer" if self.selector is None else "selector"
 
     @property
     def information(self) -> Information:
@@ -63,6 +71,8 @@ class Agent:
             return self.policy.information
         if self.controller is not None:
             return self.controller.information
+        if self.selector is not None:
+            return self.selector.information
         assert self.config is not None
         return _INFORMATION[self.config.information]
 
@@ -95,6 +105,8 @@ class Agent:
             return prediction_sigma_of(self.policy)
         if self.controller is not None:
             return self.controller.sigma
+        if self.selector is not None:
+            return None
         assert self.config is not None
         if self.information == Information.ORACLE:
             return 0.0
@@ -120,6 +132,8 @@ class Agent:
             return simulate(workload, engine, self.policy, predicted=predicted, record_schedule=record_schedule)
         if self.controller is not None:
             return self.controller.play(workload, engine, predicted=predicted, record_schedule=record_schedule)
+        if self.selector is not None:
+            return self.selector.play(workload, engine, record_schedule=record_schedule)
         from infermax_gym.agents.play import play_network
 
         assert self.network is not None and self.config is not None

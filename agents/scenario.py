@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from infermax_gym.agents.agent import Agent, prediction_sigma_of
 from infermax_gym.agents.controller import Controller
 from infermax_gym.cost import COSTS
+from infermax_gym.cost.engines.table import find_engine
 from infermax_gym.engine import EngineConfig, Policy, SimulationResult, simulate
 from infermax_gym.streams import stream
 from infermax_gym.workload import Workload, load_workload
@@ -33,7 +34,7 @@ class TrainingScenario:
         num_requests: requests of a trace slice.
         time_scale: factor on arrival times; below 1 raises the load.
         num_kv_tokens: KV capacity.
-        cost: name of a cost preset.
+        cost: name of a cost preset or of an engine of the table.
         max_num_batched_tokens: token budget.
         ttft_slo_s: TTFT limit of requests that have none of their own, in seconds; None: no limit.
         tpot_slo_s: likewise for the time per output token.
@@ -52,14 +53,28 @@ class TrainingScenario:
     def engine(self) -> EngineConfig:
         """The replica of this scenario."""
         return EngineConfig(
-            cost=COSTS[self.cost],
+            cost=COSTS[self.cost] if self.cost in COSTS else find_engine(self.cost).cost,
             num_kv_tokens=self.num_kv_tokens,
             max_num_batched_tokens=self.max_num_batched_tokens,
         )
 
 
-DEFAULT_SCENARIO = TrainingScenario(num_kv_tokens=100_000, time_scale=1.3)
-"""What `train.py` trains on unless told otherwise: chat, saturated, with memory for so many requests that tokens cost.
+DEFAULT_SCENARIO = TrainingScenario(
+    "mooncake-conversation",
+    num_requests=50,
+    time_scale=0.05,
+    num_kv_tokens=400_000,
+    cost="llama-3.1-8b@h200",
+    max_num_batched_tokens=8192,
+)
+"""What `train.py` trains on unless told otherwise: the traffic and the engine of `InferMaxLongContext-v0`.
+
+Bursts of long conversations, and memory for all of them: each running request slows all others, so that how many to
+serve at once is what there is to learn (docs/environments.md).
+"""
+
+SATURATED_CHAT = TrainingScenario(num_kv_tokens=100_000, time_scale=1.3)
+"""Chat, saturated, with memory for so many requests that tokens cost.
 
 With tight memory one rule, shortest prompt first with some memory kept free, leaves nothing to learn; here the question
 how many requests to serve at once does, since every decode reads its context (docs/results.md has both).

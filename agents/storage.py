@@ -1,9 +1,9 @@
 """Trained policies as files: safetensors whose metadata holds a JSON card. Reading one runs no code from it.
 
-Card: schema, kind ("policy", "controller" or "scorer"), name, note, observation (feature names), interface (of a
-scorer: slots, chunk budgets, `decide`, `information`, `base`), policy (every knob), controller (what its weights
-connect), network (its sizes), training, versions, held_out (scores), and sha256 over everything else, weights
-included. Schema 1 used other words; it is read as well (`modern`).
+Card: schema, kind ("policy", "controller", "selector" or "scorer"), name, note, observation (feature names), interface
+(of a scorer: slots, chunk budgets, `decide`, `information`, `base`), policy (every knob), controller (what its weights
+connect), selector (its experts and settings), network (its sizes), training, versions, held_out (scores), and sha256
+over everything else, weights included. Schema 1 used other words; it is read as well (`modern`).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from infermax_gym import files
 from infermax_gym.agents import missing_extra
 from infermax_gym.agents.agent import Agent, AgentError
 from infermax_gym.agents.cards import CARD, SCHEMA, SUFFIX, ZOO, Tensors, digest, read_card, resolve
+from infermax_gym.agents.selector_card import selector_from_json, selector_tensors, selector_to_json
 from infermax_gym.agents.serialization import (
     controller_from_json,
     controller_tensors,
@@ -46,6 +47,8 @@ def save_agent(path: str | Path, agent: Agent) -> dict[str, Any]:
         tensors = {name: np.ascontiguousarray(t.numpy()) for name, t in agent.network.state_dict().items()}
     if agent.controller is not None:
         tensors = controller_tensors(agent.controller)
+    if agent.selector is not None:
+        tensors = selector_tensors(agent.selector)
     if not all(np.isfinite(array).all() for array in tensors.values()):
         raise AgentError(f"{path}: not written, some weights are not finite")
     card = _card_of(agent)
@@ -63,6 +66,8 @@ def _card_of(agent: Agent) -> dict[str, Any]:
         card["policy"] = policy_to_json(agent.policy)
     elif agent.controller is not None:
         card["controller"] = controller_to_json(agent.controller)
+    elif agent.selector is not None:
+        card["selector"] = selector_to_json(agent.selector)
     else:
         assert agent.network is not None and agent.config is not None
         card["interface"] = interface_to_json(agent.config)
@@ -133,8 +138,11 @@ def _read(data: bytes) -> Agent:
         return Agent(name, policy=policy_from_json(card.get("policy")), card=card)
     if card["kind"] == "controller":
         return Agent(name, controller=controller_from_json(card.get("controller"), tensors), card=card)
+    if card["kind"] == "selector":
+        return Agent(name, selector=selector_from_json(card.get("selector"), tensors), card=card)
     if card["kind"] != "scorer":
-        raise ValueError(f"holds a policy of kind {card['kind']!r}; this version knows policy, controller and scorer")
+        known = "policy, controller, selector and scorer"
+        raise ValueError(f"holds a policy of kind {card['kind']!r}; this version knows {known}")
     _check_observation(card.get("observation"))
     return _scorer(name, card, tensors)
 

@@ -1,11 +1,10 @@
 """Try several policies on copies of the engine, and go on with the best: the search that learning has to beat.
 
-Every `interval_s` of simulated time each candidate serves what is present to its end on a copy of the engine, in
-which every output length is imagined and nobody else arrives. The one with the least total latency takes over. All
-candidates of a decision see the same imagined lengths.
-
-Nothing is peeked at: a request that has generated g tokens is imagined to end where one of the outputs that this
-engine has finished, drawn among those longer than g, ended; as long as there is none, at twice g, or 128 more.
+At intervals each candidate serves an imagined future on a copy of the engine (`baselines.imagined`): the requests
+present, and arrivals like those so far for about as long as a request has been in the system lately, all to their
+ends. The candidate with the least mean latency, or the most goodput, takes over. All candidates of a
+decision see the same future. Intervals and horizon follow the traffic and the engine: they are counted in times that
+requests take, since a horizon of seconds would choose for one engine and not for another.
 """
 
 from __future__ import annotations
@@ -16,124 +15,174 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from infermax_gym.baselines.imagined import imagined
+from infermax_gym.baselines.observed import Observed, observe, rounded
+from infermax_gym.baselines.predict import predictions
+from infermax_gym.baselines.table.shares import Shares
 from infermax_gym.engine import EngineConfig, Information, Policy, SimulationResult
-from infermax_gym.engine.kernel.group import disband
-from infermax_gym.engine.layout import LOG_ARRAYS
+from infermax_gym.engine.kernel.queue import rekey
+from infermax_gym.engine.layout import FINISHED
 from infermax_gym.engine.policy import QueueOrder
 from infermax_gym.engine.recorder import Recorder
+from infermax_gym.engine.scheduler import SchedulerError
 from infermax_gym.engine.session import Session, install_policy, run_to
 from infermax_gym.engine.state import Engine
 from infermax_gym.streams import stream
 from infermax_gym.workload import Workload
 
-FIRST_GUESS = 128
-"""Output tokens beyond those generated that are imagined before any output is known."""
+_LATELY = 100
+"""Finished requests whose time in the system says how far to look ahead."""
+
+_AT_LEAST = 4.0
+"""Times alone that a future is imagined for, at least."""
+
+_FEW = 3
+"""So many requests must have arrived before anything is imagined."""
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """A player that picks a policy of the table anew every few seconds.
+    """A player that picks a policy anew now and then.
 
     Attributes:
         name: kebab-case.
-        candidates: policies to choose from, with queue keys that do not move and without predictions.
-        interval_s: simulated seconds between two choices.
+        candidates: policies to choose from; the first one begins.
+        interval: between two choices, in times that a mean request takes alone.
+        horizon: for how long requests go on arriving in an imagined future, in mean times in the system.
+        tail: weight of ln(p99 latency) beside ln(mean latency).
+        goodput: whether the requests within their limits count, and not latency.
+        sigma: log-normal error of the predicted output lengths that it and its candidates get; None: they get none.
+        memory: weight of the scores so far when new ones come, in [0, 1).
+        margin: by how much another must be better than the current one to take over, as a share.
         source: where the idea comes from.
         note: one line, good and bad at.
 
     Raises:
-        ValueError: there is no candidate, or one does not qualify.
+        ValueError: there is no candidate, one needs predicted lengths, or a number is out of range.
     """
 
     name: str
-    candidates: Sequence[Policy]
-    interval_s: float = 2.0
+    candidates: Sequence[Policy | Shares]
+    interval: float = 2.0
+    horizon: float = 3.0
+    tail: float = 0.0
+    goodput: bool = False
+    sigma: float | None = None
+    memory: float = 0.5
+    margin: float = 0.01
     source: str = ""
     note: str = ""
 
     def __post_init__(self) -> None:
-        for row in self.candidates:
-            moving = row.queue_order not in (QueueOrder.FIFO, QueueOrder.LINEAR)
-            if moving or row.information not in (Information.NONE, Information.BOUND) or not row.chunking:
-                raise ValueError(f"rollout {self.name!r}: {row.name} needs predictions, moving keys or whole prompts")
-        if not self.candidates or not self.interval_s > 0.0:
+        for one in self.candidates:
+            policy = one if isinstance(one, Policy) else one.base
+            most = Information.BOUND if self.sigma is None else Information.PREDICTED
+            if policy.information > most or policy.queue_order == QueueOrder.FAIR:
+                raise ValueError(f"rollout {self.name!r}: {one.name} needs lengths or is fair to tenants")
+        if not self.candidates or not self.interval > 0.0:
             raise ValueError(f"rollout {self.name!r} needs candidates and a positive interval")
+        if not (self.horizon >= 0.0 and self.tail >= 0.0 and 0.0 <= self.memory < 1.0 and self.margin >= 0.0):
+            raise ValueError(f"rollout {self.name!r}: horizon, tail and margin must be at least 0, memory in [0, 1)")
 
     @property
     def information(self) -> Information:
         """The most that a candidate knows about output lengths."""
-        return max(row.information for row in self.candidates)
+        return max(one.information for one in self.candidates) if self.sigma is None else Information.PREDICTED
 
     def play(
         self, workload: Workload, engine: EngineConfig, *, seed: int = 0, record_schedule: bool = False
     ) -> SimulationResult:
-        """Serve a workload to its end; the seed is of the imagination (stream `policy`)."""
+        """Serve a workload to its end; the seed is of the imagination (stream `policy`) and of predicted lengths."""
         rng = stream(seed, "policy")
-        session = Session(workload, engine, self.candidates[0], record_schedule=record_schedule)
-        current = self.candidates[0]
-        while session.run(session.clock_s + self.interval_s):
-            best = self._best(session.engine, current, rng)
-            if best is not current:
-                session.install(best)
-                current = best
+        told = Policy(self.name, information=self.information, prediction_sigma=self.sigma or 0.0)
+        predicted = predictions(told, workload, seed)
+        first = _resolved(self.candidates[0], engine)
+        session = Session(workload, engine, first, predicted, record_schedule=record_schedule)
+        choice = Choice(self)
+        installed: Policy | None = None
+        more = True
+        while more:
+            seen = observe(session.engine, engine)
+            present = session.engine.num_waiting + session.engine.num_running
+            if present > 0 and session.engine.num_arrived >= _FEW:
+                traffic = rounded(seen.context), rounded(seen.output)
+                policies = [_resolved(one, engine, *traffic) for one in self.candidates]
+                best = choice.choose(self._losses(session.engine, policies, seen, rng))
+                if policies[best] != installed:
+                    session.install(policies[best])
+                    installed = policies[best]
+            more = session.run(session.clock_s + self.interval * seen.alone_s)
         return session.result()
 
-    def _best(self, engine: Engine, current: Policy, rng: np.random.Generator) -> Policy:
-        """The candidate with the least total latency; the current one where others are no better."""
-        if engine.num_waiting == 0:
-            return current  # whoever runs keeps running
-        dream = imagined(engine, rng)
-        order = [current, *(row for row in self.candidates if row is not current)]
-        return min(order, key=lambda row: total_latency_s(dream, row))
+    def _losses(
+        self, engine: Engine, policies: Sequence[Policy], seen: Observed, rng: np.random.Generator
+    ) -> NDArray[np.float64]:
+        """(candidates,) what each reaches in one imagined future."""
+        horizon_s = self.horizon * max(mean_latency_s(engine), _AT_LEAST * seen.alone_s)
+        future = imagined(engine, rng, horizon_s, self.sigma)
+        return np.array([self._loss(served(future, policy)) for policy in policies])
+
+    def _loss(self, req: NDArray[np.void]) -> float:
+        if not len(req):
+            return _NEVER
+        if self.goodput:
+            return -float(np.log((np.count_nonzero(in_time(req)) + 0.5) / len(req)))
+        latency_s = req["finish_s"] - req["arrival_s"]
+        loss = float(np.log(latency_s.mean()))
+        return loss + self.tail * float(np.log(np.quantile(latency_s, 0.99))) if self.tail else loss
 
 
-def imagined(engine: Engine, rng: np.random.Generator) -> Engine:
-    """A copy of an engine in which nobody else arrives and all lengths are guesses."""
-    disband(engine.core)  # which changes no result, and makes all records absolute
-    copy = _with_small_log(engine)
-    req = copy.requests
-    copy.core["num_requests"] = copy.num_arrived
-    copy.core["num_unsent"] = copy.core["has_loop"] = copy.core["takes_from_loop"] = 0
-    present = np.sort(np.concatenate((copy.waiting, copy.running)))
-    done = np.sort(req["output"][copy.finished])
-    generated = req["generated"][present]
-    most = np.maximum(copy.num_kv_tokens - req["prompt"][present] + 1, generated + 1)
-    req["output"][present] = np.minimum(guess_lengths(generated, done, rng), most)
-    return copy
+class Choice:
+    """The choices of a rollout along one run: losses are averaged over decisions, and small gains change nothing."""
+
+    def __init__(self, rollout: Rollout) -> None:
+        self.rollout = rollout
+        self.losses: NDArray[np.float64] | None = None
+        self.current = 0
+
+    def choose(self, losses: NDArray[np.float64]) -> int:
+        """The candidate that serves next."""
+        new, memory = losses - losses.mean(), self.rollout.memory
+        self.losses = new if self.losses is None else memory * self.losses + (1.0 - memory) * new
+        best = int(np.argmin(self.losses))
+        if self.losses[best] < self.losses[self.current] - self.rollout.margin:
+            self.current = best
+        return self.current
 
 
-def _with_small_log(engine: Engine) -> Engine:
-    """A copy whose log is empty, small and without a schedule, so that copying it again is cheap."""
-    core = engine.record.copy()
-    arrays = {name: array.copy() for name, array in engine.arrays.items() if name not in LOG_ARRAYS}
-    size = 4 * int(core["list_size"][0]) + 512
-    arrays |= {name: np.zeros((0, *engine.arrays[name].shape[1:]), engine.arrays[name].dtype) for name in LOG_ARRAYS}
-    arrays["gaps"], arrays["gap_counts"] = np.zeros(size), np.zeros(size, np.int64)
-    core["gaps_size"] = size
-    for name in ("spans_size", "num_gaps", "num_spans", "num_members", "num_victims"):
-        core[name] = 0
-    arrays["preempted"][0] = 0
-    return Engine(core, arrays)
+_NEVER = 1e9
 
 
-def guess_lengths(
-    generated: NDArray[np.int64], finished: NDArray[np.int64], rng: np.random.Generator
-) -> NDArray[np.int64]:
-    """(k,) output lengths of requests that have generated so many tokens, drawn from (m,) sorted finished ones."""
-    first = np.searchsorted(finished, generated, side="right")
-    beyond = len(finished) - first
-    draws = rng.random(len(generated))
-    drawn = np.minimum(first + (draws * beyond).astype(np.int64), max(len(finished) - 1, 0))
-    guesses = np.maximum(2 * generated, generated + FIRST_GUESS)
-    if len(finished):
-        guesses = np.where(beyond > 0, finished[drawn], guesses)
-    return np.asarray(guesses, np.int64)
+def _resolved(candidate: Policy | Shares, engine: EngineConfig, *traffic: float) -> Policy:
+    return candidate if isinstance(candidate, Policy) else candidate.resolve(engine, *traffic)
 
 
-def total_latency_s(dream: Engine, row: Policy) -> float:
-    """Seconds in the system, summed over the requests present, were the policy to serve them to their ends."""
-    copy = dream.copy()
-    install_policy(copy, row)
-    before = float(copy.record["system_seconds"][0])
-    run_to(copy, Recorder())
-    return float(copy.record["system_seconds"][0]) - before
+def mean_latency_s(engine: Engine) -> float:
+    """Mean seconds in the system of the requests that ended lately; 0 where none has."""
+    req = engine.requests[: engine.num_arrived]
+    ended = req[req["place"] == FINISHED][-_LATELY:]
+    return float((ended["finish_s"] - ended["arrival_s"]).mean()) if len(ended) else 0.0
+
+
+def served(future: Engine, policy: Policy) -> NDArray[np.void]:
+    """(k,) REQUEST: those of an imagined future, had the policy served it to its end; none if it would get stuck."""
+    copy = future.copy()
+    install_policy(copy, policy)
+    rekey(copy.core)  # a queue that stays FIFO would keep the one it had, which the copy lacks
+    try:
+        run_to(copy, Recorder())
+    except SchedulerError:  # a request that fills memory, where the policy keeps some free
+        return copy.requests[:0]
+    ended: NDArray[np.void] = copy.requests[
+        (copy.requests["place"] == FINISHED) & (future.requests["place"] != FINISHED)
+    ]
+    return ended
+
+
+def in_time(req: NDArray[np.void]) -> NDArray[np.bool_]:
+    """(k,) whether each of (k,) finished REQUESTs has met its limits on TTFT and TPOT."""
+    ttft_s = req["first_token_s"] - req["arrival_s"]
+    tpot_s = (req["finish_s"] - req["first_token_s"]) / np.maximum(req["generated"] - 1, 1)
+    late = (req["slo_ttft_s"] > 0.0) & (ttft_s > req["slo_ttft_s"])
+    slow = (req["slo_tpot_s"] > 0.0) & (tpot_s > req["slo_tpot_s"])
+    return np.asarray(~late & ~slow)

@@ -23,7 +23,7 @@ from infermax_gym.agents.cards import ZOO
 from infermax_gym.agents.networks import ScorerNetwork
 from infermax_gym.agents.ppo import PpoSettings
 from infermax_gym.agents.recipes import environment, learner
-from infermax_gym.agents.scenario import DEFAULT_SCENARIO
+from infermax_gym.agents.scenario import SATURATED_CHAT
 from infermax_gym.agents.vec_env import InferMaxVecEnv
 from infermax_gym.envs.scheduling.config import EnvConfig
 
@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=250, help="decisions of each of the 32 lanes")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    config = learner(environment(DEFAULT_SCENARIO, "spf-headroom"), DEFAULT_SCENARIO)
+    config = learner(environment(SATURATED_CHAT, "spf-headroom"), SATURATED_CHAT)
     trained = load_agent(ZOO / "conv-ppo.safetensors").network
     assert trained is not None
     torch.manual_seed(0)

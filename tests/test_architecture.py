@@ -35,11 +35,11 @@ MAY_IMPORT = {
     "evaluation": _BELOW_EVALUATION,
     "viewer": _BELOW_VIEWER,
     "suite": {*_BELOW_VIEWER, "baselines", "agents"},
-    "vllm": {"cost", "engine", "envs", "baselines", "agents"},
+    "vllm": {"cost", "workload", "engine", "envs", "baselines", "agents"},
     "plugins": _BELOW_EVALUATION - {"envs"},
     "sweep": {"files"},
     "__init__": {*_BELOW_VIEWER, "baselines", "agents", "suite"},  # names, each imported when it is used
-    "cli": {*_BELOW_VIEWER, "plugins", "viewer", "profiler", "sweep", "suite", "baselines", "agents"},
+    "cli": {*_BELOW_VIEWER, "plugins", "viewer", "profiler", "sweep", "baselines", "agents", "suite", "vllm"},
     "__main__": {"cli"},
     "baselines": _BELOW_ENVS | {"cluster"},
     "agents": {*_BELOW_VIEWER, "viewer", "baselines"},
@@ -51,7 +51,7 @@ CORE_DEPENDENCIES = {"numpy", "numba", "gymnasium", "rich", "typer"}
 OPTIONAL_DEPENDENCIES: dict[str, str | tuple[str, ...]] = {
     "matplotlib": ("infermax_gym/viewer/", "experiments/"),
     "ortools": "baselines/optimum/",
-    "torch": ("agents/", "experiments/", "infermax_gym/profiler/"),
+    "torch": ("agents/", "experiments/", "infermax_gym/profiler/", "infermax_gym/vllm/"),
     "stable_baselines3": ("agents/", "experiments/"),
     "scipy": ("experiments/", "infermax_gym/cost/"),
     "aiconfigurator_core": "experiments/engines/",
@@ -64,6 +64,9 @@ OPTIONAL_DEPENDENCIES: dict[str, str | tuple[str, ...]] = {
     "minari": "infermax_gym/suite/",
     "tensorboard": "agents/",
     "tqdm": "agents/",
+    "playwright": "experiments/",
+    "PIL": "experiments/",
+    "vllm": "infermax_gym/vllm/",
 }
 
 

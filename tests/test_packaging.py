@@ -71,7 +71,7 @@ def names_in(wheel: Path) -> list[str]:
 
 def expected() -> list[str]:
     """Every file of the package, of agents/ and of baselines/ that a wheel must hold."""
-    kinds = {".py", ".csv", ".json", ".jsonl", ".safetensors", ".typed"}
+    kinds = {".py", ".csv", ".json", ".jsonl", ".safetensors", ".typed", ".css", ".js"}
     names = []
     for path in tracked("infermax_gym", "agents", "baselines"):
         where = path.relative_to(ROOT).as_posix()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.pages import name_of, pages
 from tests.test_architecture import ROOT, tracked
 
 WHERE = ("infermax_gym", "agents", "baselines", "experiments", "docs", "examples", "benchmarks", "train.py")
@@ -50,6 +51,33 @@ NAMES = {
 }
 _PROSE = {re.compile(rf"\b(?:{old})\b", re.IGNORECASE): now for old, now in PROSE.items()}
 _NAMES = {re.compile(rf"(?:{old})"): now for old, now in NAMES.items()}
+# What pages must not say besides, since the glossary has a word for it.
+PAGES_ONLY = {
+    r"engine steps?|scheduling steps?|scheduler steps?": "iteration",
+    r"token limit": "token budget",
+    r"kick(?:s|ed|ing)? out|bump(?:s|ed|ing)?": "preempt",
+    r"time[- ]between[- ]tokens|TBT": "ITL",
+    r"concurrency limit|batch size limit": "max_num_seqs",
+}
+# Acronyms that need no glossary: those of computing at large, and names.
+KNOWN = {
+    "API",
+    "CPU",
+    "CSV",
+    "CUDA",
+    "GPU",
+    "JSON",
+    "LLM",
+    "RFC",
+    "RTX",
+    "HTML",
+    "PNG",
+    "SVG",
+    "README",
+    "CONTRIBUTING",
+}
+KNOWN |= {"INFERMAX", "ADMIT", "PREEMPT", "RUN", "PRIORITY", "WAIT", "MODEL", "DEVICE", "PRO", "URL", "YAML", "SHA"}
+_PAGES_ONLY = {re.compile(rf"\b(?:{old})\b"): now for old, now in PAGES_ONLY.items()}
 _ENGINE_NOW = re.compile(r"\b(?:engine|run\.engine|self\.engine|_engine)\.now\b")
 
 
@@ -107,3 +135,34 @@ def test_former_words_are_gone(path: Path) -> None:
 )
 def test_the_search_finds_them(text: str, count: int) -> None:
     assert len(hits_in(text, is_python=not text.startswith(("A ", "Victims", "what", "a row")))) == count
+
+
+def prose_of(text: str) -> str:
+    """A page without code and without the targets of links."""
+    return re.sub(r"```.*?```|`[^`]*`|\]\([^)]*\)", "", text, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("path", pages(), ids=name_of)
+def test_pages_use_the_words_of_the_glossary(path: Path) -> None:
+    prose = prose_of(path.read_text(encoding="utf-8"))
+    found = [f"{match!r} is {now}" for pattern, now in _PAGES_ONLY.items() for match in pattern.findall(prose)]
+    assert not found, "\n".join(found)
+
+
+def test_the_glossary_explains_the_acronyms_of_the_pages() -> None:
+    glossary = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    where: dict[str, set[str]] = {}
+    for path in pages():
+        for acronym in re.findall(r"\b[A-Z]{3,}\b", prose_of(path.read_text(encoding="utf-8"))):
+            where.setdefault(acronym, set()).add(name_of(path))
+    unexplained = {acronym for acronym, names in where.items() if len(names) >= 3 and acronym not in glossary}
+    assert unexplained <= KNOWN, f"docs/glossary.md lacks {sorted(unexplained - KNOWN)}"
+
+
+def test_the_glossary_has_a_meaning_for_each_word() -> None:
+    glossary = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    rows = [line.strip("|").split("|") for line in glossary.splitlines() if line.startswith("| ")]
+    words = [row[0].strip() for row in rows if row[0].strip() != "word"]
+    assert len(words) > 70
+    assert len(words) == len(set(words))
+    assert all(len(row) == 3 and row[1].strip() for row in rows)

@@ -50,6 +50,9 @@ class Sglang:
         decay_steps: ... after so many decode steps without a retraction.
         stand_back: a request with at most 32 cached tokens that shares 32 with one before it in the queue comes after
             all others, to find them cached next time. Above 128 waiting requests nobody stands back.
+
+    Raises:
+        ValueError: the ratios are no shares, the last above the first, or it takes no step from one to the other.
     """
 
     name: str
@@ -61,6 +64,15 @@ class Sglang:
     last_ratio: float = 0.098
     decay_steps: int = 600
     stand_back: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.last_ratio <= self.first_ratio <= 1.0:
+            raise ValueError(
+                f"policy {self.name!r}: expected 0 <= last_ratio <= first_ratio <= 1, got {self.last_ratio:g} and "
+                f"{self.first_ratio:g}"
+            )
+        if self.decay_steps < 1:
+            raise ValueError(f"policy {self.name!r}: decay_steps must be at least 1, got {self.decay_steps}")
 
     def play(
         self, workload: Workload, engine: EngineConfig, *, seed: int = 0, record_schedule: bool = False

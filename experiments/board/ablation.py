@@ -2,7 +2,7 @@
 
     python -m experiments.board.ablation --decisions 800000 --seeds 2
 
-prints the table of docs/results.md: mean latency on held-out trace slices of `train.py`'s default scenario.
+prints a table of experiments/NOTES.md: mean latency on held-out trace slices of the scenario `SATURATED_CHAT`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from infermax_gym.agents.networks import NEVER, ScorerNetwork
 from infermax_gym.agents.play import play, play_network
 from infermax_gym.agents.ppo import PLAIN, PpoSettings, make_ppo, network_of
 from infermax_gym.agents.recipes import VALIDATION_SEED, Recipe, environment, learner, train
-from infermax_gym.agents.scenario import DEFAULT_SCENARIO, TEST, TRAIN, TraceSlice, trace_slices
+from infermax_gym.agents.scenario import SATURATED_CHAT, TEST, TRAIN, TraceSlice, trace_slices
 from infermax_gym.agents.training import train_ppo
 from infermax_gym.agents.vec_env import InferMaxVecEnv
 from infermax_gym.baselines.policies import POLICIES
@@ -32,7 +32,7 @@ from infermax_gym.envs.scheduling.config import EnvConfig
 from infermax_gym.envs.scheduling.episode import Episode
 from infermax_gym.envs.scheduling.layout import WAITING_FEATURES, Kind
 
-SCENARIO = DEFAULT_SCENARIO
+SCENARIO = SATURATED_CHAT
 TEACHER = "spf-headroom"
 _NEVER_BIAS = -1e4
 

@@ -25,11 +25,13 @@ INTRODUCTION = f"""\
 
 <!-- Written by `python -m experiments.facts.document_policies --out docs/policies.md` from baselines/; edit there. -->
 
-Most schedulers here are rows (`baselines/table/`): settings of the engine's one scheduling
-algorithm ([engine.md](engine.md) states it exactly, `infermax_gym/engine/policy.py` explains every knob).
-Some ({", ".join(f"`{name}`" for name in (*PLAYERS, NESTED_WAIT.name))}) have code of their own and serve
-whole workloads: `SCHEDULERS[name].play(workload, engine)`, in `baselines/catalogue.py`. How they compare:
-[schedulers.md](schedulers.md).
+Every scheduler, its source, what it is good and bad at. [Choose a scheduler](guides/choose-a-scheduler.md) is the short
+way; [schedulers.md](schedulers.md) compares all of them on four workloads.
+
+Most are settings of the engine's one scheduling algorithm (`baselines/table/`). [engine.md](engine.md) states it,
+`infermax_gym/engine/policy.py` explains every knob.
+Some ({", ".join(f"`{name}`" for name in (*PLAYERS, NESTED_WAIT.name))}) have code of their own. They serve
+whole workloads: `SCHEDULERS[name].play(workload, engine)`, in `baselines/catalogue.py`.
 `infermax list policies` prints the same list. This page is written by
 `python -m experiments.facts.document_policies --out docs/policies.md`.
 
@@ -43,10 +45,10 @@ workload, policy = load_workload("azure-conv"), POLICIES["spf-headroom"]
 result = simulate(workload, EngineConfig(), policy, predicted=predictions(policy, workload))
 ```
 
-A rule of your own is a row too: `Policy("mine", ...)`, or `dataclasses.replace` of one of these. Rules that are no
+A rule of your own is a policy too: `Policy("mine", ...)`, or `dataclasses.replace` of one of these. Rules that are no
 setting of the algorithm implement `infermax_gym.engine.Scheduler`.
 
-**Lengths known** says what a row is told about output lengths: nothing (`none`), an upper bound on all of them
+**Lengths known** says what a policy knows of output lengths: nothing (`none`), an upper bound on all of them
 (`bound`), a noisy prediction of each (`predicted`), or the truth (`oracle`). Compare within a class: no engine knows
 what an oracle knows.
 """
@@ -70,19 +72,19 @@ the library takes them, `infermax list policies` shows them, and they are no sec
 SETTINGS = """\
 ## Settings
 
-What each row sets; everything else is as in `Policy`. `C` is the token budget of an iteration, `B` the cap on
+What each policy sets; everything else is as in `Policy`. `C` is the token budget of an iteration, `B` the cap on
 running requests.
 """
 
 
 def page() -> str:
     """The whole page."""
-    head = "| row | lengths known | good and bad at | source |\n| --- | --- | --- | --- |\n"
+    head = "| policy | lengths known | good and bad at | source |\n| --- | --- | --- | --- |\n"
     rows, aware = (
         "".join(f"| `{name}` | {row.information.name.lower()} | {row.note} | {row.source} |\n" for name, row in table)
         for table in ({**QUICK, NESTED_WAIT.name: NESTED_WAIT}.items(), PREFIX_AWARE.items())
     )
-    settings = "| row | settings |\n| --- | --- |\n"
+    settings = "| policy | settings |\n| --- | --- |\n"
     settings += "".join(
         f"| `{name}` | {', '.join(settings_of(row)) or 'all as they are'} |\n" for name, row in POLICIES.items()
     )

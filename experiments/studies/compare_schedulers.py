@@ -182,7 +182,7 @@ What each scheduler is, its source and its deviations: [policies.md](policies.md
 512 tokens and 256 requests per iteration; the fastest of a class in bold. Inside a class ("lengths known" says
 what a scheduler is told of output lengths) they are in order of mean latency, geometric over the workloads.
 Memory is scarce on purpose: with plenty of it schedulers hardly differ.
-The weights of the `srpt-work` and `mc-sf-work` rows and the quantile of `spf-past-future` were chosen among a few
+The weights of the `srpt-work` and `mc-sf-work` policies and the quantile of `spf-past-future` were chosen among a few
 values on these presets (seed 0), so their ranks here are flattered a little.
 
 | | workload | requests | rate | KV tokens |
@@ -201,7 +201,7 @@ values on these presets (seed 0), so their ranks here are flattered a little.
 - **Reasoning and mixed: whoever has had least.** Outputs are heavy-tailed and prompts say nothing about them.
   `least-attained-service` gets the short answers through at the price of recomputing the long; a known or
   predicted length does better still.
-- **Nothing told, everything tried.** `rollout` runs four rows on copies of the engine with imagined lengths
+- **Nothing told, everything tried.** `rollout` runs four policies on copies of the engine with imagined lengths
   every 2 s and goes on with the best: near the best of its class everywhere, and first overall. It is what a
   learned scheduler has to beat.
 - **Work, not output length.** With true lengths `sjf-oracle` and `srpt-oracle` lose to rules that know nothing
@@ -269,7 +269,7 @@ theirs, the formulas are ours.
   requests (with `--prefix-caching` a victim finds again what nobody has overwritten).
 - **Chunks by stage.** Sarathi's dynamic schedule shrinks chunks as a prompt proceeds, so that iterations stay equally
   long; `dynamic-chunk` asks for that length directly. Its simple chunker, which takes turns of prefill and decode
-  iterations, has no row: after a prefill iteration no knob forbids the next.
+  iterations, has no policy: after a prefill iteration no knob forbids the next.
 - **WAIT with several types** needs arrival rates and lengths per type in advance, which traces do not have;
   `wait-threshold` and `nested-wait` do without.
 - **GSA and GBA** (2601.22996): only their guarantees are known to us, not their rules.
@@ -284,7 +284,7 @@ theirs, the formulas are ours.
 
 The paper (2410.17840) claims better TTFT and throughput than practical systems at few preemptions. Its formula
 is not public; ours is a reading: key = known tokens - `load_aging` x waiting requests x seconds waited,
-admission by the histogram of like requests, the fewest cached tokens evicted first. Against practical rows
+admission by the histogram of like requests, the fewest cached tokens evicted first. Against practical policies
 (preemptions per 1,000 requests):
 
 {PRACTICAL}

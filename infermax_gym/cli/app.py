@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -25,10 +26,13 @@ from infermax_gym.cli.optimal import optimal
 from infermax_gym.cli.profile import profile
 from infermax_gym.cli.replay import replay
 from infermax_gym.cli.report import report
+from infermax_gym.cli.serve_emulated import serve_emulated
 from infermax_gym.cli.simulate import simulate
 from infermax_gym.cli.steps import steps
 from infermax_gym.cli.sweep import sweep
+from infermax_gym.cli.tune import tune
 from infermax_gym.cli.verify import verify
+from infermax_gym.cli.watch import watch
 
 _EXIT_OK = 0
 _EXIT_BAD_INPUT = 2
@@ -37,7 +41,6 @@ _EXIT_INTERRUPTED = 130
 app = typer.Typer(
     name="infermax",
     help="Simulate, compare and learn schedulers for LLM inference.",
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -45,6 +48,7 @@ app.command("bench")(bench)
 app.command("simulate")(simulate)
 app.command("capacity")(capacity)
 app.command("sweep")(sweep)
+app.command("tune")(tune)
 app.command("optimal")(optimal)
 app.command("bound")(bound)
 app.command("cost")(cost)
@@ -55,7 +59,9 @@ app.command("calibrate")(calibrate)
 app.command("fit")(fit)
 app.command("steps")(steps)
 app.command("export")(export)
+app.command("serve-emulated")(serve_emulated)
 app.command("report")(report)
+app.command("watch")(watch)
 app.command("evaluate")(evaluate)
 app.command("verify")(verify)
 app.command("dataset")(dataset)
@@ -100,6 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         return _end(_EXIT_BAD_INPUT, f"error: {error}")
     except (BrokenPipeError, SystemExit):  # the reader, such as `head`, has seen enough; rich and typer exit by it
+        with suppress(BrokenPipeError):
+            sys.stdout.flush()  # what a shell completes is on its way
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _EXIT_OK
     except ModuleNotFoundError as error:
@@ -107,6 +115,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if missing is None:
             raise
         return _end(_EXIT_BAD_INPUT, f"error: {missing}")
+    except MemoryError:
+        return _end(_EXIT_BAD_INPUT, "error: not enough memory for these sizes; take fewer requests or replicas")
     except Exception as error:
         if _is_a_schedulers_fault(error):
             return _end(_EXIT_BAD_INPUT, f"error: {error}")

@@ -16,7 +16,9 @@ from infermax_gym.cli.fleet_file import described, read_fleet
 from infermax_gym.cli.fleets import FleetOptions
 
 if TYPE_CHECKING:
-    from infermax_gym.evaluation import Contender, Evaluation, FleetContender, Run, Scenario
+    from infermax_gym.evaluation import Contender, Evaluation, FleetContender, Run, Scenario, Served
+    from infermax_gym.evaluation.details import Details
+    from infermax_gym.workload import Workload
 
 
 def bench(
@@ -34,6 +36,7 @@ def bench(
     think_time: options.ThinkTime = None,
     ramp_up: options.RampUp = 0.0,
     sessions: options.Sessions = False,
+    windows: options.Windows = None,
     cost: options.Cost = None,
     kv_tokens: options.KvTokens = None,
     block_size: options.BlockSize = None,
@@ -107,7 +110,11 @@ def bench(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Also write summary.json and results.csv there.", rich_help_panel="Output"),
+        typer.Option(
+            metavar="DIR",
+            help="Also write summary.json, results.csv and details.json there, for infermax report.",
+            rich_help_panel="Output",
+        ),
     ] = None,
     jobs: Annotated[
         int,
@@ -166,15 +173,18 @@ def bench(
         engines = [part.config for each in fleets.values() for part in each.parts] or engines
     inputs.check_async(engines, contenders)
     folder = None if out is None else output.claimed_folder(out, context)
-    load = partial(inputs.load, spec, engines=engines)
+    load = partial(inputs.load, inputs.windowed(spec, windows, seeds), engines=engines)
     requests = cache(load)
 
     from infermax_gym.evaluation import Scenario, comparison_document, resolved_options
 
     named = {"policies": list(contenders), "agents": list(agent or ()), "seeds": seeds, **fleet}
+    if windows is not None:
+        named["windows"] = seeds = windows
     echo = resolved_options(spec, requests(0), config, limits, by=groups, **named)
     scenario = Scenario(requests, config, limits, groups)
-    runs = _runs(scenario, replace(scenario, workload=load), contenders, seeds, jobs)
+    details: dict[str, Details] | None = None if folder is None else {}
+    runs = _runs(scenario, replace(scenario, workload=load), contenders, seeds, jobs, details)
     evaluation, interrupted = _run(runs, list(contenders), seeds)
     if (bound or optimum is not None) and not interrupted:
         bounds = yardsticks.certified(requests, config, seeds)
@@ -183,7 +193,7 @@ def bench(
         document = comparison_document(echo, measured, bounds=yardsticks.means(bounds))
     else:
         document = comparison_document(echo, evaluation.summary(), interrupted=interrupted or None)
-    _report(document, evaluation, folder, json)
+    _report(document, evaluation, folder, details, json)
     if interrupted:
         raise Interrupted(f"{len(document['policies'])} of {len(contenders)} policies had finished")
 
@@ -207,17 +217,30 @@ def _fleets(
 
 
 def _runs(
-    here: Scenario, elsewhere: Scenario, contenders: dict[str, Contender], num_seeds: int, jobs: int
+    here: Scenario,
+    elsewhere: Scenario,
+    contenders: dict[str, Contender],
+    num_seeds: int,
+    jobs: int,
+    details: dict[str, Details] | None,
 ) -> Iterator[Run]:
-    """The runs, one after another here, or on processes, whose scenario keeps no requests of this one."""
+    """The runs, one after another here, or on processes, whose scenario keeps no requests of this one.
+
+    What pictures need of the first seed goes into `details`, unless it is None.
+    """
     from infermax_gym.baselines.predict import predictions
+    from infermax_gym.cli.bench_jobs import pictured, runs_on_processes
     from infermax_gym.evaluation import iterate_runs
 
-    if jobs == 1:
-        return iterate_runs(here, contenders, range(num_seeds), predictions, output.say_compiling)
-    from infermax_gym.cli.bench_jobs import runs_on_processes
+    if jobs > 1:
+        return runs_on_processes(elsewhere, contenders, num_seeds, jobs, details)
 
-    return runs_on_processes(elsewhere, contenders, num_seeds, jobs)
+    def keep(name: str, contender: Contender, workload: Workload, served: Served) -> None:
+        assert details is not None
+        details[name] = pictured(here, contender, workload, served)
+
+    observe = None if details is None else keep
+    return iterate_runs(here, contenders, range(num_seeds), predictions, output.say_compiling, observe)
 
 
 def _run(runs: Iterator[Run], names: list[str], num_seeds: int) -> tuple[Evaluation, bool]:
@@ -241,9 +264,18 @@ def _run(runs: Iterator[Run], names: list[str], num_seeds: int) -> tuple[Evaluat
     return evaluation, False
 
 
-def _report(document: dict[str, Any], evaluation: Evaluation, folder: Path | None, as_json: bool) -> None:
+def _report(
+    document: dict[str, Any],
+    evaluation: Evaluation,
+    folder: Path | None,
+    details: dict[str, Details] | None,
+    as_json: bool,
+) -> None:
+    from infermax_gym.evaluation import details_document
+
     text = output.to_json(document)
     if folder is not None:
+        output.write_text(folder / "details.json", output.to_json(details_document(details or {}), indent=None) + "\n")
         output.write_text(folder / "summary.json", text + "\n")
         output.write_text(folder / "results.csv", output.results_csv(evaluation.runs))
     if as_json:

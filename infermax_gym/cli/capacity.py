@@ -1,4 +1,4 @@
-"""`infermax capacity`: the highest request rate within an SLO, or the smallest fleet for a rate."""
+"""`infermax capacity`: the highest rate or the most clients within an SLO, or the smallest fleet for a rate."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from infermax_gym.cli.fleets import FleetOptions
 if TYPE_CHECKING:
     from infermax_gym.engine import EngineConfig
     from infermax_gym.evaluation import Demand, FleetContender, FleetPart, WorkloadSpec
-    from infermax_gym.workload import Workload
+    from infermax_gym.workload import Traffic, Workload
 
 Row = dict[str, Any]
 
@@ -31,6 +31,7 @@ def capacity(
     to_s: options.ToS = None,
     model: options.Model = None,
     log_type: options.LogType = None,
+    windows: options.Windows = None,
     requests_per_replica: Annotated[
         int,
         typer.Option(
@@ -64,6 +65,7 @@ def capacity(
     max_model_len: options.MaxModelLen = None,
     max_output_tokens: options.MaxOutputTokens = None,
     prefix_caching: options.PrefixCaching = False,
+    empty_blocks_first: options.EmptyBlocksFirst = False,
     policies: Annotated[
         str | None, typer.Option(metavar="all|A,B,C", help="Policies to compare.", show_default="vllm")
     ] = None,
@@ -88,26 +90,48 @@ def capacity(
         float | None,
         typer.Option(metavar="R", help="Instead: the fewest replicas that carry R requests per second."),
     ] = None,
+    clients: Annotated[
+        bool,
+        typer.Option(
+            "--clients", help="Instead: the most clients, each sending its next request when its last has ended."
+        ),
+    ] = False,
+    think_time: options.ThinkTime = None,
+    ramp_up: options.RampUp = 0.0,
     seeds: Annotated[int, typer.Option(min=1, metavar="K", help="Seeds 0 to K-1, each with its own requests.")] = 3,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Also write capacity.json there.", rich_help_panel="Output")
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Find the highest request rate within an SLO, or the smallest fleet for a rate."""
+    """Find the highest request rate, or the most clients, within an SLO; or the smallest fleet for a rate."""
     from infermax_gym.evaluation import Demand, resolved_options
 
     if not 0.0 < attainment <= 1.0:
         raise InputError(f"--attainment must be a share in (0, 1], got {attainment:g}")
     if for_rate is not None and not (math.isfinite(for_rate) and for_rate > 0.0):
         raise InputError(f"--for-rate must be a positive number, got {for_rate:g}")
+    if clients and for_rate is not None:
+        raise InputError("--clients and --for-rate exclude each other: clients send when their last request has ended")
+    if not clients and (think_time is not None or ramp_up):
+        raise InputError("--think-time and --ramp-up are about clients: add --clients")
+    traffic = inputs.traffic(1, think_time, ramp_up, False, None) if clients else None
     limits = inputs.slo(slo)
     if limits is None:
         raise InputError("--slo names no limit; expected ttft=S, tpot=S or latency=S")
     spec = inputs.workload_spec(
         workload, skip, None, None, None, from_s=from_s, to_s=to_s, model=model, log_type=log_type
     )
-    sizes = (block_size, max_num_batched_tokens, max_num_seqs, max_model_len, max_output_tokens, prefix_caching)
+    inputs.check_windows(spec, windows)
+    sizes = (
+        block_size,
+        max_num_batched_tokens,
+        max_num_seqs,
+        max_model_len,
+        max_output_tokens,
+        prefix_caching,
+        empty_blocks_first,
+    )
     typed_engines = [inputs.EngineOptions(name, tokens, *sizes) for name, tokens in _engines(cost, kv_tokens)]
     engines = [engine.config() for engine in typed_engines]
     typed = FleetOptions(
@@ -140,7 +164,8 @@ def capacity(
     chosen = [(engine, fleet) for engine in engines for fleet in fleets]
     promised = [part.config for part in parts] or engines
     folder = None if out is None else output.writable_folder(out)
-    requests = cache(partial(_requests, spec, promised, requests_per_replica))
+    requests = cache(partial(_requests, spec, promised, requests_per_replica, windows is not None))
+    seeds = windows or seeds
     first = requests(0, counts[0])
 
     from infermax_gym.baselines.predict import predictions
@@ -156,9 +181,12 @@ def capacity(
         "attainment": attainment,
         "for_rate": for_rate,
         "seeds": seeds,
+        **({} if windows is None else {"windows": windows}),
+        **({} if traffic is None else {"think_s": think_time, "ramp_up_s": ramp_up}),
     }
-    rows, interrupted = _run(chosen, demand, for_rate)
-    document = {"schema": 1, "config": echo, ("capacity" if for_rate is None else "fleets"): rows}
+    rows, interrupted = _run(chosen, demand, for_rate, traffic)
+    what = "clients" if clients else "capacity" if for_rate is None else "fleets"
+    document = {"schema": 1, "config": echo, what: rows}
     if interrupted:
         document["interrupted"] = True
     _report(document, rows, folder, json)
@@ -195,17 +223,21 @@ def _engines(cost: str | None, kv_tokens: str | None) -> list[tuple[str | None, 
 
 
 def _requests(
-    spec: WorkloadSpec, engines: list[EngineConfig], per_replica: int, seed: int, num_replicas: int
+    spec: WorkloadSpec, engines: list[EngineConfig], per_replica: int, in_windows: bool, seed: int, num_replicas: int
 ) -> Workload:
-    """The requests of a seed for so many replicas; a file gives at most what it has."""
-    workload = inputs.load(replace(spec, first=per_replica * num_replicas), seed, engines)
+    """The requests of a seed, or of the window of that number, for so many replicas; a file gives what it has."""
+    first = per_replica * num_replicas
+    skip = spec.skip + (seed * first if in_windows else 0)
+    workload = inputs.load(replace(spec, skip=skip, first=first), seed, engines)
+    if in_windows and len(workload) < first:
+        raise InputError(f"--windows: window {seed + 1} has {len(workload)} of {first} requests; take fewer or smaller")
     if len(workload) < 2 or not math.isfinite(workload.mean_rate_per_s):
         raise InputError(f"--workload {spec.source}: needs at least two requests that arrive at different times")
     return workload
 
 
 def _run(
-    chosen: list[tuple[EngineConfig, FleetContender]], demand: Demand, for_rate: float | None
+    chosen: list[tuple[EngineConfig, FleetContender]], demand: Demand, for_rate: float | None, traffic: Traffic | None
 ) -> tuple[list[Row], bool]:
     """One row per fleet, or those that Ctrl-C leaves time for."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -219,7 +251,7 @@ def _run(
         task = progress.add_task(chosen[0][1].name, total=len(chosen))
         try:
             warm_up([fleet for _, fleet in chosen], chosen[0][0], output.say_compiling)
-            for row in _rows(chosen, demand, for_rate):
+            for row in _rows(chosen, demand, for_rate, traffic):
                 rows.append(row)
                 done = len(rows)
                 progress.update(task, advance=1, description=chosen[min(done, len(chosen) - 1)][1].name)
@@ -228,8 +260,10 @@ def _run(
     return rows, False
 
 
-def _rows(chosen: list[tuple[EngineConfig, FleetContender]], demand: Demand, for_rate: float | None) -> Iterator[Row]:
-    from infermax_gym.evaluation import find_capacity, find_smallest
+def _rows(
+    chosen: list[tuple[EngineConfig, FleetContender]], demand: Demand, for_rate: float | None, traffic: Traffic | None
+) -> Iterator[Row]:
+    from infermax_gym.evaluation import find_capacity, find_concurrency, find_smallest
 
     for engine, fleet in chosen:
         demand = replace(demand, config=engine)
@@ -239,7 +273,18 @@ def _rows(chosen: list[tuple[EngineConfig, FleetContender]], demand: Demand, for
             "policy": fleet.label or fleet.policy.name,
             "router": fleet.router.name if fleet.migration is None else fleet.name.split(" + ", 1)[1],
         }
-        if for_rate is None:
+        if traffic is not None:
+            most = find_concurrency(fleet, demand, traffic)
+            yield {
+                **names,
+                "num_replicas": fleet.num_replicas,
+                "clients": most.clients,
+                "ci95": most.ci95,
+                "clients_per_replica": most.clients / fleet.num_replicas,
+                "per_seed": list(most.per_seed),
+                "cost_usd_per_h": fleet.fleet(demand.config).cost_usd_per_h,
+            }
+        elif for_rate is None:
             found = find_capacity(fleet, demand)
             count = fleet.num_replicas
             yield {

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infermax_gym.cli import own
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from infermax_gym.evaluation import Contender, WorkloadSpec
     from infermax_gym.evaluation.groups import By
     from infermax_gym.evaluation.scenario import Reader
+    from infermax_gym.evaluation.tuning_windows import Windows
     from infermax_gym.workload import Traffic, Workload, WorkloadPreset
 
 _SLO_NAMES = ("ttft", "tpot", "latency")
@@ -73,7 +74,7 @@ def cost_model(name: str) -> CostModel:
     engine = named_engine(name)
     if engine is not None:
         return engine.cost
-    if not name.endswith(".json") and (name in COSTS or not Path(name).exists()):
+    if not name.endswith(".json") and (name in COSTS or not os.path.exists(name)):
         model: CostModel = own.look_up("costs", name, COSTS)
         return model
     try:
@@ -133,7 +134,7 @@ def _made_by(source: str) -> WorkloadPreset | Reader | None:
     from infermax_gym.workload.presets import UNIFORM, uniform_preset
 
     name, colon, _ = source.partition(":")
-    if source in PRESETS or Path(source).exists():
+    if source in PRESETS or os.path.exists(source):
         return None
     if source.startswith(UNIFORM):
         return uniform_preset(source)
@@ -153,7 +154,7 @@ def _made_by(source: str) -> WorkloadPreset | Reader | None:
     return made_by
 
 
-def load(spec: WorkloadSpec, seed: int, engines: Sequence[EngineConfig] = ()) -> Workload:
+def load(spec: WorkloadSpec | Windows, seed: int, engines: Sequence[EngineConfig] = ()) -> Workload:
     """The requests of a seed, whose outputs must keep what the engines promise their schedulers."""
     from infermax_gym.plugins import in_one_line
     from infermax_gym.workload import WorkloadError
@@ -174,6 +175,30 @@ def load(spec: WorkloadSpec, seed: int, engines: Sequence[EngineConfig] = ()) ->
     return requests
 
 
+def check_windows(spec: WorkloadSpec, windows: int | None) -> None:
+    """Whether a workload has windows: trace files do, presets have seeds."""
+    from infermax_gym.evaluation.tuning_windows import is_random
+
+    if windows is not None and is_random(spec):
+        raise InputError(f"--windows {windows}: {spec.source} is a preset, which has seeds: take --seeds {windows}")
+
+
+def windowed(spec: WorkloadSpec, windows: int | None, seeds: int) -> WorkloadSpec | Windows:
+    """The recipe, or its windows, which then take the place of seeds."""
+    from infermax_gym.evaluation.tuning_windows import split
+    from infermax_gym.workload import WorkloadError
+
+    if windows is None:
+        return spec
+    check_windows(spec, windows)
+    if seeds > 1:
+        raise InputError("--windows and --seeds exclude each other: means are over one of them")
+    try:
+        return split(spec, windows)
+    except WorkloadError as error:
+        raise InputError(f"--windows {windows}: {error}") from None
+
+
 def contenders(policies: str | None, agents: Sequence[str] | None, trust_pickle: bool = False) -> dict[str, Contender]:
     """Policies by name and agents by path; every policy of ours that is fast if neither was asked for."""
     from infermax_gym.baselines.catalogue import QUICK
@@ -189,6 +214,7 @@ def contenders(policies: str | None, agents: Sequence[str] | None, trust_pickle:
 def policy(name: str) -> Contender:
     """A scheduler by name, of ours or of an installed package, or `module:name`; `+knob=value` sets knobs."""
     from infermax_gym.baselines.catalogue import SCHEDULERS
+    from infermax_gym.baselines.prefix_aware.sglang import Sglang
     from infermax_gym.cli.knobs import with_knobs
     from infermax_gym.engine import Policy
 
@@ -198,7 +224,7 @@ def policy(name: str) -> Contender:
         chosen = replace(chosen, name=base)  # results have the name that was typed
     if not knobs:
         return chosen
-    if not isinstance(chosen, Policy):
+    if not isinstance(chosen, Policy | Sglang):
         raise InputError(f"policy {name!r}: {base!r} has no knobs; it is no policy of the table")
     return with_knobs(chosen, knobs, name)
 

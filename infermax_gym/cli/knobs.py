@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 from infermax_gym.cli.errors import InputError
 
 if TYPE_CHECKING:
+    from infermax_gym.baselines.prefix_aware.sglang import Sglang
     from infermax_gym.engine import Policy
 
 _KINDS: dict[str, type[float] | type[int]] = {"float": float, "int": int, "int | None": int}
 _WORDS = {"float": "a number", "int": "a whole number", "int | None": "a whole number", "bool": "true or false"}
 
 
-def with_knobs(policy: Policy, knobs: list[str], name: str) -> Policy:
-    """A policy of the table with other settings.
+def with_knobs(policy: Policy | Sglang, knobs: list[str], name: str) -> Policy | Sglang:
+    """A policy of the table, or SGLang's scheduler, with other settings.
 
     Args:
         policy: whose other settings hold.

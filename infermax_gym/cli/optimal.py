@@ -15,6 +15,7 @@ from infermax_gym.cli.errors import InputError, Interrupted
 
 if TYPE_CHECKING:
     from infermax_gym.baselines.optimum.incumbent import Solution
+    from infermax_gym.baselines.optimum.instance import Instance
 
 
 class Objective(str, Enum):
@@ -43,6 +44,10 @@ def optimal(
         Path | None,
         typer.Option(metavar="FILE.png|.svg", help="A Gantt chart with KV use.", rich_help_panel="Output"),
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write optimal.json there, for infermax report.", rich_help_panel="Output"),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Search the optimum of a small instance, with a certified gap."""
@@ -53,6 +58,7 @@ def optimal(
         raise InputError("--no-preemption and --reserve exclude each other; give one of them")
     for path in (schedule_out, trace_out, picture_out):
         output.writable_file(path)
+    folder = None if out is None else output.writable_folder(out)
     try:
         problem = load_instance(instance)
     except InstanceError as error:
@@ -69,9 +75,29 @@ def optimal(
         progress=_progress(),
     )
     _write_files(found, problem.kv_tokens, schedule_out, trace_out, picture_out)
+    if folder is not None:
+        output.write_text(folder / "optimal.json", output.to_json(_document(found, problem), indent=None) + "\n")
     print(output.to_json(found.to_dict()) if json else _text(found))
     if found.interrupted:
         raise Interrupted("the best that was found until then is above")
+
+
+def _document(found: Solution, problem: Instance) -> dict[str, Any]:
+    """What --json says, with the instance and when each iteration runs."""
+    schedule = () if found.run is None or found.run.schedule is None else found.run.schedule
+    sizes = ("kv_tokens", "max_num_batched_tokens", "max_num_seqs", "block_size")
+    lengths = ("arrival_s", "num_prompt_tokens", "num_output_tokens")
+    return {
+        "schema": 1,
+        **found.to_dict(),
+        "spans_s": [(iteration.start_s, iteration.end_s) for iteration in schedule],
+        "preempted": [iteration.preempted for iteration in schedule],
+        "instance": {
+            "requests": [{name: getattr(request, name) for name in lengths} for request in problem.requests],
+            **{name: getattr(problem, name) for name in sizes},
+            "cost": problem.cost.name,
+        },
+    }
 
 
 def _progress() -> Callable[[float, float], None]:

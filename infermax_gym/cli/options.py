@@ -100,6 +100,17 @@ Sessions = Annotated[
         rich_help_panel=_WORKLOAD,
     ),
 ]
+Windows = Annotated[
+    int | None,
+    typer.Option(
+        "--windows",
+        min=2,
+        metavar="K",
+        help="Split the requests of a trace file into K windows, each begun on an empty engine, and show means.",
+        show_default="none",
+        rich_help_panel=_WORKLOAD,
+    ),
+]
 
 Cost = Annotated[
     str | None,

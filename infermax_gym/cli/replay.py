@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from infermax_gym.cli import inputs, logs, options, output
+
+if TYPE_CHECKING:
+    from infermax_gym.engine import SimulationResult
+    from infermax_gym.workload.request_log import RequestLog
 
 
 def replay(
@@ -33,7 +38,9 @@ def replay(
     context_skew: logs.ContextSkew = None,
     report: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Write replay.json and replay.png there.", rich_help_panel="Output"),
+        typer.Option(
+            metavar="DIR", help="Write replay.json, details.json and replay.png there.", rich_help_panel="Output"
+        ),
     ] = None,
     picture: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Draw both over time.", rich_help_panel="Output")
@@ -66,6 +73,7 @@ def replay(
     document["simulated"]["wall_s"] = wall_s
     if folder is not None:
         output.write_text(folder / "replay.json", output.to_json(document) + "\n")
+        output.write_text(folder / "details.json", output.to_json(_details(requests, result), indent=None) + "\n")
     for path in (picture, None if folder is None else folder / "replay.png"):
         if path is not None:
             logs.draw(requests, {"simulated": result}, path, config, title or requests.workload.name)
@@ -73,6 +81,21 @@ def replay(
         print(output.to_json(document))
     else:
         _print(document)
+
+
+def _details(log: RequestLog, result: SimulationResult) -> dict[str, Any]:
+    """Distributions of both, and what both held over time by the same reckoning, for `infermax report`."""
+    from infermax_gym.evaluation.details import details_document, distributions_of, timeline_of_requests
+
+    both: dict[str, RequestLog | SimulationResult] = {"logged": log, "simulated": result}
+    end_s = max(float(log.finish_s.max()), result.makespan_s)
+    blind = not math.isfinite(float(log.first_scheduled_s.min()))
+    return details_document(
+        {
+            name: {"distributions": distributions_of(one), "timeline": timeline_of_requests(one, end_s, blind)}
+            for name, one in both.items()
+        }
+    )
 
 
 def _print(document: dict[str, Any]) -> None:

@@ -5,7 +5,15 @@ and `report.py` (what is shown); `capacity.py` asks how much a fleet carries.
 """
 
 from infermax_gym.engine import Player
-from infermax_gym.evaluation.capacity import Capacity, Demand, Sizing, find_capacity, find_smallest
+from infermax_gym.evaluation.capacity import (
+    Capacity,
+    Concurrency,
+    Demand,
+    Sizing,
+    find_capacity,
+    find_concurrency,
+    find_smallest,
+)
 from infermax_gym.evaluation.capacity_report import render_capacity
 from infermax_gym.evaluation.contenders import (
     Contender,
@@ -16,6 +24,7 @@ from infermax_gym.evaluation.contenders import (
     serve,
     with_slo,
 )
+from infermax_gym.evaluation.details import details_document, details_of
 from infermax_gym.evaluation.document import comparison_document, resolved_options
 from infermax_gym.evaluation.figures import flatten, lookup
 from infermax_gym.evaluation.fleets import FleetContender, FleetPart, PrefillPool
@@ -28,6 +37,7 @@ from infermax_gym.evaluation.warming import warm_up
 
 __all__ = [
     "Capacity",
+    "Concurrency",
     "Contender",
     "Demand",
     "Evaluation",
@@ -43,8 +53,11 @@ __all__ = [
     "WorkloadSpec",
     "comparison_document",
     "comparison_table",
+    "details_document",
+    "details_of",
     "evaluate",
     "find_capacity",
+    "find_concurrency",
     "find_smallest",
     "flatten",
     "group_figures",

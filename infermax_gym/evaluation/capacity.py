@@ -1,4 +1,4 @@
-"""How much a fleet carries: the highest request rate that meets an SLO, and the smallest fleet for a rate.
+"""How much a fleet carries: the highest rate or the most clients within an SLO, and the smallest fleet for a rate.
 
 Common random numbers: seed k draws one workload, whose arrivals are only stretched or squeezed to other rates, so every
 policy, router and number of replicas faces the same requests, and what differs between them is not luck.
@@ -14,7 +14,7 @@ from infermax_gym.engine import EngineConfig, Slo, meets_slo
 from infermax_gym.evaluation.contenders import no_predictions, serve, with_slo
 from infermax_gym.evaluation.fleets import FleetContender, Predict
 from infermax_gym.evaluation.statistics import mean_and_ci95
-from infermax_gym.workload import Workload
+from infermax_gym.workload import Traffic, Workload
 
 _DOUBLINGS = 24
 
@@ -41,7 +41,14 @@ class Demand:
 
     def attained(self, contender: FleetContender, rate_per_s: float, seed: int) -> float:
         """Share of the requests within their limits at a rate, for one seed."""
-        workload = with_slo(self.requests(seed, contender.num_replicas).with_rate(rate_per_s), self.slo)
+        return self._attained(contender, self.requests(seed, contender.num_replicas).with_rate(rate_per_s), seed)
+
+    def attained_by(self, contender: FleetContender, traffic: Traffic, seed: int) -> float:
+        """The same where clients send the requests, each its next one when its last has ended."""
+        return self._attained(contender, traffic(self.requests(seed, contender.num_replicas)), seed)
+
+    def _attained(self, contender: FleetContender, requests: Workload, seed: int) -> float:
+        workload = with_slo(requests, self.slo)
         result = serve(contender, workload, self.config, seed=seed, predict=self.predict)
         met = meets_slo(result, self.slo)
         return 1.0 if met is None else float(met.mean())
@@ -78,7 +85,7 @@ def find_capacity(contender: FleetContender, demand: Demand, tolerance: float = 
     """
 
     def highest(seed: int) -> float:
-        return _highest_rate(
+        return highest_rate(
             lambda rate: demand.attained(contender, rate, seed) >= demand.attainment,
             float(contender.num_replicas),
             tolerance,
@@ -91,11 +98,11 @@ def find_capacity(contender: FleetContender, demand: Demand, tolerance: float = 
     return Capacity(contender, mean, half, rates)
 
 
-def _highest_rate(meets: Callable[[float], bool], start: float, tolerance: float) -> float:
+def highest_rate(meets: Callable[[float], bool], start: float, tolerance: float) -> float:
     """The largest rate that meets, to a relative tolerance; 0.0 if none does, inf if every one does.
 
     Example:
-        >>> round(_highest_rate(lambda rate: rate <= 3.0, 1.0, 0.001), 2)
+        >>> round(highest_rate(lambda rate: rate <= 3.0, 1.0, 0.001), 2)
         3.0
     """
     low, high = (start, 2.0 * start) if meets(start) else (0.5 * start, start)
@@ -112,6 +119,66 @@ def _highest_rate(meets: Callable[[float], bool], start: float, tolerance: float
         middle = math.sqrt(low * high)
         low, high = (middle, high) if meets(middle) else (low, middle)
     return low
+
+
+@dataclass(frozen=True)
+class Concurrency:
+    """The most clients that a fleet serves, each of which sends its next request when its last has ended.
+
+    Attributes:
+        contender: the fleet.
+        clients: mean over the seeds of each seed's most clients; inf if some seed's requests meet the SLO even if all
+            are sent at once (they are too few).
+        ci95: half-width of its 95 % interval (Student's t); nan for a single seed.
+        per_seed: the most clients of each seed.
+    """
+
+    contender: FleetContender
+    clients: float
+    ci95: float
+    per_seed: tuple[float, ...]
+
+
+def find_concurrency(contender: FleetContender, demand: Demand, traffic: Traffic) -> Concurrency:
+    """The most clients with whom the demanded share of requests meets the SLO.
+
+    Doubling, then halving, seed by seed; it takes for granted that more clients are not better.
+
+    Args:
+        contender: the fleet.
+        demand: what is asked of it.
+        traffic: how long clients think, and over what time they begin.
+    """
+
+    def most(seed: int) -> float:
+        def meets(clients: int) -> bool:
+            many = replace(traffic, concurrency=clients)
+            return demand.attained_by(contender, many, seed) >= demand.attainment
+
+        return _most_clients(meets, len(demand.requests(seed, contender.num_replicas)))
+
+    found = tuple(most(seed) for seed in demand.seeds)
+    if not all(map(math.isfinite, found)):
+        return Concurrency(contender, math.inf, math.nan, found)
+    return Concurrency(contender, *mean_and_ci95(found), found)
+
+
+def _most_clients(meets: Callable[[int], bool], num_requests: int) -> float:
+    """The largest number that meets; 0 if one does not, inf if as many as there are requests do.
+
+    Example:
+        >>> _most_clients(lambda clients: clients <= 37, 1000)
+        37.0
+    """
+    low, high = 0, 1
+    while meets(high):
+        if high >= num_requests:
+            return math.inf
+        low, high = high, min(2 * high, num_requests)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if meets(middle) else (low, middle)
+    return float(low)
 
 
 @dataclass(frozen=True)

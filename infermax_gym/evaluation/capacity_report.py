@@ -27,7 +27,10 @@ def render_capacity(document: Mapping[str, Any], console: Console) -> None:
     console.print(Text(f"router    {signals_in_words(config)}"))
     console.print(Text(f"SLO       {slo_in_words(config)}, for {100 * config['attainment']:g} % of the requests"))
     console.print()
-    console.print(_sizes(document["fleets"]) if sizing else _capacities(document["capacity"]))
+    if "clients" in document:
+        console.print(_clients(document["clients"]))
+    else:
+        console.print(_sizes(document["fleets"]) if sizing else _capacities(document["capacity"]))
     console.print()
     for line in _size_notes(config) if sizing else _capacity_notes(config):
         console.print(Text(line, style="dim"))
@@ -41,6 +44,17 @@ def _capacities(rows: list[Mapping[str, Any]]) -> Table:
         per_replica = _number(row["rate_per_replica_per_s"])
         cells = (f"{row['num_replicas']:,}", rate, per_replica, _number(row["cost_usd_per_h"]))
         table.add_row(*_names(row, rows), *cells)
+    return table
+
+
+def _clients(rows: list[Mapping[str, Any]]) -> Table:
+    table = _table(rows, "replicas", "clients", "per replica", "USD\nper h")
+    ranked = sorted(rows, key=lambda row: (row["num_replicas"], -_or(row["clients"], math.inf)))
+    for row in ranked:
+        clients, per_replica = _with_interval(row["clients"], row["ci95"]), _number(row["clients_per_replica"])
+        table.add_row(
+            *_names(row, rows), f"{row['num_replicas']:,}", clients, per_replica, _number(row["cost_usd_per_h"])
+        )
     return table
 
 
@@ -68,7 +82,7 @@ def _table(rows: Sequence[Mapping[str, Any]], *headers: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False)
     if _has_several_engines(rows):
         table.add_column("cost model", no_wrap=True, vertical="bottom")
-    table.add_column("policy", no_wrap=True, vertical="bottom")
+    table.add_column("policy", overflow="fold", vertical="bottom")
     table.add_column("router", no_wrap=True, vertical="bottom")
     for header in headers:
         table.add_column(header, justify="right", no_wrap=True, vertical="bottom")
@@ -92,7 +106,8 @@ def _with_interval(value: float | None, half: float | None) -> str:
 def _capacity_notes(config: Mapping[str, Any]) -> list[str]:
     lines = []
     if config["seeds"] > 1:
-        lines.append(f"Means over {config['seeds']} seeds, the same requests for every row; 95 % intervals after ±.")
+        many = "windows" if config.get("windows") else "seeds"
+        lines.append(f"Means over {config['seeds']} {many}, the same requests for every row; 95 % intervals after ±.")
     lines.append("A run begins empty and is finite: with more requests per replica, capacities fall to their limit.")
     return lines
 

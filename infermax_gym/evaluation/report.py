@@ -84,10 +84,14 @@ def caption(document: Mapping[str, Any]) -> list[str]:
         workload += f": {requests:,} requests"
     if span and rate:
         workload += f" over {_significant(float(span))} s ({_significant(float(rate))} per s)"
+    elif (config.get("traffic") or {}).get("concurrency"):
+        workload += f", sent by {config['traffic']['concurrency']:,} clients that wait for their answers"
     elif span == 0.0 and (requests or 0) > 1:
         workload += ", all at once"
     if config.get("seeds", 1) > 1:
         workload += ", seed 0"
+    if config.get("windows"):
+        workload += f", the first of {config['windows']} {'seeds' if config.get('windows_are_seeds') else 'windows'}"
     lines = [workload]
     if not config.get("fleet"):
         lines.append(f"engine    {engine_in_words(config)}")
@@ -145,7 +149,8 @@ def _footnotes(document: Mapping[str, Any], dropped: Sequence[str]) -> list[str]
     policies, config = document["policies"], document["config"]
     lines = ["* best of the column. Means are over finished requests."]
     if any("ci95" in row for row in policies.values()):
-        lines.append(f"Means over {config['seeds']} seeds; 95 % intervals after ± and in parentheses.")
+        many = f"{config['windows']} windows" if config.get("windows") else f"{config['seeds']} seeds"
+        lines.append(f"Means over {many}; 95 % intervals after ± and in parentheses.")
     shortfalls = {name: row for name, row in policies.items() if row["num_finished"] < row["num_requests"]}
     if shortfalls:
         worst = max(shortfalls.values(), key=lambda row: row["num_requests"] - row["num_finished"])

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from infermax_gym.engine import EngineConfig, Slo
 from infermax_gym.evaluation.contenders import Contender, information_of, no_predictions, run_contender, with_slo
+from infermax_gym.evaluation.details import Observe, is_recorded
 from infermax_gym.evaluation.figures import combine, lookup, sorted_names
 from infermax_gym.evaluation.fleets import Predict
 from infermax_gym.evaluation.groups import By
@@ -172,6 +173,7 @@ def iterate_runs(
     seeds: Sequence[int] = (0,),
     predict: Predict = no_predictions,
     notify: Notify = say_nothing,
+    observe: Observe | None = None,
 ) -> Iterator[Run]:
     """Run the contenders one after another, each on all seeds, and hand out every run as it finishes.
 
@@ -183,6 +185,7 @@ def iterate_runs(
         seeds: seed k draws the workload, where it is random, and the predictions.
         predict: the predictor.
         notify: told when something has to be compiled, which takes minutes.
+        observe: told of each contender's run on the first seed, for pictures; see `details_of`.
 
     Yields:
         One `Run` per contender and seed.
@@ -193,7 +196,17 @@ def iterate_runs(
         for seed in seeds:
             if seed not in workloads:
                 workloads[seed] = scenario.requests(seed)
-            served = run_contender(contender, workloads[seed], scenario.config, seed=seed, predict=predict)
+            watched = observe is not None and seed == seeds[0]
+            served = run_contender(
+                contender,
+                workloads[seed],
+                scenario.config,
+                seed=seed,
+                predict=predict,
+                record_schedule=watched and is_recorded(contender, workloads[seed]),
+            )
+            if observe is not None and watched:
+                observe(name, contender, workloads[seed], served)
             figures = served.figures(scenario.config, scenario.slo, scenario.by)
             yield Run(name, information_of(contender), seed, figures)
 

@@ -87,7 +87,13 @@ def comparison_table(policies: Mapping[str, Mapping[str, Any]], width: int) -> t
         table.add_column(column.header, justify="right", no_wrap=True)
     for row, name in enumerate(names):
         table.add_row(name, information[row], *(_styled(cells[column.path][row]) for column in shown))
-    return table, [_title(column) for column in columns if column not in shown]
+    return table, [column_title(column) for column in columns if column not in shown]
+
+
+def column_cells(column: Column, policies: Sequence[Mapping[str, Any]]) -> tuple[list[str], set[int]]:
+    """A column's texts, policy by policy, and the places of the best."""
+    values = [lookup(figures, column.path) for figures in policies]
+    return _cells(column, policies), _best(column, values, [figures["num_finished"] for figures in policies])
 
 
 def _fit(columns: Sequence[Column], widths: Mapping[str, int], space: int) -> tuple[int, list[Column]]:
@@ -104,7 +110,8 @@ def _fit(columns: Sequence[Column], widths: Mapping[str, int], space: int) -> tu
     return gap, shown
 
 
-def _title(column: Column) -> str:
+def column_title(column: Column) -> str:
+    """The name of a column in one line."""
     for path, title in (("latency_s", "latency"), ("ttft_s", "TTFT"), ("over_bound", "over bound,")):
         if column.path.startswith(path):
             return f"{title} {column.path.split('.')[1]}"

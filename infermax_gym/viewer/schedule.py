@@ -6,14 +6,15 @@ preemption, decodes, idling with its KV); below, the KV tokens held by all of th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from infermax_gym.engine import SimulationResult
+from infermax_gym.engine import Iteration, SimulationResult
 
 PREFILL, REFILL, DECODE, HELD = "prefill", "refill after preemption", "decode", "idle, keeps its KV"
 
@@ -23,7 +24,7 @@ _MOST_REQUESTS = 64
 
 
 @dataclass(frozen=True)
-class _Bar:
+class Stay:
     """What one request does in one iteration: `kind` from `start_s` to `end_s`, holding `kv_tokens` at its end."""
 
     request: int
@@ -33,20 +34,19 @@ class _Bar:
     kv_tokens: int
 
 
-def _bars(run: SimulationResult) -> list[_Bar]:
+def stays_of(schedule: Sequence[Iteration], prompts: NDArray[np.int64], outputs: NDArray[np.int64]) -> list[Stay]:
     """Every stay of a request in the KV memory, iteration by iteration.
 
-    Raises:
-        ValueError: the run did not record its schedule.
+    Args:
+        schedule: the iterations.
+        prompts: (n,) prompt tokens.
+        outputs: (n,) output tokens.
     """
-    if run.schedule is None:
-        raise ValueError("the run has no schedule; simulate with record_schedule=True")
-    prompts, outputs = run.workload.num_prompt_tokens, run.workload.num_output_tokens
-    resident = np.zeros(len(run.workload), np.int64)
-    generated = np.zeros(len(run.workload), np.int64)
-    ready = np.zeros(len(run.workload), bool)  # decodes next
+    resident = np.zeros(len(prompts), np.int64)
+    generated = np.zeros(len(prompts), np.int64)
+    ready = np.zeros(len(prompts), bool)  # decodes next
     result = []
-    for iteration in run.schedule:
+    for iteration in schedule:
         for r in iteration.preempted:
             resident[r], ready[r] = 0, False
         tokens = dict(iteration.batch)
@@ -57,10 +57,16 @@ def _bars(run: SimulationResult) -> list[_Bar]:
                 resident[r] += tokens[r]
                 ready[r] = resident[r] == prompts[r] + generated[r]
                 generated[r] += ready[r]
-            result.append(_Bar(r, iteration.start_s, iteration.end_s, kind, int(resident[r])))
+            result.append(Stay(r, iteration.start_s, iteration.end_s, kind, int(resident[r])))
             if generated[r] == outputs[r]:
                 resident[r] = 0
     return result
+
+
+def _stays(run: SimulationResult) -> list[Stay]:
+    if run.schedule is None:
+        raise ValueError("the run has no schedule; simulate with record_schedule=True")
+    return stays_of(run.schedule, run.workload.num_prompt_tokens, run.workload.num_output_tokens)
 
 
 def draw_schedules(runs: Mapping[str, SimulationResult], path: Path, kv_tokens: int | None = None) -> None:
@@ -79,7 +85,7 @@ def draw_schedules(runs: Mapping[str, SimulationResult], path: Path, kv_tokens: 
     grid = figure.add_gridspec(2 * len(runs), 1, height_ratios=[2.2, 1.0] * len(runs))
     end_s = max(run.makespan_s for run in runs.values())
     for k, (title, run) in enumerate(runs.items()):
-        stays = _bars(run)
+        stays = _stays(run)
         gantt = figure.add_subplot(grid[2 * k])
         _gantt(gantt, title, run, stays, end_s)
         memory = figure.add_subplot(grid[2 * k + 1], sharex=gantt)
@@ -108,7 +114,7 @@ def _figure(runs: list[SimulationResult]) -> Any:
     return figure
 
 
-def _gantt(axes: Any, title: str, run: SimulationResult, stays: list[_Bar], end_s: float) -> None:
+def _gantt(axes: Any, title: str, run: SimulationResult, stays: list[Stay], end_s: float) -> None:
     for kind, colour in _COLOURS.items():
         chosen = [b for b in stays if b.kind == kind]
         axes.barh(
@@ -135,7 +141,7 @@ def _gantt(axes: Any, title: str, run: SimulationResult, stays: list[_Bar], end_
     _plain(axes)
 
 
-def _memory(axes: Any, stays: list[_Bar], kv_tokens: int | None) -> None:
+def _memory(axes: Any, stays: list[Stay], kv_tokens: int | None) -> None:
     """KV tokens during every iteration, as they stand at its end."""
     starts = sorted({b.start_s for b in stays})
     ends = {b.start_s: b.end_s for b in stays}

@@ -18,6 +18,7 @@ from typing import Any
 
 from infermax_gym.vllm.admission import Candidate, Limits
 from infermax_gym.vllm.decisions import Decisions
+from infermax_gym.vllm.emulation import CLOCK, VirtualClock
 from infermax_gym.vllm.errors import PlugInError
 from infermax_gym.vllm.requests import Seen
 from infermax_gym.vllm.settings import Settings, read_settings
@@ -67,6 +68,9 @@ class PlugIn:
         _check(scheduler)
         self.clock: Callable[[], float] = time.time
         self.origin_s = time.time()
+        clock = getattr(scheduler.vllm_config, CLOCK, None)
+        if isinstance(clock, VirtualClock):
+            self.clock, self.origin_s = clock.now, 0.0
         self.num_faults = 0
         self.decisions: Decisions | None = None
         if settings.policy is not None:
@@ -164,7 +168,11 @@ class PlugIn:
         if self.decisions is None:
             return
         served_in, budget = self.decisions.begin(self._scheduler.running)
-        self._scheduler.running[:] = [entry.request for entry in served_in]
+        served = [entry.request for entry in served_in]
+        if len(served) < len(self._scheduler.running):  # those that end by themselves go where no victim is taken
+            names = {request.request_id for request in served}
+            served = [*(r for r in self._scheduler.running if r.request_id not in names), *served]
+        self._scheduler.running[:] = served
         self._scheduler.max_num_scheduled_tokens = budget
         self._scheduler.scheduler_config.long_prefill_token_threshold = self.decisions.max_chunk
 

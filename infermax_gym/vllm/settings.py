@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infermax_gym.engine.policy import Policy
+from infermax_gym.vllm.emulation import Emulation, read_emulation
+from infermax_gym.vllm.engines import find_cost
 from infermax_gym.vllm.errors import PlugInError
 from infermax_gym.vllm.translation import as_served
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from infermax_gym.cost import CostModel
     from infermax_gym.vllm.knobs import KnobWeights
 
-_KEYS = ("policy", "knobs", "agent", "without", "cost", "max_output_tokens", "log", "log_mib")
+_KEYS = ("policy", "knobs", "agent", "without", "cost", "max_output_tokens", "log", "log_mib", "emulate")
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Settings:
         max_output_tokens: upper bound on output lengths; None: the model length.
         log: folder of the step log; None: nothing is written.
         log_mib: most mebibytes that it may take.
+        emulation: what the emulating executor emulates, or None.
     """
 
     policy: Policy | None = None
@@ -38,6 +41,7 @@ class Settings:
     max_output_tokens: int | None = None
     log: Path | None = None
     log_mib: int = 256
+    emulation: Emulation | None = None
 
 
 def read_settings(additional_config: Any) -> Settings:
@@ -60,16 +64,18 @@ def read_settings(additional_config: Any) -> Settings:
     if "policy" in given and "agent" in given:
         raise PlugInError("infermax: give a policy or an agent, not both")
     policy, controller = _who_decides(given)
+    emulation = None if given.get("emulate") is None else read_emulation(given["emulate"])
     settings = Settings(
         policy=None if policy is None else as_served(policy),
         controller=controller,
-        cost=_cost(given.get("cost")),
+        cost=_cost(given.get("cost")) or (emulation.cost if emulation is not None else None),
         max_output_tokens=_whole("max_output_tokens", given.get("max_output_tokens")),
         log=None if given.get("log") is None else Path(_text("log", given["log"])),
         log_mib=_whole("log_mib", given.get("log_mib")) or 256,
+        emulation=emulation,
     )
-    if settings.policy is None and settings.log is None:
-        raise PlugInError("infermax: nothing to do; give a policy, an agent or a log")
+    if settings.policy is None and settings.log is None and settings.emulation is None:
+        raise PlugInError("infermax: nothing to do; give a policy, an agent, a log or emulate")
     if settings.cost is None and _needs_cost(settings):
         raise PlugInError('infermax: this needs to know what iterations cost; give "cost": NAME or FILE.json')
     return settings
@@ -122,17 +128,7 @@ def _json(path: Path) -> Any:
 
 
 def _cost(given: Any) -> CostModel | None:
-    if given is None:
-        return None
-    from infermax_gym.cost import COSTS, CostModelError, load_cost_model
-
-    name = _text("cost", given)
-    if name in COSTS:
-        return COSTS[name]
-    try:
-        return load_cost_model(name)
-    except CostModelError as error:
-        raise PlugInError(f"infermax: {error}") from None
+    return None if given is None else find_cost(_text("cost", given), "cost")[0]
 
 
 def _needs_cost(settings: Settings) -> bool:

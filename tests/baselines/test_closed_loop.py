@@ -38,7 +38,7 @@ def test_the_catalogue(name: str) -> None:
     np.testing.assert_array_equal(result.arrival_s[shared], released_s + workload.think_s[shared])
 
 
-def test_a_rollout_imagines_nobody_to_come() -> None:
-    player = Rollout("two", (VLLM_0_13, SARATHI), interval_s=0.2)
+def test_a_rollout_serves_clients() -> None:
+    player = Rollout("two", (VLLM_0_13, SARATHI), interval=0.1)
     result = player.play(traffic(), ENGINE)
     assert (result.status == 0).all()

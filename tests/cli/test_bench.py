@@ -133,7 +133,7 @@ def test_files_hold_what_is_printed(command: Command, trace: Path, tmp_path: Pat
         ("vllm-v1", "0"), ("vllm-v1", "1"), ("vllm-v0", "0"), ("vllm-v0", "1")
     ]  # fmt: skip
     assert float(rows[0]["makespan_s"]) == document["policies"]["vllm-v1"]["makespan_s"]
-    assert sorted(path.name for path in folder.iterdir()) == ["results.csv", "summary.json"]
+    assert sorted(path.name for path in folder.iterdir()) == ["details.json", "results.csv", "summary.json"]
 
 
 def test_the_table_is_for_people(command: Command, trace: Path) -> None:

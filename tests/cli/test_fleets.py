@@ -197,6 +197,24 @@ def test_capacity(command: Command, tmp_path: Path) -> None:
     assert rows[1]["rate_per_s"] > rows[0]["rate_per_s"]
 
 
+def test_capacity_in_clients(command: Command) -> None:
+    """The most clients that wait for their answers, and more of them with two replicas."""
+    arguments = (*CAPACITY, "--clients", "--slo", "ttft=0.5", "--max-num-seqs", 8)
+    code, out, err = command(*arguments, "--replicas", "1,2", "--json")
+    assert (code, err) == (0, "")
+    one, two = json.loads(out)["clients"]
+    assert 1 <= one["clients"] < two["clients"]
+    assert one["clients"] == sum(one["per_seed"]) / 2
+    most = int(one["per_seed"][0])
+    closed = ("bench", "--workload", "azure-conv", "--first", 60, "--policies", "vllm", "--slo", "ttft=0.5", "--json")
+    for clients, met in ((most, True), (most + 1, False)):
+        found = json.loads(command(*closed, "--max-num-seqs", 8, "--concurrency", clients).out)["policies"]["vllm"]
+        assert (found["slo_attainment"] >= 0.9) == met
+    assert "clients" in command(*arguments).out
+    assert "--think-time and --ramp-up are about clients" in command(*CAPACITY, "--think-time", 1).err
+    assert "--clients and --for-rate exclude each other" in command(*arguments, "--for-rate", 1).err
+
+
 def test_capacity_of_a_mixed_fleet(command: Command, tmp_path: Path) -> None:
     path = fleet_file(tmp_path, [{"count": 2}, {"kv_tokens": 5000}])
     arguments = (*CAPACITY, "--routers", "round-robin", "--slo", "ttft=1.0", "--fleet", path)

@@ -2,29 +2,48 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from infermax_gym.cli.app import main
+from tests.cli.conftest import Command
 
 
-def test_shows_what_bench_wrote(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["bench", "--workload", "azure-conv", "--first", "30", "--policies", "sarathi,hrrn"]
-    assert main([*arguments, "--out", str(tmp_path)]) == 0
-    shown = capsys.readouterr().out
-    assert main(["report", str(tmp_path)]) == 0
-    assert capsys.readouterr().out == shown
+def test_shows_what_bench_wrote(command: Command, trace: Path, tmp_path: Path) -> None:
+    arguments = ("bench", "--workload", trace, "--kv-tokens", 1000, "--policies", "sarathi,hrrn,sglang-fcfs")
+    shown = command(*arguments, "--out", tmp_path).out
+    outcome = command("report", tmp_path, "--table", "--pictures", tmp_path / "pictures")
+    assert outcome.code == 0 and outcome.out.startswith(shown)
+    assert outcome.out.splitlines()[-1] == f"report: {tmp_path / 'report.html'}"
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert all(part in page for part in ("Distributions", "Trade-offs", "Over time"))
+    assert len(list((tmp_path / "pictures").glob("*.svg"))) == 8
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    details = json.loads((tmp_path / "details.json").read_text())
+    for name, figures in summary["policies"].items():
+        line = details["policies"][name]["timeline"]
+        assert sum(line["num_preemptions"]) == figures["num_preemptions"]
+        assert 0.0 < max(line["kv_use"]) <= 1.0 and line["num_waiting"][-1] == 0
+        median = details["policies"][name]["distributions"]["latency_s"]
+        assert median[0] <= figures["latency_s"]["p50"] <= median[-1]
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"schema": 1}', '{"schema": 1, "policies": {"a": {}, "b": {}}}'])
-def test_a_bad_folder_gets_one_line(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "summary.json").write_text(text)
-    assert main(["report", str(tmp_path)]) == 2
-    captured = capsys.readouterr()
-    assert captured.err.startswith("infermax: error:") and len(captured.err.splitlines()) == 1
+def test_shows_an_optimum(command: Command, tmp_path: Path) -> None:
+    pytest.importorskip("ortools")
+    requests = [{"arrival_s": 0.0, "num_prompt_tokens": 2, "num_output_tokens": 3}] * 2
+    instance = tmp_path / "instance.json"
+    instance.write_text(json.dumps({"requests": requests, "kv_tokens": 20, "cost": "llama2-7b-a100"}))
+    assert command("optimal", instance, "--time-limit", 1, "--out", tmp_path).code == 0
+    outcome = command("report", tmp_path)
+    assert outcome.code == 0 and outcome.out.startswith("The best schedule has a makespan of")
+    assert "refill after preemption" in (tmp_path / "report.html").read_text("utf-8")
 
 
-def test_a_missing_folder_gets_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["report", str(tmp_path / "absent")]) == 2
-    assert "cannot be read" in capsys.readouterr().err
+def test_a_bad_folder_gets_one_line(command: Command, tmp_path: Path) -> None:
+    for folder, words in ((tmp_path, "holds none of"), (tmp_path / "absent", "is no folder")):
+        outcome = command("report", folder)
+        assert outcome.code == 2 and words in outcome.err and len(outcome.err.splitlines()) == 1
+    (tmp_path / "summary.json").write_text('{"schema": 2}')
+    outcome = command("report", tmp_path)
+    assert outcome.code == 2 and 'expected an object with "schema": 1' in outcome.err

@@ -12,7 +12,7 @@ from infermax_gym.baselines.routers import ROUTERS
 from infermax_gym.cluster import simulate_fleet, summarize_fleet
 from infermax_gym.engine import EngineConfig, Policy, Slo, simulate
 from infermax_gym.evaluation import Demand, FleetContender, Scenario, evaluate, find_capacity, find_smallest, serve
-from infermax_gym.evaluation.capacity import _highest_rate
+from infermax_gym.evaluation.capacity import highest_rate
 from infermax_gym.workload import Workload, make_workload
 
 CONFIG = EngineConfig(num_kv_tokens=30_000)
@@ -27,22 +27,22 @@ DEMAND = Demand(requests, CONFIG, Slo(ttft_s=1.0), attainment=0.9, seeds=(0, 1, 
 
 
 @pytest.mark.parametrize("truth", [1e-3, 0.3, 1.0, 3.7, 900.0])
-def test_the_highest_rate_is_found(truth: float) -> None:
+def test_thehighest_rate_is_found(truth: float) -> None:
     asked: list[float] = []
 
     def meets(rate: float) -> bool:
         asked.append(rate)
         return rate <= truth
 
-    found = _highest_rate(meets, 1.0, 0.01)
+    found = highest_rate(meets, 1.0, 0.01)
     assert truth / 1.01 <= found <= truth
     assert found in asked
     assert len(asked) < 25
 
 
 def test_no_rate_or_every_rate() -> None:
-    assert _highest_rate(lambda rate: False, 1.0, 0.01) == 0.0
-    assert _highest_rate(lambda rate: True, 1.0, 0.01) == math.inf
+    assert highest_rate(lambda rate: False, 1.0, 0.01) == 0.0
+    assert highest_rate(lambda rate: True, 1.0, 0.01) == math.inf
 
 
 def test_capacity_is_where_the_share_crosses_the_target() -> None:
