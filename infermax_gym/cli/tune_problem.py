@@ -83,6 +83,10 @@ def find_problem(asked: Asked) -> tuple[Problem, Repeat]:
     except WorkloadError as error:
         raise InputError(f"--workload {error}") from None
     config = replace(typed.config(), **dict(space.sizes))  # type: ignore[arg-type]
+    resolve = _resolver()
+    inputs.check_async([config], {space.policy: resolve(space.policy)})
+    if asked.replicas > 1 and config.async_scheduling:
+        raise InputError("--async-scheduling is modelled on one engine; leave it or --replicas out")
     search, held_out = (_requests(each, asked, config) for each in windows)
     objective = _objective(asked, search[0])
     space = replace(space, replicas=asked.replicas)
@@ -98,7 +102,7 @@ def find_problem(asked: Asked) -> tuple[Problem, Repeat]:
         config,
         engines,
         _routers() if routed else {},
-        _resolver(),
+        resolve,
         _policies(asked.replicas > 1 or asked.objective == "cost" or bool(typed.async_scheduling)),
         search,
         held_out,

@@ -178,6 +178,12 @@ def test_for_people(command: Command, trace: Path) -> None:
     [
         (("--budget", "soon"), "--budget 'soon': expected a time such as 90, 60s, 2m or 1h"),
         (("--budget", "-1s"), "--budget '-1s': expected a time"),
+        (
+            ("--async-scheduling", "--engine", "sglang", "--windows", 2),
+            "--async-scheduling is modelled for policies of the table on one",
+        ),
+        (("--async-scheduling", "--replicas", 2, "--windows", 2), "--async-scheduling is modelled on one engine"),
+        (("--replicas", 2, "--engine", "sglang", "--windows", 2), "--replicas: SGLang's scheduler decides in Python"),
         (("--objective", "goodput"), "--objective goodput needs limits: --slo"),
         (("--hardware", "h200", "--slo", "ttft=1"), "--hardware compares what tokens cost: add --objective cost"),
         (("--windows", 20, "--slo", "ttft=1"), "requests are too few for 40 windows of at least 5"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from infermax_gym.evaluation.tuning_space import (
     values_of,
 )
 from infermax_gym.evaluation.tuning_windows import search_and_held_out, split
-from infermax_gym.evaluation.tuning_workers import OutOfTime
+from infermax_gym.evaluation.tuning_workers import OutOfTime, Workers
 from infermax_gym.streams import stream
 from infermax_gym.workload import Workload
 
@@ -171,6 +172,29 @@ class Exact(Instant):
     def results(self, function: object, items: Sequence[Any], until: float) -> Any:
         for item in items:
             yield item, figures(self.values[item.candidate])
+
+
+def after(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+def wrong(item: int) -> int:
+    raise ValueError(f"no {item}")
+
+
+def test_workers_end_on_time_and_go_on_afterwards() -> None:
+    with Workers(2) as workers:
+        start = time.monotonic()
+        done = []
+        with pytest.raises(OutOfTime):
+            for _, result in workers.results(after, [0.0, 30.0, 30.0, 0.0], start + 0.5):
+                done.append(result)
+        assert done == [0.0]
+        assert sorted(workers.results(after, [0.01, 0.0], time.monotonic() + 20.0)) == [(0.0, 0.0), (0.01, 0.01)]
+        with pytest.raises(ValueError, match="no 7"):
+            list(workers.results(wrong, [7], time.monotonic() + 20.0))
+    assert time.monotonic() - start < 20.0
 
 
 @pytest.mark.parametrize("backend", list(SPACES))
