@@ -49,8 +49,7 @@ PLAYERS: dict[str, Described] = {
             "rollout",
             (
                 shares.SPF_SHARE,
-                replace(shares.SPF_SHARE, prefill_efficiency=0.7),
-                replace(shares.SPF_SHARE, prefill_efficiency=None),
+                *(replace(shares.SPF_SHARE, prefill_efficiency=share) for share in (0.7, None)),
                 replace(shares.SPF_SHARE, prefill_efficiency=None, decode_efficiency=0.5),
                 shares.SPF_AGING_SHARE,
                 shares.SPF_HEADROOM_SHARE,
@@ -63,6 +62,45 @@ PLAYERS: dict[str, Described] = {
             ),
             source="rollouts over twelve policies, on copies of the engine with imagined lengths and arrivals",
             note="Finds what suits engine and traffic without being told: close to its best candidate, or better.",
+        ),
+        Rollout(
+            "rollout-goodput",
+            (
+                VLLM,
+                VLLM_V0,
+                *(replace(shares.SPF_SHARE, prefill_efficiency=share) for share in (None, 0.9, 0.7, 0.5)),
+                *(
+                    replace(shares.SPF_SHARE, prefill_efficiency=prefill, decode_efficiency=decode)
+                    for prefill, decode in ((0.9, 0.67), (0.7, 0.33), (0.5, 0.33), (None, 0.33), (0.7, 0.1))
+                ),
+                shares.HRRN_SHARE,
+                shares.NEWEST_SHARE,
+                *(
+                    replace(shares.NEWEST_SHARE, prefill_efficiency=prefill, decode_efficiency=decode)
+                    for prefill, decode in ((0.5, None), (None, 0.33), (0.7, 0.33))
+                ),
+            ),
+            goodput=True,
+            source="the same over sixteen policies, by requests within their limits on first token and time per token",
+            note="Keeps limits where rules made for latency lose them all; without limits it stays with vllm.",
+        ),
+        Rollout(
+            "rollout-informed",
+            (
+                *(
+                    shares.Shares(POLICIES[name], prefill_efficiency=share)
+                    for name in ("srpt-work-noisy-0.6", "mc-sf-work-noisy-0.6")
+                    for share in (None, 0.9, 0.7)
+                ),
+                *(replace(shares.SPF_SHARE, prefill_efficiency=share) for share in (None, 0.9, 0.7)),
+                shares.SPF_HEADROOM_SHARE,
+                LEAST_ATTAINED_SERVICE,
+                VLLM,
+                VLLM_V0,
+            ),
+            sigma=0.6,
+            source="the same over thirteen policies, six of which weigh predicted lengths (log-normal, sigma 0.6)",
+            note="Uses noisy lengths where they help, and what has ended already to correct them.",
         ),
         SortedF(),
         Ewsjf(),

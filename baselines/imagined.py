@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from infermax_gym.engine.kernel.group import disband
 from infermax_gym.engine.layout import FINISHED, LOG_ARRAYS, RUNNING, WAITING
 from infermax_gym.engine.state import Engine, power_of_two_at_least
+from infermax_gym.workload.predictions import noisy_lengths
 
 FIRST_GUESS = 128
 """Output tokens beyond those generated that are imagined where nothing longer has ended yet."""
@@ -24,6 +25,8 @@ MOST_ARRIVALS = 1024
 
 
 _MOST_MEMORY = 0.9
+_ENOUGH = 4
+_TRIES = 8
 
 
 class Lengths:
@@ -60,8 +63,31 @@ class Lengths:
         drawn = self.values[np.minimum(place, len(self.values) - 1)]
         return np.asarray(np.where(within, np.maximum(drawn, generated + 1), longer), np.int64)
 
+    def told(
+        self, generated: NDArray[np.int64], predicted: NDArray[np.float64], sigma: float, rng: np.random.Generator
+    ) -> NDArray[np.int64]:
+        """(k,) outputs of requests whose lengths were predicted with a log-normal error.
 
-def imagined(engine: Engine, rng: np.random.Generator, horizon_s: float = 0.0) -> Engine:
+        The logarithm is normal about the prediction and about what has ended, each weighed by its precision.
+        """
+        logs = np.log(np.maximum(predicted, 1.0)) + 0.5 * sigma**2
+        precision = np.full(len(logs), 1.0 / max(sigma, 1e-3) ** 2)
+        mean = logs
+        if len(self.values) >= _ENOUGH:
+            known, weight = np.log(self.values), self.chances / self.chances.sum()
+            centre = float(weight @ known)
+            prior = 1.0 / max(float(weight @ (known - centre) ** 2), 0.01)
+            mean = (precision * logs + prior * centre) / (precision + prior)
+            precision = precision + prior
+        draws = np.exp(mean + rng.standard_normal((_TRIES, len(logs))) / np.sqrt(precision))
+        long_enough = draws > generated
+        first = np.argmax(long_enough, axis=0)
+        drawn = draws[first, np.arange(len(logs))]
+        beyond = np.maximum(2 * generated, generated + FIRST_GUESS)
+        return np.asarray(np.ceil(np.where(long_enough.any(axis=0), drawn, beyond)), np.int64)
+
+
+def imagined(engine: Engine, rng: np.random.Generator, horizon_s: float = 0.0, sigma: float | None = None) -> Engine:
     """A copy of an engine that holds the requests present, and arrivals imagined for some seconds.
 
     An engine with a prefix cache is copied with all that has ended, to which the cache belongs, and gets no arrivals.
@@ -70,6 +96,7 @@ def imagined(engine: Engine, rng: np.random.Generator, horizon_s: float = 0.0) -
         engine: between two iterations; stays as it is.
         rng: of the imagination.
         horizon_s: for how long requests go on arriving.
+        sigma: log-normal error of the lengths that were predicted; None: none were.
     """
     disband(engine.core)  # which changes no result, and makes all records absolute
     so_far = engine.requests[: engine.num_arrived]
@@ -77,10 +104,16 @@ def imagined(engine: Engine, rng: np.random.Generator, horizon_s: float = 0.0) -
     here = np.flatnonzero((place == WAITING) | (place == RUNNING))
     lengths = Lengths(so_far["generated"][place == FINISHED], so_far["generated"][here])
     present = so_far[here].copy()
-    present["output"] = lengths.draw(present["generated"], rng)
+    if sigma is None:
+        present["output"] = lengths.draw(present["generated"], rng)
+    else:
+        present["output"] = lengths.told(present["generated"], present["prediction"], sigma, rng)
     if engine.core["prefix_caching"]:
         return _whole(engine, here, present["output"])
     to_come = _arrivals(engine, lengths, rng, horizon_s)
+    if sigma is not None:
+        noise = rng.standard_normal(len(to_come))
+        to_come["prediction"] = to_come["first_prediction"] = noisy_lengths(to_come["output"], sigma, noise)
     req = np.concatenate((present, to_come))
     _cut(req, engine.num_kv_tokens)
     req["number"] = np.arange(len(req))

@@ -2,7 +2,7 @@
 
 At intervals each candidate serves an imagined future on a copy of the engine (`baselines.imagined`): the requests
 present, and arrivals like those so far for about as long as a request has been in the system lately, all to their
-ends. The candidate with the least mean latency, or whatever weighs mean and tail, takes over. All candidates of a
+ends. The candidate with the least mean latency, or the most goodput, takes over. All candidates of a
 decision see the same future. Intervals and horizon follow the traffic and the engine: they are counted in times that
 requests take, since a horizon of seconds would choose for one engine and not for another.
 """
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from infermax_gym.baselines.imagined import imagined
 from infermax_gym.baselines.observed import Observed, observe, rounded
+from infermax_gym.baselines.predict import predictions
 from infermax_gym.baselines.table.shares import Shares
 from infermax_gym.engine import EngineConfig, Information, Policy, SimulationResult
 from infermax_gym.engine.kernel.queue import rekey
@@ -49,6 +50,8 @@ class Rollout:
         interval: between two choices, in times that a mean request takes alone.
         horizon: for how long requests go on arriving in an imagined future, in mean times in the system.
         tail: weight of ln(p99 latency) beside ln(mean latency).
+        goodput: whether the requests within their limits count, and not latency.
+        sigma: log-normal error of the predicted output lengths that it and its candidates get; None: they get none.
         memory: weight of the scores so far when new ones come, in [0, 1).
         margin: by how much another must be better than the current one to take over, as a share.
         source: where the idea comes from.
@@ -63,6 +66,8 @@ class Rollout:
     interval: float = 2.0
     horizon: float = 3.0
     tail: float = 0.0
+    goodput: bool = False
+    sigma: float | None = None
     memory: float = 0.5
     margin: float = 0.01
     source: str = ""
@@ -71,8 +76,9 @@ class Rollout:
     def __post_init__(self) -> None:
         for one in self.candidates:
             policy = one if isinstance(one, Policy) else one.base
-            if policy.information > Information.BOUND or policy.queue_order == QueueOrder.FAIR:
-                raise ValueError(f"rollout {self.name!r}: {one.name} needs predictions or is fair to tenants")
+            most = Information.BOUND if self.sigma is None else Information.PREDICTED
+            if policy.information > most or policy.queue_order == QueueOrder.FAIR:
+                raise ValueError(f"rollout {self.name!r}: {one.name} needs lengths or is fair to tenants")
         if not self.candidates or not self.interval > 0.0:
             raise ValueError(f"rollout {self.name!r} needs candidates and a positive interval")
         if not (self.horizon >= 0.0 and self.tail >= 0.0 and 0.0 <= self.memory < 1.0 and self.margin >= 0.0):
@@ -81,14 +87,17 @@ class Rollout:
     @property
     def information(self) -> Information:
         """The most that a candidate knows about output lengths."""
-        return max(one.information for one in self.candidates)
+        return max(one.information for one in self.candidates) if self.sigma is None else Information.PREDICTED
 
     def play(
         self, workload: Workload, engine: EngineConfig, *, seed: int = 0, record_schedule: bool = False
     ) -> SimulationResult:
-        """Serve a workload to its end; the seed is of the imagination (stream `policy`)."""
+        """Serve a workload to its end; the seed is of the imagination (stream `policy`) and of predicted lengths."""
         rng = stream(seed, "policy")
-        session = Session(workload, engine, _resolved(self.candidates[0], engine), record_schedule=record_schedule)
+        told = Policy(self.name, information=self.information, prediction_sigma=self.sigma or 0.0)
+        predicted = predictions(told, workload, seed)
+        first = _resolved(self.candidates[0], engine)
+        session = Session(workload, engine, first, predicted, record_schedule=record_schedule)
         choice = Choice(self)
         installed: Policy | None = None
         more = True
@@ -109,10 +118,16 @@ class Rollout:
         self, engine: Engine, policies: Sequence[Policy], seen: Observed, rng: np.random.Generator
     ) -> NDArray[np.float64]:
         """(candidates,) what each reaches in one imagined future."""
-        future = imagined(engine, rng, self.horizon * max(mean_latency_s(engine), _AT_LEAST * seen.alone_s))
-        return np.array([self._loss(latencies_s(future, policy)) for policy in policies])
+        horizon_s = self.horizon * max(mean_latency_s(engine), _AT_LEAST * seen.alone_s)
+        future = imagined(engine, rng, horizon_s, self.sigma)
+        return np.array([self._loss(served(future, policy)) for policy in policies])
 
-    def _loss(self, latency_s: NDArray[np.float64]) -> float:
+    def _loss(self, req: NDArray[np.void]) -> float:
+        if not len(req):
+            return _NEVER
+        if self.goodput:
+            return -float(np.log((np.count_nonzero(in_time(req)) + 0.5) / len(req)))
+        latency_s = req["finish_s"] - req["arrival_s"]
         loss = float(np.log(latency_s.mean()))
         return loss + self.tail * float(np.log(np.quantile(latency_s, 0.99))) if self.tail else loss
 
@@ -135,7 +150,7 @@ class Choice:
         return self.current
 
 
-_NEVER_S = 1e9
+_NEVER = 1e9
 
 
 def _resolved(candidate: Policy | Shares, engine: EngineConfig, *traffic: float) -> Policy:
@@ -149,15 +164,25 @@ def mean_latency_s(engine: Engine) -> float:
     return float((ended["finish_s"] - ended["arrival_s"]).mean()) if len(ended) else 0.0
 
 
-def latencies_s(future: Engine, policy: Policy) -> NDArray[np.float64]:
-    """(k,) seconds in the system of the requests of an imagined future, were the policy to serve it to its end."""
+def served(future: Engine, policy: Policy) -> NDArray[np.void]:
+    """(k,) REQUEST: those of an imagined future, had the policy served it to its end; none if it would get stuck."""
     copy = future.copy()
     install_policy(copy, policy)
     rekey(copy.core)  # a queue that stays FIFO would keep the one it had, which the copy lacks
     try:
         run_to(copy, Recorder())
     except SchedulerError:  # a request that fills memory, where the policy keeps some free
-        return np.array([_NEVER_S])
-    req = copy.requests
-    ended = (req["place"] == FINISHED) & (future.requests["place"] != FINISHED)
-    return np.asarray(req["finish_s"][ended] - req["arrival_s"][ended], np.float64)
+        return copy.requests[:0]
+    ended: NDArray[np.void] = copy.requests[
+        (copy.requests["place"] == FINISHED) & (future.requests["place"] != FINISHED)
+    ]
+    return ended
+
+
+def in_time(req: NDArray[np.void]) -> NDArray[np.bool_]:
+    """(k,) whether each of (k,) finished REQUESTs has met its limits on TTFT and TPOT."""
+    ttft_s = req["first_token_s"] - req["arrival_s"]
+    tpot_s = (req["finish_s"] - req["first_token_s"]) / np.maximum(req["generated"] - 1, 1)
+    late = (req["slo_ttft_s"] > 0.0) & (ttft_s > req["slo_ttft_s"])
+    slow = (req["slo_tpot_s"] > 0.0) & (tpot_s > req["slo_tpot_s"])
+    return np.asarray(~late & ~slow)

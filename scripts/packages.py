@@ -118,11 +118,14 @@ def environment(folder: Path, python: str, *packages: object) -> Path:
     return inside
 
 
-def smoke(inside: Path, folder: Path) -> None:
-    """What every user does first."""
-    run(inside, "-c", PROGRAM, where=folder)
+def smoke(inside: Path, folder: Path, light: bool) -> None:
+    """What every user does first; `light` compiles nothing."""
     infermax = inside.with_name("infermax")
     run(infermax, "--version")
+    run(infermax, "list", "policies", "--json")
+    if light:
+        return
+    run(inside, "-c", PROGRAM, where=folder)
     run(infermax, "bench", "--workload", "azure-conv", "--first", "20", "--policies", "vllm,srf", "--json")
 
 
@@ -141,11 +144,9 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="keep the archives here")
     parser.add_argument("--no-installs", action="store_true", help="only build")
     parser.add_argument("--pythons", default=",".join(PYTHONS), help="versions")
-    parser.add_argument("--interpreted", action="store_true", help="compile nothing (NUMBA_DISABLE_JIT): quick")
+    parser.add_argument("--light", action="store_true", help="import, list and show the version; compile nothing")
     options = parser.parse_args()
     failed = 0
-    if options.interpreted:
-        os.environ["NUMBA_DISABLE_JIT"] = "1"
     with tempfile.TemporaryDirectory() as name:
         base = Path(name)
         first = build(source_copy(base / "one"), base / "built")
@@ -171,8 +172,8 @@ def main() -> int:
                 folder = base / f"{version}-{number}"
                 try:
                     inside = environment(folder, python, *packages)
-                    smoke(inside, folder)
-                    if label == "newest":
+                    smoke(inside, folder, options.light)
+                    if label == "newest" and not options.light:
                         typed(inside, folder)
                     print(f"works: Python {version}, {label}", flush=True)
                 except RuntimeError as error:

@@ -207,7 +207,18 @@ HRRN_SHARE = replace(
         note="Short first, but nobody waits for ever: a tail as short as first come, first served has it.",
     ),
 )
+NEWEST_SHARE = replace(
+    SPF_SHARE,
+    base=Policy(
+        "newest-share",
+        queue_order=QueueOrder.LINEAR,
+        queue_weights=queue_weights(arrival_s=-1.0),
+        watermark=0.01,
+        source="ours: last come, first served with the budget of spf-share",
+        note="Under overload and limits on first tokens: whoever waited too long is lost, so the newest go first.",
+    ),
+)
 
-TABLE = (SPF_SHARE, SPF_AGING_SHARE, SPF_HEADROOM_SHARE, HRRN_SHARE, FCFS_SHARE)
+TABLE = (SPF_SHARE, SPF_AGING_SHARE, SPF_HEADROOM_SHARE, HRRN_SHARE, FCFS_SHARE, NEWEST_SHARE)
 """On 96 training engines and traffics (experiments/transfer) spf-share has 0.75 of the mean latency of the best policy
 that engines ship, at 1.30 times its p99; hrrn-share 0.84 at 0.97 times."""

@@ -2,7 +2,7 @@
 
     python -m experiments.board.ablation --decisions 800000 --seeds 2
 
-prints the table of docs/results.md: mean latency on held-out trace slices of `train.py`'s default scenario.
+prints a table of experiments/NOTES.md: mean latency on held-out trace slices of the scenario `SATURATED_CHAT`.
 """
 
 from __future__ import annotations

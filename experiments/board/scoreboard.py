@@ -2,7 +2,7 @@
 
 python -m experiments.board.scoreboard                              measures and prints the tables (some minutes)
 python -m experiments.board.scoreboard --scenarios conv             only scenarios whose name contains "conv"
-python -m experiments.board.scoreboard --out docs/results.md        puts the tables between the marks of a page
+python -m experiments.board.scoreboard --out docs/board/scoreboard.md puts the tables between the marks of a page
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The tables of docs/results.md."""
+"""The tables of docs/board/scoreboard.md."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
     python -m experiments.board.traces TRACE.csv --kv-tokens 20000 --time-scale 1.45
 
-cuts a trace into trace slices that follow one another, and prints one table for docs/results.md.
+cuts a trace into trace slices that follow one another, and prints one table for docs/board/traces.md.
 """
 
 from __future__ import annotations

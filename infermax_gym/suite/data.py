@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -155,11 +156,13 @@ def transitions(played: Sequence[Trajectory]) -> tuple[NDArray[np.float32], NDAr
 
 @contextmanager
 def _minari_folder(folder: Path) -> Iterator[None]:
-    """Minari reads and writes here for a while."""
+    """Minari reads and writes here for a while, and does not ask who the author is."""
     before = os.environ.get(_FOLDER)
     os.environ[_FOLDER] = str(folder)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            yield
     finally:
         if before is None:
             del os.environ[_FOLDER]

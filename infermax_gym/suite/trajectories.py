@@ -29,7 +29,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 """Any legal action alike; the best default; the tuned rule; the plan of the solver, proven optimal."""
 
 Choose = Callable[[], int]
-_SOLVE_S = 60.0
+_SOLVE_S = 20.0
 
 
 @dataclass(frozen=True, eq=False)

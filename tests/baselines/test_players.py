@@ -18,7 +18,7 @@ from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.baselines.predict import predictions
 from infermax_gym.baselines.proserve import SlideBatching, slide
 from infermax_gym.baselines.random_order import RandomOrder
-from infermax_gym.baselines.rollout import Rollout, latencies_s
+from infermax_gym.baselines.rollout import Rollout, served
 from infermax_gym.baselines.sorted_f import SortedF, future_peak, plan
 from infermax_gym.engine import EngineConfig, simulate
 from infermax_gym.engine.invariants import InvariantChecker
@@ -120,8 +120,8 @@ def test_imagining_leaves_the_engine_alone() -> None:
     disband(session.engine.core)
     before = session.engine.copy()
     future = imagined(session.engine, np.random.default_rng(0), 5.0)
-    first = latencies_s(future, POLICIES["spf-headroom"])
-    np.testing.assert_array_equal(first, latencies_s(future, POLICIES["spf-headroom"]))
+    first = served(future, POLICIES["spf-headroom"])["finish_s"]
+    np.testing.assert_array_equal(first, served(future, POLICIES["spf-headroom"])["finish_s"])
     assert len(first) == len(future.requests) > session.engine.num_waiting + session.engine.num_running
     for name in before.requests.dtype.names:
         np.testing.assert_array_equal(before.requests[name], session.engine.requests[name])

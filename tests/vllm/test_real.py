@@ -67,7 +67,7 @@ def test_the_real_engine_and_the_simulator_decide_alike(how: str) -> None:
 
 @pytest.mark.parametrize(
     ("how", "asynchronous"),
-    [("fcfs", False), ("spf-headroom", False), ("generalist", False), ("fcfs", True)],
+    [("fcfs", False), ("spf-headroom", False), ("generalist", False), ("fcfs", True), ("spf-headroom", True)],
 )
 def test_an_emulated_engine_runs_as_the_simulator_says(how: str, asynchronous: bool) -> None:
     """On a virtual clock nothing computes; batches, preemptions and every request's times are the simulator's."""
