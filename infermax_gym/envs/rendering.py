@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 RENDER_MODES = ("human", "ansi", "rgb_array")
 RENDER_FPS = 10
 
-_LEAST_LINES = 16
+_LEAST_LINES, _PIPED_LINES = 16, 26
 _HOME = "\x1b[H\x1b[J"  # the next frame takes the place of this one
 
 
@@ -42,10 +42,10 @@ def show_view(view: Callable[[int, int], RenderableType]) -> None:
     from rich.console import Console
 
     console = Console(highlight=False)
-    size = (console.width, max(console.height - 1, _LEAST_LINES)) if console.is_terminal else (100, 28)
+    height = max(console.height - 1, _LEAST_LINES) if console.is_terminal else _PIPED_LINES
     if console.is_terminal:
         sys.stdout.write(_HOME)
-    console.print(view(*size))
+    console.print(view(console.width, height))
     sys.stdout.flush()
 
 

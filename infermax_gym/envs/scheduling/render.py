@@ -175,12 +175,17 @@ def draw_picture(run: Run, history: History) -> NDArray[np.uint8]:
     past = _thinned([*history, moment_of(engine)])
     waiting, prefills, decodes = past["num_waiting"], past["num_prefills"], past["num_decodes"]
     times, running = past["clock_s"], decodes + prefills
-    _panel(canvas, _TOPS[0], times, [(waiting, "waiting", QUEUE)], max(5.0, float(waiting.max())))
+    _panel(canvas, _TOPS[0], times, [(waiting, "waiting", QUEUE)], _even(waiting))
     both = [(running, "prefills", PREFILL), (decodes, "decodes", DECODE)]
-    _panel(canvas, _TOPS[1], times, both, max(5.0, float(running.max())))
+    _panel(canvas, _TOPS[1], times, both, _even(running))
     _panel(canvas, _TOPS[2], times, [(100.0 * past["used"], "KV cache %", KV)], 100.0)
     _holders(canvas, engine)
     return canvas.pixels
+
+
+def _even(counts: NDArray[np.float64]) -> float:
+    """The least even number that is no less than any of them, so that its half is whole; at least 4."""
+    return max(2.0 * float(np.ceil(counts.max() / 2.0)), 4.0)
 
 
 def _thinned(moments: Sequence[Moment]) -> dict[str, NDArray[np.float64]]:

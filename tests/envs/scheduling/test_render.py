@@ -183,7 +183,7 @@ def test_a_picture_shows_what_is_there() -> None:
     assert filled == pytest.approx(used, abs=0.05)
     kv = picture[444:532, 857]
     height = (~np.isin(kv, (PAPER, RULE)).all(axis=1)).sum() / 88
-    assert height == pytest.approx(used, abs=0.04)
+    assert used - 0.04 <= height <= max(used, env._history[-1].used) + 0.04  # the line joins them
 
 
 def test_recording_wrappers() -> None:
