@@ -36,6 +36,26 @@ def test_a_folder_that_another_run_is_at_work_in(tmp_path: Path, capsys: pytest.
     assert main([*BENCH, "--out", str(tmp_path), "--json"]) == 0  # the lock went with its holder
 
 
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (OSError(28, "No space left on device", "x.png"), "x.png: No space left on device"),
+        (MemoryError(), "not enough memory"),
+    ],
+    ids=["disk", "memory"],
+)
+def test_what_a_machine_lacks_is_one_line(
+    error: Exception, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr("infermax_gym.cli.app.app", fail)
+    assert main(["list", "costs"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and says in said
+
+
 def test_no_home(tmp_path: Path) -> None:
     """Nothing is looked for in a home that is not there."""
     environment = {name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_CACHE_HOME")}

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from infermax_gym.engine import SimulationResult
 from infermax_gym.evaluation.replay import Occupancy, occupancy
+from infermax_gym.files import atomic
 from infermax_gym.workload.request_log import RequestLog
 
 _REAL = "#2b2b2b"
@@ -71,7 +72,8 @@ def draw_replay(
         _plain(axis)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     axes[0, 0].legend(handles, labels, frameon=False, fontsize=9, loc="upper right")
-    figure.savefig(path, dpi=150)
+    with atomic(path) as file:
+        figure.savefig(file, format=Path(path).suffix[1:] or "png", dpi=150)
 
 
 def _draw_over_time(

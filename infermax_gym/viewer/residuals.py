@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from infermax_gym.files import atomic
+
 _COLOURS = {"decode": "#0072b2", "prefill": "#d55e00", "mixed": "#009e73"}  # told apart without colour vision, too
 
 
@@ -53,4 +55,5 @@ def draw_residuals(
     right.set(xscale="log", xlabel="tokens of the batch", ylabel="model over measured - 1 (%)")
     left.legend(frameon=False)
     figure.suptitle(title)
-    figure.savefig(path, dpi=130)
+    with atomic(path) as file:
+        figure.savefig(file, format=Path(path).suffix[1:] or "png", dpi=130)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infermax_gym.engine import Iteration, SimulationResult
+from infermax_gym.files import atomic
 
 PREFILL, REFILL, DECODE, HELD = "prefill", "refill after preemption", "decode", "idle, keeps its KV"
 
@@ -95,7 +96,8 @@ def draw_schedules(runs: Mapping[str, SimulationResult], path: Path, kv_tokens: 
         else:
             memory.set_xlabel("seconds", color=_INK)
     _legend(figure)
-    figure.savefig(path, dpi=160, bbox_inches="tight", facecolor="white")
+    with atomic(path) as file:
+        figure.savefig(file, format=Path(path).suffix[1:] or "png", dpi=160, bbox_inches="tight", facecolor="white")
 
 
 def _figure(runs: list[SimulationResult]) -> Any:
