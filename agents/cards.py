@@ -37,7 +37,7 @@ def digest(tensors: Tensors, card: Mapping[str, Any]) -> str:
 def resolve(path: str | Path) -> Path:
     """The file of a trained policy that is given by its path or, if it is shipped, by its name."""
     shipped = ZOO / f"{path}{SUFFIX}"
-    return shipped if os.sep not in str(path) and not Path(path).exists() and shipped.exists() else Path(path)
+    return shipped if os.sep not in str(path) and not os.path.exists(path) and shipped.exists() else Path(path)
 
 
 def read_card(data: bytes) -> tuple[dict[str, Any], Tensors]:

@@ -173,7 +173,10 @@ def served(future: Engine, policy: Policy) -> NDArray[np.void]:
         run_to(copy, Recorder())
     except SchedulerError:  # a request that fills memory, where the policy keeps some free
         return copy.requests[:0]
-    return np.asarray(copy.requests[(copy.requests["place"] == FINISHED) & (future.requests["place"] != FINISHED)])
+    ended: NDArray[np.void] = copy.requests[
+        (copy.requests["place"] == FINISHED) & (future.requests["place"] != FINISHED)
+    ]
+    return ended
 
 
 def in_time(req: NDArray[np.void]) -> NDArray[np.bool_]:

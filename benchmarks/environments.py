@@ -106,6 +106,28 @@ def vector_rate(lanes: int, decisions: int, *, by_kind: bool) -> float:
     return steps * lanes / (played - best_of(pick))
 
 
+def thread_speedup(lanes: int, decisions: int, num_threads: int = 2) -> float:
+    """Wall seconds of a step with one thread over those with several, best of many rounds of each, in turns."""
+    envs = [InferMaxVectorEnv(lanes, copy=False, metrics=False, num_threads=k) for k in (1, num_threads)]
+    masks = [env.reset(seed=0)[1]["action_mask"] for env in envs]
+    steps = max(decisions // lanes // ROUNDS, 20)
+    uniform = np.random.default_rng(0).random((steps, lanes))
+    actions = np.zeros(lanes, np.int64)
+    best = [np.inf, np.inf]
+    for _ in range(6 * ROUNDS):
+        for k, (env, mask) in enumerate(zip(envs, masks, strict=True)):
+            wall_s = 0.0
+            for u in uniform:
+                pick_legal(mask, u, actions)
+                began = time.perf_counter()
+                env.step(actions)
+                wall_s += time.perf_counter() - began
+            best[k] = min(best[k], wall_s)
+    for env in envs:
+        env.close()
+    return best[0] / best[1]
+
+
 def routing_rate(lanes: int, decisions: int, num_replicas: int) -> float:
     """Decisions per second of `InferMaxRouter-v0` with so many lanes; replicas chosen at random beforehand."""
     env = InferMaxRouterVectorEnv(lanes, num_replicas=num_replicas, copy=False, metrics=False)
@@ -205,6 +227,8 @@ def main() -> None:
         table.add_row(f"InferMaxRouter-v0, {num_replicas} replicas", "64", f"{rate:,.0f}", "", "")
     console = Console()
     console.print(table)
+    for lanes in (256, 1024):
+        console.print(f"two threads, {lanes} lanes: {thread_speedup(lanes, options.decisions):.2f} times one (wall)")
     if options.train_steps:
         share = environment_share(options.train_steps)
         console.print(f"environment's share of MaskablePPO training (16 lanes, 64 steps, MLP): {share:.1%}")

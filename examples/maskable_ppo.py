@@ -16,11 +16,11 @@ from sb3_contrib import MaskablePPO
 from stable_baselines3.common.vec_env import VecNormalize
 
 from infermax_gym.agents.vec_env import InferMaxVecEnv
-from infermax_gym.envs import TASKS
+from infermax_gym.envs import TASKS, TEST_SEEDS
 
 TASK = TASKS["InferMaxLongContext-v0"]
 NUM_LANES = 16
-FIRST_TEST_SEED = 20_000
+FIRST_TEST_SEED = TEST_SEEDS[0]
 """Lanes train on episodes drawn from seeds below it."""
 
 

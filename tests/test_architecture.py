@@ -61,6 +61,7 @@ OPTIONAL_DEPENDENCIES: dict[str, str | tuple[str, ...]] = {
     "ray": "infermax_gym/sweep/",
     "yaml": "infermax_gym/sweep/",
     "cma": ("agents/", "experiments/"),
+    "minari": "infermax_gym/suite/",
     "tensorboard": "agents/",
     "tqdm": "agents/",
     "playwright": "experiments/",

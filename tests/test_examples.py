@@ -19,6 +19,7 @@ BUDGETS = {
     "rllib_config": "0",
     "masked_ppo_loop": "1024",
     "learn_to_route": "28800",
+    "search_scheduler": "2",
 }
 
 SCORES = {
@@ -50,3 +51,5 @@ def test_example(name: str) -> None:
         pattern, most_s = SCORES[name]
         found = re.search(pattern, run.stdout)
         assert found is not None and float(found.group(1)) <= most_s, run.stdout
+    if name == "maskable_ppo":
+        assert "by the fallback policy 0.0" in run.stdout

@@ -78,8 +78,23 @@ def test_links_that_leave_the_pages_become_text() -> None:
     assert hooks.on_page_markdown(text, page) == "[a](../engine.md) b ![c](../pictures/c.png)"
 
 
+def test_pages_that_nobody_listed_come_last(tmp_path: Path) -> None:
+    for name in ("index.md", "new.md", "guides/a.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    config = {"docs_dir": str(tmp_path), "nav": [{"Home": "index.md"}, {"Guides": ["guides/a.md"]}]}
+    assert loaded("site_hooks").on_config(config)["nav"][-1] == {"More": ["new.md"]}
+
+
 def test_docstrings_are_readable() -> None:
     pytest.importorskip("griffe", reason="needs the extra docs")
     readable = loaded("site_docstrings").readable
-    assert readable("Sum.\n\n    Example:\n        >>> a[0][1]\n") == "Sum.\n\n    Examples:\n        >>> a[0][1]\n"
+    assert readable("Sum.\n\n    Example:\n        >>> a[0][1]\n") == "Sum.\n\n    Examples:\n        >>> a[0][1]"
     assert readable("terms[t][f] are nine") == "terms[t]\\[f] are nine"
+
+
+def test_contracts_become_paragraphs_and_lists() -> None:
+    pytest.importorskip("griffe", reason="needs the extra docs")
+    text = "Decide.\n\nAction: Discrete. Kinds:\n    RUN l (tokens): runs,\n        and so on.\n    No more.\n\nArgs:\n"
+    shown = "Decide.\n\n\n**Action.** Discrete. Kinds:\n\n- RUN l (tokens): runs,\n  and so on.\n\nNo more.\n\nArgs:"
+    assert loaded("site_docstrings").contract(text) == shown

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -266,7 +267,7 @@ def _request(entry: object, index: int) -> Request:
 
 def _sizes(cost: object, folder: Path) -> dict[str, int]:
     """What a named engine resolves to, by the names of the file; nothing for other costs."""
-    if not isinstance(cost, str) or "@" not in cost or (folder / cost).is_file():
+    if not isinstance(cost, str) or "@" not in cost or os.path.isfile(folder / cost):
         return {}
     sizes = _engine(cost).sizes
     return {"kv_tokens": sizes.pop("num_kv_tokens"), **sizes}
@@ -287,9 +288,9 @@ def _cost(value: object, folder: Path) -> CostModel:
     if value in COSTS:
         return COSTS[value]
     path = folder / value
-    if "@" in value and not path.is_file():
+    if "@" in value and not os.path.isfile(path):
         return _engine(value).cost
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InstanceError(f'"cost": no preset and no file {value!r}; presets: {", ".join(COSTS)}')
     try:
         return load_cost_model(path)

@@ -25,10 +25,10 @@ INTRODUCTION = f"""\
 
 <!-- Written by `python -m experiments.facts.document_policies --out docs/policies.md` from baselines/; edit there. -->
 
-Every scheduler, with its source and what it is good and bad at. [Choose a scheduler](guides/choose-a-scheduler.md) is the
-short way; [schedulers.md](schedulers.md) compares all of them on four workloads.
+Every scheduler, its source, what it is good and bad at. [Choose a scheduler](guides/choose-a-scheduler.md) is the short
+way; [schedulers.md](schedulers.md) compares all of them on four workloads.
 
-Most are settings of the engine's one scheduling algorithm (`baselines/table/`). [engine.md](engine.md) states it exactly,
+Most are settings of the engine's one scheduling algorithm (`baselines/table/`). [engine.md](engine.md) states it,
 `infermax_gym/engine/policy.py` explains every knob.
 Some ({", ".join(f"`{name}`" for name in (*PLAYERS, NESTED_WAIT.name))}) have code of their own. They serve
 whole workloads: `SCHEDULERS[name].play(workload, engine)`, in `baselines/catalogue.py`.

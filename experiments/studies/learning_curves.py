@@ -30,6 +30,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.engine import Information, Policy, simulate
 from infermax_gym.engine.policy import queue_weights
+from infermax_gym.envs import VARIANTS
 from infermax_gym.envs.scheduling.env import InferMaxEnv
 from infermax_gym.envs.scheduling.episode import Episode
 from infermax_gym.testing import random_legal
@@ -45,18 +46,14 @@ CLAIRVOYANT = replace(
     information=Information.ORACLE,
 )
 FACTORS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "as it is": ({}, {}),
-    'preempt="any"': ({"preempt": "any"}, {}),
-    'decide="event"': ({"decide": "event"}, {}),
-    "16 + 16 slots": ({"num_waiting_slots": 16, "num_running_slots": 16}, {}),
-    "two chunk budgets, 2,048 and 8,192": ({"level_shares": (0.25, 1.0)}, {}),
-    'information="noisy"': ({"information": "noisy"}, {}),
+    "nothing": ({}, {}),
+    **{name: (settings, {}) for name, settings in VARIANTS.items()},
     "gamma 0.95": ({}, {"gamma": 0.95}),
     "gamma 0.999": ({}, {"gamma": 0.999}),
     "gamma 1": ({}, {"gamma": 1.0}),
     "rewards as they are": ({}, {"scale_rewards": False}),
 }
-"""What is changed: settings of the task, and of the learner."""
+"""What is changed: settings of the task, by the name of the variant, and of the learner."""
 CAPS = (4, 6, 8, 10, 12, 16, 24)
 
 

@@ -104,6 +104,7 @@ def engine_record(task: Task, seconds: float) -> dict[str, Any]:
             bounds[i] = found
     references["plan"] = plans
     notes = {
+        "tuned_rule": {"base": TUNED[tuned.headroom_tokens > 0.0], "max_running": tuned.max_running},
         "tuned": f"shortest prompt first, at most {tuned.max_running} running, headroom {tuned.headroom_tokens:g}",
         "clairvoyant": best,
         "plan_seconds": seconds,

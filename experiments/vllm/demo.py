@@ -140,15 +140,23 @@ def real_figures(folder: Path) -> dict[str, float]:
 
 def simulated_figures(name: str, folder: Path, cost: Any) -> dict[str, float]:
     """The same of the simulator, for the requests as the server got them."""
+    from infermax_gym.engine import EngineConfig
+
+    return simulated_with(
+        name, folder, EngineConfig(cost, NUM_BLOCKS * BLOCK_SIZE, BLOCK_SIZE, BUDGET, MAX_NUM_SEQS, 4096)
+    )
+
+
+def simulated_with(name: str, folder: Path, config: Any) -> dict[str, float]:
+    """The same for another engine."""
     from infermax_gym.baselines.policies import POLICIES
-    from infermax_gym.engine import EngineConfig, simulate
+    from infermax_gym.engine import simulate
     from infermax_gym.vllm.settings import read_settings
     from infermax_gym.workload.step_log import read_steps
 
     settings = SCHEDULERS[name]
     policy = read_settings({"infermax": settings}).policy if settings else POLICIES["vllm"]
     assert policy is not None
-    config = EngineConfig(cost, NUM_BLOCKS * BLOCK_SIZE, BLOCK_SIZE, BUDGET, MAX_NUM_SEQS, 4096)
     result = simulate(read_steps(folder).workload, config, policy)
     return {
         "ttft_s": float(result.ttft_s.mean()),

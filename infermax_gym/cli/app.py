@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -15,6 +16,7 @@ from infermax_gym.cli.bound import bound
 from infermax_gym.cli.calibrate import calibrate
 from infermax_gym.cli.capacity import capacity
 from infermax_gym.cli.cost import cost
+from infermax_gym.cli.dataset import dataset
 from infermax_gym.cli.errors import InputError, Interrupted, missing_extra
 from infermax_gym.cli.evaluate import evaluate
 from infermax_gym.cli.export import export
@@ -39,7 +41,6 @@ _EXIT_INTERRUPTED = 130
 app = typer.Typer(
     name="infermax",
     help="Simulate, compare and learn schedulers for LLM inference.",
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -63,6 +64,7 @@ app.command("report")(report)
 app.command("watch")(watch)
 app.command("evaluate")(evaluate)
 app.command("verify")(verify)
+app.command("dataset")(dataset)
 
 
 def _print_version(wanted: bool) -> None:
@@ -104,6 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         return _end(_EXIT_BAD_INPUT, f"error: {error}")
     except (BrokenPipeError, SystemExit):  # the reader, such as `head`, has seen enough; rich and typer exit by it
+        with suppress(BrokenPipeError):
+            sys.stdout.flush()  # what a shell completes is on its way
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _EXIT_OK
     except ModuleNotFoundError as error:
@@ -111,6 +115,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if missing is None:
             raise
         return _end(_EXIT_BAD_INPUT, f"error: {missing}")
+    except MemoryError:
+        return _end(_EXIT_BAD_INPUT, "error: not enough memory for these sizes; take fewer requests or replicas")
     except Exception as error:
         if _is_a_schedulers_fault(error):
             return _end(_EXIT_BAD_INPUT, f"error: {error}")

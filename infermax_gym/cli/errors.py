@@ -25,6 +25,8 @@ _EXTRA_OF = {
     "ortools": "optimum",
     "matplotlib": "viewer",
     "scipy": "fit",
+    "minari": "data",
+    "h5py": "data",
     "pyarrow": "sweep",
     "yaml": "sweep",
     "ray": "ray",

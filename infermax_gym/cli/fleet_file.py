@@ -9,6 +9,7 @@ What an entry leaves out is as the command line says: the engine options, and `-
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,7 +64,7 @@ def _part(entry: Any, where: str, folder: Path, engine: EngineOptions) -> FleetP
         _check(key, value, where)
     given = {key: value for key, value in entry.items() if key in _ENGINE}
     cost = given.get("cost", "")
-    if cost.endswith(".json") and (folder / cost).exists():
+    if cost.endswith(".json") and os.path.exists(folder / cost):
         given["cost"] = str(folder / cost)
     try:
         chosen = policy(entry["policy"]) if "policy" in entry else None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infermax_gym.cli import own
@@ -74,7 +74,7 @@ def cost_model(name: str) -> CostModel:
     engine = named_engine(name)
     if engine is not None:
         return engine.cost
-    if not name.endswith(".json") and (name in COSTS or not Path(name).exists()):
+    if not name.endswith(".json") and (name in COSTS or not os.path.exists(name)):
         model: CostModel = own.look_up("costs", name, COSTS)
         return model
     try:
@@ -134,7 +134,7 @@ def _made_by(source: str) -> WorkloadPreset | Reader | None:
     from infermax_gym.workload.presets import UNIFORM, uniform_preset
 
     name, colon, _ = source.partition(":")
-    if source in PRESETS or Path(source).exists():
+    if source in PRESETS or os.path.exists(source):
         return None
     if source.startswith(UNIFORM):
         return uniform_preset(source)

@@ -85,9 +85,9 @@ def writable_file(path: Path | None) -> None:
     """Check, before long work starts, that `path` can be written."""
     if path is None:
         return
-    if path.is_dir():
+    if os.path.isdir(path):
         raise InputError(f"{path}: is a folder; expected the name of a file")
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise InputError(f"{path}: the folder {path.parent} does not exist")
     writable_folder(path.parent)
 

@@ -253,6 +253,9 @@ def _commands(outcome: Outcome, document: dict[str, Any], repeat: Repeat) -> lis
         commands.append(repeat.command(flags, space))
     if outcome.policy is not None and outcome.policy is not flags:
         commands.append(repeat.command(outcome.policy, space))
+    rate = document["config"]["mean_rate_per_s"]
+    if repeat.attainment is not None and rate is not None:
+        commands.append(repeat.sizing(flags, space, rate))
     return list(dict.fromkeys(commands))
 
 

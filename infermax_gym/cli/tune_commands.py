@@ -54,6 +54,14 @@ class Repeat:
         words += [] if self.attainment is None else ["--attainment", f"{self.attainment:g}"]
         return shlex.join(words)
 
+    def sizing(self, candidate: Candidate, space: Space, rate_per_s: float) -> str:
+        """The command that finds the smallest fleet of a candidate's engine for a rate."""
+        words = shlex.split(self.command(candidate, space))
+        if "--windows" in words:  # a file has no windows for every number of replicas
+            at = words.index("--windows")
+            words[at : at + 2] = ["--seeds", "1"]
+        return shlex.join([*words, "--for-rate", f"{rate_per_s:.6g}"])
+
     def _workload(self) -> list[str]:
         spec, held_out = self.spec, self.held_out
         size = held_out.size or 0

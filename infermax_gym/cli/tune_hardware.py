@@ -51,15 +51,17 @@ def entry(document: Mapping[str, Any]) -> Entry:
     """
     flags = document["flags"]
     cost = (flags["figures"] or {}).get("cost") or {}
+    halves = (flags["ci95"] or {}).get("cost") or {}
     rate, hourly = cost.get("rate_per_s"), cost.get("usd_per_h")
+    sure = None if rate is None else rate - (halves.get("rate_per_s") or 0.0)
     wanted = document["config"].get("mean_rate_per_s") or 0.0
-    count = math.ceil(wanted / rate) if rate else None
+    count = math.ceil(wanted / sure) if sure is not None and sure > 0.0 else None
     return {
         "engine": flags["engine"],
         "flags": flags["flags"],
         "recommended": flags["recommended"],
         "usd_per_million_tokens": cost.get("usd_per_million_tokens"),
-        "ci95": ((flags["ci95"] or {}).get("cost") or {}).get("usd_per_million_tokens"),
+        "ci95": halves.get("usd_per_million_tokens"),
         "rate_per_s": rate,
         "usd_per_h": hourly,
         "today": {"cost": ((document["today"]["figures"] or {}).get("cost") or {})},
@@ -88,7 +90,7 @@ def hardware_in_words(entries: Sequence[Entry], config: Mapping[str, Any]) -> li
         best = min(fleets, key=lambda one: float(one["fleet_usd_per_h"]))
         lines.append(
             f"Cheapest for {config['mean_rate_per_s']:.3g} requests/s: {best['replicas']} x {best['engine']}, "
-            f"{best['fleet_usd_per_h']:.2f} USD/h, by the rate of one replica. What a fleet of them carries: "
-            "infermax capacity --for-rate."
+            f"{best['fleet_usd_per_h']:.2f} USD/h, by the lower end of the interval of what one carries. Check it: "
+            f"{best['commands'][-1]}"
         )
     return lines

@@ -62,7 +62,8 @@ _MODULES = {
     "mix": "rewards",
 }
 
-__all__ = sorted([*_MODULES, "ENTRY_POINTS", "TASKS", "register_envs"])
+_CONSTANTS = ("ENTRY_POINTS", "TASKS", "TEST_SEEDS", "TRAIN_SEEDS", "VALIDATION_SEEDS", "VARIANTS")
+__all__ = sorted([*_MODULES, *_CONSTANTS, "register_envs"])
 
 ENTRY_POINTS = {
     "InferMax-v0": (
@@ -104,6 +105,26 @@ TASKS: dict[str, dict[str, Any]] = {
     },
 }
 """Ids of `InferMaxEnv` with settings of their own, made for learning: docs/environments.md, "A task that teaches"."""
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "preempt-any": {"preempt": "any"},
+    "decide-event": {"decide": "event"},
+    "many-slots": {"num_waiting_slots": 16, "num_running_slots": 16},
+    "two-chunk-budgets": {"level_shares": (0.25, 1.0)},
+    "noisy-lengths": {"information": "noisy"},
+}
+"""Settings that change one thing of `InferMaxLongContext-v0`, by name: `gym.make(id, **VARIANTS["noisy-lengths"])`."""
+
+
+TRAIN_SEEDS = range(10_000)
+"""Seeds of `reset` and of lanes to train on."""
+
+VALIDATION_SEEDS = range(10_000, 10_050)
+"""Seeds to choose settings and checkpoints on."""
+
+TEST_SEEDS = range(20_000, 20_050)
+"""Seeds of the reference scores: train and choose on others."""
 
 
 def __getattr__(name: str) -> Any:

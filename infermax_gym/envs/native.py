@@ -99,6 +99,7 @@ class NativeVectorEnv(VectorEnv[Any, Any, Any]):
         num_actions = int(action_space.n) if isinstance(action_space, spaces.Discrete) else 0
         self._mask = np.zeros((self.num_envs, num_actions), np.int8)
         self._ended = np.zeros(self.num_envs, bool)
+        self._some_ended = False  # or one may
         self._streams: list[Streams] = []
         self._turnstile = Turnstile()
 
@@ -130,8 +131,12 @@ class NativeVectorEnv(VectorEnv[Any, Any, Any]):
         return whole_actions(actions, self.num_envs)
 
     @abstractmethod
-    def _act(self, actions: NDArray[Any]) -> None:
-        """One action in every lane."""
+    def _act(self, actions: NDArray[Any]) -> bool:
+        """One action in every lane; whether all of them go on."""
+
+    def _paid(self) -> NDArray[np.float64]:
+        """(n,) the rewards of the step, fresh."""
+        return paid_all(self._components, self._weights)
 
     @abstractmethod
     def _observe(self, lanes: Any) -> Any:
@@ -218,11 +223,13 @@ class NativeVectorEnv(VectorEnv[Any, Any, Any]):
         self, chosen: NDArray[Any]
     ) -> tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         over = self._ended.copy()
-        if over.any() and self.autoreset_mode == AutoresetMode.DISABLED:
+        if self._some_ended and over.any() and self.autoreset_mode == AutoresetMode.DISABLED:
             raise gym.error.ResetNeeded(
                 f"lanes {np.flatnonzero(over).tolist()} have ended; reset them with options={{'reset_mask': mask}}"
             )
-        self._act(chosen)
+        if self._act(chosen) and not self._some_ended:
+            nobody = np.zeros((2, self.num_envs), bool)
+            return self._observation(), self._paid(), nobody[0], nobody[1], self._info()
         waiting = np.flatnonzero((self._status == LOG_FULL) | (self._status == HANDOVER)).tolist()
         charged = {i: self._settle(i) for i in waiting}
         for i in np.flatnonzero(over):  # NEXT_STEP: this step begins the next episode
@@ -239,6 +246,7 @@ class NativeVectorEnv(VectorEnv[Any, Any, Any]):
         elif ended.size:
             self._ended[ended] = True
             info.update(self._final_metrics(ended))
+        self._some_ended = bool(self._ended.any())
         return self._observation(), rewards, terminated, truncated, info
 
     def _renew(self, ended: NDArray[np.intp], info: dict[str, Any]) -> None:
@@ -296,6 +304,7 @@ class NativeVectorEnv(VectorEnv[Any, Any, Any]):
             self._install(i, state.run.copy())
             self._settle(i)
         self._ended = (self._status == TERMINATED) | (self._status == TRUNCATED)
+        self._some_ended = bool(self._ended.any())
         return self._observation()
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A canvas of pixels with boxes, steps over time and small letters: all that pictures of environments need."""
+"""A canvas of pixels with boxes, curves over time and smooth letters: all that pictures of environments need."""
 
 from __future__ import annotations
 
@@ -7,70 +7,40 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from infermax_gym.envs.glyphs import margin_of, stamp, width_of
+
 Colour = tuple[int, int, int]
 
-INK, SOFT, RULE, PAPER = (34, 38, 46), (123, 132, 148), (230, 233, 238), (255, 255, 255)
+INK, SOFT, RULE, PAPER, PAGE = (27, 33, 48), (93, 103, 121), (227, 231, 237), (255, 255, 255), (246, 247, 249)
 QUEUE, DECODE, PREFILL, KV = (209, 73, 91), (43, 122, 155), (237, 174, 73), (91, 95, 151)
 
-_ROWS = {
-    "A": (14, 17, 17, 31, 17, 17, 17),
-    "B": (30, 17, 17, 30, 17, 17, 30),
-    "C": (14, 17, 16, 16, 16, 17, 14),
-    "D": (30, 17, 17, 17, 17, 17, 30),
-    "E": (31, 16, 16, 30, 16, 16, 31),
-    "F": (31, 16, 16, 30, 16, 16, 16),
-    "G": (14, 17, 16, 23, 17, 17, 15),
-    "H": (17, 17, 17, 31, 17, 17, 17),
-    "I": (14, 4, 4, 4, 4, 4, 14),
-    "J": (7, 2, 2, 2, 2, 18, 12),
-    "K": (17, 18, 20, 24, 20, 18, 17),
-    "L": (16, 16, 16, 16, 16, 16, 31),
-    "M": (17, 27, 21, 21, 17, 17, 17),
-    "N": (17, 25, 21, 19, 17, 17, 17),
-    "O": (14, 17, 17, 17, 17, 17, 14),
-    "P": (30, 17, 17, 30, 16, 16, 16),
-    "Q": (14, 17, 17, 17, 21, 18, 13),
-    "R": (30, 17, 17, 30, 20, 18, 17),
-    "S": (15, 16, 16, 14, 1, 1, 30),
-    "T": (31, 4, 4, 4, 4, 4, 4),
-    "U": (17, 17, 17, 17, 17, 17, 14),
-    "V": (17, 17, 17, 17, 17, 10, 4),
-    "W": (17, 17, 17, 21, 21, 27, 17),
-    "X": (17, 17, 10, 4, 10, 17, 17),
-    "Y": (17, 17, 10, 4, 4, 4, 4),
-    "Z": (31, 1, 2, 4, 8, 16, 31),
-    "0": (14, 17, 19, 21, 25, 17, 14),
-    "1": (4, 12, 4, 4, 4, 4, 14),
-    "2": (14, 17, 1, 6, 8, 16, 31),
-    "3": (31, 2, 4, 2, 1, 17, 14),
-    "4": (2, 6, 10, 18, 31, 2, 2),
-    "5": (31, 16, 30, 1, 1, 17, 14),
-    "6": (6, 8, 16, 30, 17, 17, 14),
-    "7": (31, 1, 2, 4, 8, 8, 8),
-    "8": (14, 17, 17, 14, 17, 17, 14),
-    "9": (14, 17, 17, 15, 1, 2, 12),
-    ".": (0, 0, 0, 0, 0, 12, 12),
-    ",": (0, 0, 0, 0, 12, 4, 8),
-    ":": (0, 12, 12, 0, 12, 12, 0),
-    "%": (24, 25, 2, 4, 8, 19, 3),
-    "/": (0, 1, 2, 4, 8, 16, 0),
-    "-": (0, 0, 0, 31, 0, 0, 0),
-    " ": (0, 0, 0, 0, 0, 0, 0),
-}
-"""Capital letters of five columns and seven lines; a line is a number of five bits."""
+_SIZES = {1: (8.5, 1.15), 2: (10.5, 1.6), 4: (25.0, 2.9)}
+"""Of letters, by the size that `Canvas.text` takes: pixels from foot to head of a capital, and of a stroke."""
 
-_WIDE, _HIGH = 5, 7
+_CORNER = 6
 
 
-@lru_cache(maxsize=256)
-def _stamp(text: str, size: int) -> NDArray[np.bool_]:
-    """The pixels of a text, (7 size, 6 size len(text)) bool."""
-    lines = np.zeros((_HIGH, (_WIDE + 1) * len(text)), bool)
-    for place, letter in enumerate(text.upper()):
-        rows = np.array(_ROWS.get(letter, _ROWS["-"]))
-        bits = (rows[:, None] >> np.arange(_WIDE - 1, -1, -1)) & 1
-        lines[:, place * (_WIDE + 1) : place * (_WIDE + 1) + _WIDE] = bits
-    return lines.repeat(size, 0).repeat(size, 1)
+def _corner() -> NDArray[np.uint8]:
+    """The upper left corner of a card: page outside, an edge of a pixel, paper inside."""
+    y, x = np.mgrid[0:_CORNER, 0:_CORNER] + 0.5
+    inside = _CORNER - np.hypot(_CORNER - y, _CORNER - x)
+    share = np.clip(inside + 0.5, 0.0, 1.0)[..., None], np.clip(inside - 0.5, 0.0, 1.0)[..., None]
+    edge = np.array(PAGE) * (1.0 - share[0]) + np.array(RULE) * share[0]
+    corner: NDArray[np.uint8] = np.rint(edge * (1.0 - share[1]) + np.array(PAPER) * share[1]).astype(np.uint8)
+    return corner
+
+
+@lru_cache(maxsize=8)
+def _blank(height: int, width: int, cards: tuple[tuple[int, int, int, int], ...]) -> NDArray[np.uint8]:
+    """An empty page with its cards; copies of it are quick."""
+    pixels = np.full((height, width, 3), PAGE, np.uint8)
+    for top, left, bottom, right in cards:
+        pixels[top:bottom, left:right] = RULE
+        pixels[top + 1 : bottom - 1, left + 1 : right - 1] = PAPER
+        for flip_y, y in ((1, top), (-1, bottom - _CORNER)):
+            for flip_x, x in ((1, left), (-1, right - _CORNER)):
+                pixels[y : y + _CORNER, x : x + _CORNER] = _corner()[::flip_y, ::flip_x]
+    return pixels
 
 
 class Canvas:
@@ -79,28 +49,33 @@ class Canvas:
     Args:
         height: pixels.
         width: pixels.
+        cards: top, left, bottom, right of sheets of paper with round corners.
 
     Attributes:
         pixels: (height, width, 3) uint8.
     """
 
-    def __init__(self, height: int, width: int) -> None:
-        self.pixels = np.full((height, width, 3), 255, np.uint8)
+    def __init__(self, height: int, width: int, cards: tuple[tuple[int, int, int, int], ...] = ()) -> None:
+        self.pixels = _blank(height, width, cards).copy()
 
     def box(self, top: int, left: int, bottom: int, right: int, colour: Colour) -> None:
         """A filled rectangle; bottom and right are not part of it."""
         self.pixels[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = colour
 
     def text(self, top: int, left: int, text: str, colour: Colour = INK, size: int = 2) -> int:
-        """Write in capital letters; returns where the text ends."""
-        stamp = _stamp(text, size)
-        part = self.pixels[top : top + stamp.shape[0], left : left + stamp.shape[1]]
-        part[stamp[: part.shape[0], : part.shape[1]]] = colour
-        return left + int(stamp.shape[1])
+        """Write with the heads of capitals at `top`; returns where the text ends."""
+        tall, weight = _SIZES[size]
+        margin, at = margin_of(weight), float(left)
+        for letter in text:
+            cover, step = stamp(letter, tall, weight)
+            if letter != " ":
+                self._blend(top - margin, round(at) - margin, cover, colour)
+            at += step
+        return round(at)
 
     def text_to(self, top: int, right: int, text: str, colour: Colour = INK, size: int = 2) -> None:
         """Write so that the text ends at `right`."""
-        self.text(top, right - len(text) * (_WIDE + 1) * size + size, text, colour, size)
+        self.text(top, right - round(width_of(text, _SIZES[size][0])) + 2, text, colour, size)
 
     def strip(self, top: int, bottom: int, starts: ArrayLike, ends: ArrayLike, colours: list[Colour]) -> None:
         """Rectangles side by side; starts and ends in pixels."""
@@ -128,10 +103,27 @@ class Canvas:
         at = np.linspace(0.0, max(float(times[-1]), 1e-9), right - left)
         here = values[np.clip(np.searchsorted(times, at, side="right") - 1, 0, len(values) - 1)]
         height = np.clip(here / most, 0.0, 1.0) * (bottom - top - 1)
-        level = bottom - 1 - np.arange(bottom - top)[::-1] + 0.0
-        edge = (bottom - 1 - height)[None, :]
+        level = np.arange(top, bottom, dtype=np.float32)[:, None] + 1.0
+        edge = (bottom - height).astype(np.float32)[None, :]
+        there = (here > 0.0)[None, :]
         part = self.pixels[top:bottom, left:right]
-        level = level[:, None]
-        light = tuple(round(0.35 * c + 0.65 * 255) for c in colour)
-        part[level >= edge] = light
-        part[(level >= edge) & (level < edge + 2.0) & (here > 0.0)[None, :]] = colour
+        part[(level > edge) & there] = tuple(round(0.3 * c + 0.7 * 255) for c in colour)
+        # The line joins one column's edge to the next one's, however far apart they are.
+        before = np.concatenate([edge[:, :1], edge[:, :-1]], axis=1)
+        cover = np.minimum(level - np.minimum(edge, before) + 1.0, np.maximum(edge, before) - level + 1.8)
+        cover[:, ~(there | (before < bottom))[0]] = 0.0
+        rows, columns = np.nonzero(cover > 0.0)
+        share = np.minimum(cover[rows, columns], 1.0)[:, None]
+        part[rows, columns] = part[rows, columns] * (1.0 - share) + np.array(colour, np.float32) * share + 0.5
+
+    def _blend(self, top: int, left: int, cover: NDArray[np.floating], colour: Colour) -> None:
+        """Lay a colour over the pixels from (top, left) on, as thick as `cover` says; what is outside is left out."""
+        height, width = self.pixels.shape[:2]
+        skip_y, skip_x = max(-top, 0), max(-left, 0)
+        cover = cover[skip_y : max(height - top, 0), skip_x : max(width - left, 0)]
+        if not cover.size:
+            return
+        top, left = top + skip_y, left + skip_x
+        part = self.pixels[top : top + cover.shape[0], left : left + cover.shape[1]]
+        share = cover[..., None]
+        part[:] = np.rint(part * (1.0 - share) + np.array(colour, np.float32) * share).astype(np.uint8)

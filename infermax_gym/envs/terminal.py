@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from infermax_gym.engine.state import Engine
 
@@ -55,11 +56,8 @@ class View:
         num_finished: requests.
         num_rejected: requests.
         num_waiting: requests.
-        oldest_s: how long the first of them has waited, seconds; 0 if nobody waits.
         num_prefills: running requests.
         num_decodes: running requests.
-        max_num_seqs: most running requests.
-        num_blocks: KV blocks.
         used: share of them that is held.
         num_preemptions: so far.
         latency_s: mean of the requests that have finished; nan if none has.
@@ -72,11 +70,8 @@ class View:
     num_finished: int
     num_rejected: int
     num_waiting: int
-    oldest_s: float
     num_prefills: int
     num_decodes: int
-    max_num_seqs: int
-    num_blocks: int
     used: float
     num_preemptions: int
     latency_s: float
@@ -97,19 +92,15 @@ def view_of(engine: Engine) -> View:
         Holder(int(q["number"]), bool(q["in_prefill"]), int(q["computed"]), int(q["prompt"] + q["generated"]), int(g))
         for q, g in zip(req[order], req["generated"][order], strict=True)
     ]
-    waiting = req["place"] == 1
-    clock_s, prefills = float(core["clock_s"]), int(core["num_running_prefills"])
+    prefills = int(core["num_running_prefills"])
     return View(
-        clock_s=clock_s,
+        clock_s=float(core["clock_s"]),
         num_requests=int(core["num_requests"] + core["num_unsent"]),
         num_finished=int(core["num_finished"]),
         num_rejected=int(core["num_rejected"]),
         num_waiting=int(core["num_waiting"]),
-        oldest_s=clock_s - float(req["arrival_s"][waiting].min()) if waiting.any() else 0.0,
         num_prefills=prefills,
         num_decodes=len(holders) - prefills,
-        max_num_seqs=int(core["max_num_seqs"]),
-        num_blocks=int(core["num_blocks"]),
         used=1.0 - float(core["free_blocks"]) / float(core["num_blocks"]),
         num_preemptions=int(core["num_preemptions"]),
         latency_s=_mean(req["finish_s"] - req["arrival_s"]),
@@ -118,12 +109,14 @@ def view_of(engine: Engine) -> View:
     )
 
 
-def _mean(values: np.ndarray) -> float:
+def _mean(values: NDArray[np.float64]) -> float:
     known = values[np.isfinite(values)]
     return float(known.mean()) if known.size else math.nan
 
 
-def draw(title: str, view: View, past: Sequence[Past], width: int, height: int) -> RenderableType:
+def draw(
+    title: str, view: View, past: Sequence[Past], width: int, height: int, tops: tuple[float, float] | None = None
+) -> RenderableType:
     """The view as a panel of rich.
 
     Args:
@@ -132,16 +125,17 @@ def draw(title: str, view: View, past: Sequence[Past], width: int, height: int) 
         past: the moments before, evenly far apart.
         width: characters, at least 40.
         height: lines, at least 14; the running requests get what is left of them.
+        tops: waiting and running requests at the top of their lines; what suits this view by default.
     """
     from rich import box
     from rich.panel import Panel
     from rich.text import Text
 
     inside = width - 4
-    lines = [*_figures(view, inside), Text(""), *_history(view, past, inside), Text("")]
+    lines = [*_figures(view, inside), Text(""), *_history(view, past, inside, tops), Text("")]
     lines += _holders(view, inside, height - 2 - len(lines))
-    name = Text(f" {title} ", style="bold")
-    clock = Text(f" {view.clock_s:,.2f} s ", style="bold")
+    name = Text(f" {title} ", style="bold white")
+    clock = Text(f" {view.clock_s:,.2f} s ", style="bold white")
     body = Text("\n").join(lines)
     body.no_wrap, body.overflow = True, "crop"
     return Panel(
@@ -166,34 +160,35 @@ def _figures(view: View, width: int) -> list[Text]:
     return [first, times]
 
 
-def _history(view: View, past: Sequence[Past], width: int) -> list[Text]:
+def most_of(moments: Sequence[Past]) -> tuple[float, float]:
+    """The most waiting and the most running requests of these moments, at least a few."""
+    waiting, running = (max((float(p[k]) for p in moments), default=0.0) for k in range(2))
+    return max(waiting, 4.0), max(running, 4.0)
+
+
+def _history(view: View, past: Sequence[Past], width: int, tops: tuple[float, float] | None) -> list[Text]:
     from rich.text import Text
 
     moments = [*past, view.past]
     room = max(width - _LABEL - 7, 8)
     shown = _thinned(moments, room)
     preempted = np.diff([p.num_preemptions for p in shown], prepend=shown[0].num_preemptions) > 0
-    running = [p.num_running for p in shown]
+    most_waiting, most_running = most_of(moments) if tops is None else tops
     rows = (
-        ("waiting", f"{view.num_waiting:,}", [p.num_waiting for p in shown], QUEUE, None),
-        ("running", f"{view.num_prefills + view.num_decodes:,}", running, DECODE, None),
+        ("waiting", f"{view.num_waiting:,}", [p.num_waiting for p in shown], QUEUE, most_waiting),
+        ("running", f"{view.past.num_running:,}", [p.num_running for p in shown], DECODE, most_running),
         ("KV cache", f"{100.0 * view.used:.0f} %", [p.used for p in shown], KV, 1.0),
     )
     lines = []
     for label, value, values, colour, top in rows:
-        spark = sparkline(values, top if top is not None else max(4.0, *(_tops(moments, label))), colour)
+        spark = sparkline(values, top, colour)
         lines.append(Text.assemble((label.ljust(_LABEL), SOFT), (value.rjust(6) + " ", f"bold {colour}"), spark))
     marks = "".join("▲" if hit else " " for hit in preempted)
     lines.append(Text.assemble(("preempted".ljust(_LABEL + 7), SOFT), (marks, ALARM)))
-    total = view.max_num_seqs
-    shares = [(view.num_decodes / total, DECODE), (view.num_prefills / total, PREFILL)]
+    shares = [(view.num_decodes / most_running, DECODE), (view.num_prefills / most_running, PREFILL)]
     both = f" {view.num_decodes:,} decode, {view.num_prefills:,} prefill"
     lines.append(Text.assemble(("batch".ljust(_LABEL), SOFT), bar(shares, max(width - _LABEL - len(both), 4)), both))
     return lines
-
-
-def _tops(moments: Sequence[Past], label: str) -> list[int]:
-    return [p.num_waiting if label == "waiting" else p.num_running for p in moments]
 
 
 def _holders(view: View, width: int, room: int) -> list[Text]:

@@ -82,7 +82,7 @@ def _table(rows: Sequence[Mapping[str, Any]], *headers: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False)
     if _has_several_engines(rows):
         table.add_column("cost model", no_wrap=True, vertical="bottom")
-    table.add_column("policy", no_wrap=True, vertical="bottom")
+    table.add_column("policy", overflow="fold", vertical="bottom")
     table.add_column("router", no_wrap=True, vertical="bottom")
     for header in headers:
         table.add_column(header, justify="right", no_wrap=True, vertical="bottom")

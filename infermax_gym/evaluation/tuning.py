@@ -29,6 +29,7 @@ Bound = Callable[[tuple[Workload, EngineConfig]], float]
 
 _SEARCH_SHARE = 0.65  # of the time for the search, what the flags get; the rest is for policies
 _RESERVE = 1.5  # the final runs may take so much longer than today's first ones did
+_BOUND_S = 0.5  # about what a bound of a window of a thousand requests takes
 _MOST_CHILDREN = 12
 
 
@@ -117,6 +118,13 @@ class Outcome:
         chosen = [each for each in (self.today, self.flags, self.policy) if each is not None]
         return min(self.held_out.num_done(each.id) for each in chosen)
 
+    @property
+    def has_bound(self) -> bool:
+        """Whether what is compared runs on an engine that can be bounded, and all on the same one."""
+        chosen = [each.setting for each in (self.today, self.flags, self.policy) if each is not None]
+        alone = all(each.replicas(self.problem.space) == 1 and each.engine is None for each in chosen)
+        return alone and self.problem.bound is not None
+
     def gain(self, candidate: Candidate) -> Gain:
         """What a chosen candidate gains over today's defaults on the held-out windows."""
         windows = self.num_held_out
@@ -179,6 +187,8 @@ def tune(problem: Problem, notify: Callable[[], None] = lambda: None) -> Outcome
             took_s = time.monotonic() - start
             left_s = end - time.monotonic()
             final_s = 3.0 * took_s * len(problem.held_out) / len(problem.search)
+            if problem.bound is not None:
+                final_s += _BOUND_S * len(problem.held_out) / problem.jobs
             reserve_s = min(max(_RESERVE * final_s, 0.1 * left_s), 0.7 * left_s)
             _search(outcome, end - reserve_s)
             _verdict(outcome, end)
@@ -261,8 +271,8 @@ def _verdict(outcome: Outcome, end: float) -> None:
     problem = outcome.problem
     try:
         outcome.held_out.measure(dict.fromkeys(chosen), len(problem.held_out), end)
-        same_engine = all(each.setting.replicas(problem.space) == 1 and not each.setting.engine for each in chosen)
-        if problem.bound is not None and outcome.num_held_out and same_engine:
+        if outcome.num_held_out and outcome.has_bound:
+            assert problem.bound is not None
             widest = widened(outcome)
             tasks = [(with_slo(each, problem.slo), widest) for each in problem.held_out[: outcome.num_held_out]]
             values = [value for _, value in outcome.held_out.workers.results(problem.bound, tasks, end)]

@@ -165,7 +165,9 @@ def answer(document: Mapping[str, Any], outcome: Outcome) -> list[str]:
     lines = [f"Today's defaults give {_figure(objective, document['today']['figures'])}."]
     lines += _about_flags(document, outcome)
     lines += _about_policy(document, outcome)
-    if outcome.bound is None:
+    if outcome.bound is None and outcome.has_bound:
+        lines.append("There was no time for the bound: a larger --budget computes it.")
+    elif outcome.bound is None:
         lines.append("No bound is proven here (docs/tune.md says where there is one).")
     elif objective.figure == "slo_attainment" and outcome.bound > 0.9995:
         lines.append("No limit is proven: as far as the bound can tell, every request could be in time.")
@@ -202,7 +204,7 @@ def _unfinished(outcome: Outcome) -> list[str]:
 
 def _about_flags(document: Mapping[str, Any], outcome: Outcome) -> list[str]:
     objective, best = outcome.problem.objective, outcome.flags
-    tried = sum(each.kind != "policy" for each in outcome.candidates) - 1
+    tried = sum(each.kind == "flags" and outcome.search.num_done(each.id) > 0 for each in outcome.candidates)
     today, flags = document["today"]["figures"], document["flags"]
     if not flags["recommended"]:
         lines = [f"Today's defaults are as good as any setting tried ({tried} of them)."]
@@ -217,7 +219,7 @@ def _about_flags(document: Mapping[str, Any], outcome: Outcome) -> list[str]:
         f"The best flags give {_figure(objective, flags['figures'])}, {gain_in_words(outcome.gain(best), objective)}: "
         f"{name_of(best)}."
     ]
-    return lines + _side_effects(flags["figures"], today)
+    return lines if objective is COST else lines + _side_effects(flags["figures"], today)
 
 
 def _about_policy(document: Mapping[str, Any], outcome: Outcome) -> list[str]:
@@ -229,7 +231,9 @@ def _about_policy(document: Mapping[str, Any], outcome: Outcome) -> list[str]:
         f"Of our policies, {name_of(best)} gives {_figure(objective, policy['figures'])}, {sure}"
         f"{gain_in_words(outcome.gain(best), objective)}."
     ]
-    return lines + (_side_effects(policy["figures"], document["today"]["figures"]) if policy["recommended"] else [])
+    if objective is COST or not policy["recommended"]:  # costs are not of the rate that the other figures are of
+        return lines
+    return lines + _side_effects(policy["figures"], document["today"]["figures"])
 
 
 def _side_effects(figures: Figures, today: Figures) -> list[str]:

@@ -33,7 +33,7 @@ def render_tuning(document: Mapping[str, Any], console: Console) -> None:
         for name, part in _parts(document).items()
         if part["figures"] is not None
     }
-    if len(compared) > 1:
+    if len(compared) > 1 and config["objective"] != "cost":  # the table is of the workload's rate
         console.print()
         console.print(comparison_table(compared, console.width)[0])
     console.print()

@@ -165,8 +165,8 @@ def halve(
         grow: further candidates, from the best of a rung, that join the next one.
 
     Returns:
-        The candidates of the last rung that was finished, the best first, and whether that was the last of all; nobody
-        if none was.
+        The candidates of the last rung that was finished, or those that were run of the first, the best first; and
+        whether the last of all was finished.
     """
     alive, best = list(candidates), list[Candidate]()
     sizes = rungs(len(trials.windows))
@@ -174,7 +174,7 @@ def halve(
         try:
             trials.measure(alive, num_windows, until)
         except OutOfTime:
-            return best, False
+            return best or trials.ranked((each for each in alive if trials.num_done(each.id)), 1), False
         ranked = [each for each in trials.ranked(alive, num_windows) if trials.score(each.id, num_windows) > -math.inf]
         is_last = position == len(sizes) - 1
         kept = ranked if is_last else ranked[: max(-(-len(alive) // _KEPT), 2)]

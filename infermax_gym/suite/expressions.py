@@ -128,7 +128,10 @@ def evaluated(node: ast.expr, values: Mapping[str, Any]) -> Any:
 
 @dataclass(frozen=True)
 class ExpressionPolicy:
-    """A scheduler of three expressions; decodes first, chunked prefills, admission stops at the first misfit.
+    """A scheduler of three expressions.
+
+    Everybody who runs is served in list order, prefills in chunks. Admission keeps memory for the known tokens of all
+    who run, and stops at the first request that does not fit.
 
     Attributes:
         queue_key: of a waiting request; the smallest is admitted first.
@@ -171,11 +174,21 @@ class ExpressionPolicy:
         if builder.preempted or not len(view.waiting) or builder.tokens_left <= 0:
             return builder.decision()
         cap = max(1.0, float(_clean(evaluated(parsed(self.max_running, ENGINE_NAMES), _engine_values(view)))))
-        if builder.num_running + 1 <= cap:
-            for request in _ordered(self.queue_key, view.waiting, view):
-                if builder.num_running + 1 > cap or not builder.admit(request):
-                    break
+        if builder.num_running + 1 > cap:
+            return builder.decision()
+        room = view.num_blocks - int(_known_blocks(view, view.running).sum())
+        needed = dict(zip(view.waiting.request.tolist(), _known_blocks(view, view.waiting).tolist(), strict=True))
+        for request in _ordered(self.queue_key, view.waiting, view):
+            room -= needed[request]
+            if room < 0 or builder.num_running + 1 > cap or not builder.admit(request):
+                break
         return builder.decision()
+
+
+def _known_blocks(view: OnlineView, requests: RequestsView) -> NDArray[np.int64]:
+    """(k,) blocks that prompts and generated tokens take once they are computed."""
+    known = requests.num_prompt_tokens + requests.num_generated_tokens
+    return np.asarray(-(-known // view.block_size), np.int64)
 
 
 def _victim(builder: BatchBuilder, victims: list[int]) -> int:

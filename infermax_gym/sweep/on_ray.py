@@ -6,6 +6,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from infermax_gym.sweep.store import StoreError
 from infermax_gym.sweep.tasks import MAX_ATTEMPTS, Outcome, Task, Work, attempt
 
 _PER_CPU = 2  # tasks under way, so that none waits for this process
@@ -28,6 +29,9 @@ def run_on_ray(
         address: of a cluster, such as `auto` or `ray://head:10001`; None: one is started on this machine, and ended.
         num_workers: CPUs of the cluster that is started; all of the machine by default.
         max_attempts: of a task whose process or node dies.
+
+    Raises:
+        StoreError: Ray cannot be started, or the cluster not reached.
     """
     import ray
     from ray.exceptions import RayError, RayTaskError
@@ -35,7 +39,12 @@ def run_on_ray(
     began = not ray.is_initialized()
     if began:
         local: dict[str, Any] = {} if address else {"num_cpus": num_workers, "include_dashboard": False}
-        ray.init(address=address, log_to_driver=False, logging_level="error", **local)
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level="error", **local)
+        except Exception as error:  # whatever a system or a network can do wrong
+            reason = " ".join(str(error).split())[:200]
+            what = f"reached at {address}" if address else "started; --executor processes does without"
+            raise StoreError(f"Ray cannot be {what} ({type(error).__name__}: {reason})") from None
     once = ray.remote(max_retries=0, num_cpus=1)(_once)
     kept: OrderedDict[str, Any] = OrderedDict()
     todo, again = iter(tasks), deque[tuple[Task, int]]()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from infermax_gym.engine import EngineConfig, Policy, Session
 from infermax_gym.engine.kernel.group import disband
-from infermax_gym.envs.terminal import Past, View, draw, view_of
+from infermax_gym.envs.terminal import Past, View, draw, most_of, view_of
 from infermax_gym.workload import Workload
 
 if TYPE_CHECKING:
@@ -78,5 +78,6 @@ def side_by_side(watched: Sequence[Watched], width: int, height: int, footer: st
 
     each = max(width // len(watched), 40)
     grid = Table.grid(padding=0)
-    grid.add_row(*(draw(one.name, one.view, one.past, each, height - bool(footer)) for one in watched))
+    tops = most_of([past for one in watched for past in (*one.past, one.view.past)])
+    grid.add_row(*(draw(one.name, one.view, one.past, each, height - bool(footer), tops) for one in watched))
     return Group(grid, Text(footer, style="grey58", no_wrap=True, overflow="ellipsis")) if footer else grid

@@ -78,6 +78,7 @@ class Decisions:
         self.num_preemptions = 0
         self.num_finished = 0
         self._front_key = 0.0
+        self._num_ending = 0
         self._guard = _Guard(limits, min(self.token_budget, policy.max_chunk))
 
     # -- a call of the scheduler -----------------------------------------------------------------------------------
@@ -90,7 +91,9 @@ class Decisions:
         """
         self.call += 1
         self.clock_s = self._clock() - self._origin_s
-        self.running.adopt([self.entry_of(request) for request in running])
+        going_on = self._going_on(running)
+        self._num_ending = len(running) - len(going_on)
+        self.running.adopt(going_on)
         if self._fcfs_until_s is not None and self.clock_s >= self._fcfs_until_s:
             self._return_from_fcfs()
         if self._fcfs_until_s is None:
@@ -99,6 +102,17 @@ class Decisions:
             except Exception as error:
                 self.fault(error)
         return list(self.running.entries), self.token_budget
+
+    def _going_on(self, running: Sequence[Any]) -> list[Seen]:
+        """All but those whose last token is under way, with asynchronous scheduling: they keep a place and blocks."""
+        going_on = []
+        for request in running:
+            entry = self.entry_of(request)
+            if request.num_output_placeholders > 0 and entry.generated >= request.max_tokens:
+                self.running.leave(entry)
+            else:
+                going_on.append(entry)
+        return going_on
 
     def _begin(self) -> tuple[list[Seen], int]:
         self.queue.moved()
@@ -119,7 +133,7 @@ class Decisions:
 
     def _admit(self, candidate: Candidate) -> int | None:
         running = self.running.entries
-        if len(running) >= self.max_running or (running and self._guard.holds):
+        if len(running) + self._num_ending >= self.max_running or (running and self._guard.holds):
             return None
         most = self.policy.max_prefills
         if most < NO_LIMIT and sum(entry.in_prefill for entry in running) >= most:

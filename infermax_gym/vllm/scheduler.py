@@ -168,7 +168,11 @@ class PlugIn:
         if self.decisions is None:
             return
         served_in, budget = self.decisions.begin(self._scheduler.running)
-        self._scheduler.running[:] = [entry.request for entry in served_in]
+        served = [entry.request for entry in served_in]
+        if len(served) < len(self._scheduler.running):  # those that end by themselves go where no victim is taken
+            names = {request.request_id for request in served}
+            served = [*(r for r in self._scheduler.running if r.request_id not in names), *served]
+        self._scheduler.running[:] = served
         self._scheduler.max_num_scheduled_tokens = budget
         self._scheduler.scheduler_config.long_prefill_token_threshold = self.decisions.max_chunk
 

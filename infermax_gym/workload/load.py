@@ -90,7 +90,7 @@ def _preset(name_or_path: str | Path | WorkloadPreset) -> WorkloadPreset | None:
 
 
 def _looks_like_path(name: str) -> bool:
-    return os.sep in name or bool(Path(name).suffix) or Path(name).exists()
+    return os.sep in name or bool(Path(name).suffix) or os.path.exists(name)
 
 
 def _unknown(name: str) -> str:

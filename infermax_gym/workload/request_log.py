@@ -13,6 +13,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
@@ -82,7 +83,7 @@ def read_request_log(path: str | Path) -> RequestLog:
     Raises:
         WorkloadError: the file is no such log, or holds a request that cannot be; one line with the place.
     """
-    if Path(path).is_dir():
+    if os.path.isdir(path):
         steps = read_steps(path)
         return RequestLog(
             steps.workload, steps.first_scheduled_s, steps.first_token_s, steps.finish_s, steps.num_aborted

@@ -229,7 +229,7 @@ def test_bench_takes_windows(command: Command, trace: Path) -> None:
 
 
 COSTS = (
-    "--workload", "azure-conv", "--first", 40, "--slo", "ttft=0.1", "--windows", 2, "--random-settings", 0,
+    "--workload", "azure-conv", "--first", 60, "--slo", "ttft=0.3", "--windows", 4, "--random-settings", 0,
     "--jobs", 1, "--cost", "llama-3.1-8b@h100", "--objective", "cost",
 )  # fmt: skip
 
@@ -247,6 +247,8 @@ def test_cost_is_what_capacity_says_on_each_hardware(command: Command, monkeypat
     assert [entry["engine"].split("x")[0] for entry in entries] == ["llama-3.1-8b@h100", "llama-3.1-8b@h200"]
     for entry in entries:
         assert entry["fleet_usd_per_h"] == pytest.approx(entry["replicas"] * entry["usd_per_h"])
+        (fleet,) = json.loads(command(*shlex.split(entry["commands"][-1])[1:], "--json").out)["fleets"]
+        assert fleet["num_replicas"] is not None
     assert document["answer"][-1].startswith("Cheapest for ")
 
 

@@ -14,7 +14,15 @@ from infermax_gym.envs.fallback import FALLBACK
 from infermax_gym.envs.routing.rest import FALLBACK_ROUTER
 from infermax_gym.envs.scheduling.layout import Kind
 
-IDS = ("InferMax-v0", "InferMaxKnobs-v0", "InferMaxRouter-v0")
+SHAPES: dict[str, dict[str, Any]] = {
+    "InferMax-v0": {"num_kv_tokens": 6_000},
+    "InferMaxKnobs-v0": {"num_kv_tokens": 6_000},
+    "InferMaxRouter-v0": {"num_kv_tokens": 6_000, "num_replicas": 2},
+    "InferMaxLongContext-v0": {"num_kv_tokens": 140_000, "backlog": 0},
+}
+"""What makes memory scarce, so that badly chosen preemptions cost."""
+
+IDS = tuple(SHAPES)
 REWARDS = ("latency", "ttft", "gpu_cost", "goodput")
 LIMITS: dict[str, dict[str, Any]] = {
     "few decisions": {"max_decisions": 7},
@@ -28,9 +36,8 @@ Chooser = Callable[[Any, Any, np.random.Generator], Any]
 
 def made(env_id: str, reward: str = "latency", **changed: Any) -> Any:
     """A contended environment."""
-    shape = {"num_replicas": 2, "num_kv_tokens": 6_000} if env_id == "InferMaxRouter-v0" else {"num_kv_tokens": 6_000}
     common = {"num_requests": NUM_REQUESTS, "reward": reward, "ttft_slo_s": 2.0, "tpot_slo_s": 0.1}
-    return gym.make(env_id, disable_env_checker=True, **{**common, **shape, **changed}).unwrapped
+    return gym.make(env_id, disable_env_checker=True, **{**common, **SHAPES[env_id], **changed}).unwrapped
 
 
 def value(result: SimulationResult, reward: str) -> float:

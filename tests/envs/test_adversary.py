@@ -20,7 +20,7 @@ from infermax_gym.envs.routing.layout import REPLICA_FEATURES
 from infermax_gym.envs.scheduling.layout import Kind
 from infermax_gym.envs.scheduling.teacher import PolicyTeacher
 from tests.engine.strategies import examples
-from tests.envs.serving import IDS, LIMITS, NUM_REQUESTS, REWARDS, STALLERS, made, rule_on, served_by_rule
+from tests.envs.serving import IDS, LIMITS, NUM_REQUESTS, REWARDS, SHAPES, STALLERS, made, rule_on, served_by_rule
 
 INFORMATION = ("none", "noisy", "oracle")
 Agent = Callable[[Any, Any, np.random.Generator], Any]
@@ -58,11 +58,14 @@ def slowest(env: Any, observation: Any, rng: np.random.Generator) -> int:
     return int(observation["replicas"][:, REPLICA_FEATURES.index("start_delay")].argmax())
 
 
+SCHEDULING: dict[str, Agent] = {
+    "run empty": run_empty,
+    **{name: lambda e, _, rng, f=choose: f(e, e.action_masks(), rng) for name, choose in STALLERS.items()},
+}
+
 AGENTS: dict[str, dict[str, Agent]] = {
-    "InferMax-v0": {
-        "run empty": run_empty,
-        **{name: lambda e, _, rng, f=choose: f(e, e.action_masks(), rng) for name, choose in STALLERS.items()},
-    },
+    "InferMax-v0": SCHEDULING,
+    "InferMaxLongContext-v0": SCHEDULING,
     "InferMaxKnobs-v0": {
         "admit nobody": knobs_of(headroom=1.0, max_running=-1.0, prefill_share=-1.0),
         "longest first": knobs_of(known_tokens=-1.0, aging=-1.0),
@@ -108,8 +111,9 @@ def test_nobody_is_paid_for_what_the_fallback_serves(data: st.DataObject) -> Non
     env_id, reward, information = pick(IDS), pick(REWARDS), pick(INFORMATION)
     limit, seed = pick(EVERY_LIMIT), data.draw(st.integers(0, 10_000))
     more: dict[str, Any] = {"interval_s": pick((0.2, 2.0))} if env_id == "InferMaxKnobs-v0" else {}
-    if env_id == "InferMax-v0":
-        more = {"decide": pick(("event", "change", "iteration")), "backlog": pick((0, 10))}
+    if env_id in ("InferMax-v0", "InferMaxLongContext-v0"):
+        asked, forced = pick(("event", "change", "iteration")), pick(("any", "forced"))
+        more = {"decide": asked, "preempt": forced, "backlog": pick((0, 10))}
     env = made(env_id, reward, information=information, num_requests=25, **EVERY_LIMIT[limit], **more)
     agent, rng = AGENTS[env_id][pick(AGENTS[env_id])], np.random.default_rng(seed)
     observation, _ = env.reset(seed=seed)
@@ -172,16 +176,17 @@ def routing_actions(lanes: Any, genes: Any, rng: np.random.Generator) -> Any:
 
 
 SEARCHES: dict[str, tuple[int, Any, dict[str, Any]]] = {
+    "InferMaxLongContext-v0": (4, scheduling_actions, {"max_decisions": 20, **SHAPES["InferMaxLongContext-v0"]}),
     "InferMax-v0": (4, scheduling_actions, {"max_decisions": 120}),
     "InferMaxKnobs-v0": (22, knobs_actions, {"max_decisions": 6, "interval_s": 0.5}),
     "InferMaxRouter-v0": (len(REPLICA_FEATURES), routing_actions, {"max_decisions": 15, "num_replicas": 2}),
 }
 
 
-@pytest.mark.parametrize("information", INFORMATION)
-@pytest.mark.parametrize("reward", REWARDS)
+@pytest.mark.parametrize(("reward", "information"), list(zip(REWARDS, (*INFORMATION, "none"), strict=True)))
 @pytest.mark.parametrize("env_id", IDS)
 def test_a_searched_adversary_does_not_beat_the_rule(env_id: str, reward: str, information: str) -> None:
+    """Candidates look at what requests there are, not at what is said of their lengths."""
     num_genes, choose, limits = SEARCHES[env_id]
     rng = np.random.default_rng(7)
     chosen = {"num_requests": 25, "num_kv_tokens": 6_000, "ttft_slo_s": 2.0, "tpot_slo_s": 0.1, **limits}

@@ -46,18 +46,21 @@ def test_the_fallbacks_are_policies_of_the_tables() -> None:
             assert getattr(FALLBACK_ROUTER, item.name) == getattr(ROUTERS["sal"], item.name), item.name
 
 
-@pytest.mark.parametrize("reward", REWARDS)
+@pytest.mark.parametrize("env_id", ["InferMax-v0", "InferMaxLongContext-v0"])
 @pytest.mark.parametrize("limit", LIMITS)
 @pytest.mark.parametrize("strategy", STALLERS)
-def test_no_stalling_beats_serving(strategy: str, limit: str, reward: str) -> None:
-    for information in ("none", "noisy", "oracle"):
-        env = made("InferMax-v0", reward, information=information, **LIMITS[limit])
+def test_no_stalling_beats_serving(strategy: str, limit: str, env_id: str) -> None:
+    """Nobody here looks at the observation, so one kind of information a reward is enough."""
+    for reward, information in zip(REWARDS, ("none", "noisy", "oracle", "none"), strict=True):
+        env = made(env_id, reward, information=information, **LIMITS[limit])
         env.reset(seed=1)
         best = served_by_rule(env, reward)
-        total, info, _ = play(env, STALLERS[strategy], seed=2)
+        total, info, ended_by_limit = play(env, STALLERS[strategy], seed=2)
         assert info["finished_by_agent"] + info["finished_by_fallback"] == NUM_REQUESTS
         assert info["metrics"]["num_finished"] == NUM_REQUESTS
-        assert total <= best + 1e-9 * abs(best), (information, total, best)
+        served_all = env_id != "InferMax-v0" and not ended_by_limit  # forced preemption leaves some no way to stall
+        assert served_all or total <= best + 1e-9 * abs(best), (reward, total, best)
+        assert ended_by_limit or info["finished_by_fallback"] == 0
 
 
 @pytest.mark.parametrize("reward", REWARDS)
@@ -124,12 +127,13 @@ def test_bad_knobs_and_bad_routes_do_not_beat_the_rule(env_id: str, reward: str)
 @pytest.mark.parametrize("strategy", STALLERS)
 def test_whenever_the_agent_is_asked(strategy: str, decide: str) -> None:
     for reward in REWARDS:
-        env = made("InferMax-v0", reward, decide=decide, max_decisions_per_request=10, backlog=5)
+        settings = {"decide": decide, "max_decisions_per_request": 10, "num_requests": 15, "backlog": 5}
+        env = made("InferMax-v0", reward, **settings)
         env.reset(seed=9)
         best = served_by_rule(env, reward)
         total, info, truncated = play(env, STALLERS[strategy], seed=3)
         assert not truncated or total <= best + 1e-9 * abs(best)
-        assert info["metrics"]["num_finished"] + info["metrics"]["num_rejected"] == NUM_REQUESTS + 5
+        assert info["metrics"]["num_finished"] + info["metrics"]["num_rejected"] == 20
 
 
 def test_a_turn_has_a_bounded_number_of_actions() -> None:
@@ -153,7 +157,8 @@ def test_a_turn_has_a_bounded_number_of_actions() -> None:
 
 @pytest.mark.parametrize("env_id", IDS)
 def test_registered_ids_end_by_themselves(env_id: str) -> None:
-    env: Any = gym.make(env_id, num_requests=10).unwrapped
+    backlog = {"backlog": 0} if env_id == "InferMaxLongContext-v0" else {}
+    env: Any = gym.make(env_id, num_requests=10, **backlog).unwrapped
     env.reset(seed=0)
     for _ in range(10 * 60):
         action: Any = np.full(11, -1.0)

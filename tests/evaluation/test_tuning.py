@@ -143,6 +143,10 @@ def test_halving_that_runs_out_of_time_answers_with_its_last_rung() -> None:
     found.measure(candidates[:1], 8, 0.0)
     best, complete = halve(found, candidates, 0.0, lambda kept: [])
     assert (best[0].id, complete) == (7, False)
+    found, candidates = trials(values, most=8 + 10)
+    found.measure(candidates[:1], 8, 0.0)
+    best, complete = halve(found, candidates, 0.0, lambda kept: [])
+    assert (best[0].id, len(best), complete) == (7, 11, False)
 
 
 def test_flags_that_do_nothing_are_dropped() -> None:

@@ -98,12 +98,13 @@ class InferMaxKnobsVectorEnv(NativeVectorEnv):
             raise ValueError(f"actions must be {shape} numbers, a line of knobs for each lane, got {actions!r}")
         return np.array([checked(action) for action in given])
 
-    def _act(self, actions: NDArray[np.float64]) -> None:
+    def _act(self, actions: NDArray[np.float64]) -> bool:
         for i, run in enumerate(self.runs):
             policy = policy_of(actions[i], self.config.max_num_seqs)
             self._status[i] = run_interval(run, policy, self.interval_s)
             if self._status[i] != HANDOVER:
                 observe_run(run, self._components[i], self._seen[i])
+        return not self._status.any()
 
     def _observe(self, lanes: Any) -> Any:
         return self._seen[lanes]

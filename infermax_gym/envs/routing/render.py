@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infermax_gym.cluster import CONSTANTS, SIGNALS
-from infermax_gym.envs.paint import DECODE, INK, KV, PREFILL, QUEUE, RULE, SOFT, Canvas
+from infermax_gym.envs.paint import DECODE, INK, KV, PAGE, QUEUE, RULE, SOFT, Canvas
 from infermax_gym.envs.routing.episode import RoutingRun
 
 _BAR = 24
@@ -31,7 +31,7 @@ def draw_ansi(run: RoutingRun) -> str:
     return "\n".join(lines)
 
 
-_WIDTH, _LINE, _LEFT, _RIGHT = 900, 34, 130, 873
+_WIDTH, _LINE, _EDGE, _LEFT, _RIGHT = 900, 34, 24, 130, 860
 _MOST_REPLICAS = 64
 
 
@@ -45,21 +45,21 @@ def draw_picture(run: RoutingRun) -> NDArray[np.uint8]:
     seen = dict(zip(SIGNALS, state.arrays["seen"], strict=True))
     capacity = dict(zip(CONSTANTS, state.arrays["constants"], strict=True))["kv_tokens"]
     count = min(run.fleet.fleet.num_replicas, _MOST_REPLICAS)
-    canvas = Canvas(110 + _LINE * count, _WIDTH)
+    canvas = Canvas(130 + _LINE * count, _WIDTH, ((92, _EDGE, 112 + _LINE * count, _WIDTH - _EDGE),))
     r, n = run.fleet.next_request, len(run.workload)
-    canvas.text(26, 24, f"{run.lane['clock_s'][0]:,.1f} s", INK, 4)
-    canvas.text_to(47, _RIGHT, f"{r:,} of {n:,} requests routed", SOFT, 1)
-    canvas.box(64, 24, 69, _RIGHT, RULE)
-    canvas.box(64, 24, 69, 24 + round((_RIGHT - 24) * r / n), INK)
+    canvas.text(24, _EDGE, f"{run.lane['clock_s'][0]:,.1f} s", INK, 4)
+    canvas.text_to(40, _WIDTH - _EDGE, f"{r:,} of {n:,} requests routed", SOFT, 1)
+    canvas.box(66, _EDGE, 70, _WIDTH - _EDGE, RULE)
+    canvas.box(66, _EDGE, 70, _EDGE + round((_WIDTH - 2 * _EDGE) * r / n), INK)
     width = _RIGHT - _LEFT - 260
     for i in range(count):
-        top = 94 + _LINE * i
+        top = 110 + _LINE * i
         used = float(np.clip(1.0 - seen["free_kv_tokens"][i] / capacity[i], 0.0, 1.0))
-        canvas.text(top + 3, 24, f"{i}", INK, 2)
-        canvas.text(top + 3, 60, f"{100.0 * used:.0f} %", KV, 2)
-        canvas.box(top, _LEFT, top + 20, _LEFT + width, (241, 243, 246))
-        canvas.box(top, _LEFT, top + 20, _LEFT + round(used * width), KV)
-        right = canvas.text(top + 6, _LEFT + width + 12, f"{seen['num_running'][i]:.0f} running ", DECODE, 1)
-        right = canvas.text(top + 6, right, f"{seen['num_waiting'][i]:.0f} waiting ", QUEUE, 1)
-        canvas.text(top + 6, right, f"{seen['prefill_tokens'][i]:,.0f} tokens", PREFILL, 1)
+        canvas.text(top, 40, f"{i}", INK, 2)
+        canvas.text_to(top, _LEFT - 12, f"{100.0 * used:.0f} %", KV, 2)
+        canvas.box(top - 4, _LEFT, top + 14, _LEFT + width, PAGE)
+        canvas.box(top - 4, _LEFT, top + 14, _LEFT + round(used * width), KV)
+        canvas.text_to(top + 1, _LEFT + width + 88, f"{seen['num_running'][i]:.0f} running", DECODE, 1)
+        canvas.text_to(top + 1, _LEFT + width + 164, f"{seen['num_waiting'][i]:.0f} waiting", QUEUE, 1)
+        canvas.text_to(top + 1, _RIGHT, f"{seen['prefill_tokens'][i]:,.0f} to prefill", SOFT, 1)
     return canvas.pixels

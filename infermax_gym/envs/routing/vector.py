@@ -110,8 +110,9 @@ class InferMaxRouterVectorEnv(NativeVectorEnv):
         )
         return charged
 
-    def _act(self, actions: NDArray[np.int64]) -> None:
+    def _act(self, actions: NDArray[np.int64]) -> bool:
         step_all(self._fleets, self._lanes, actions, self._status, self._components, self._flat, self._mask)
+        return not self._status.any()
 
     def _observe(self, lanes: Any) -> Any:
         flat = self._flat[lanes]

@@ -214,8 +214,13 @@ class InferMaxEnv(ScalarEnv):
         super()._show(run, begun)
 
     def render(self) -> Any:
-        """The engine now: a few lines of text, printed or returned, or a (640, 900, 3) uint8 picture of the episode."""
-        from infermax_gym.envs.scheduling.render import draw_ansi, draw_picture
+        """The engine now: shown in the terminal, as a few lines, or as a (640, 900, 3) uint8 picture of the episode."""
+        from infermax_gym.envs.scheduling.render import draw_ansi, draw_picture, draw_view
 
-        run = self.run
-        return rendered(self.render_mode, lambda: draw_ansi(run), lambda: draw_picture(run, self._history))
+        run, past = self.run, self._history
+        return rendered(
+            self.render_mode,
+            lambda: draw_ansi(run),
+            lambda: draw_picture(run, past),
+            lambda width, height: draw_view(run, past, width, height),
+        )

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from infermax_gym.engine import EngineConfig
-from infermax_gym.engine.policy import NO_LIMIT
+from infermax_gym.engine import EngineConfig, Policy
+from infermax_gym.engine.policy import NO_LIMIT, Victim, victim_weights
 from infermax_gym.engine.recorder import Recorder
 from infermax_gym.engine.state import Engine, allocate
 from infermax_gym.envs.draws import (
@@ -123,13 +123,18 @@ def begin_run(config: EnvConfig, episode: Episode, *, record_schedule: bool = Fa
     record["on_change"] = config.decide == "change"
     record["within_budget"] = config.admit_within_budget
     record["only_forced"] = config.preempt == "forced"
-    record["by_victim_key"] = int(config.base.victim)
+    record["by_victim_key"] = int(config.base.victim) and not _is_least_processed(config.base)
     record["time_limit_s"] = config.time_limit_s if episode.time_limit_s is None else episode.time_limit_s
     record["max_decisions"] = most_decisions(config, episode.workload)
     levels = np.array(config.levels, np.int64)
     max_num_seqs = int(engine.record["max_num_seqs"][0])
     record["most_turn_actions"] = 2 * max_num_seqs + 8
     return Run(episode, engine, Lane(record, levels, 4 * max_num_seqs + 8), Recorder())
+
+
+def _is_least_processed(base: Policy) -> bool:
+    """Whether the largest victim key is that of the fewest processed tokens, which need no key."""
+    return base.victim == Victim.KEY and base.victim_weights == victim_weights(num_processed_tokens=-1.0)
 
 
 def most_decisions(config: EnvConfig, workload: Workload) -> int:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from infermax_gym.compile import inlined
 from infermax_gym.engine.kernel.memory import pointer
+from infermax_gym.envs.scheduling.layout import MOST_SLOTS
 
 # Marks of requests that the agent touched in its turn.
 ADMITTED = 1
@@ -41,6 +42,10 @@ LANE = np.dtype(
         ("seen_spare", "i8"),  # whether tokens were spare at the last RUN
         ("num_waiting_shown", "i8"),
         ("num_running_shown", "i8"),
+        # of the queue that the waiting slots show; while they are what they were, so are the slots
+        ("shown_arrivals", "i8"),
+        ("shown_preemptions", "i8"),
+        ("shown_waiting", "i8"),
         ("num_touched", "i8"),
         ("num_admitted", "i8"),  # since the last iteration
         ("num_preempted", "i8"),
@@ -63,6 +68,8 @@ LANE = np.dtype(
         ("levels_address", "i8"),
         ("touched_address", "i8"),
         ("touched_size", "i8"),
+        ("needs_address", "i8"),
+        ("scratch_address", "i8"),
     ],
     align=True,
 )
@@ -77,6 +84,8 @@ class Lane:
             running slot, the position in the running list.
         levels: (num_chunk_budgets,) int64, chunk budgets in tokens.
         touched: (touched_size,) int64, requests admitted or preempted since the last iteration.
+        needs: (num_waiting_slots,) int64, blocks that admitting the request in each waiting slot takes.
+        scratch: (2, MOST_SLOTS) int64, for the search of slots.
     """
 
     def __init__(self, record: Any, levels: NDArray[np.int64], touched_size: int) -> None:
@@ -85,6 +94,8 @@ class Lane:
         self.slots = np.full(num_slots, -1, np.int64)
         self.levels = levels
         self.touched = np.zeros(touched_size, np.int64)
+        self.needs = np.zeros(int(record["num_waiting_slots"][0]), np.int64)
+        self.scratch = np.zeros((2, MOST_SLOTS), np.int64)
         self._address()
 
     def _address(self) -> None:
@@ -92,10 +103,12 @@ class Lane:
         self.record["levels_address"] = self.levels.ctypes.data
         self.record["touched_address"] = self.touched.ctypes.data
         self.record["touched_size"] = self.touched.size
+        self.record["needs_address"] = self.needs.ctypes.data
+        self.record["scratch_address"] = self.scratch.ctypes.data
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Built anew, so that the record of a duplicate has the addresses of its own arrays.
-        return _rebuild, (self.record, self.levels, self.slots, self.touched)
+        return _rebuild, (self.record, self.levels, self.slots, self.touched, self.needs)
 
     @property
     def core(self) -> Any:
@@ -104,13 +117,20 @@ class Lane:
 
     def copy(self) -> Lane:
         """An independent copy."""
-        return _rebuild(self.record.copy(), self.levels.copy(), self.slots, self.touched)
+        return _rebuild(self.record.copy(), self.levels.copy(), self.slots, self.touched, self.needs)
 
 
-def _rebuild(record: Any, levels: NDArray[np.int64], slots: NDArray[np.int64], touched: NDArray[np.int64]) -> Lane:
+def _rebuild(
+    record: Any,
+    levels: NDArray[np.int64],
+    slots: NDArray[np.int64],
+    touched: NDArray[np.int64],
+    needs: NDArray[np.int64],
+) -> Lane:
     lane = Lane(record, levels, touched.size)
     lane.slots[:] = slots
     lane.touched[:] = touched
+    lane.needs[:] = needs
     return lane
 
 
@@ -130,3 +150,21 @@ def chunk_budgets_of(v: Any) -> Any:
 def touched_of(v: Any) -> Any:
     """(touched_size,) int64 requests."""
     return carray(pointer(v.touched_address), (v.touched_size,), np.int64)
+
+
+@inlined
+def needs_of(v: Any) -> Any:
+    """(num_waiting_slots,) int64 blocks."""
+    return carray(pointer(v.needs_address), (v.num_waiting_slots,), np.int64)
+
+
+@inlined
+def scratch_ids(v: Any) -> Any:
+    """(MOST_SLOTS,) int64, scratch."""
+    return carray(pointer(v.scratch_address), (MOST_SLOTS,), np.int64)
+
+
+@inlined
+def scratch_keys(v: Any) -> Any:
+    """(MOST_SLOTS,) float64, scratch behind the other."""
+    return carray(pointer(v.scratch_address + 8 * MOST_SLOTS), (MOST_SLOTS,), np.float64)

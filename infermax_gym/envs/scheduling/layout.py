@@ -93,6 +93,17 @@ class EngineFeature(IntEnum):
 ENGINE_FEATURES = tuple(entry.name.lower() for entry in EngineFeature)
 
 
+class Fact(IntEnum):
+    """What the info of a step says of a lane besides times and mask, in order."""
+
+    NUM_ILLEGAL = 0
+    FINISHED_BY_AGENT = 1
+    FINISHED_BY_FALLBACK = 2
+
+
+FACTS = tuple(entry.name.lower() for entry in Fact)
+
+
 @dataclass(frozen=True)
 class ActionLayout:
     """Sizes of the parts of an action.

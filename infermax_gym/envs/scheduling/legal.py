@@ -8,7 +8,7 @@ from infermax_gym.compile import compiled, inlined
 from infermax_gym.engine.kernel.fit import blocks_for, reserved_blocks
 from infermax_gym.engine.kernel.group import decode_demand
 from infermax_gym.engine.kernel.memory import requests, running
-from infermax_gym.envs.scheduling.lane import ADMITTED, chunk_budgets_of, slots_of
+from infermax_gym.envs.scheduling.lane import ADMITTED, chunk_budgets_of, needs_of, slots_of
 from infermax_gym.envs.status import RUNNING_ON
 
 
@@ -21,11 +21,16 @@ def admission_blocks(s: Any, r: int) -> Any:
 
 
 @inlined
-def can_admit(s: Any, v: Any, r: int) -> Any:
-    """Whether ADMIT of r is legal: max_num_seqs, its blocks, tokens if they count, not admitted before in this turn."""
-    admitted = requests(s)[r].touched & ADMITTED
-    tokens = not v.within_budget or v.spare_tokens > 0
-    return s.num_running < s.max_num_seqs and not admitted and tokens and admission_blocks(s, r) <= s.free_blocks
+def can_admit(s: Any, v: Any, slot: int) -> Any:
+    """Whether ADMIT of the request in a waiting slot is legal.
+
+    max_num_seqs, its blocks, tokens if they count, not admitted before in this turn.
+    """
+    if s.num_running >= s.max_num_seqs or needs_of(v)[slot] > s.free_blocks:
+        return False
+    if v.within_budget and v.spare_tokens <= 0:
+        return False
+    return not requests(s)[slots_of(v)[slot]].touched & ADMITTED
 
 
 @compiled
@@ -102,11 +107,17 @@ def fill_mask(s: Any, v: Any, mask: Any) -> None:
         return
     for level in range(num_chunk_budgets):
         mask[level] = can_run(s, v, level)
-    for i in range(waits):
-        mask[num_chunk_budgets + i] = slots[i] >= 0 and can_admit(s, v, slots[i])
-    for i in range(v.num_running_slots):
+    mask[num_chunk_budgets:] = 0
+    for i in range(v.num_waiting_shown):
+        mask[num_chunk_budgets + i] = can_admit(s, v, i)
+    if v.only_forced and mask[num_chunk_budgets - 1]:
+        return
+    req = requests(s)
+    run = running(s)
+    for i in range(v.num_running_shown):
         position = slots[waits + i]
-        mask[num_chunk_budgets + waits + i] = position >= 0 and can_preempt(s, v, position)
+        fresh = req[run[position]].touched & ADMITTED
+        mask[num_chunk_budgets + waits + i] = not fresh or can_preempt(s, v, position)
 
 
 @inlined
@@ -119,7 +130,7 @@ def is_legal(s: Any, v: Any, action: int) -> Any:
         return can_run(s, v, action)
     action -= v.num_chunk_budgets
     if action < v.num_waiting_slots:
-        return slots[action] >= 0 and can_admit(s, v, slots[action])
+        return slots[action] >= 0 and can_admit(s, v, action)
     action -= v.num_waiting_slots
     if action >= v.num_running_slots:
         return False
@@ -137,6 +148,6 @@ def fallback(s: Any, v: Any) -> Any:
         if can_preempt(s, v, slots[v.num_waiting_slots + i]):
             return v.num_chunk_budgets + v.num_waiting_slots + i
     for i in range(v.num_waiting_shown):
-        if can_admit(s, v, slots[i]):
+        if can_admit(s, v, i):
             return v.num_chunk_budgets + i
     return 0

@@ -14,7 +14,7 @@ from infermax_gym.engine.kernel.group import blocks_held, emitted, resident
 from infermax_gym.engine.kernel.memory import requests, running, term_ends_of, theta_of
 from infermax_gym.engine.kernel.queue import oldest
 from infermax_gym.envs.scales import squash
-from infermax_gym.envs.scheduling.lane import chunk_budgets_of, slots_of
+from infermax_gym.envs.scheduling.lane import chunk_budgets_of, needs_of, slots_of
 from infermax_gym.envs.scheduling.layout import (
     ENGINE_FEATURES,
     RUNNING_FEATURES,
@@ -23,7 +23,7 @@ from infermax_gym.envs.scheduling.layout import (
     RunningFeature,
     WaitingFeature,
 )
-from infermax_gym.envs.scheduling.legal import admission_blocks, fill_mask
+from infermax_gym.envs.scheduling.legal import fill_mask
 
 NUM_WAITING = len(WAITING_FEATURES)
 NUM_RUNNING = len(RUNNING_FEATURES)
@@ -31,10 +31,10 @@ NUM_ENGINE = len(ENGINE_FEATURES)
 
 
 @inlined
-def _slack(s: Any, q: Any, generated: int) -> Any:
+def _slack(q: Any, waited_s: float, generated: int) -> Any:
     if q.slo_ttft_s <= 0.0 or generated > 0:
         return 1.0
-    return max(-1.0, min(1.0, 1.0 - (s.clock_s - q.arrival_s) / q.slo_ttft_s))
+    return max(-1.0, min(1.0, 1.0 - waited_s / q.slo_ttft_s))
 
 
 @inlined
@@ -49,26 +49,31 @@ def _observe_waiting(s: Any, v: Any, out: Any) -> None:
     first = NUM_ENGINE
     req = requests(s)
     slots = slots_of(v)
+    needs = needs_of(v)
+    shown = v.num_waiting_shown
+    # Read once: for all the compiler knows, writing a feature may change the engine's record.
     per_block = 1.0 / s.num_blocks
-    for i in range(v.num_waiting_shown):
-        r = slots[i]
-        q = req[r]
+    clock_s, free, block_size, joined = s.clock_s, s.free_blocks, s.block_size, s.num_running + 1.0
+    for i in range(shown):
+        q = req[slots[i]]
         at = first + i * NUM_WAITING
-        blocks = admission_blocks(s, r)
+        blocks, generated, waited_s = needs[i], q.generated, clock_s - q.arrival_s
+        runway = (free - blocks) * block_size / joined
+        remaining, slack = _remaining(q, generated), _slack(q, waited_s, generated)
+        known, preemptions, on_host, touched = q.prompt + generated, q.preemptions, q.on_host, q.touched
         out[at + WaitingFeature.PRESENT] = 1.0
-        out[at + WaitingFeature.WAIT] = squash(s.clock_s - q.arrival_s, 10.0)
-        out[at + WaitingFeature.KNOWN_TOKENS] = squash(q.prompt + q.generated, 1000.0)
-        out[at + WaitingFeature.GENERATED_TOKENS] = squash(q.generated, 100.0)
+        out[at + WaitingFeature.WAIT] = squash(waited_s, 10.0)
+        out[at + WaitingFeature.KNOWN_TOKENS] = squash(known, 1000.0)
+        out[at + WaitingFeature.GENERATED_TOKENS] = squash(generated, 100.0)
         out[at + WaitingFeature.ADMISSION_BLOCKS] = blocks * per_block
-        out[at + WaitingFeature.SPARE_BLOCKS] = (s.free_blocks - blocks) * per_block
-        out[at + WaitingFeature.PREDICTED_REMAINING] = _remaining(q, q.generated)
-        out[at + WaitingFeature.SLO_SLACK] = _slack(s, q, q.generated)
-        out[at + WaitingFeature.PREEMPTIONS] = squash(q.preemptions, 1.0)
-        out[at + WaitingFeature.ON_HOST] = q.on_host
-        out[at + WaitingFeature.TOUCHED] = 1.0 if q.touched else 0.0
-        runway = (s.free_blocks - blocks) * s.block_size / (s.num_running + 1.0)
+        out[at + WaitingFeature.SPARE_BLOCKS] = (free - blocks) * per_block
+        out[at + WaitingFeature.PREDICTED_REMAINING] = remaining
+        out[at + WaitingFeature.SLO_SLACK] = slack
+        out[at + WaitingFeature.PREEMPTIONS] = squash(preemptions, 1.0)
+        out[at + WaitingFeature.ON_HOST] = on_host
+        out[at + WaitingFeature.TOUCHED] = 1.0 if touched else 0.0
         out[at + WaitingFeature.RUNWAY] = runway / (abs(runway) + 50.0)
-    out[first + v.num_waiting_shown * NUM_WAITING : first + v.num_waiting_slots * NUM_WAITING] = 0.0
+    out[first + shown * NUM_WAITING : first + v.num_waiting_slots * NUM_WAITING] = 0.0
 
 
 @compiled
@@ -77,26 +82,29 @@ def _observe_running(s: Any, v: Any, out: Any) -> None:
     req = requests(s)
     run = running(s)
     slots = slots_of(v)
+    shown, waits = v.num_running_shown, v.num_waiting_slots
     per_block = 1.0 / s.num_blocks
-    for i in range(v.num_running_shown):
-        q = req[run[slots[v.num_waiting_slots + i]]]
+    clock_s, block_size = s.clock_s, s.block_size
+    for i in range(shown):
+        q = req[run[slots[waits + i]]]
         at = first + i * NUM_RUNNING
         generated = emitted(s, q)
         computed = resident(s, q)
         held = blocks_held(s, q)
-        known = q.prompt + generated
+        known, aged_s, preemptions = q.prompt + generated, clock_s - q.arrival_s, q.preemptions
+        in_prefill, touched, remaining = q.in_prefill, q.touched, _remaining(q, generated)
         out[at + RunningFeature.PRESENT] = 1.0
-        out[at + RunningFeature.AGE] = squash(s.clock_s - q.arrival_s, 10.0)
+        out[at + RunningFeature.AGE] = squash(aged_s, 10.0)
         out[at + RunningFeature.KNOWN_TOKENS] = squash(known, 1000.0)
         out[at + RunningFeature.GENERATED_TOKENS] = squash(generated, 100.0)
         out[at + RunningFeature.HELD_BLOCKS] = held * per_block
-        out[at + RunningFeature.LACKING_TOKENS] = squash(known - computed, 512.0) if q.in_prefill else 0.0
-        out[at + RunningFeature.IS_PREFILL] = q.in_prefill
-        out[at + RunningFeature.PREDICTED_REMAINING] = _remaining(q, generated)
-        out[at + RunningFeature.PREEMPTIONS] = squash(q.preemptions, 1.0)
-        out[at + RunningFeature.NEEDS_BLOCK] = 1.0 if computed + 1 > held * s.block_size else 0.0
-        out[at + RunningFeature.TOUCHED] = 1.0 if q.touched else 0.0
-    out[first + v.num_running_shown * NUM_RUNNING :] = 0.0
+        out[at + RunningFeature.LACKING_TOKENS] = squash(known - computed, 512.0) if in_prefill else 0.0
+        out[at + RunningFeature.IS_PREFILL] = in_prefill
+        out[at + RunningFeature.PREDICTED_REMAINING] = remaining
+        out[at + RunningFeature.PREEMPTIONS] = squash(preemptions, 1.0)
+        out[at + RunningFeature.NEEDS_BLOCK] = 1.0 if computed + 1 > held * block_size else 0.0
+        out[at + RunningFeature.TOUCHED] = 1.0 if touched else 0.0
+    out[first + shown * NUM_RUNNING :] = 0.0
 
 
 @compiled

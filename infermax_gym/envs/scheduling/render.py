@@ -1,23 +1,26 @@
-"""What `render()` shows: a few lines of text, or a picture of the episode so far.
+"""What `render()` shows: a few lines of text, a view for a terminal, or a picture of the episode so far.
 
-Both only look: they work on a copy of the engine and change nothing.
+They only look: they work on a copy of the engine and change nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import zip_longest
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from infermax_gym.engine.kernel.group import disband
 from infermax_gym.engine.state import Engine
-from infermax_gym.envs.paint import DECODE, INK, KV, PREFILL, QUEUE, RULE, SOFT, Canvas, Colour
+from infermax_gym.envs.paint import DECODE, INK, KV, PAGE, PREFILL, QUEUE, RULE, SOFT, Canvas, Colour
 from infermax_gym.envs.scheduling.episode import Moment, Run, moment_of
 from infermax_gym.envs.scheduling.legal import fill_mask
 from infermax_gym.envs.status import RUNNING_ON
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 History: TypeAlias = Sequence[Moment]
 """The moments of every decision so far."""
@@ -135,10 +138,23 @@ def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
+def draw_view(run: Run, history: History, width: int, height: int) -> RenderableType:
+    """The same as a panel for a terminal, with the past: what `infermax watch` shows of a policy."""
+    from infermax_gym.envs.terminal import Past, draw, view_of
+
+    engine = run.engine.copy()
+    disband(engine.core)
+    view = view_of(engine)
+    past = [Past(m.num_waiting, m.num_decodes + m.num_prefills, m.used, view.num_preemptions) for m in history]
+    return draw("agent", view, past, min(width, 120), height)
+
+
 # The picture.
 
 _HEIGHT, _WIDTH = 640, 900
-_LEFT, _RIGHT = 68, 873
+_EDGE, _LEFT, _RIGHT = 24, 74, 858
+_TOPS = (92, 248, 404)
+_CARDS = (*((top, _EDGE, top + 144, _WIDTH - _EDGE) for top in _TOPS), (560, _EDGE, 622, _WIDTH - _EDGE))
 _MOST_POINTS = 1500
 
 
@@ -154,16 +170,15 @@ def draw_picture(run: Run, history: History) -> NDArray[np.uint8]:
     """
     engine = run.engine.copy()
     disband(engine.core)
-    canvas = Canvas(_HEIGHT, _WIDTH)
+    canvas = Canvas(_HEIGHT, _WIDTH, _CARDS)
     _headline(canvas, engine.record[0])
     past = _thinned([*history, moment_of(engine)])
     waiting, prefills, decodes = past["num_waiting"], past["num_prefills"], past["num_decodes"]
     times, running = past["clock_s"], decodes + prefills
-    _panel(canvas, 110, times, [(waiting, "waiting", QUEUE)], max(5.0, 1.12 * float(waiting.max())))
+    _panel(canvas, _TOPS[0], times, [(waiting, "waiting", QUEUE)], max(5.0, float(waiting.max())))
     both = [(running, "prefills", PREFILL), (decodes, "decodes", DECODE)]
-    _panel(canvas, 265, times, both, max(5.0, 1.12 * float(running.max())))
-    _panel(canvas, 420, times, [(100.0 * past["used"], "KV cache %", KV)], 112.0)
-    canvas.text_to(548, _RIGHT, f"{times[-1]:,.1f} s", SOFT, 1)
+    _panel(canvas, _TOPS[1], times, both, max(5.0, float(running.max())))
+    _panel(canvas, _TOPS[2], times, [(100.0 * past["used"], "KV cache %", KV)], 100.0)
     _holders(canvas, engine)
     return canvas.pixels
 
@@ -177,15 +192,15 @@ def _thinned(moments: Sequence[Moment]) -> dict[str, NDArray[np.float64]]:
 def _headline(canvas: Canvas, core: Any) -> None:
     """The clock, how far the episode is, and its totals."""
     total, finished = int(core["num_requests"] + core["num_unsent"]), int(core["num_finished"])
-    canvas.text(26, _LEFT, f"{core['clock_s']:,.1f} s", INK, 4)
+    canvas.text(24, _EDGE, f"{core['clock_s']:,.1f} s", INK, 4)
     facts = [f"{finished:,} of {total:,} finished"]
     if core["num_rejected"]:
         facts.append(f"{int(core['num_rejected']):,} rejected")
     facts += [_count(int(core["num_preemptions"]), "preemption"), _count(int(core["num_iterations"]), "iteration")]
-    canvas.text_to(47, _RIGHT, "   ".join(facts), SOFT, 1)
+    canvas.text_to(40, _WIDTH - _EDGE, "     ".join(facts), SOFT, 1)
     done = float(core["num_finished"] + core["num_rejected"]) / max(total, 1)
-    canvas.box(64, _LEFT, 69, _RIGHT, RULE)
-    canvas.box(64, _LEFT, 69, _LEFT + round(done * (_RIGHT - _LEFT)), INK)
+    canvas.box(66, _EDGE, 70, _WIDTH - _EDGE, RULE)
+    canvas.box(66, _EDGE, 70, _EDGE + round(done * (_WIDTH - 2 * _EDGE)), INK)
 
 
 def _panel(
@@ -196,16 +211,17 @@ def _panel(
     most: float,
 ) -> None:
     """Curves over time with their names and values now above, and a scale at the left; the largest comes first."""
-    frame = (top, _LEFT, top + 112, _RIGHT)
+    frame = (top + 40, _LEFT, top + 128, _RIGHT)
+    height = frame[2] - frame[0] - 1
     for share in (0.0, 0.5, 1.0):
-        line = frame[2] - 1 - round(share * 111 / 1.12)
+        line = frame[2] - 1 - round(share * height)
         canvas.box(line, _LEFT, line + 1, _RIGHT, RULE)
-        canvas.text_to(line - 3, _LEFT - 6, f"{share * most / 1.12:,.0f}", SOFT, 1)
+        canvas.text_to(line - 4, _LEFT - 8, f"{share * most:,.0f}", SOFT, 1)
     for values, _, colour in curves:
         canvas.steps(frame, times, values, most, colour)
     left, above = _LEFT, 0.0
     for values, name, colour in reversed(curves):
-        left = canvas.text(top - 20, left, f"{name} {values[-1] - above:,.0f}   ", colour, 2)
+        left = canvas.text(top + 15, left, f"{name} {values[-1] - above:,.0f}    ", colour, 2)
         above = float(values[-1]) if len(curves) > 1 else 0.0
 
 
@@ -217,8 +233,8 @@ def _holders(canvas: Canvas, engine: Engine) -> None:
     ends = np.cumsum(req["held"][order]) / blocks
     starts = ends - req["held"][order] / blocks
     colours = [PREFILL if prefill else DECODE for prefill in req["in_prefill"][order]]
-    canvas.box(592, _LEFT, 614, _RIGHT, (241, 243, 246))
+    canvas.box(588, _LEFT, 606, _RIGHT, PAGE)
     width = _RIGHT - _LEFT
-    canvas.strip(592, 614, _LEFT + starts * width, _LEFT + ends * width - 1.0, colours)
+    canvas.strip(588, 606, _LEFT + starts * width, _LEFT + ends * width - 1.0, colours)
     used = f"{blocks - core['free_blocks']:,} of {blocks:,} blocks"
-    canvas.text(576, _LEFT, f"KV cache now: {used}, one piece per running request", SOFT, 1)
+    canvas.text(571, _LEFT, f"KV cache now: {used}, a piece per running request", SOFT, 1)

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from infermax_gym.compile import compiled, inlined
 from infermax_gym.engine.kernel.keys import processed, victim_score
 from infermax_gym.engine.kernel.memory import queue_tree, requests, running, sort_ids, sort_keys
-from infermax_gym.envs.scheduling.lane import ADMITTED, slots_of
-from infermax_gym.envs.scheduling.layout import MOST_SLOTS
+from infermax_gym.engine.policy import Reserve
+from infermax_gym.envs.scheduling.lane import ADMITTED, needs_of, scratch_ids, scratch_keys, slots_of
+from infermax_gym.envs.scheduling.legal import admission_blocks
 
 
 @inlined
@@ -37,15 +36,15 @@ def _insert(ids: Any, keys: Any, count: int, most: int, number: int, key: float)
 
 
 @compiled
-def smallest_keys(s: Any, most: int, out: Any) -> Any:
+def smallest_keys(s: Any, v: Any, most: int, out: Any) -> Any:
     """The requests with the smallest fixed queue keys, in order, into `out`; returns how many.
 
     Best-first descent of the tournament tree: only the `most` best open subtrees are ever kept.
     """
     req = requests(s)
     tree = queue_tree(s)
-    nodes = np.empty(MOST_SLOTS, np.int64)
-    keys = np.empty(MOST_SLOTS, np.float64)
+    nodes = scratch_ids(v)
+    keys = scratch_keys(v)
     found = 0
     if tree[1] < 0:
         return 0
@@ -70,11 +69,11 @@ def smallest_keys(s: Any, most: int, out: Any) -> Any:
 
 
 @compiled
-def _add_oldest(s: Any, found: int, most: int, out: Any) -> Any:
+def _add_oldest(s: Any, v: Any, found: int, most: int, out: Any) -> Any:
     """Append the oldest waiting requests that are not in `out` yet, up to `most` entries."""
     tree = queue_tree(s)
     first = found
-    stack = np.empty(MOST_SLOTS, np.int64)
+    stack = scratch_ids(v)
     stack[0] = 1
     depth = 1
     while depth > 0 and found < most:
@@ -98,16 +97,37 @@ def _add_oldest(s: Any, found: int, most: int, out: Any) -> Any:
 
 @compiled
 def show_waiting(s: Any, v: Any) -> None:
-    """Fill the waiting slots."""
+    """Fill the waiting slots, and note what admissions would take."""
+    if _is_shown(s, v):
+        return
     slots = slots_of(v)
+    needs = needs_of(v)
     most = v.num_waiting_slots
     found = 0
     if s.num_waiting > 0:
-        found = smallest_keys(s, (most + 1) // 2, slots)
-        found = _add_oldest(s, found, most, slots)
+        found = smallest_keys(s, v, (most + 1) // 2, slots)
+        found = _add_oldest(s, v, found, most, slots)
     v.num_waiting_shown = found
+    for i in range(found):
+        needs[i] = admission_blocks(s, slots[i])
     for i in range(found, most):
         slots[i] = -1
+
+
+@inlined
+def _is_shown(s: Any, v: Any) -> Any:
+    """Whether the waiting slots show the queue as it is; notes what it depends on.
+
+    Keys of waiting requests stand still, and who joins the queue arrives or is preempted; of two queues with as many
+    arrivals and preemptions, and as many requests, nobody has left either. Only estimates of whole lengths change
+    what the admission of a waiting request takes.
+    """
+    known = v.shown_arrivals == s.next_arrival and v.shown_preemptions == s.num_preemptions
+    known = known and v.shown_waiting == s.num_waiting
+    v.shown_arrivals = s.next_arrival
+    v.shown_preemptions = s.num_preemptions
+    v.shown_waiting = s.num_waiting
+    return known and s.reserve != Reserve.TOTAL_ESTIMATE
 
 
 @compiled

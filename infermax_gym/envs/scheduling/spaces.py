@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
@@ -52,12 +54,19 @@ class Buffers:
     """
 
     def __init__(self, config: EnvConfig, num_lanes: int) -> None:
-        g, w, r = len(ENGINE_FEATURES), config.num_waiting_slots, config.num_running_slots
-        fw, fr = len(WAITING_FEATURES), len(RUNNING_FEATURES)
         self.flat = np.zeros((num_lanes, flat_size(config)), np.float32)
-        self.engine = self.flat[:, :g]
-        self.waiting = self.flat[:, g : g + w * fw].reshape(num_lanes, w, fw)
-        self.running = self.flat[:, g + w * fw :].reshape(num_lanes, r, fr)
         self.mask = np.zeros((num_lanes, config.layout.num_actions), np.int8)
         self.reward_components = np.zeros((num_lanes, NUM_COMPONENTS))
-        assert np.shares_memory(self.flat, self.waiting) and np.shares_memory(self.flat, self.running)
+        self._num_waiting_slots = config.num_waiting_slots
+        self._view()
+
+    def _view(self) -> None:
+        first, n = len(ENGINE_FEATURES), len(self.flat)
+        last = first + self._num_waiting_slots * len(WAITING_FEATURES)
+        self.engine = self.flat[:, :first]
+        self.waiting = self.flat[:, first:last].reshape(n, -1, len(WAITING_FEATURES))
+        self.running = self.flat[:, last:].reshape(n, -1, len(RUNNING_FEATURES))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._view()  # the copy of a view is none

@@ -17,8 +17,9 @@ from infermax_gym.engine.kernel.order import order_running, relist
 from infermax_gym.engine.kernel.run import jump_to_next_arrival
 from infermax_gym.engine.kernel.serve import serve_decodes
 from infermax_gym.engine.policy import Reserve
-from infermax_gym.envs.rewards import Component
+from infermax_gym.envs.rewards import NUM_COMPONENTS, Component
 from infermax_gym.envs.scheduling.lane import ADMITTED, PREEMPTED, chunk_budgets_of, slots_of, touched_of
+from infermax_gym.envs.scheduling.layout import Fact
 from infermax_gym.envs.scheduling.legal import admission_blocks, can_admit, can_run, fallback, foresee, is_legal
 from infermax_gym.envs.scheduling.observe import observe
 from infermax_gym.envs.scheduling.slots import show_running, show_waiting
@@ -130,9 +131,8 @@ def _something_to_decide(s: Any, v: Any) -> Any:
             return True
     if s.num_waiting == 0 or s.num_running >= s.max_num_seqs or (v.on_change and not _has_changed(s, v)):
         return False
-    slots = slots_of(v)
     for i in range(v.num_waiting_shown):
-        if can_admit(s, v, slots[i]):
+        if can_admit(s, v, i):
             return True
     return False
 
@@ -287,19 +287,68 @@ def step_one(engines: Any, lanes: Any, action: int, reward_components: Any, out:
     return finish_step(engines[0], lanes[0], reward_components[0], out[0], mask[0])
 
 
+@inlined
+def _report(s: Any, v: Any, i: int, facts: Any) -> None:
+    by_agent = v.num_by_agent if v.handed_over else s.num_finished
+    facts[Fact.NUM_ILLEGAL, i] = v.num_illegal
+    facts[Fact.FINISHED_BY_AGENT, i] = by_agent
+    facts[Fact.FINISHED_BY_FALLBACK, i] = s.num_finished - by_agent
+
+
 @compiled
-def step_all(engines: Any, lanes: Any, actions: Any, status: Any, reward_components: Any, out: Any, mask: Any) -> None:
-    """One action on every lane.
+def finish_one(
+    engines: Any, lanes: Any, i: int, status: Any, reward_components: Any, clock_s: Any, facts: Any, out: Any, mask: Any
+) -> None:
+    """`finish_step` in lane i; arguments as in `step_all`."""
+    s, v = engines[i], lanes[i]
+    status[i] = finish_step(s, v, reward_components[i], out[i], mask[i])
+    clock_s[i] = s.clock_s
+    _report(s, v, i, facts)
+
+
+@compiled
+def step_all(
+    engines: Any,
+    lanes: Any,
+    actions: Any,
+    weights: Any,
+    first: int,
+    last: int,
+    status: Any,
+    reward_components: Any,
+    rewards: Any,
+    clock_s: Any,
+    facts: Any,
+    out: Any,
+    mask: Any,
+) -> Any:
+    """One action on the lanes from `first` to before `last`; whether the agent is to decide in all of them.
 
     Args:
         engines: (n,) CORE.
         lanes: (n,) LANE.
         actions: (n,) int64.
+        weights: (NUM_COMPONENTS,) float64, of the reward.
+        first: lane.
+        last: lane.
         status: (n,) int64, out.
         reward_components: (n, NUM_COMPONENTS) float64, out.
+        rewards: (n,) float64, out, summed as `infermax_gym.envs.rewards.paid` does.
+        clock_s: (n,) float64, out.
+        facts: (NUM_FACTS, n) int64, out.
         out: (n, N) float32, out.
         mask: (n, num_actions) int8, out.
     """
-    for i in range(lanes.size):
-        act(engines[i], lanes[i], actions[i])
-        status[i] = finish_step(engines[i], lanes[i], reward_components[i], out[i], mask[i])
+    all_go_on = True
+    for i in range(first, last):
+        s, v = engines[i], lanes[i]
+        act(s, v, actions[i])
+        status[i] = finish_step(s, v, reward_components[i], out[i], mask[i])
+        all_go_on = all_go_on and status[i] == RUNNING_ON
+        total = 0.0
+        for k in range(NUM_COMPONENTS):
+            total += reward_components[i, k] * weights[k]
+        rewards[i] = total
+        clock_s[i] = s.clock_s
+        _report(s, v, i, facts)
+    return all_go_on

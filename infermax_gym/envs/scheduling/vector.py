@@ -17,9 +17,10 @@ from infermax_gym.envs.scheduling.config import EnvConfig
 from infermax_gym.envs.scheduling.env import State, episode_metrics, interface_of
 from infermax_gym.envs.scheduling.episode import Run, begin_run, charge_of, draw_episode, settle
 from infermax_gym.envs.scheduling.lane import LANE
-from infermax_gym.envs.scheduling.layout import ActionLayout
+from infermax_gym.envs.scheduling.layout import FACTS, ActionLayout
 from infermax_gym.envs.scheduling.spaces import Buffers, flat_space, observation_space
-from infermax_gym.envs.scheduling.step import finish_step, start, step_all
+from infermax_gym.envs.scheduling.step import finish_one, start, step_all
+from infermax_gym.envs.threads import Crew
 
 
 class InferMaxVectorEnv(NativeVectorEnv):
@@ -41,6 +42,7 @@ class InferMaxVectorEnv(NativeVectorEnv):
             overwrites.
         metrics: put the full metrics of finished episodes into `final_info` (about half a millisecond each).
         autoreset_mode: SAME_STEP, NEXT_STEP or DISABLED, the mode or its name.
+        num_threads: threads that share the lanes; results are the same. Of use from 64 lanes on.
         max_episode_steps: another name of `max_decisions`; the tighter one holds.
         **settings: settings of `EnvConfig` to change.
     """
@@ -56,6 +58,7 @@ class InferMaxVectorEnv(NativeVectorEnv):
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
         max_episode_steps: int | None = None,
         render_mode: str | None = None,
+        num_threads: int = 1,
         **settings: Any,
     ) -> None:
         chosen = (config or EnvConfig()).changed(**settings)
@@ -74,18 +77,21 @@ class InferMaxVectorEnv(NativeVectorEnv):
             render_mode=render_mode,
         )
         self._buffers = Buffers(chosen, self.num_envs)
+        self._rewards, self._clocks = np.zeros(self.num_envs), np.zeros(self.num_envs)
+        self._counts = np.zeros((len(FACTS), self.num_envs), np.int64)
+        self._crew = Crew(num_threads, self.num_envs)
         self._components, self._mask = self._buffers.reward_components, self._buffers.mask
         self._engines = np.zeros(self.num_envs, CORE)
         self._lanes = np.zeros(self.num_envs, LANE)
 
     @property
     def _clock_s(self) -> NDArray[np.float64]:
-        return np.asarray(self._engines["clock_s"])
+        return self._clocks
 
     @property
     def clock_s(self) -> NDArray[np.float64]:
         """(n,) simulated seconds since the beginning of each lane's episode."""
-        return self._clock_s
+        return np.asarray(self._engines["clock_s"])
 
     def _draw(self, streams: Streams, options: Options | None) -> Run:
         return begin_run(self.config, draw_episode(self.config, streams, options))
@@ -103,12 +109,23 @@ class InferMaxVectorEnv(NativeVectorEnv):
     def _settle(self, i: int) -> float:
         charged = charge_of(self.runs[i], self._weights) if settle(self.runs[i]) else 0.0
         b = self._buffers
-        self._status[i] = finish_step(self._engines[i], self._lanes[i], b.reward_components[i], b.flat[i], b.mask[i])
+        results = self._status, b.reward_components, self._clocks, self._counts, b.flat, b.mask
+        finish_one(self._engines, self._lanes, i, *results)
         return charged
 
-    def _act(self, actions: NDArray[np.int64]) -> None:
+    def _act(self, actions: NDArray[np.int64]) -> bool:
         b = self._buffers
-        step_all(self._engines, self._lanes, actions, self._status, b.reward_components, b.flat, b.mask)
+        given = self._engines, self._lanes, actions, self._weights
+        results = self._status, b.reward_components, self._rewards, self._clocks, self._counts, b.flat, b.mask
+        return self._crew.all_of(lambda first, last: step_all(*given, first, last, *results))
+
+    def _paid(self) -> NDArray[np.float64]:
+        return self._rewards.copy()
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Let go of the episodes and the threads."""
+        super().close_extras(**kwargs)
+        self._crew.close()
 
     def _observe(self, lanes: Any) -> Any:
         b = self._buffers
@@ -126,13 +143,7 @@ class InferMaxVectorEnv(NativeVectorEnv):
         return self._mask.astype(bool)
 
     def _facts(self) -> dict[str, NDArray[Any]]:
-        finished, lanes = self._engines["num_finished"], self._lanes
-        by_agent = np.where(lanes["handed_over"], lanes["num_by_agent"], finished)
-        return {
-            "num_illegal": lanes["num_illegal"].copy(),
-            "finished_by_agent": by_agent,
-            "finished_by_fallback": finished - by_agent,
-        }
+        return dict(zip(FACTS, self._counts.copy(), strict=True))
 
     def _metrics_of(self, i: int) -> dict[str, Any]:
         return episode_metrics(self.runs[i])

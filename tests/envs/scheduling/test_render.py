@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from infermax_gym.envs.knobs.env import InferMaxKnobsEnv
+from infermax_gym.envs.paint import PAGE, PAPER, RULE
 from infermax_gym.envs.scheduling.env import InferMaxEnv
 from infermax_gym.envs.scheduling.layout import Kind
 from infermax_gym.envs.scheduling.render import MOST_ROWS, draw_ansi
@@ -177,12 +178,12 @@ def test_a_picture_shows_what_is_there() -> None:
     env = somewhere(render_mode="rgb_array")
     picture, core = env.render(), env.run.engine.record[0]
     used = 1.0 - core["free_blocks"] / core["num_blocks"]
-    strip = picture[600, 68:873]
-    filled = (strip != np.array([241, 243, 246])).any(axis=1).mean()
+    strip = picture[597, 74:858]
+    filled = (strip != np.array(PAGE)).any(axis=1).mean()
     assert filled == pytest.approx(used, abs=0.05)
-    kv = picture[420:532, 872]
-    height = (kv != 255).any(axis=1).sum() / 112
-    assert height == pytest.approx(used / 1.12, abs=0.04)
+    kv = picture[444:532, 857]
+    height = (~np.isin(kv, (PAPER, RULE)).all(axis=1)).sum() / 88
+    assert height == pytest.approx(used, abs=0.04)
 
 
 def test_recording_wrappers() -> None:

