@@ -41,7 +41,7 @@ ENGINES = (
 RULES = ("shortest-prompt-first", "spf-headroom", "spf-share", "hrrn-share", "rollout")
 AGENTS = ("generalist", "any-engine")
 GOODPUT_RULES = ("slai", "edf", "shortest-prompt-first", "spf-share", "rollout-goodput")
-GOODPUT_AGENTS = ("goodput", "any-engine-goodput")
+GOODPUT_AGENTS = ("any-engine-goodput",)
 BEST_PUBLISHED = "best published"
 
 Play = Callable[[Workload, EngineConfig], SimulationResult]

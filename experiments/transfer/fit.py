@@ -29,22 +29,18 @@ class Goal:
         behind: how many times a loss against the default counts again.
         at_most: beyond this cost one is as bad as another.
         goodput: whether goodput counts, and not latency.
-        enough: of goodput, a gain (its logarithm) beyond which more counts a tenth.
     """
 
     tail: float = 0.6
     behind: float = 15.0
     at_most: float = 2.0
     goodput: bool = False
-    enough: float = 1.0
 
     def cost(self, measured: Measured, count: int) -> NDArray[np.float64]:
         """(count,) cost of having each of the first experts serve a scenario."""
         main = measured.goodput if self.goodput else measured.mean
         cost = main + self.behind * np.maximum(main, 0.0)
-        if self.goodput:
-            cost = np.maximum(cost, -self.enough) + 0.1 * np.minimum(cost + self.enough, 0.0)
-        else:
+        if not self.goodput:
             cost = cost + self.tail * measured.p99
         return np.asarray(np.minimum(cost - cost[:count].min(), self.at_most)[:count])
 

@@ -1,0 +1,75 @@
+"""Splits that share nothing, limits that suit the engine, and a selector that learns what it is shown."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from experiments.transfer.experts import DEFAULTS, EXPERTS, GOODPUT_EXPERTS
+from experiments.transfer.fit import Goal, Training, fit
+from experiments.transfer.measure import Measured, limited
+from experiments.transfer.scenarios import TEST, TRAIN, VALIDATE, Scenario, random_scenarios, scenarios
+from infermax_gym.agents.outlook import FEATURES
+from infermax_gym.baselines.policies import POLICIES
+from infermax_gym.engine import Information, Policy, simulate
+from infermax_gym.workload import Workload
+
+
+def test_splits_share_no_gpu_and_no_model() -> None:
+    for one, other in combinations((TRAIN, VALIDATE, TEST), 2):
+        assert not set(one.gpus) & set(other.gpus) and not set(one.models) & set(other.models)
+        assert one.engines and other.engines
+    assert {"long-document", "conversations"} <= set(TEST.traffic) - set(TRAIN.traffic) - set(VALIDATE.traffic)
+
+
+def test_engines_of_another_split_are_refused() -> None:
+    with pytest.raises(ValueError, match="is of another split"):
+        scenarios(TEST, ["qwen3-8b@h100"])
+
+
+def test_random_scenarios_repeat_themselves_and_stay_in_their_split() -> None:
+    first = random_scenarios(TRAIN, 20, seed=5)
+    assert first == random_scenarios(TRAIN, 20, seed=5) != random_scenarios(TRAIN, 20, seed=6)
+    assert {one.engine for one in first} <= set(TRAIN.engines)
+
+
+def test_nobody_is_told_lengths() -> None:
+    assert all(expert.information == Information.NONE for expert in GOODPUT_EXPERTS)
+    assert all(POLICIES[name].information <= Information.BOUND for name in DEFAULTS)
+    assert GOODPUT_EXPERTS[: len(EXPERTS)] == EXPERTS
+
+
+def test_a_mean_request_alone_meets_its_limits_with_room_to_spare() -> None:
+    engine = Scenario("qwen3-8b@h100", "azure-conv", 1.0, 0).config
+    workload = limited(Workload([0.0], [1000], [101]), engine)
+    result = simulate(workload, engine, Policy("plain"))
+    assert result.ttft_s[0] == pytest.approx(workload.ttft_slo_s[0] / 5.0)
+    assert result.tpot_s[0] == pytest.approx(workload.tpot_slo_s[0] / 2.0, rel=0.01)
+
+
+def test_a_selector_learns_when_which_expert_is_better() -> None:
+    """Two experts; the first is better where a feature is positive, the second where it is negative."""
+    rng = np.random.default_rng(0)
+    scenario = Scenario("qwen3-8b@h100", "azure-conv", 1.0, 0)
+    data = []
+    for k in range(40):
+        sign = 1.0 if k % 2 else -1.0
+        seen = rng.standard_normal((6, len(FEATURES)))
+        seen[:, 0], seen[:, 3] = 1.0, 2.0 * sign
+        mean = np.array([-0.3, 0.3]) * sign
+        data.append(Measured(scenario, mean, np.zeros(2), np.zeros(2), seen))
+    selector = fit(data, EXPERTS[:2], Goal(), Training(hidden=4, networks=2, steps=150))
+    for sign, best in ((1.0, 0), (-1.0, 1)):
+        features = np.zeros(len(FEATURES))
+        features[0], features[3] = 1.0, 2.0 * sign
+        assert int(np.argmax(selector.scores(features))) == best
+
+
+def test_being_behind_costs_more_than_being_ahead_gains() -> None:
+    scenario = Scenario("qwen3-8b@h100", "azure-conv", 1.0, 0)
+    measured = Measured(scenario, np.array([-0.2, 0.0, 0.2]), np.zeros(3), np.array([0.0, -5.0, 0.1]), np.zeros((1, 1)))
+    cost = Goal(behind=9.0).cost(measured, 3)
+    np.testing.assert_allclose(cost, [0.0, 0.2, 2.0])  # 0.2 x 10 beyond the default, cut at 2
+    np.testing.assert_allclose(Goal(behind=9.0, goodput=True, at_most=9.0).cost(measured, 3), [5.0, 0.0, 6.0])
