@@ -169,13 +169,12 @@ def served(future: Engine, policy: Policy) -> NDArray[np.void]:
     copy = future.copy()
     install_policy(copy, policy)
     rekey(copy.core)  # a queue that stays FIFO would keep the one it had, which the copy lacks
+    requests: NDArray[np.void] = copy.requests
     try:
         run_to(copy, Recorder())
     except SchedulerError:  # a request that fills memory, where the policy keeps some free
-        return copy.requests[:0]
-    ended: NDArray[np.void] = copy.requests[
-        (copy.requests["place"] == FINISHED) & (future.requests["place"] != FINISHED)
-    ]
+        return requests[:0]
+    ended: NDArray[np.void] = requests[(requests["place"] == FINISHED) & (future.requests["place"] != FINISHED)]
     return ended
 
 
