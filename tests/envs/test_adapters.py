@@ -6,6 +6,7 @@ Tried with TorchRL 0.14.1, Tianshou 2.0.1, Ray 2.60.0 and PufferLib 1.0.1, each 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -131,3 +132,5 @@ def test_rllib_trains_with_masks() -> None:
     run = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=ROOT, env=environment, check=False)
     assert run.returncode == 0, run.stderr[-2_000:]
     assert "mean return while training" in run.stdout and "illegal actions 0" in run.stdout
+    found = re.search(r"mean latency (\S+) s", run.stdout)
+    assert found is not None and float(found.group(1)) <= 6.0, run.stdout
