@@ -36,6 +36,7 @@ ADDED = {
     "simulate": {"--first": "60"},
     "bound": {"--first": "60"},
     "capacity": {"--requests-per-replica": "40"},
+    "evaluate": {"--tasks": "toy"},
     "tune": {"--budget": "60", "--window-requests": "20", "--windows": "2", "--random-settings": "0"},
 }
 SEARCHED = set[frozenset[str]]()
@@ -50,7 +51,7 @@ def small(words: list[str]) -> list[str]:
             words[place + 1] = str(min(float(words[place + 1]), MOST[word])).removesuffix(".0")
         elif word == "--budget":
             words[place + 1] = "60"
-    if "--workload" in words:
+    if "--workload" in words or words[0] == "evaluate":
         for option, value in ADDED.get(words[0], {}).items():
             words += [option, value] if option not in words else []
     return words
@@ -95,6 +96,7 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Path:
         records = list(csv.DictReader(served_requests))
     (folder / "runs" / "latest").mkdir(parents=True)
     shutil.copy(ROOT / "agents" / "zoo" / "conv-evolved.safetensors", folder / "runs" / "latest" / "policy.safetensors")
+    shutil.copy(ROOT / "agents" / "zoo" / "conv-evolved.safetensors", folder / "my-agent.safetensors")
     (folder / "requests.jsonl").write_text("".join(json.dumps(numbers_of(record)) + "\n" for record in records))
     (folder / "log.csv.gz").write_bytes(gzip.compress((folder / "requests.csv").read_bytes()))
     request = {"arrival_s": 0.0, "num_prompt_tokens": 2, "num_output_tokens": 4}
