@@ -204,6 +204,9 @@ def attempt(call: Callable[[], Any], refusals: tuple[type[Exception], ...], most
     return "accepted"
 
 
+_NO_ERROR = ("infermax: warning: ", "infermax: compiling ")
+
+
 def command_line(arguments: list[str]) -> str:
     """Run a command line; how it ended."""
     from infermax_gym.cli import main
@@ -214,7 +217,7 @@ def command_line(arguments: list[str]) -> str:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
             code = main(arguments)
         assert code in (0, 2), code
-        errors = [line for line in said.getvalue().splitlines() if not line.startswith("infermax: warning: ")]
+        errors = [line for line in said.getvalue().splitlines() if not line.startswith(_NO_ERROR)]
         assert len(errors) == (1 if code == 2 else 0), said.getvalue()
         if code == 2:
             raise _RefusedError

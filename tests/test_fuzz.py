@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from infermax_gym.cli import main
-from tests.fuzz import run_round
+from tests.fuzz import attempt, run_round, targets
 
 pytest.importorskip("yaml", reason="pyyaml is not installed (extra sweep)")
 
@@ -32,3 +32,26 @@ def test_names_too_long_for_a_file(name: str, tmp_path: Path, capsys: pytest.Cap
     ):
         assert main(arguments) == 2
         assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        ("report", b'{"schema": ' + b"[" * 3_000),
+        ("report", b'{"schema": ' + b"9" * 5_000 + b"}"),
+        ("trace", b'[{"timestamp": 0, "input_length": ' + b"9" * 5_000 + b"}]"),
+        ("measured", b'",prefill_context_tokens,decode_context_tokens,seconds\n512 64,0 0,100 7,0.03\n'),
+    ],
+)
+def test_what_larger_rounds_found(kind: str, data: bytes, tmp_path: Path) -> None:
+    target = targets()[kind]
+    path = tmp_path / f"input{target.suffix}"
+    path.write_bytes(data)
+    assert attempt(lambda: target.read(path), target.refusals) == "refused"
+
+
+@pytest.mark.parametrize("option", ["--concurrency", "--max-model-len"])
+def test_numbers_beyond_64_bits(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--workload", "azure-conv", "--first", "3", "--policies", "vllm", option, "9" * 20]) == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if "compiling" not in line]
+    assert len(said) == 1 and "error: " in said[0]

@@ -118,6 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:  # the disk is full, or what could be read a moment ago is gone
         where = "" if error.filename is None else f"{error.filename}: "
         return _end(_EXIT_BAD_INPUT, f"error: {where}{error.strerror or error}")
+    except OverflowError as error:
+        return _end(_EXIT_BAD_INPUT, f"error: a number is too large ({error})")
     except MemoryError:
         return _end(_EXIT_BAD_INPUT, "error: not enough memory for these sizes; take fewer requests or replicas")
     except Exception as error:

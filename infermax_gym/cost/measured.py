@@ -83,7 +83,7 @@ def read_measured(path: str | Path) -> Measured:
 
 def _rows(text: str, path: Path) -> Iterator[tuple[tuple[float, ...], float]]:
     reader = csv.DictReader(io.StringIO(text, newline=""))
-    header = [name.strip() for name in reader.fieldnames or ()]
+    header = [" ".join(name.split()) for name in reader.fieldnames or ()]
     reader.fieldnames = header
     by_feature = set(FEATURE_NAMES) <= set(header)
     if "seconds" not in header or not (by_feature or set(LIST_COLUMNS) <= set(header)):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from infermax_gym import files
 from infermax_gym.viewer.comparison import comparison_page
 from infermax_gym.viewer.others import capacity_page, optimal_page, replay_page, tune_page
 from infermax_gym.viewer.page import Page
@@ -67,10 +68,10 @@ def _details(folder: Path) -> Document | None:
 
 def _read(file: Path) -> Document:
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
+        document = json.loads(files.read_text(file))
     except OSError as error:
         raise FolderError(f"{file}: cannot be read ({error.strerror})") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise FolderError(f"{file}: not JSON ({error})") from None
     if not isinstance(document, dict) or document.get("schema") != 1:
         raise FolderError(f'{file}: expected an object with "schema": 1')

@@ -102,6 +102,8 @@ def _document(text: str, path: object) -> Any:
             ) from None
         what = f"is not JSON ({error.msg} at column {error.colno})"
         raise WorkloadError(f"{path}:{error.lineno}: {what}; expected one JSON document") from None
+    except ValueError as error:  # a number of more digits than Python reads
+        raise WorkloadError(f"{path}: is not JSON that can be read ({error})") from None
     except RecursionError:
         raise WorkloadError(f"{path}: is nested too deeply; expected a list of objects") from None
 
