@@ -172,7 +172,8 @@ def served(future: Engine, policy: Policy) -> NDArray[np.void]:
     try:
         run_to(copy, Recorder())
     except SchedulerError:  # a request that fills memory, where the policy keeps some free
-        return copy.requests[:0]
+        nobody: NDArray[np.void] = copy.requests[:0]
+        return nobody
     ended: NDArray[np.void] = copy.requests[
         (copy.requests["place"] == FINISHED) & (future.requests["place"] != FINISHED)
     ]
