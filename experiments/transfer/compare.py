@@ -198,6 +198,7 @@ def draw(ratios: Mapping[str, NDArray[np.float64]], path: Path) -> None:
     axes.axhline(1.0, color="grey", linewidth=0.8)
     axes.set(yscale="log", ylim=(0.1, 3.0), xlabel="share of scenarios", ylabel="mean E2E / best default")
     axes.set_yticks([0.1, 0.2, 0.5, 1.0, 2.0, 3.0], ["0.1", "0.2", "0.5", "1", "2", "3"])
+    axes.minorticks_off()
     axes.legend(loc="lower right")
     figure.savefig(path, dpi=120, metadata={"Software": None})
 
