@@ -36,10 +36,7 @@ def read_agent(name: str, without: tuple[str, ...] = ()) -> tuple[Policy, KnobWe
                 raise PlugInError(f"infermax: agent {name}: without is for controllers; this is a policy")
             return policy_from_json(card.get("policy")), None
         if card["kind"] != "controller":
-            raise PlugInError(
-                f"infermax: agent {name} is a {card['kind']}, which decides request by request; "
-                "vLLM can run policies and controllers"
-            )
+            raise PlugInError(f"infermax: agent {name} is a {card['kind']}; vLLM can run policies and controllers")
         from infermax_gym.vllm.knobs import BASE, read_controller
 
         return BASE, read_controller(str(card["name"]), card.get("controller"), tensors, without)
