@@ -57,6 +57,7 @@ def test_an_evolved_agent_is_its_policy() -> None:
         ({"policy": "sarathi", "knobs": {"watermrak": 1}}, "unknown entry 'watermrak'"),
         ({"policy": "sarathi", "agent": "generalist"}, "not both"),
         ({"agent": "conv-ppo"}, "is a scorer"),
+        ({"agent": "any-engine"}, "is a selector; vLLM can run policies and controllers"),
         ({"agent": "no-such"}, "cannot be read"),
         ({"policy": "llf"}, "what iterations cost"),
         ({"polcy": "sarathi"}, "unknown setting 'polcy'"),
