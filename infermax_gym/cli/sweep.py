@@ -30,11 +30,8 @@ def sweep(
     ] = None,
     executor: Annotated[
         str,
-        typer.Option(
-            metavar="auto|processes|ray",
-            help="Who runs the scenarios; auto is Ray if it is installed, else processes.",
-        ),
-    ] = "auto",
+        typer.Option(metavar="processes|ray", help="Who runs the scenarios; Ray also where --address is given."),
+    ] = "processes",
     jobs: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Processes on this machine.", show_default="its cores")
     ] = None,
@@ -82,15 +79,12 @@ def sweep(
 def _executor(name: str, address: str | None, workers: int) -> Execute:
     from infermax_gym.sweep import run_in_processes
 
-    if name not in ("auto", "processes", "ray"):
-        raise InputError(f"--executor must be auto, processes or ray, got {name!r}")
-    if address is not None and name == "processes":
-        raise InputError("--address is of a Ray cluster; leave out --executor processes")
-    there = find_spec("ray") is not None
-    if (address is not None or name == "ray") and not there:
-        raise InputError("ray is not installed; install it with: pip install 'infermax-gym[ray]'")
-    if name == "processes" or not there:
+    if name not in ("processes", "ray"):
+        raise InputError(f"--executor must be processes or ray, got {name!r}")
+    if address is None and name == "processes":
         return partial(run_in_processes, num_workers=workers)
+    if find_spec("ray") is None:
+        raise InputError("ray is not installed; install it with: pip install 'infermax-gym[ray]'")
     from infermax_gym.sweep.on_ray import run_on_ray
 
     return partial(run_on_ray, address=address, num_workers=workers)
