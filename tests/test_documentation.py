@@ -27,8 +27,6 @@ from tests.test_architecture import ROOT
 LONGEST_MEAN = 18.0
 """Words a sentence, on average over a page."""
 
-STILL_LONG = {"docs/results.md", "docs/agents.md"}
-
 MOST = {"--first": 60, "--seeds": 2, "--optimum": 0.2, "--requests-per-replica": 40, "--time-limit": 10}
 MOST |= {"--window-requests": 20, "--windows": 2}
 ADDED = {
@@ -188,8 +186,6 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 @pytest.mark.parametrize("path", pages(), ids=name_of)
 def test_sentences_are_short(path: Path) -> None:
-    if name_of(path) in STILL_LONG:
-        pytest.skip("being rewritten")
     lengths = sentence_lengths(path.read_text(encoding="utf-8"))
     mean = sum(lengths) / max(len(lengths), 1)
     assert mean <= LONGEST_MEAN, f"{mean:.1f} words a sentence"
