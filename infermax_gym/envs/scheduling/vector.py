@@ -42,7 +42,7 @@ class InferMaxVectorEnv(NativeVectorEnv):
             overwrites.
         metrics: put the full metrics of finished episodes into `final_info` (about half a millisecond each).
         autoreset_mode: SAME_STEP, NEXT_STEP or DISABLED, the mode or its name.
-        num_threads: threads that share the lanes; results are the same. Of use from 64 lanes on.
+        num_threads: threads that share the lanes; results are the same. Measure first: few lanes lose by it.
         max_episode_steps: another name of `max_decisions`; the tighter one holds.
         **settings: settings of `EnvConfig` to change.
     """
