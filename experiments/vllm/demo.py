@@ -186,10 +186,12 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=3, help="runs of each scheduler")
     parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=25.0, help="from the first arrival to the last")
+    parser.add_argument("--out", type=Path, help="keep the step logs of the servers in this new folder")
     options = parser.parse_args()
     requests = requests_of(options.requests, options.seconds)
     with tempfile.TemporaryDirectory() as scratch_name:
-        scratch = Path(scratch_name)
+        scratch = options.out or Path(scratch_name)
+        scratch.mkdir(parents=True, exist_ok=options.out is None)
         (scratch / "model").mkdir()
         (scratch / "model" / "config.json").write_text(json.dumps(MODEL))
         folders: dict[str, list[Path]] = {name: [] for name in SCHEDULERS}
