@@ -20,14 +20,31 @@ NUM_RUNNING, NUM_WAITING, CALLS = 256, 1000, 200
 LIMITS = Limits(20_000, 16, 2048, 512, 8192, 4096)
 
 
+class Request(SimpleNamespace):
+    """Counts are looked up as in vLLM's own."""
+
+    tokens: list[int]
+    outputs: list[int]
+
+    @property
+    def num_tokens(self) -> int:
+        """Prompt and output tokens."""
+        return len(self.tokens)
+
+    @property
+    def num_output_tokens(self) -> int:
+        """Output tokens."""
+        return len(self.outputs)
+
+
 def request(r: int, computed: int = 0, generated: int = 0) -> Any:
     """A request of vLLM, as far as a policy looks at it."""
     prompt = 50 + 37 * r % 900
-    return SimpleNamespace(
+    return Request(
         request_id=str(r),
         num_prompt_tokens=prompt,
-        num_tokens=prompt + generated,
-        num_output_tokens=generated,
+        outputs=[0] * generated,
+        tokens=[0] * (prompt + generated),
         num_output_placeholders=0,
         num_computed_tokens=computed * (prompt + generated - 1),
         arrival_time=0.01 * r,
@@ -65,7 +82,8 @@ def measure(settings: dict[str, Any]) -> tuple[float, float]:
         running.append(entry.request)
     for r in range(NUM_RUNNING, NUM_RUNNING + NUM_WAITING):
         made.queue.add_request(request(r))
-    plain, setting = [], []
+    plain: list[float] = []
+    setting: list[float] = []
     for call in range(CALLS):
         due = controlling is not None and call % 10 == 0
         now[0] += 10.0 if due else 0.001
@@ -80,7 +98,7 @@ def measure(settings: dict[str, Any]) -> tuple[float, float]:
 def main() -> None:
     """Print a line for each."""
     cost = {"cost": "llama2-7b-a100"}
-    for name, settings in {
+    tried: dict[str, dict[str, Any]] = {
         "spf-headroom": {"policy": "spf-headroom"},
         "hrrn": {"policy": "hrrn"},
         "larry": {"policy": "larry"},
@@ -88,7 +106,8 @@ def main() -> None:
         "knobs": {"agent": "knobs", **cost},
         "generalist": {"agent": "generalist", "without": ["preempt"], **cost},
         "informed": {"agent": "informed", "without": ["preempt"], **cost},
-    }.items():
+    }
+    for name, settings in tried.items():
         plain, setting = measure(settings)
         more = f", {setting:.2f} ms where a controller sets its knobs" if setting else ""
         print(f"{name}: {plain:.3f} ms a call{more}")

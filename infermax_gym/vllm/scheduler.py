@@ -127,7 +127,7 @@ class PlugIn:
             lambda: self.clock(),
             self.origin_s,
             self._settings.cost,
-            self._controlling(),
+            self._steering(),
             self._count_fault,
         )
         if scheduler.waiting:
@@ -142,7 +142,7 @@ class PlugIn:
             policy.information.name.lower(),
         )
 
-    def _controlling(self) -> Any:
+    def _steering(self) -> Any:
         controller, cost = self._settings.controller, self._settings.cost
         if controller is None or cost is None:
             return None
