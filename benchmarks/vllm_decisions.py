@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from infermax_gym.vllm.admission import Candidate, Limits
+from infermax_gym.vllm.choosing import Choosing
 from infermax_gym.vllm.controlling import Controlling
 from infermax_gym.vllm.decisions import Decisions
 from infermax_gym.vllm.settings import read_settings
@@ -71,7 +72,11 @@ def measure(settings: dict[str, Any]) -> tuple[float, float]:
     """Median CPU milliseconds of a call, and of a call with a setting of a controller."""
     given = read_settings({"infermax": settings})
     assert given.policy is not None
-    controlling = None if given.controller is None else Controlling(given.controller, given.cost)  # type: ignore[arg-type]
+    controlling: Controlling | Choosing | None = None
+    if given.controller is not None and given.cost is not None:
+        controlling = Controlling(given.controller, given.cost)
+    elif given.selector is not None and given.cost is not None:
+        controlling = Choosing(given.selector, given.cost, LIMITS)
     now = [100.0]
     made = Decisions(given.policy, LIMITS, Memory(), lambda: now[0], 0.0, given.cost, controlling)
     running = []
@@ -86,7 +91,7 @@ def measure(settings: dict[str, Any]) -> tuple[float, float]:
     setting: list[float] = []
     for call in range(CALLS):
         due = controlling is not None and call % 10 == 0
-        now[0] += 10.0 if due else 0.001
+        now[0] += 100.0 if due else 0.001
         start = time.process_time_ns()
         made.begin(running)
         head = made.entry_of(made.queue.peek_request())
@@ -106,6 +111,7 @@ def main() -> None:
         "knobs": {"agent": "knobs", **cost},
         "generalist": {"agent": "generalist", "without": ["preempt"], **cost},
         "informed": {"agent": "informed", "without": ["preempt"], **cost},
+        "any-engine": {"agent": "any-engine", **cost},
     }
     for name, settings in tried.items():
         plain, setting = measure(settings)

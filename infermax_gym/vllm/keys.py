@@ -150,7 +150,7 @@ def _queue_scores(table: Table, w: Weights) -> Table:
 
 def each(function: Callable[[float], float], values: Table) -> Table:
     """A function of the C library for each value; numpy's own may differ in the last bit."""
-    return np.array(list(map(function, values.tolist())), np.float64)
+    return np.fromiter(map(function, values.tolist()), np.float64, len(values))
 
 
 def processed(entry: Seen) -> int:
