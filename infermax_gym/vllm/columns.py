@@ -45,15 +45,13 @@ def describe(entry: Seen, cost: CostModel | None) -> tuple[float, ...]:
         entry: the request, its key set.
         cost: what iterations cost, where keys weigh `prefill_s`; None: that is left at 0.
     """
-    request = entry.request
-    placeholders = request.num_output_placeholders
-    known, generated = request.num_tokens + placeholders, request.num_output_tokens + placeholders
+    known, generated = entry.known, entry.generated
     return (
         entry.number,
         entry.key,
         entry.slope,
         entry.arrival_s,
-        request.num_prompt_tokens,
+        entry.prompt,
         known,
         generated,
         math.log(known),

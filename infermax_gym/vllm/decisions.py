@@ -89,6 +89,8 @@ class Decisions:
         self.num_finished = 0
         self._front_key = 0.0
         self._num_ending = 0
+        self._known_before = 0
+        self._with_tokens_to_come: list[Seen] = []
 
     def _follow(self, policy: Policy) -> None:
         """Take over all that a policy says."""
@@ -128,6 +130,9 @@ class Decisions:
             running: vLLM's list.
         """
         self.call += 1
+        for entry in self._with_tokens_to_come:  # which are there by now
+            entry.num_to_come = 0
+        self._with_tokens_to_come.clear()
         self.clock_s = self._clock() - self._origin_s
         going_on = self._going_on(running)
         self._num_ending = len(running) - len(going_on)
@@ -224,6 +229,7 @@ class Decisions:
         """A running request is about to lose its blocks."""
         entry = self.entry_of(request)
         self.num_preemptions += 1
+        self._known_before = entry.known
         entry.lost = entry.computed
         self._guard.lost(entry.computed)
         self.running.leave(entry)
@@ -289,6 +295,9 @@ class Decisions:
         self.queue.set_keys(*queue_keys(self.queue.table, self.policy.queue_order, self.queue_weights))
 
     def _enter(self, entry: Seen, preempted: bool) -> None:
+        if preempted and self._known_before > entry.known:
+            entry.num_to_come = self._known_before - entry.known
+            self._with_tokens_to_come.append(entry)
         if self._fcfs_until_s is not None:
             _by_arrival(entry)
             return
