@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The short form of `make test-vllm`. Its environment (about 3 GB) is kept in $INFERMAX_VLLM_HOME from run to run. What is
+# The short form of `make test-vllm`, for continuous integration. Its environment (about 3 GB) is kept in $INFERMAX_VLLM_HOME from run to run. What is
 # not the code's fault, a download that fails or a machine that is too slow, is said in a line; a failing test fails.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
