@@ -1,4 +1,4 @@
-"""What continuous integration makes of `make test-vllm`: what is not the code's fault is a line, a failing test fails."""
+"""How continuous integration takes `make test-vllm`: what is not the code's fault is a line, a failing test fails."""
 
 from __future__ import annotations
 
