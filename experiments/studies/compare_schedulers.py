@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from infermax_gym.agents.storage import load_agent
 from infermax_gym.baselines.catalogue import QUICK
 from infermax_gym.baselines.predict import predictions
 from infermax_gym.baselines.table.adaptive import FASTSERVE, LTR
@@ -57,9 +58,14 @@ TWINS = ("infermax-",)
 """Rows that repeat others with the rounding of another simulator."""
 
 
+AGENTS = ("any-engine",)
+"""Trained schedulers that are for any engine."""
+
+
 def compared() -> dict[str, Any]:
     """The schedulers of the page."""
-    return {name: each for name, each in QUICK.items() if not name.startswith(TWINS)}
+    rules = {name: each for name, each in QUICK.items() if not name.startswith(TWINS)}
+    return rules | {name: load_agent(name) for name in AGENTS}
 
 
 def measure(setting: Setting, contenders: dict[str, Any], seeds: Sequence[int], num_requests: int | None) -> Any:
