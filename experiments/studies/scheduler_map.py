@@ -52,18 +52,18 @@ LOADS = (0.7, 0.9, 1.2)
 DEFAULT = "vllm"
 TODAY = (
     *("vllm-watermark", "vllm-long-prefill", "vllm-cadence", "vllm-prefill-slots", "vllm-min-chunk", "vllm-v0"),
-    *("sarathi", "sarathi-2048", "trt-max-utilization", "trt-no-evict", "trt-sjf", "lightllm", "p-pas"),
+    *("sarathi", "sarathi-2048", "trt-max-utilization", "trt-no-evict", "trt-sjf", "p-pas"),
 )
 PUBLISHED = (
-    *("shortest-prompt-first", "hrrn", "srf", "srf-histogram", "larry", "least-attained-service", "fastserve"),
-    *("slai", "edf", "llf", "preflow", "past-future-hybrid"),
+    *("shortest-prompt-first", "hrrn", "srf", "srf-histogram", "larry", "least-attained-service"),
+    *("slai", "edf", "llf"),
 )
 OURS = ("spf-share", "spf-aging-share", "spf-headroom-share", "hrrn-share", "fcfs-share", "newest-share")
 AGENTS = ("any-engine", "any-engine-goodput")
 KINDS = {"default": (DEFAULT,), "today": TODAY, "published": PUBLISHED, "ours": (*OURS, *AGENTS)}
 """From what is there already to what is ours: of two that are level, the first is named."""
 OBJECTIVES = ("mean latency", "goodput")
-NUM_NAMING, NUM_MEASURED = 4, 12
+NUM_NAMING, NUM_MEASURED = 4, 9
 LEVEL = 0.01
 """Two policies are level within this share."""
 TTFT_TIMES, TPOT_TIMES = 5.0, 3.0

@@ -95,7 +95,7 @@ def _cell(axes: Axes, column: int, place: float, objective: str, one: Any) -> No
 def shown(objective: str, ratio: float) -> str:
     """A ratio as the share gained, a multiple where goodput at least doubles."""
     if objective == "goodput" and ratio >= 2.0:
-        return f"{ratio:.1f} ×" if ratio < 9.95 else f"{ratio:.0f} ×"
+        return f"{ratio:.1f} ×" if ratio < 9.95 else "> 10 ×"
     return f"{ratio - 1.0:+.0%}".replace("-", "\u2212")
 
 
