@@ -14,6 +14,7 @@ import numpy as np
 
 from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.cost.engines.table import engines, find_engine
+from infermax_gym.cost.roofline import estimate, known_devices, parse_name
 from infermax_gym.engine import EngineConfig, simulate
 from infermax_gym.streams import stream
 from infermax_gym.workload import Gamma, Joint, LogNormal, Workload, WorkloadPreset, closed_loop, make_workload
@@ -151,11 +152,25 @@ class Capacity:
 
 @cache
 def engine_config(name: str) -> EngineConfig:
-    """The replica that a name of the table of engines stands for."""
+    """The replica that a name stands for: of the table of engines, or of a GPU that the table lacks, by its roofline."""
+    if name not in engines() and name.partition("@")[2].partition("/")[0] in known_devices().keys() - _measured_gpus():
+        asked = parse_name(name)
+        found = estimate(asked.shape, asked.device, asked.num_devices, weights=asked.weights)
+        sizes = found.sizes
+        return EngineConfig(
+            found.cost,
+            found.memory.num_kv_tokens,
+            max_num_batched_tokens=sizes.max_num_batched_tokens,
+            max_num_seqs=sizes.max_num_seqs,
+        )
     engine = find_engine(name)
     return EngineConfig(
         engine.cost, engine.num_kv_tokens, engine.block_size, engine.max_num_batched_tokens, engine.max_num_seqs
     )
+
+
+def _measured_gpus() -> set[str]:
+    return {engine.gpu for engine in engines().values()}
 
 
 @cache
