@@ -40,7 +40,8 @@ def run_on_ray(
     if began:
         local: dict[str, Any] = {} if address else {"num_cpus": num_workers, "include_dashboard": False}
         try:
-            ray.init(address=address, log_to_driver=False, logging_level="error", **local)
+            # "local": without an address Ray looks for a cluster that somebody else has started here.
+            ray.init(address=address or "local", log_to_driver=False, logging_level="error", **local)
         except Exception as error:  # whatever a system or a network can do wrong
             reason = " ".join(str(error).split())[:200]
             what = f"reached at {address}" if address else "started; --executor processes does without"
