@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from infermax_gym.sweep.store import StoreError
 from infermax_gym.sweep.tasks import MAX_ATTEMPTS, Outcome, Task, Work, attempt
 
+_PATIENCE_S = 10.0
 _PER_CPU = 2  # tasks under way, so that none waits for this process
 _NUM_KEPT = 64  # shared data that the cluster's memory holds at a time
 
@@ -33,6 +35,7 @@ def run_on_ray(
     Raises:
         StoreError: Ray cannot be started, or the cluster not reached.
     """
+    _look_for(address)
     import ray
     from ray.exceptions import RayError, RayTaskError
 
@@ -84,6 +87,17 @@ def run_on_ray(
         else:
             for reference in under_way:
                 ray.cancel(reference, force=True)
+
+
+def _look_for(address: str | None) -> None:
+    """See that somebody listens at HOST:PORT or ray://HOST:PORT: Ray itself would try for many minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return  # such as auto
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE_S).close()
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise StoreError(f"Ray cannot be reached at {address} ({error})") from None
 
 
 def _put(ray: Any, work: Work, task: Task, kept: OrderedDict[str, Any]) -> Any:
