@@ -24,15 +24,15 @@ esac
     ("environment", "tests", "code", "says"),
     [
         (0, 0, 0, ""),
-        (2, 0, 0, "the plug-in was not tried inside vLLM: no environment within 10 minutes (no route to the index)\n"),
+        (2, 0, 0, "the plug-in was not tried inside vLLM: no environment within 7 minutes (no route to the index)\n"),
         (
             124,
             0,
             0,
-            "the plug-in was not tried inside vLLM: no environment within 10 minutes (no route to the index)\n",
+            "the plug-in was not tried inside vLLM: no environment within 7 minutes (no route to the index)\n",
         ),
         (0, 2, 2, ""),
-        (0, 124, 0, "the plug-in was not tried inside vLLM: the checks did not end within 12 minutes\n"),
+        (0, 124, 0, "the plug-in was not tried inside vLLM: the checks did not end within 7 minutes\n"),
     ],
 )
 def test_what_fails_and_what_is_left_out(environment: int, tests: int, code: int, says: str, tmp_path: Path) -> None:
