@@ -95,7 +95,7 @@ def busy_bound_s(instance: Instance) -> float:
     return best
 
 
-def best_paced_s(instance: Instance, most_together: int = 32) -> float:
+def best_paced_s(instance: Instance) -> float:
     """Makespan of the best schedule that admits at an even pace and never preempts; infinite if none is found.
 
     Requests that begin together grow together, so memory is half empty. A pace sets them apart. Tried are gaps between
@@ -103,13 +103,15 @@ def best_paced_s(instance: Instance, most_together: int = 32) -> float:
     """
     mean = sum(request.num_output_tokens for request in instance.requests) / len(instance)
     prompt = max(request.num_prompt_tokens for request in instance.requests)
-    gaps = sorted({0, *(int(mean / together) for together in range(1, most_together + 1))})
+    peaks = sum(request.peak_tokens for request in instance.requests) / len(instance)
+    together = instance.kv_tokens / peaks * np.linspace(0.9, 2.2, 14)
+    gaps = sorted({0, *(mean / together).astype(int).tolist()})
     outputs = np.array([request.num_output_tokens for request in instance.requests])
     best, workload = math.inf, instance.workload()
     for order in (np.zeros_like(outputs), outputs, -outputs):
         ordered = replace(workload, priority=np.argsort(np.argsort(order, kind="stable"), kind="stable"))
         for gap in gaps:
-            for prompts_at_once in (1, 2, len(instance)):
+            for prompts_at_once in (1, len(instance)):
                 policy = replace(
                     POLICIES["mc-fcfs-oracle"],
                     name="paced",
