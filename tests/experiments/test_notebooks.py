@@ -13,11 +13,11 @@ from experiments.notebooks.make import SOURCES, TARGET, empty_cell, run_cells, s
 
 NAMES = [path.stem for path in sorted(SOURCES.glob("*.py"))]
 SMALLER: dict[str, dict[str, Any]] = {
-    "calibrate_to_my_server": {"NUM_REQUESTS": 60},
-    "choose_a_scheduler": {"NUM_REQUESTS": 40, "NUM_SEEDS": 1},
-    "five_minute_rule": {"NUM_CLIENTS": 50},
+    "calibrate_to_my_server": {"NUM_REQUESTS": 40},
+    "choose_a_scheduler": {"NUM_REQUESTS": 200, "NUM_SEEDS": 1},
+    "five_minute_rule": {"NUM_CLIENTS": 1_000},
     "my_first_agent": {"NUM_DECISIONS": 2_048, "NUM_TEST_EPISODES": 1},
-    "preemption_with_proofs": {"PROMPTS": (4, 16), "TIME_LIMIT_S": 60},
+    "preemption_with_proofs": {"PROMPTS": (16,), "TIME_LIMIT_S": 4},
 }
 """Values of the parameters cell with which a notebook runs in seconds. Those that have none are fast as they are."""
 
