@@ -1,7 +1,7 @@
 """Pages of the documentation site from examples/notebooks: Markdown and pictures, made while the site is built.
 
-A notebook's links lead to docs/ and to other notebooks in the repository; here they lead to pages. Pages under docs/ link
-to notebooks likewise, and those links too become links to pages.
+A notebook's links lead to docs/ and to other notebooks in the repository; here they lead to pages. Pages under docs/
+link to notebooks likewise, and those links too become links to pages.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import base64
 import json
 import re
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "examples" / "notebooks"
@@ -38,16 +39,21 @@ def page_of(name: str, notebook: dict[str, Any]) -> tuple[str, dict[str, bytes]]
         if cell["cell_type"] == "markdown":
             parts.append(_with_page_links(cell["source"]))
             continue
-        parts.append(f"```python\n{cell['source']}\n```")
-        for output in cell["outputs"]:
-            if output["output_type"] == "stream":
-                parts.append(f"``` {{ .text .no-copy .printed }}\n{output['text'].rstrip()}\n```")
-            else:
-                file = f"{name}_{len(pictures)}.png"
-                pictures[file] = base64.b64decode(output["data"]["image/png"])
-                parts.append(f"![{output['data']['text/plain']}]({file})")
+        code = f"```python\n{cell['source']}\n```"
+        drawn = {f"{name}_{len(pictures) + k}.png": data for k, data in enumerate(_pictures_of(cell))}
+        pictures |= {file: base64.b64decode(data["image/png"]) for file, data in drawn.items()}
+        shown = [f"![{data['text/plain']}]({file})" for file, data in drawn.items()]
+        printed = [output["text"].rstrip() for output in cell["outputs"] if output["output_type"] == "stream"]
+        if shown and not printed:  # how a picture is drawn interests few readers
+            parts += [*shown, '??? abstract "Code of the picture"\n\n' + indent(code, "    ")]
+        else:
+            parts += [code, *(f"``` {{ .text .no-copy .printed }}\n{text}\n```" for text in printed), *shown]
     parts.append(f"*This page is a notebook, `examples/notebooks/{name}.ipynb`.*")
     return "\n\n".join(parts) + "\n", pictures
+
+
+def _pictures_of(cell: dict[str, Any]) -> list[dict[str, str]]:
+    return [output["data"] for output in cell["outputs"] if output["output_type"] == "display_data"]
 
 
 def _with_page_links(text: str) -> str:

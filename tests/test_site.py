@@ -98,3 +98,23 @@ def test_contracts_become_paragraphs_and_lists() -> None:
     text = "Decide.\n\nAction: Discrete. Kinds:\n    RUN l (tokens): runs,\n        and so on.\n    No more.\n\nArgs:\n"
     shown = "Decide.\n\n\n**Action.** Discrete. Kinds:\n\n- RUN l (tokens): runs,\n  and so on.\n\nNo more.\n\nArgs:"
     assert loaded("site_docstrings").contract(text) == shown
+
+
+def test_notebooks_become_pages() -> None:
+    notebooks = loaded("site_notebooks")
+    assert set(notebooks.ORDER) == {path.stem for path in notebooks.NOTEBOOKS.glob("*.ipynb")}
+    picture = {"output_type": "display_data", "data": {"image/png": "aGk=", "text/plain": "A curve"}}
+    printed = {"output_type": "stream", "name": "stdout", "text": "3\n"}
+    cells = [
+        {"cell_type": "markdown", "source": "# T\n\n[a](../../docs/engine.md), [b](other.ipynb)"},
+        {"cell_type": "code", "source": "print(3)", "outputs": [printed]},
+        {"cell_type": "code", "source": "draw()", "outputs": [picture]},
+    ]
+    text, pictures = notebooks.page_of("one", {"cells": cells})
+    assert pictures == {"one_0.png": b"hi"}
+    assert "[a](../engine.md), [b](other.md)" in text
+    assert "```python\nprint(3)\n```\n\n``` { .text .no-copy .printed }\n3\n```" in text
+    assert '![A curve](one_0.png)\n\n??? abstract "Code of the picture"\n\n    ```python\n    draw()\n    ```' in text
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="guides/x.md"))
+    link = "[n](../../examples/notebooks/one.ipynb)"
+    assert notebooks.on_page_markdown(link, page) == "[n](../examples/one.md)"

@@ -3,12 +3,15 @@
 # %% [markdown]
 # # Your own policy
 #
-# A policy is a setting of knobs. Start from one that exists, change what you want, and compare it on the same requests.
-# Each run below has the same requests and the same small KV memory, so memory decides.
+# A policy is a setting of knobs. Start from one that exists, change what you want, and compare it on the same
+# requests. Each run below has the same requests and the same small KV memory, so memory decides.
+#
+# You need `pip install '.[viewer]'`, for the picture.
 
 # %%
 import dataclasses
 
+import matplotlib.pyplot as plt
 import numpy as np
 
 import infermax_gym as ig
@@ -21,13 +24,39 @@ engine = ig.EngineConfig(num_kv_tokens=40_000)
 # This policy keeps 50 KV tokens free for each running request, and runs at most 32 requests.
 
 # %%
-mine = dataclasses.replace(ig.POLICIES["sarathi"], name="mine", headroom_tokens=50.0, max_running=32)
+mine = dataclasses.replace(
+    ig.POLICIES["sarathi"], name="mine", headroom_tokens=50.0, max_running=32
+)
 
 # %%
+results = {}
 for policy in (ig.POLICIES["vllm"], ig.POLICIES["sarathi"], mine):
-    result = ig.simulate(workload, engine, policy)
-    latency_s = result.finish_s - workload.arrival_s
-    print(f"{policy.name:8} mean {np.mean(latency_s):7.2f} s   99th percentile {np.percentile(latency_s, 99):7.2f} s")
+    result = results[policy.name] = ig.simulate(workload, engine, policy)
+    mean_s, p99_s = np.mean(result.latency_s), np.percentile(result.latency_s, 99)
+    print(
+        f"{policy.name:8} mean {mean_s:7.2f} s   99th percentile {p99_s:7.2f} s   {result.num_preemptions} preemptions"
+    )
+
+# %%
+figure, axes = plt.subplots(
+    num="Latencies of all requests under each policy", figsize=(6.4, 3.4), layout="constrained"
+)
+for (name, result), colour in zip(
+    results.items(), ("#b9b9b9", "#e07a3f", "#3657a8"), strict=True
+):
+    axes.plot(
+        np.linspace(0, 100, NUM_REQUESTS),
+        np.sort(result.latency_s),
+        color=colour,
+        linewidth=2,
+        label=name,
+    )
+axes.set(xlabel="share of the requests, %", ylabel="latency, s", ylim=0)
+axes.legend(frameon=False)
+axes.spines[["top", "right"]].set_visible(False)
+plt.show()
 
 # %% [markdown]
 # One seed is one draw of the traffic. `infermax bench --seeds 5` gives the interval.
+#
+# What is no setting of knobs is a class with one method: [write a policy](../../docs/guides/write-a-policy.md).
