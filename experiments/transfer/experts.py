@@ -7,7 +7,7 @@ from dataclasses import replace
 from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.baselines.table.shares import FCFS_SHARE, SPF_AGING_SHARE, SPF_SHARE, Shares
 from infermax_gym.engine import Information, Policy
-from infermax_gym.engine.policy import QueueOrder, queue_weights
+from infermax_gym.engine.policy import LengthEstimate, QueueOrder, Reserve, Victim, queue_weights, victim_weights
 
 DEFAULTS = (
     "vllm",
@@ -22,6 +22,28 @@ DEFAULTS = (
     "orca",
 )
 """What engines ship: vLLM's newest scheduler and its earlier ones, Sarathi-Serve, TensorRT-LLM, LightLLM, Orca."""
+
+FORMS = (
+    replace(
+        POLICIES["lightllm"],
+        name="sglang-form",
+        reserve=Reserve.KNOWN,
+        victim=Victim.KEY,
+        victim_weights=victim_weights(num_generated_tokens=-1.0),
+    ),
+    replace(
+        POLICIES["vllm-v0"],
+        name="tgi-form",
+        watermark=0.0,
+        reserve=Reserve.TOTAL_ESTIMATE,
+        estimate=LengthEstimate.BOUND,
+        information=Information.BOUND,
+        min_decodes_between_prefills=20,
+    ),
+)
+"""What the knobs can say of two more engines. SGLang: chunks of prefills before decodes, admission by an optimistic
+share of the bound, fewest generated retracted first; its falling ratio is not there (`sglang-fcfs` has it, in Python).
+TGI: whole prompts, prompt and bound reserved, waiting requests after 20 decodes; its served ratio is not there."""
 
 PUBLISHED = tuple(
     name
