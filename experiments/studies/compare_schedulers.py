@@ -187,9 +187,10 @@ Every scheduler on four workloads, with too little memory on purpose: with plent
 [The table of policies](policies.md) has sources and deviations, [the engine](engine.md) the exact rules.
 [Which scheduler wins where](studies/which-scheduler-wins.md) asks the same of today's GPUs.
 
-- Figures are seconds, means over {SEEDS} seeds. `mean` and `p99` are of latency, arrival to last token. `TTFT` is a mean.
+- Figures are seconds, means over {SEEDS} seeds. `mean` and `p99` are of latency, arrival to last token. `TTFT` is a
+  mean.
 - The engine is llama2-7b on one A100: blocks of 16 tokens, at most 512 tokens and 256 requests per iteration.
-- Groups say what a scheduler is told of output lengths. In a group the lowest geometric mean over the workloads is first.
+- Groups say what a scheduler is told of output lengths. In a group the lowest geometric mean over workloads is first.
 - The fastest of a group is bold.
 - `srpt-work`, `mc-sf-work` and `spf-past-future` have a constant each that was chosen on these presets (seed 0). That
   flatters them a little.
@@ -206,12 +207,12 @@ Every scheduler on four workloads, with too little memory on purpose: with plent
   `spf-headroom`, `larry` and `slai` halve FCFS's mean and more. The longest prompts pay in p99. `hrrn` and
   `spf-aging-headroom` give a little of the mean back for a good part of it.
 - **Reasoning and mixed: whoever has had least.** Outputs are heavy-tailed, and prompts say nothing about them.
-  `least-attained-service` gets short answers through and recomputes the long ones. A predicted length does better still.
+  `least-attained-service` gets short answers through and recomputes the long ones. Predicted lengths do better still.
 - **Sizes without units.** The `-share` policies take their budget from the engine's cost. Here that comes close to
   the rules tuned for this engine, which they are meant to replace on others.
 - **Nothing told, everything tried.** `rollout` runs twelve policies on copies of the engine, with imagined lengths, and
-  goes on with the best. `rollout-informed` does so with noisy lengths. `rollout-goodput` has limits to keep and none are
-  set here. `any-engine` is a trained network that chooses among policies.
+  goes on with the best. `rollout-informed` does so with noisy lengths. `rollout-goodput` keeps limits, and none are set
+  here. `any-engine` is a trained network that chooses among policies.
 - **Work, not output length.** With true lengths `sjf-oracle` and `srpt-oracle` lose to rules that know nothing, where
   prompts are the work. `srpt-work-oracle` and `mc-sf-work-oracle` count the tokens still to prefill as well. That
   repairs it, even with noisy lengths. `srpt-oracle` evicts half-done prompts for shorter answers, again and again.
