@@ -270,8 +270,8 @@ def fixed_share(engine: str, traffic: str, share: float) -> float:
 def today_table(runs: Mapping[str, Document]) -> str:
     """GPU seconds of `vllm`, which preempts, over those that reserve, with paired intervals."""
     lines = [
-        "| engine | traffic | share of its KV | fixed | preemptions per 1,000 | over looking ahead | over reserving true lengths "
-        "| over reserving the longest |\n",
+        "| engine | traffic | share of its KV | fixed | preemptions per 1,000 | over looking ahead "
+        "| over reserving true lengths | over reserving the longest |\n",
         "|---|---|--:|--:|--:|--:|--:|--:|\n",
     ]
     for engine in TODAY_ENGINES:

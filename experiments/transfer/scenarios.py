@@ -152,7 +152,7 @@ class Capacity:
 
 @cache
 def engine_config(name: str) -> EngineConfig:
-    """The replica that a name stands for: of the table of engines, or of a GPU that the table lacks, by its roofline."""
+    """The replica that a name stands for: of the table of engines, or by the roofline of a GPU that it lacks."""
     if name not in engines() and name.partition("@")[2].partition("/")[0] in known_devices().keys() - _measured_gpus():
         asked = parse_name(name)
         found = estimate(asked.shape, asked.device, asked.num_devices, weights=asked.weights)
