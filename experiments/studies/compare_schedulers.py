@@ -9,6 +9,7 @@ Without `--out` the page is printed.
 from __future__ import annotations
 
 import argparse
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -68,9 +69,28 @@ def compared() -> dict[str, Any]:
     return rules | {name: load_agent(name) for name in AGENTS}
 
 
-def measure(setting: Setting, contenders: dict[str, Any], seeds: Sequence[int], num_requests: int | None) -> Any:
-    """Figures by scheduler."""
-    return evaluate(setting.cell(num_requests), contenders, seeds, predictions).summary()
+Tables = dict[str, dict[str, Any]]
+"""Title of a setting, then scheduler: its figures."""
+
+
+def measure(
+    contenders: dict[str, Any], seeds: Sequence[int], num_requests: int | None, path: Path | None = None
+) -> Tables:
+    """Figures by setting and scheduler; those in the file are not run again."""
+    found: Tables = {setting.title: {} for setting in SETTINGS}
+    if path is not None and path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            for title, figures in json.loads(line).items():
+                found[title].update(figures)
+    for name, contender in contenders.items():
+        for setting in SETTINGS:
+            if name not in found[setting.title]:
+                one = evaluate(setting.cell(num_requests), {name: contender}, seeds, predictions).summary()
+                found[setting.title].update(one)
+                if path is not None:
+                    with path.open("a", encoding="utf-8") as file:
+                        file.write(json.dumps({setting.title: one}) + "\n")
+    return found
 
 
 def number(value: float | None) -> str:
@@ -316,10 +336,10 @@ the p99, from shortest first (0) to nearly FCFS (2). The histogram keeps preempt
 PRACTICAL = ("larry", "vllm-v0", "vllm-0.13", "vllm", "sarathi", "srf-histogram", "spf-headroom", "slai")
 
 
-def page(seeds: Sequence[int], num_requests: int | None) -> str:
+def page(seeds: Sequence[int], num_requests: int | None, runs: Path | None = None) -> str:
     """The page."""
     contenders, variants, swapping = compared(), larry_variants(), swap_variants()
-    tables = [measure(setting, {**contenders, **variants, **swapping}, seeds, num_requests) for setting in SETTINGS]
+    tables = list(measure({**contenders, **variants, **swapping}, seeds, num_requests, runs).values())
     settings = "".join(
         f"| {s.title} | `{s.preset}` | {num_requests or s.num_requests:,} | {s.rate:g}/s | {s.num_kv_tokens:,} |\n"
         for s in SETTINGS
@@ -342,8 +362,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="one seed of 300 requests")
     parser.add_argument("--out", type=Path, metavar="FILE.md", help="write the page there; default: print it")
+    parser.add_argument("--runs", type=Path, metavar="FILE.jsonl", help="keep finished schedulers there, and go on")
     options = parser.parse_args()
-    text = page((0,), 300) if options.quick else page((0, 1, 2), None)
+    text = page((0,), 300, options.runs) if options.quick else page((0, 1, 2), None, options.runs)
     if options.out is None:
         print(text)
     else:
