@@ -37,7 +37,7 @@ from infermax_gym.workload import make_workload
 
 Document = dict[str, Any]
 
-PROVEN_ENGINES = ("llama3-70b-a100x4", "llama-3.1-8b@h100", "qwen3-8b@l40s")
+PROVEN_ENGINES = ("llama3-70b-a100x4", "llama-3.1-8b@h100")
 PROVEN_PROMPTS, PROVEN_OUTPUTS, PROVEN_REQUESTS = (2, 64, 512), 12, 4
 PROVEN_MIXES = {"outputs of 12": (12, 12, 12, 12), "outputs of 4 to 20": (4, 8, 16, 20)}
 PROVEN_KV = (1.15,)
@@ -129,11 +129,11 @@ class Certified:
         peak = max(i + o - 1 for i, o in lengths)
         return Instance.of(lengths, int(self.held * peak), _cost(self.engine), max_num_batched_tokens=8_192)
 
-    def run(self, schedules: int) -> Document:
+    def run(self, schedules: float) -> Document:
         """What search finds with and without preemption, and what the bounds leave."""
         instance = self.instance()
         with_s, without_s = (
-            solve(instance, "makespan", variant=variant, max_evaluations=schedules).objective_s  # type: ignore[arg-type]
+            solve(instance, "makespan", variant=variant, max_evaluations=int(schedules)).objective_s  # type: ignore[arg-type]
             for variant in ("preemptive", "no-preemption")
         )
         without_s = min(without_s, best_paced_s(instance))

@@ -20,7 +20,7 @@ MEANING = {
     "ours": "a rule or agent of this project",
 }
 INK, FAINT = "#1c2733", "#5b6773"
-STYLE = {"font.size": 8, "svg.fonttype": "path", "svg.hashsalt": "infermax_gym"}
+STYLE: dict[Any, Any] = {"font.size": 8, "svg.fonttype": "path", "svg.hashsalt": "infermax_gym"}
 
 
 def draw(
