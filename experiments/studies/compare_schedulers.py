@@ -9,6 +9,7 @@ Without `--out` the page is printed.
 from __future__ import annotations
 
 import argparse
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -58,19 +59,41 @@ TWINS = ("infermax-",)
 """Rows that repeat others with the rounding of another simulator."""
 
 
+FOR_LIMITS = "rollout-goodput"
+"""Looks at limits alone, of which this page has no figure."""
 AGENTS = ("any-engine",)
 """Trained schedulers that are for any engine."""
 
 
 def compared() -> dict[str, Any]:
     """The schedulers of the page."""
-    rules = {name: each for name, each in QUICK.items() if not name.startswith(TWINS)}
+    rules = {name: each for name, each in QUICK.items() if not name.startswith(TWINS) and name != FOR_LIMITS}
     return rules | {name: load_agent(name) for name in AGENTS}
 
 
-def measure(setting: Setting, contenders: dict[str, Any], seeds: Sequence[int], num_requests: int | None) -> Any:
-    """Figures by scheduler."""
-    return evaluate(setting.cell(num_requests), contenders, seeds, predictions).summary()
+Tables = dict[str, dict[str, Any]]
+"""Title of a setting, then scheduler: its figures."""
+
+
+def measure(
+    contenders: dict[str, Any], seeds: Sequence[int], num_requests: int | None, path: Path | None = None
+) -> Tables:
+    """Figures by setting and scheduler; those in the file are not run again."""
+    found: Tables = {setting.title: {} for setting in SETTINGS}
+    if path is not None and path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            for title, figures in json.loads(line).items():
+                found[title].update(figures)
+    for name in sorted(contenders, key=lambda name: name.startswith("rollout")):  # the slowest last
+        contender = contenders[name]
+        for setting in SETTINGS:
+            if name not in found[setting.title]:
+                one = evaluate(setting.cell(num_requests), {name: contender}, seeds, predictions).summary()
+                found[setting.title].update(one)
+                if path is not None:
+                    with path.open("a", encoding="utf-8") as file:
+                        file.write(json.dumps({setting.title: one}) + "\n")
+    return found
 
 
 def number(value: float | None) -> str:
@@ -187,9 +210,10 @@ Every scheduler on four workloads, with too little memory on purpose: with plent
 [The table of policies](policies.md) has sources and deviations, [the engine](engine.md) the exact rules.
 [Which scheduler wins where](studies/which-scheduler-wins.md) asks the same of today's GPUs.
 
-- Figures are seconds, means over {SEEDS} seeds. `mean` and `p99` are of latency, arrival to last token. `TTFT` is a mean.
+- Figures are seconds, means over {SEEDS} seeds. `mean` and `p99` are of latency, arrival to last token. `TTFT` is a
+  mean.
 - The engine is llama2-7b on one A100: blocks of 16 tokens, at most 512 tokens and 256 requests per iteration.
-- Groups say what a scheduler is told of output lengths. In a group the lowest geometric mean over the workloads is first.
+- Groups say what a scheduler is told of output lengths. In a group the lowest geometric mean over workloads is first.
 - The fastest of a group is bold.
 - `srpt-work`, `mc-sf-work` and `spf-past-future` have a constant each that was chosen on these presets (seed 0). That
   flatters them a little.
@@ -206,12 +230,12 @@ Every scheduler on four workloads, with too little memory on purpose: with plent
   `spf-headroom`, `larry` and `slai` halve FCFS's mean and more. The longest prompts pay in p99. `hrrn` and
   `spf-aging-headroom` give a little of the mean back for a good part of it.
 - **Reasoning and mixed: whoever has had least.** Outputs are heavy-tailed, and prompts say nothing about them.
-  `least-attained-service` gets short answers through and recomputes the long ones. A predicted length does better still.
+  `least-attained-service` gets short answers through and recomputes the long ones. Predicted lengths do better still.
 - **Sizes without units.** The `-share` policies take their budget from the engine's cost. Here that comes close to
   the rules tuned for this engine, which they are meant to replace on others.
 - **Nothing told, everything tried.** `rollout` runs twelve policies on copies of the engine, with imagined lengths, and
-  goes on with the best. `rollout-informed` does so with noisy lengths. `rollout-goodput` has limits to keep and none are
-  set here. `any-engine` is a trained network that chooses among policies.
+  goes on with the best. `rollout-informed` does so with noisy lengths. `any-engine` is a trained network that
+  chooses among policies.
 - **Work, not output length.** With true lengths `sjf-oracle` and `srpt-oracle` lose to rules that know nothing, where
   prompts are the work. `srpt-work-oracle` and `mc-sf-work-oracle` count the tokens still to prefill as well. That
   repairs it, even with noisy lengths. `srpt-oracle` evicts half-done prompts for shorter answers, again and again.
@@ -265,6 +289,7 @@ computation would save most.
 
 ## Not in the table, and why
 
+- **Rules for limits alone.** `rollout-goodput` counts requests in time, which this page does not show.
 - **Parts of a fleet.** D2LPM, GoRouting, the routing half of Gate-and-Route and SAL choose between engines. INFERMAX's
   `dual_schedulers` hands over from a prefill to a decode engine. See [fleets](cluster.md).
 - **KV that is not one contiguous prefix.** INFERMAX's `overload` runs requests with KV that is not there. Its
@@ -315,10 +340,10 @@ the p99, from shortest first (0) to nearly FCFS (2). The histogram keeps preempt
 PRACTICAL = ("larry", "vllm-v0", "vllm-0.13", "vllm", "sarathi", "srf-histogram", "spf-headroom", "slai")
 
 
-def page(seeds: Sequence[int], num_requests: int | None) -> str:
+def page(seeds: Sequence[int], num_requests: int | None, runs: Path | None = None) -> str:
     """The page."""
     contenders, variants, swapping = compared(), larry_variants(), swap_variants()
-    tables = [measure(setting, {**contenders, **variants, **swapping}, seeds, num_requests) for setting in SETTINGS]
+    tables = list(measure({**contenders, **variants, **swapping}, seeds, num_requests, runs).values())
     settings = "".join(
         f"| {s.title} | `{s.preset}` | {num_requests or s.num_requests:,} | {s.rate:g}/s | {s.num_kv_tokens:,} |\n"
         for s in SETTINGS
@@ -341,8 +366,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="one seed of 300 requests")
     parser.add_argument("--out", type=Path, metavar="FILE.md", help="write the page there; default: print it")
+    parser.add_argument("--runs", type=Path, metavar="FILE.jsonl", help="keep finished schedulers there, and go on")
     options = parser.parse_args()
-    text = page((0,), 300) if options.quick else page((0, 1, 2), None)
+    text = page((0,), 300, options.runs) if options.quick else page((0, 1, 2), None, options.runs)
     if options.out is None:
         print(text)
     else:

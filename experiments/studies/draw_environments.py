@@ -64,7 +64,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Play and draw all of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the GIF files go")
-    parser.add_argument("--only", nargs="+", choices=list(PLAYED), default=list(PLAYED), help="draw these; default: all")
+    parser.add_argument(
+        "--only", nargs="+", choices=list(PLAYED), default=list(PLAYED), help="draw these; default: all"
+    )
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     for name in options.only:

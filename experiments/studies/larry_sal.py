@@ -18,6 +18,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.lines import Line2D
 
 from experiments.studies.sections import show
 from experiments.transfer.scenarios import engine_config
@@ -228,7 +229,7 @@ def draw(path: Path, runs: Runs) -> None:
             line[1].set_xlabel("times the base's; less is better", color="#5b6773")
             line[0].annotate(title, (0, 1.17), xycoords="axes fraction", fontsize=11, ha="left")
         handles = [
-            plt.Line2D([], [], color=colour, marker="oD"[k], linestyle="none", label=traffic)
+            Line2D([], [], color=colour, marker="oD"[k], linestyle="none", label=traffic)
             for k, (traffic, colour) in enumerate(COLOURS.items())
         ]
         figure.legend(handles=handles, loc="lower center", ncols=2, frameon=False)

@@ -104,11 +104,11 @@ def best_paced_s(instance: Instance) -> float:
     mean = sum(request.num_output_tokens for request in instance.requests) / len(instance)
     prompt = max(request.num_prompt_tokens for request in instance.requests)
     peaks = sum(request.peak_tokens for request in instance.requests) / len(instance)
-    together = instance.kv_tokens / peaks * np.linspace(0.9, 2.2, 14)
+    together = instance.kv_tokens / peaks * np.linspace(0.9, 2.2, 40)
     gaps = sorted({0, *(mean / together).astype(int).tolist()})
     outputs = np.array([request.num_output_tokens for request in instance.requests])
     best, workload = math.inf, instance.workload()
-    for order in (np.zeros_like(outputs), outputs, -outputs):
+    for order in {tuple(values) for values in (np.zeros_like(outputs), outputs - outputs[0], outputs[0] - outputs)}:
         ordered = replace(workload, priority=np.argsort(np.argsort(order, kind="stable"), kind="stable"))
         for gap in gaps:
             for prompts_at_once in (1, len(instance)):
@@ -121,7 +121,7 @@ def best_paced_s(instance: Instance) -> float:
                     queue_weights=queue_weights(priority=1.0),
                     min_decodes_between_prefills=gap,
                     max_num_batched_tokens=min(
-                        max(prompts_at_once * prompt, len(instance)), instance.max_num_batched_tokens
+                        max(prompts_at_once * prompt, math.ceil(together[-1])), instance.max_num_batched_tokens
                     ),
                 )
                 run = run_contender(policy, ordered, instance.engine(), predict=predictions).result

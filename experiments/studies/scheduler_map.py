@@ -268,9 +268,7 @@ def main() -> None:
     if options.picture is not None:
         rows = [(traffic, load) for traffic in TRAFFIC for load in LOADS]
         panels = {
-            objective: [
-                [winner(objective, results[Place(engine, *row).key]) for engine in ENGINES] for row in rows
-            ]
+            objective: [[winner(objective, results[Place(engine, *row).key]) for engine in ENGINES] for row in rows]
             for objective in OBJECTIVES
         }
         draw(options.picture, panels, rows, ENGINES)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from experiments.facts import document_policies
 from experiments.studies import compare_schedulers
 from infermax_gym.baselines.policies import POLICIES
@@ -27,6 +29,7 @@ def test_settings_name_what_differs() -> None:
 
 
 def test_the_comparison_has_everybody() -> None:
+    pytest.importorskip("safetensors", reason="needs the extra agents")
     text = compare_schedulers.page((0,), 12)
     assert all(f"| `{name}` |" in text for name in compare_schedulers.compared())
     assert not re.search(r"\{[A-Z]+\}| nan \|", text)
