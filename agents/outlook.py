@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from infermax_gym.baselines.observed import RECENT, observe
+from infermax_gym.baselines.observed import RECENT, Observed, observe, traffic
 from infermax_gym.baselines.table.shares import fewest, prefill_seconds, sizes_up_to
-from infermax_gym.engine import EngineConfig
+from infermax_gym.engine.config import EngineConfig
 from infermax_gym.engine.layout import FINISHED, RUNNING, WAITING
-from infermax_gym.engine.state import Engine
+
+if TYPE_CHECKING:
+    from infermax_gym.engine.state import Engine
 
 FEATURES = (
     "one",
@@ -64,6 +67,37 @@ class Outlook:
     alone_s: float
 
 
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """All that is looked at on a replica; arrays in order of arrival where nothing else is said.
+
+    Attributes:
+        clock_s: now.
+        num_arrived: requests so far.
+        arrival_s: (at most RECENT,) of the latest arrivals.
+        outputs: (at most RECENT,) output tokens of the latest arrivals among those that have finished.
+        finish_s: (k,) when requests finished, in any order; what ended long ago may be left out.
+        waiting_arrival_s: (waiting,) of those that wait.
+        waiting_prompts: (at most RECENT,) prompt tokens of the first of them.
+        present_arrival_s: (waiting + running,) of those in the system.
+        num_running: requests that run.
+        free_blocks: KV blocks that nobody holds.
+        num_preemptions: so far.
+    """
+
+    clock_s: float
+    num_arrived: int
+    arrival_s: NDArray[np.float64]
+    outputs: NDArray[np.float64]
+    finish_s: NDArray[np.float64]
+    waiting_arrival_s: NDArray[np.float64]
+    waiting_prompts: NDArray[np.float64]
+    present_arrival_s: NDArray[np.float64]
+    num_running: int
+    free_blocks: int
+    num_preemptions: int
+
+
 class Observer:
     """Looks at one replica, at any time of its run."""
 
@@ -81,28 +115,53 @@ class Observer:
 
     def look(self, engine: Engine) -> Outlook:
         """What is to be seen now; changes nothing that a schedule depends on."""
-        config, now_s = self.config, engine.clock_s
-        seen = observe(engine, config)
-        alone_s, work_s, lone_s = seen.alone_s, seen.work_s, seen.lone_s
+        seen = observe(engine, self.config)
         req = engine.requests[: engine.num_arrived]
-        place, recent = req["place"], req[-RECENT:]
+        place = req["place"]
         finished, waiting = place == FINISHED, place == WAITING
-        outputs = req["generated"][finished][-RECENT:].astype(np.float64)
-        span_s = now_s - float(recent["arrival_s"][0]) if len(req) else 0.0
-        load = len(recent) / span_s * work_s if span_s > 0.0 else 0.5
+        sight = Sight(
+            clock_s=engine.clock_s,
+            num_arrived=len(req),
+            arrival_s=req["arrival_s"][-RECENT:],
+            outputs=req["generated"][finished][-RECENT:].astype(np.float64),
+            finish_s=req["finish_s"][finished],
+            waiting_arrival_s=req["arrival_s"][waiting],
+            waiting_prompts=req["prompt"][waiting][:RECENT],
+            present_arrival_s=req["arrival_s"][waiting | (place == RUNNING)],
+            num_running=engine.num_running,
+            free_blocks=engine.free_blocks,
+            num_preemptions=int(engine.record["num_preemptions"][0]),
+        )
+        return self.outlook(sight, seen)
+
+    def traffic(self, prompts: NDArray[np.float64], num_generated: int, num_finished: int) -> Observed:
+        """`infermax_gym.baselines.observed.traffic` on this replica."""
+        return traffic(self.config, prompts, num_generated, num_finished)
+
+    def outlook(self, sight: Sight, seen: Observed) -> Outlook:
+        """The features.
+
+        Args:
+            sight: of the replica.
+            seen: of its traffic.
+        """
+        config, now_s = self.config, sight.clock_s
+        alone_s, work_s, lone_s = seen.alone_s, seen.work_s, seen.lone_s
+        span_s = now_s - float(sight.arrival_s[0]) if sight.num_arrived else 0.0
+        load = len(sight.arrival_s) / span_s * work_s if span_s > 0.0 else 0.5
         since_s = now_s - 4.0 * alone_s
-        came = float(np.count_nonzero(recent["arrival_s"] >= since_s))
-        went = float(np.count_nonzero(req["finish_s"][finished] >= since_s))
-        waits_s = now_s - req["arrival_s"][waiting]
-        ages_s = now_s - req["arrival_s"][waiting | (place == RUNNING)]
-        queue_s = float(prefill_seconds(config.cost, req["prompt"][waiting][:RECENT]).sum())
-        num_waiting, num_running = engine.num_waiting, engine.num_running
+        came = float(np.count_nonzero(sight.arrival_s >= since_s))
+        went = float(np.count_nonzero(sight.finish_s >= since_s))
+        waits_s = now_s - sight.waiting_arrival_s
+        ages_s = now_s - sight.present_arrival_s
+        queue_s = float(prefill_seconds(config.cost, sight.waiting_prompts).sum())
+        num_waiting, num_running, outputs = len(waits_s), sight.num_running, sight.outputs
         queue_s *= num_waiting / max(min(num_waiting, RECENT), 1)
         log_prompts = np.log(seen.prompts)
         features = np.array(
             [
                 1.0,
-                1.0 - engine.free_blocks / max(config.num_blocks, 1),
+                1.0 - sight.free_blocks / max(config.num_blocks, 1),
                 np.log((num_running + 1.0) / seen.most_running),
                 np.log1p(num_waiting / (num_running + 1.0)),
                 float(seen.prefills_s.mean()) / work_s,
@@ -120,7 +179,7 @@ class Observer:
                 np.log(seen.sizes[-1] / fewest(seen.sizes, seen.sizes_s, 0.5)),
                 self._larger_budget,
                 np.log(config.max_num_seqs / max(config.num_kv_tokens / max(seen.context, 1.0), 1.0)),
-                np.tanh(float(engine.record["num_preemptions"][0]) / max(len(req), 1)),
+                np.tanh(float(sight.num_preemptions) / max(sight.num_arrived, 1)),
             ]
         )
         return Outlook(config, now_s, features, seen.context, seen.output, alone_s)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +17,12 @@ from numpy.typing import NDArray
 from infermax_gym.agents.outlook import FEATURES, Observer, Outlook
 from infermax_gym.baselines.observed import rounded
 from infermax_gym.baselines.table.shares import Shares
-from infermax_gym.engine import EngineConfig, Information, SimulationResult
-from infermax_gym.engine.session import Session
-from infermax_gym.workload import Workload
+from infermax_gym.engine.config import EngineConfig
+from infermax_gym.engine.policy import Information
+
+if TYPE_CHECKING:
+    from infermax_gym.engine import SimulationResult
+    from infermax_gym.workload import Workload
 
 Watch = Callable[[Outlook, int], None]
 """Called at each decision with what is seen and the expert chosen."""
@@ -87,6 +91,8 @@ class Selector:
             record_schedule: keep every iteration.
             watch: sees every decision.
         """
+        from infermax_gym.engine.session import Session
+
         observer = Observer(engine)
         session = Session(workload, engine, self.experts[0].resolve(engine), record_schedule=record_schedule)
         chooser = Chooser(self)

@@ -6,15 +6,17 @@ The unit of time is a mean request's time alone on the engine, which means the s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from infermax_gym.baselines.table.shares import decode_seconds, prefill_seconds, sizes_up_to
-from infermax_gym.engine import EngineConfig
-from infermax_gym.engine.kernel.group import disband
+from infermax_gym.engine.config import EngineConfig
 from infermax_gym.engine.layout import FINISHED
-from infermax_gym.engine.state import Engine
+
+if TYPE_CHECKING:
+    from infermax_gym.engine.state import Engine
 
 RECENT = 256
 """Requests that count as recent traffic."""
@@ -66,11 +68,25 @@ def observe(engine: Engine, config: EngineConfig) -> Observed:
         engine: between two iterations.
         config: the replica that it is.
     """
+    from infermax_gym.engine.kernel.group import disband
+
     disband(engine.core)
     req = engine.requests[: engine.num_arrived]
     num_finished = int(np.count_nonzero(req["place"] == FINISHED))
-    prompts = np.asarray(req["prompt"][-RECENT:], np.float64) if len(req) else np.array([_FIRST_PROMPT])
-    output = (float(req["generated"].sum()) + _FIRST_OUTPUT) / (num_finished + 1.0)
+    return traffic(config, np.asarray(req["prompt"][-RECENT:], np.float64), int(req["generated"].sum()), num_finished)
+
+
+def traffic(config: EngineConfig, prompts: NDArray[np.float64], num_generated: int, num_finished: int) -> Observed:
+    """The same from what has been counted.
+
+    Args:
+        config: the replica.
+        prompts: (at most RECENT,) tokens of the latest prompts, in order of arrival.
+        num_generated: output tokens so far, of all requests.
+        num_finished: requests that have finished.
+    """
+    prompts = prompts if len(prompts) else np.array([_FIRST_PROMPT])
+    output = (float(num_generated) + _FIRST_OUTPUT) / (num_finished + 1.0)
     context = float(prompts.mean()) + 0.5 * output
     most = max(min(config.num_kv_tokens / max(context, 1.0), float(config.max_num_seqs)), 1.0)
     sizes = sizes_up_to(most)

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from infermax_gym.vllm.admission import Candidate, Limits
+from infermax_gym.vllm.choosing import Choosing
 from infermax_gym.vllm.controlling import Controlling
 from infermax_gym.vllm.decisions import Decisions
 from infermax_gym.vllm.settings import read_settings
@@ -20,14 +21,31 @@ NUM_RUNNING, NUM_WAITING, CALLS = 256, 1000, 200
 LIMITS = Limits(20_000, 16, 2048, 512, 8192, 4096)
 
 
+class Request(SimpleNamespace):
+    """Counts are looked up as in vLLM's own."""
+
+    tokens: list[int]
+    outputs: list[int]
+
+    @property
+    def num_tokens(self) -> int:
+        """Prompt and output tokens."""
+        return len(self.tokens)
+
+    @property
+    def num_output_tokens(self) -> int:
+        """Output tokens."""
+        return len(self.outputs)
+
+
 def request(r: int, computed: int = 0, generated: int = 0) -> Any:
     """A request of vLLM, as far as a policy looks at it."""
     prompt = 50 + 37 * r % 900
-    return SimpleNamespace(
+    return Request(
         request_id=str(r),
         num_prompt_tokens=prompt,
-        num_tokens=prompt + generated,
-        num_output_tokens=generated,
+        outputs=[0] * generated,
+        tokens=[0] * (prompt + generated),
         num_output_placeholders=0,
         num_computed_tokens=computed * (prompt + generated - 1),
         arrival_time=0.01 * r,
@@ -54,7 +72,11 @@ def measure(settings: dict[str, Any]) -> tuple[float, float]:
     """Median CPU milliseconds of a call, and of a call with a setting of a controller."""
     given = read_settings({"infermax": settings})
     assert given.policy is not None
-    controlling = None if given.controller is None else Controlling(given.controller, given.cost)  # type: ignore[arg-type]
+    controlling: Controlling | Choosing | None = None
+    if given.controller is not None and given.cost is not None:
+        controlling = Controlling(given.controller, given.cost)
+    elif given.selector is not None and given.cost is not None:
+        controlling = Choosing(given.selector, given.cost, LIMITS)
     now = [100.0]
     made = Decisions(given.policy, LIMITS, Memory(), lambda: now[0], 0.0, given.cost, controlling)
     running = []
@@ -65,10 +87,11 @@ def measure(settings: dict[str, Any]) -> tuple[float, float]:
         running.append(entry.request)
     for r in range(NUM_RUNNING, NUM_RUNNING + NUM_WAITING):
         made.queue.add_request(request(r))
-    plain, setting = [], []
+    plain: list[float] = []
+    setting: list[float] = []
     for call in range(CALLS):
         due = controlling is not None and call % 10 == 0
-        now[0] += 10.0 if due else 0.001
+        now[0] += 100.0 if due else 0.001
         start = time.process_time_ns()
         made.begin(running)
         head = made.entry_of(made.queue.peek_request())
@@ -80,7 +103,7 @@ def measure(settings: dict[str, Any]) -> tuple[float, float]:
 def main() -> None:
     """Print a line for each."""
     cost = {"cost": "llama2-7b-a100"}
-    for name, settings in {
+    tried: dict[str, dict[str, Any]] = {
         "spf-headroom": {"policy": "spf-headroom"},
         "hrrn": {"policy": "hrrn"},
         "larry": {"policy": "larry"},
@@ -88,7 +111,9 @@ def main() -> None:
         "knobs": {"agent": "knobs", **cost},
         "generalist": {"agent": "generalist", "without": ["preempt"], **cost},
         "informed": {"agent": "informed", "without": ["preempt"], **cost},
-    }.items():
+        "any-engine": {"agent": "any-engine", **cost},
+    }
+    for name, settings in tried.items():
         plain, setting = measure(settings)
         more = f", {setting:.2f} ms where a controller sets its knobs" if setting else ""
         print(f"{name}: {plain:.3f} ms a call{more}")

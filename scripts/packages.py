@@ -4,9 +4,10 @@
 
 1. Wheel and source archive are built twice and must be equal byte for byte.
 2. In a fresh environment of each Python from 3.10 to 3.13 that is on this machine: the wheel with the least it depends
-   on, oldest allowed and newest versions; then with each extra alone. Each must make an environment, run a policy, and
-   run `infermax bench`.
+   on, newest versions, and oldest allowed ones on the first Python; then with each extra alone, which must be of use.
+   Each must make an environment, run a policy, and run `infermax bench`.
 3. A user's program with our types passes mypy and pyright, where they can be installed.
+4. `pipx run --spec WHEEL infermax`, as somebody runs it who installs nothing.
 
 Needs the package index for 2 and 3. Says what it tried and what it could not; ends with 1 if something failed.
 """
@@ -23,6 +24,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,15 +49,31 @@ workload: Workload = make_workload("azure-conv", 20)
 result: SimulationResult = simulate(workload, EngineConfig(num_kv_tokens=8_000), Policy("mine"))
 makespan_s: float = result.makespan_s
 """
+EXTRAS = {
+    "sweep": "infermax sweep study.json --dry-run",
+    "optimum": "infermax optimal instance.json --objective makespan --workers 1",
+    "viewer": "python -c import\tmatplotlib,infermax_gym.viewer,infermax_gym.cli.cost_picture",
+    "fit": "python -c import\tscipy.optimize,infermax_gym.cli.fit",
+    "data": "python -c import\tminari,infermax_gym.cli.dataset",
+    "agents": "infermax bench --workload azure-conv --first 20 --policies vllm --agent generalist",
+    "docs": "python -c import\tmaterial,mkdocstrings",
+}
+"""What each extra is there for; a tab within a word stands for a space."""
+STUDY = '{"policies": ["vllm"], "workloads": [{"source": "azure-conv", "first": 5}]}'
+INSTANCE = (
+    '{"requests": [{"arrival_s": 0.0, "num_prompt_tokens": 2, "num_output_tokens": 6}], "kv_tokens": 20, '
+    '"cost": "llama2-7b-a100"}'
+)
 
 
-def run(*words: object, where: Path | None = None) -> str:
+def run(*words: object, where: Path | None = None, **variables: str) -> str:
     """Standard output of a process that must succeed; RuntimeError with its last lines."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     kept.setdefault("SOURCE_DATE_EPOCH", str(EPOCH))
+    kept |= variables
     done = subprocess.run([str(word) for word in words], cwd=where, env=kept, capture_output=True, text=True)
     if done.returncode:
-        last = (done.stderr or done.stdout).strip().splitlines()[-3:]
+        last = (done.stderr.strip() or done.stdout).strip().splitlines()[-3:]
         raise RuntimeError(f"{' '.join(map(str, words))[:120]}: {' | '.join(last)}")
     return done.stdout
 
@@ -110,23 +128,49 @@ def requirements(extra: str | None = None) -> list[str]:
     return re.findall(r'"([^"]+)"', found.group(1))
 
 
+def interpreter(version: str) -> str | None:
+    """A Python of this version that answers; a shim of a version manager may not."""
+    found = shutil.which(f"python{version}")
+    try:
+        return found and run(found, "-c", "import sys; print(sys.executable)").strip()
+    except RuntimeError:
+        return None
+
+
 def environment(folder: Path, python: str, *packages: object) -> Path:
     """A fresh environment with some packages; its interpreter."""
+    shutil.rmtree(folder, ignore_errors=True)
     run(python, "-m", "venv", folder)
     inside = folder / "bin" / "python"
     run(inside, "-m", "pip", "install", "--quiet", *packages)
     return inside
 
 
-def smoke(inside: Path, folder: Path, light: bool) -> None:
-    """What every user does first; `light` compiles nothing."""
+def smoke(inside: Path, folder: Path, extra: str | None, light: bool) -> None:
+    """What every user does first, then what an extra is there for; `light` compiles nothing."""
     infermax = inside.with_name("infermax")
+    compiled = {"NUMBA_CACHE_DIR": f"{folder}-compiled"}
     run(infermax, "--version")
     run(infermax, "list", "policies", "--json")
     if light:
         return
-    run(inside, "-c", PROGRAM, where=folder)
-    run(infermax, "bench", "--workload", "azure-conv", "--first", "20", "--policies", "vllm,srf", "--json")
+    run(inside, "-c", PROGRAM, where=folder, **compiled)
+    bench = ("bench", "--workload", "azure-conv", "--first", "20", "--policies", "vllm,srf", "--json")
+    run(infermax, *bench, where=folder, **compiled)
+    if extra in EXTRAS:
+        (folder / "study.json").write_text(STUDY, encoding="utf-8")
+        (folder / "instance.json").write_text(INSTANCE, encoding="utf-8")
+        name, *words = [word.replace("\t", " ") for word in EXTRAS[extra].split(" ")]
+        run(inside.with_name(name), *words, where=folder, **compiled)
+
+
+def without_installing(wheel: Path, folder: Path, python: str) -> None:
+    """`pipx run`, with the environment that it makes for itself."""
+    inside = environment(folder, python, "pipx")
+    home = {"PIPX_HOME": str(folder / "pipx"), "PIPX_BIN_DIR": str(folder / "pipx-bin")}
+    said = run(inside, "-m", "pipx", "run", "--spec", wheel, "infermax", "--version", **home)
+    if "infermax" not in said:
+        raise RuntimeError(f"pipx run said {said!r}")
 
 
 def typed(inside: Path, folder: Path) -> None:
@@ -137,10 +181,40 @@ def typed(inside: Path, folder: Path) -> None:
     run(inside.with_name("pyright"), "program.py", where=folder)
 
 
+def tried(
+    wheel: Path, base: Path, version: str, extras: list[str], light: bool, oldest: bool
+) -> Iterator[tuple[str, str | None]]:
+    """What was tried on a Python, and what was wrong with it or None.
+
+    All environments of a Python have the same path, one after another, so that they share what is compiled.
+    """
+    python, folder = interpreter(version), base / version
+    if python is None:
+        print(f"not tried: Python {version} is not on this machine")
+        return
+    tries: list[tuple[str, list[object], str | None]] = [("newest", [wheel], None)]
+    tries += [(f"extra {extra}", [f"{wheel}[{extra}]"], extra) for extra in extras if extra]
+    tries += [("oldest", [wheel, *lowest(requirements())], None)] if oldest else []
+    for label, packages, extra in tries:
+        error = None
+        try:
+            smoke(environment(folder, python, *packages), folder, extra, light)
+            if label == "newest" and not light:
+                typed(folder / "bin" / "python", folder)
+        except RuntimeError as fault:
+            error = str(fault)
+        yield f"Python {version}, {label}", error
+    try:
+        without_installing(wheel, folder, python)
+        yield f"Python {version}, pipx run", None
+    except RuntimeError as fault:
+        yield f"Python {version}, pipx run", str(fault)
+
+
 def main() -> int:
     """Try everything; 1 if something failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--extras", default="sweep,optimum,viewer,fit,agents", help="each tried alone")
+    parser.add_argument("--extras", default=",".join(EXTRAS), help="each tried alone")
     parser.add_argument("--folder", type=Path, help="keep the archives here")
     parser.add_argument("--no-installs", action="store_true", help="only build")
     parser.add_argument("--pythons", default=",".join(PYTHONS), help="versions")
@@ -160,26 +234,14 @@ def main() -> int:
                 shutil.copy2(one, options.folder)
         if options.no_installs:
             return min(failed, 1)
-        wheel = first[0]
-        tries: list[tuple[str, list[object]]] = [("newest", [wheel]), ("oldest", [wheel, *lowest(requirements())])]
-        tries += [(f"extra {extra}", [f"{wheel}[{extra}]"]) for extra in options.extras.split(",") if extra]
         for version in options.pythons.split(","):
-            python = shutil.which(f"python{version}")
-            if python is None:
-                print(f"not tried: Python {version} is not on this machine")
-                continue
-            for number, (label, packages) in enumerate(tries):
-                folder = base / f"{version}-{number}"
-                try:
-                    inside = environment(folder, python, *packages)
-                    smoke(inside, folder, options.light)
-                    if label == "newest" and not options.light:
-                        typed(inside, folder)
-                    print(f"works: Python {version}, {label}", flush=True)
-                except RuntimeError as error:
-                    failed += 1
-                    print(f"FAILED: Python {version}, {label}: {error}", flush=True)
-                shutil.rmtree(folder, ignore_errors=True)
+            oldest = version == options.pythons.split(",")[0]
+            for label, error in tried(first[0], base, version, options.extras.split(","), options.light, oldest):
+                failed += error is not None
+                print(
+                    f"{'works' if error is None else 'FAILED'}: {label}{'' if error is None else f': {error}'}",
+                    flush=True,
+                )
     return min(failed, 1)
 
 

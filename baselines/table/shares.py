@@ -9,14 +9,18 @@ knobs of a `Policy` for one engine, by its cost model.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from infermax_gym.cost import CostModel
-from infermax_gym.engine import EngineConfig, Information, Policy, SimulationResult, simulate
-from infermax_gym.engine.policy import QueueOrder, Victim, queue_weights, victim_weights
-from infermax_gym.workload import Workload
+from infermax_gym.engine.config import EngineConfig
+from infermax_gym.engine.policy import Information, Policy, QueueOrder, Victim, queue_weights, victim_weights
+
+if TYPE_CHECKING:
+    from infermax_gym.engine import SimulationResult
+    from infermax_gym.workload import Workload
 
 TYPICAL_CONTEXT = 1024
 """KV tokens that a decode reads, where nobody has seen the traffic yet."""
@@ -104,6 +108,8 @@ class Shares:
         self, workload: Workload, engine: EngineConfig, *, seed: int = 0, record_schedule: bool = False
     ) -> SimulationResult:
         """Serve a workload to its end."""
+        from infermax_gym.engine import simulate
+
         return simulate(workload, engine, self.resolve(engine), record_schedule=record_schedule)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from infermax_gym.agents.storage import load_agent
 from infermax_gym.baselines.catalogue import QUICK
 from infermax_gym.baselines.predict import predictions
 from infermax_gym.baselines.table.adaptive import FASTSERVE, LTR
@@ -57,9 +58,14 @@ TWINS = ("infermax-",)
 """Rows that repeat others with the rounding of another simulator."""
 
 
+AGENTS = ("any-engine",)
+"""Trained schedulers that are for any engine."""
+
+
 def compared() -> dict[str, Any]:
     """The schedulers of the page."""
-    return {name: each for name, each in QUICK.items() if not name.startswith(TWINS)}
+    rules = {name: each for name, each in QUICK.items() if not name.startswith(TWINS)}
+    return rules | {name: load_agent(name) for name in AGENTS}
 
 
 def measure(setting: Setting, contenders: dict[str, Any], seeds: Sequence[int], num_requests: int | None) -> Any:
@@ -177,131 +183,133 @@ TEXT = """\
 
 <!-- Written by `python -m experiments.studies.compare_schedulers --out docs/schedulers.md`; edit there. -->
 
-What each scheduler is, its source and its deviations: [policies.md](policies.md); the rules exactly:
-[engine.md](engine.md). Seconds; means over {SEEDS} seeds of the workload; llama2-7b on one A100, blocks of 16,
-512 tokens and 256 requests per iteration; the fastest of a class in bold. Inside a class ("lengths known" says
-what a scheduler is told of output lengths) they are in order of mean latency, geometric over the workloads.
-Memory is scarce on purpose: with plenty of it schedulers hardly differ.
-The weights of the `srpt-work` and `mc-sf-work` policies and the quantile of `spf-past-future` were chosen among a few
-values on these presets (seed 0), so their ranks here are flattered a little.
+Every scheduler on four workloads, with too little memory on purpose: with plenty of it schedulers hardly differ.
+[The table of policies](policies.md) has sources and deviations, [the engine](engine.md) the exact rules.
+[Which scheduler wins where](studies/which-scheduler-wins.md) asks the same of today's GPUs.
+
+- Figures are seconds, means over {SEEDS} seeds. `mean` and `p99` are of latency, arrival to last token. `TTFT` is a mean.
+- The engine is llama2-7b on one A100: blocks of 16 tokens, at most 512 tokens and 256 requests per iteration.
+- Groups say what a scheduler is told of output lengths. In a group the lowest geometric mean over the workloads is first.
+- The fastest of a group is bold.
+- `srpt-work`, `mc-sf-work` and `spf-past-future` have a constant each that was chosen on these presets (seed 0). That
+  flatters them a little.
 
 | | workload | requests | rate | KV tokens |
 |---|---|--:|--:|--:|
 {SETTINGS}
 
-`mean` and `p99` are of latency, arrival to last token; `TTFT` is the mean.
-
 {TABLE}
 
 ## What wins, and why
 
-- **Chat and code: short prompts first.** Prefills are the work, prompts are known, so no prediction is needed:
-  `spf-headroom`, `larry` and `slai` halve FCFS's mean and more. Their p99 is that of the longest prompts;
-  `hrrn` and `spf-aging-headroom` give a little of the mean back for a good part of it.
-- **Reasoning and mixed: whoever has had least.** Outputs are heavy-tailed and prompts say nothing about them.
-  `least-attained-service` gets the short answers through at the price of recomputing the long; a known or
-  predicted length does better still.
-- **Nothing told, everything tried.** `rollout` runs four policies on copies of the engine with imagined lengths
-  every 2 s and goes on with the best: near the best of its class everywhere, and first overall. It is what a
-  learned scheduler has to beat.
-- **Work, not output length.** With true lengths `sjf-oracle` and `srpt-oracle` lose to rules that know nothing
-  where prompts are the work; counting the tokens still to prefill as well (`srpt-work-oracle`,
-  `mc-sf-work-oracle`) repairs it, and needs no exact lengths to do so. `srpt-oracle` on chat is a warning: it
-  evicts half-done prompts for shorter answers, and computes them again and again.
-- **Looking ahead at memory** (`mc-sf-*`, `past-future-*`, `a-max`) all but ends preemption. Learned from
-  finished requests it costs little: `spf-past-future` is nearly `spf-headroom`, without a number to tune.
-- **Reservations against a bound** (`trt-no-evict`, `lightllm-safe`, `vtc`) are as bad as the bound is loose:
-  bearable on chat, hopeless on reasoning. `vtc-sarathi` is the way to be fair; with one tenant, as here, it is
-  `sarathi`, like `priority-fcfs` with one class. Try `infermax bench --workload tenants --by tenant`.
-- **Eviction in turns.** `fastserve` and `ltr` suffer where memory holds a few dozen requests: time slices, or the
-  guard against starvation, make requests preempt each other, and moving KV takes what the order gains (more
-  below). With plenty of memory they are level with the rest, or better: `infermax bench --workload azure-conv
-  --first 800 --rate 4 --kv-tokens 200000 --policies fastserve,ltr,sarathi` gives 3.9, 4.7 and 4.7 s.
-- **An order is not everything.** `random-order` has FCFS's mean on `sarathi`'s batches: who goes first matters only
-  if it is chosen by size or by service. And `ewsjf`, short prompts first, stays far behind `hrrn`, as it stands on
+- **Chat and code: short prompts first.** Prefills are the work, and prompts are known. So no prediction is needed.
+  `spf-headroom`, `larry` and `slai` halve FCFS's mean and more. The longest prompts pay in p99. `hrrn` and
+  `spf-aging-headroom` give a little of the mean back for a good part of it.
+- **Reasoning and mixed: whoever has had least.** Outputs are heavy-tailed, and prompts say nothing about them.
+  `least-attained-service` gets short answers through and recomputes the long ones. A predicted length does better still.
+- **Sizes without units.** The `-share` policies take their budget from the engine's cost. Here that comes close to
+  the rules tuned for this engine, which they are meant to replace on others.
+- **Nothing told, everything tried.** `rollout` runs twelve policies on copies of the engine, with imagined lengths, and
+  goes on with the best. `rollout-informed` does so with noisy lengths. `rollout-goodput` has limits to keep and none are
+  set here. `any-engine` is a trained network that chooses among policies.
+- **Work, not output length.** With true lengths `sjf-oracle` and `srpt-oracle` lose to rules that know nothing, where
+  prompts are the work. `srpt-work-oracle` and `mc-sf-work-oracle` count the tokens still to prefill as well. That
+  repairs it, even with noisy lengths. `srpt-oracle` evicts half-done prompts for shorter answers, again and again.
+- **Looking ahead at memory** (`mc-sf-*`, `past-future-*`, `a-max`) all but ends preemption. Learned from finished
+  requests it costs little: `spf-past-future` is nearly `spf-headroom`, without a number to tune.
+- **Reservations against a bound** (`trt-no-evict`, `lightllm-safe`, `vtc`) are as bad as the bound is loose. They are
+  bearable on chat and hopeless on reasoning. `vtc-sarathi` is the way to be fair. With one tenant, as here, it is
+  `sarathi`. Try `infermax bench --workload tenants --by tenant`.
+- **Eviction in turns.** `fastserve` and `ltr` suffer where memory holds a few dozen requests. Moving KV takes what the
+  order gains (see below). With plenty of memory they are level with the rest, or better.
+- **An order is not everything.** `random-order` has FCFS's mean on `sarathi`'s batches. Who goes first matters only if
+  it is chosen by size or service. `ewsjf` puts short prompts first and stays far behind `hrrn`. It stands on
   `vllm-0.13`, which admits prompts piece by piece into memory that does not last.
-- **Waiting on purpose** (`wait-threshold`) does not pay here: a batch's fixed cost is small beside what the
-  wait costs.
+- **Waiting on purpose** (`wait-threshold`) does not pay here. A batch's fixed cost is small beside the wait.
 
 ## What preemption costs FastServe and LTR
 
-Both put short answers first by pushing others out; the table says what that costs, and whose cost it is:
+Both put short answers first by pushing others out. The table says what that costs, and what makes it dear:
 
 {SWAPS}
 
-Their orders are not to blame: **with swaps for nothing both are the best of their class on mixed**, and elsewhere as
-good as orders by answers are, FCFS's mean or better. What they lose they lose to transfers. Three things decide how
-much:
+Their orders are not to blame: **with swaps for nothing both are the best of their class on mixed**. Elsewhere they are
+then as good as orders by answers are. What they lose they lose to transfers. Three things decide how much:
 
-- **Whether the batch waits.** FastServe swaps ahead of need, beside the computation. With `swap_lag_tokens` an
-  iteration waits only for what exceeds 1,024 tokens on their way, and nobody is preempted or brought back while
-  more than that is pending (docs/engine.md). Waiting for every swap makes it two to three times as bad on chat and
+- **Whether the batch waits.** FastServe swaps beside the computation. An iteration waits only for what exceeds
+  `swap_lag_tokens`, 1,024 tokens on their way. Waiting for every swap makes it two to three times as bad on chat and
   reasoning.
 - **How often starving requests are lifted.** FastServe looks every 1,000 iterations. A look in every iteration is
-  ruin: under overload everybody waits for more than 3 s, so everybody is lifted, and preempts everybody else.
-- **How many fit.** On chat some twenty requests of a thousand tokens fill memory, and prompts are as much work as
-  answers: there the guard alone makes `fastserve` swap all of memory again and again (207 s; 23.9 s without the
-  guard). That is the rule, not the simulator: whoever is lifted displaces, whatever that costs.
+  ruin. Under overload everybody waits for more than 3 s, so everybody is lifted and preempts everybody else.
+- **How many fit.** On chat some twenty requests fill memory, and prompts are as much work as answers. The guard alone
+  makes `fastserve` swap all of memory again and again. Without it the mean is a tenth.
 
-vLLM's LTR recomputes who is displaced, or swaps and waits. That is what `ltr` does, and under tight memory either
-ruins it; swaps beside the computation would save most.
+vLLM's LTR recomputes who is displaced, or swaps and waits. Under tight memory either ruins it. Swaps beside the
+computation would save most.
 
 ## Known deviations
 
-`fastserve` moves KV beside the computation; a request that comes back runs at once, while its blocks are still on
-their way. `trail` and `ltr` get their predictions from an oracle with log-normal error (of TRAIL, on what remains,
-renewed every 8 tokens); LTR's 200 and 10 steps are iterations here. `a-min` keeps the tokens of evicted requests, as
-this engine always does.
-`past-future` takes a quantile where the paper samples. `cacheopt-like` and `echo-like` have the rules that are
-settings of the algorithm, not the sharing of reservations or the prefix plans. `wait-threshold` is WAIT with
-one type; `nested-wait`, in Python and so not in this table, opens its gates when nothing else could run.
-`sorted-f-oracle` picks batches among prefixes of four sorted orders. `rank-*` evict the worst of their order, where
-INFERMAX evicts the last to have joined. `mc-sf-beta` clears the newest fifth where the paper tosses coins. `ewsjf`
-has queues of equal width and no tuning. `proserve-like` and `fluid-gate` are readings of abstracts: the idea is
-theirs, the formulas are ours.
+- `fastserve` moves KV beside the computation. A request that comes back runs at once, before its blocks have arrived.
+- `trail` and `ltr` get predictions from an oracle with log-normal error. TRAIL's is of what remains, renewed every 8
+  tokens. LTR's 200 and 10 steps are iterations.
+- `a-min` keeps the tokens of evicted requests, as this engine always does.
+- `past-future` takes a quantile where the paper samples. `mc-sf-beta` clears the newest fifth where the paper tosses
+  coins.
+- `cacheopt-like` and `echo-like` have the rules that are settings of the algorithm. They lack shared reservations and
+  prefix plans.
+- `wait-threshold` is WAIT with one type. `nested-wait` decides in Python, so it is not in this table. It opens its
+  gates when nothing else could run.
+- `sorted-f-oracle` picks batches among prefixes of four sorted orders. `ewsjf` has queues of equal width and no tuning.
+- `rank-*` evict the worst of their order, where INFERMAX evicts the last to have joined.
+- `proserve-like` and `fluid-gate` are readings of abstracts. The idea is theirs, the formulas are ours.
 
 ## Not in the table, and why
 
-- **Parts of a fleet.** D2LPM, ProServe's GoRouting, the routing half of Gate-and-Route and SAL choose between
-  engines; INFERMAX's `dual_schedulers` hands over from a prefill to a decode engine. See [cluster.md](cluster.md).
-- **KV that is not one contiguous prefix.** INFERMAX's `overload` lets a request run with KV that is not there, its
-  `partial_evict_block` keeps part of a victim's, CacheOPT lends reserved but unused blocks. This engine has whole
-  requests (with `--prefix-caching` a victim finds again what nobody has overwritten).
-- **Chunks by stage.** Sarathi's dynamic schedule shrinks chunks as a prompt proceeds, so that iterations stay equally
-  long; `dynamic-chunk` asks for that length directly. Its simple chunker, which takes turns of prefill and decode
-  iterations, has no policy: after a prefill iteration no knob forbids the next.
-- **WAIT with several types** needs arrival rates and lengths per type in advance, which traces do not have;
-  `wait-threshold` and `nested-wait` do without.
+- **Parts of a fleet.** D2LPM, GoRouting, the routing half of Gate-and-Route and SAL choose between engines. INFERMAX's
+  `dual_schedulers` hands over from a prefill to a decode engine. See [fleets](cluster.md).
+- **KV that is not one contiguous prefix.** INFERMAX's `overload` runs requests with KV that is not there. Its
+  `partial_evict_block` keeps part of a victim's. CacheOPT lends blocks. This engine has whole requests. With
+  `--prefix-caching` a victim finds again what nobody has overwritten.
+- **Chunks by stage.** Sarathi's dynamic schedule shrinks chunks as a prompt proceeds, for equal iterations.
+  `dynamic-chunk` asks for that length directly. Its simple chunker takes turns of prefill and decode iterations, which
+  no knob does.
+- **WAIT with several types** needs rates and lengths per type in advance, which traces do not have.
 - **GSA and GBA** (2601.22996): only their guarantees are known to us, not their rules.
-- **RAD** (2508.01002) rounds batches to tile sizes of the matrix kernels; no cost model here has tiles.
-- **Other orders of SGLang.** With one bound for all outputs `lof` is FCFS; `random` is `random-order`; `dfs-weight` and
-  `routing-key` serve neighbours in the prefix tree together, which sharing inside a batch does here anyway.
+- **RAD** (2508.01002) rounds batches to tile sizes of the matrix kernels. No cost model here has tiles.
+- **Other orders of SGLang.** With one bound for all outputs `lof` is FCFS, and `random` is `random-order`. `dfs-weight`
+  and `routing-key` serve neighbours in the prefix tree together, which sharing inside a batch does here anyway.
 - **Other predictors of LTR.** Its classes are `sjf-classes`, its oracle orders `sjf-oracle` and `srpt-oracle`, its MLFQ
-  is FastServe's; "the first 15 tokens, then by estimate" is a change of key in mid-answer that no knob has.
-- **VTC that charges predicted outputs in advance**: charges are a knob, when they fall due is not.
+  is FastServe's. "The first 15 tokens, then by estimate" changes the key in mid-answer, which no knob does.
+- **VTC that charges predicted outputs in advance.** Charges are a knob, when they fall due is not.
 
 ## LARRY
 
-The paper (2410.17840) claims better TTFT and throughput than practical systems at few preemptions. Its formula
-is not public; ours is a reading: key = known tokens - `load_aging` x waiting requests x seconds waited,
-admission by the histogram of like requests, the fewest cached tokens evicted first. Against practical policies
-(preemptions per 1,000 requests):
+The paper (2410.17840) claims better TTFT and throughput than practical systems at few preemptions. Its formula is not
+public, so ours is a reading:
+
+- the key is known tokens - `load_aging` x waiting requests x seconds waited;
+- admission is by the histogram of like requests;
+- the fewest cached tokens are evicted first.
+
+Against practical policies, preemptions per 1,000 requests:
 
 {PRACTICAL}
 
-With this reading **TTFT is far better** than that of vLLM and Sarathi on every workload, **throughput the
-same** within a few per cent (memory and the token budget set it; only `vllm-0.13`, which admits prompts piece by
-piece, loses much), and **preemptions are few against `vllm-0.13` only**: of Sarathi's order on chat and
-reasoning, several times as many on mixed, always above `srf-histogram`'s. So the first claim is reproduced, the
-second only against `vllm-0.13`, the third in part. `spf-headroom`, simpler, does as well.
+- **TTFT is far better** than that of vLLM and Sarathi on every workload.
+- **Throughput is the same** within a few per cent. Memory and the token budget set it. Only `vllm-0.13` loses much.
+- **Preemptions are few against `vllm-0.13` only.** On mixed they are several times those of `sarathi`, and always above
+  those of `srf-histogram`.
+- `spf-headroom` is simpler and does as well.
+
+So the first claim is reproduced, the second only against `vllm-0.13`, the third in part.
+[LARRY and SAL](studies/larry-and-sal.md) measures both on today's engines.
 
 Its constants and parts (`larry` is aging 0.02):
 
 {LARRY}
 
-Aging hardly matters while queues are short: it multiplies by the queue's length. Under overload it trades the
-mean for the p99, from shortest first (0) to nearly FCFS (2). The histogram is what keeps preemptions down; whom
-to evict matters less.
+Aging hardly matters while queues are short, since it multiplies by their length. Under overload it trades the mean for
+the p99, from shortest first (0) to nearly FCFS (2). The histogram keeps preemptions down. Whom to evict matters less.
 """
 
 PRACTICAL = ("larry", "vllm-v0", "vllm-0.13", "vllm", "sarathi", "srf-histogram", "spf-headroom", "slai")

@@ -64,9 +64,10 @@ def main(arguments: list[str] | None = None) -> None:
     """Play and draw all of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the GIF files go")
+    parser.add_argument("--only", nargs="+", choices=list(PLAYED), default=list(PLAYED), help="draw these; default: all")
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
-    for name in PLAYED:
+    for name in options.only:
         pictures = [Image.fromarray(frame) for frame in frames(name)]
         height = round(WIDTH * pictures[0].height / pictures[0].width)
         first, *rest = (picture.resize((WIDTH, height)).quantize(32) for picture in pictures)

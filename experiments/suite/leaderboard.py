@@ -1,7 +1,7 @@
 """LEADERBOARD.md from certified results: `python -m experiments.suite.leaderboard`.
 
-Every file in leaderboard/ is certified; agents of this repository play again. `--check` compares the page and
-certifies nothing, which takes a second.
+Every file in leaderboard/ is certified. Agents of this repository play again, and so do those of leaderboard/NAME/, the
+training runs of the agent NAME. `--check` compares the page and certifies nothing, which takes a second.
 """
 
 from __future__ import annotations
@@ -26,27 +26,34 @@ FOLDER = ROOT / "leaderboard"
 PAGE = ROOT / "LEADERBOARD.md"
 
 
-def of_this_repository(document: Mapping[str, Any]) -> dict[str, SuiteAgent] | None:
-    """The agent of a result by its SHA-256, if it is one of ours and still the same."""
+def at_hand(document: Mapping[str, Any]) -> dict[str, SuiteAgent] | None:
+    """The agents of a result by their SHA-256, if all are here and still the same."""
     name = str(document["agent"])
+    found: dict[str, SuiteAgent] = {}
+    for file in sorted((FOLDER / name).glob(f"*{SUFFIX}")):
+        found[fingerprint(load_agent(file), file)] = load_agent(file)
+    if not found:
+        agent, shipped = _shipped(name)
+        found = {} if agent is None else {fingerprint(agent, shipped): agent}
+    return {digest: found[digest] for digest in document["runs"]} if found.keys() == set(document["runs"]) else None
+
+
+def _shipped(name: str) -> tuple[SuiteAgent | None, Path | None]:
+    """An agent of this repository, and the file that it is."""
     file = ZOO / f"{name}{SUFFIX}"
-    agent: SuiteAgent | None = ROUTERS.get(name)
     if name == "random":
-        agent = random_agent()
-    elif agent is None and file.is_file():
-        agent = load_agent(file)
-    elif agent is None and name in SCHEDULERS:
-        agent = SCHEDULERS[name]
-    if agent is None:
-        return None
-    digest = fingerprint(agent, file if file.is_file() else None)
-    return {digest: agent} if document["runs"] == [digest] else None
+        return random_agent(), None
+    if name in ROUTERS:
+        return ROUTERS[name], None
+    if file.is_file():
+        return load_agent(file), file
+    return SCHEDULERS.get(name), None
 
 
 def page() -> str:
     """LEADERBOARD.md as the files of the folder have it."""
     documents = read_folder(FOLDER)
-    return render(documents, [d["agent"] for d in documents.values() if of_this_repository(d) is not None])
+    return render(documents, [d["agent"] for d in documents.values() if at_hand(d) is not None])
 
 
 def main() -> int:
@@ -59,7 +66,7 @@ def main() -> int:
         return 0 if current else 1
     for name, document in read_folder(FOLDER).items():
         print(f"certifying {name}", file=sys.stderr, flush=True)
-        verify(FOLDER / name, runs=of_this_repository(document))
+        verify(FOLDER / name, runs=at_hand(document))
     PAGE.write_text(page(), encoding="utf-8")
     return 0
 

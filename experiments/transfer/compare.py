@@ -1,6 +1,8 @@
-"""Selectors on engines, models and traffic kept back: the table of docs/results.md and the board behind it.
+"""Selectors on engines, models and traffic kept back: the tables of docs/results.md and the board behind them.
 
     python -m experiments.transfer.compare --out docs/results.md --board docs/board/transfer.md
+    python -m experiments.transfer.compare --split fresh --out docs/results.md
+    python -m experiments.transfer.compare --split traces --out docs/results.md
     python -m experiments.transfer.compare --goodput --out docs/results.md
 
 Every figure is a ratio on the same requests to the best policy that engines ship, chosen in hindsight for each run.
@@ -10,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,94 +20,71 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.studies.sections import show
-from experiments.transfer.experts import DEFAULTS, PUBLISHED
-from experiments.transfer.measure import Figures, best_defaults, figures, limited
-from experiments.transfer.scenarios import TEST, Scenario, scenarios
-from infermax_gym.agents.storage import load_agent
-from infermax_gym.baselines.catalogue import QUICK
-from infermax_gym.engine import EngineConfig, SimulationResult
-from infermax_gym.evaluation import paired_ratio
-from infermax_gym.evaluation.contenders import run_contender
-from infermax_gym.workload import Workload
-
-ENGINES = (
-    "qwen3-32b@l40sx2",
-    "qwen3-32b@h200",
-    "qwen3-32b@h200x4/sglang",
-    "qwen3-32b@h200x2/trtllm",
-    "gpt-oss-120b@l40sx2",
-    "gpt-oss-120b@h200",
-    "llama-3.1-405b@h200x8/fp8",
-    "llama-3.1-405b@h200x8",
+from experiments.transfer.experts import PUBLISHED
+from experiments.transfer.runs import (
+    BEST_PUBLISHED,
+    ENGINES_SHIP,
+    Run,
+    by_scenario,
+    compared,
+    complete,
+    load_runs,
+    over_scenarios,
 )
-RULES = ("shortest-prompt-first", "spf-headroom", "spf-share", "hrrn-share", "rollout")
-AGENTS = ("generalist", "any-engine")
-GOODPUT_RULES = ("slai", "edf", "shortest-prompt-first", "spf-share", "rollout-goodput")
-GOODPUT_AGENTS = ("any-engine-goodput",)
-BEST_PUBLISHED = "best published"
-
-Play = Callable[[Workload, EngineConfig], SimulationResult]
+from experiments.transfer.scenarios import FRESH, TEST, TRACES, Split, scenarios
+from infermax_gym.baselines.catalogue import QUICK
 
 
 @dataclass(frozen=True)
-class Run:
-    """Everybody on one draw of a scenario.
+class Contest:
+    """Who is compared on what.
 
     Attributes:
-        scenario: which.
-        default: of the best default by mean latency ...
-        default_goodput: ... and the most goodput of any, requests per second.
-        reached: by contender.
+        split: where scenarios come from.
+        engines: names of its engines.
+        rules: untrained contenders.
+        published: whether every published rule plays, too.
     """
 
-    scenario: Scenario
-    default: Figures
-    default_goodput: float
-    reached: Mapping[str, Figures]
-
-    def mean(self, name: str) -> float:
-        """Mean latency over the default's."""
-        return self.reached[name].mean_s / self.default.mean_s
-
-    def p99(self, name: str) -> float:
-        """The same of p99."""
-        return self.reached[name].p99_s / self.default.p99_s
-
-    def goodput(self, name: str) -> float:
-        """Goodput over the default's."""
-        return self.reached[name].goodput / self.default_goodput
+    split: Split
+    engines: tuple[str, ...]
+    rules: tuple[str, ...]
+    published: bool = False
 
 
-def contenders(names: Sequence[str]) -> dict[str, Play]:
-    """By name."""
+_FRESH_ENGINES = (
+    "qwen3-32b@h200/fp8",
+    "qwen3-32b@l40sx2/sglang",
+    "qwen3-32b@h200x4/trtllm",
+    "gpt-oss-120b@h200x4/sglang",
+    "gpt-oss-120b@h200/trtllm",
+    "llama-3.1-405b@h200x8/trtllm",
+    "llama-3.1-405b@h200x4/sglang/fp8-kv-bf16",
+    *FRESH.estimated,
+)
 
-    def play(name: str) -> Play:
-        who = QUICK[name] if name in QUICK else load_agent(name)
-        return lambda workload, engine: run_contender(who, workload, engine).result
-
-    return {name: play(name) for name in names}
-
-
-def run(scenario: Scenario, number: int, plays: Mapping[str, Play], published: Sequence[str] = PUBLISHED) -> Run:
-    """Everybody on draw `number` of a scenario, and the best of some published rules."""
-    engine = scenario.config
-    workload = limited(scenario.workload(number), engine)
-    rivals = best_defaults(workload, engine, DEFAULTS)
-    reached = {name: figures(play(workload, engine)) for name, play in plays.items()}
-    best = best_defaults(workload, engine, published) if published else rivals
-    found = Figures(best.mean.mean_s, best.mean.p99_s, best.goodput.goodput)
-    return Run(scenario, rivals.mean, rivals.goodput.goodput, {BEST_PUBLISHED: found, **reached})
-
-
-def geometric_mean(values: list[float]) -> float:
-    """Of ratios."""
-    return float(np.exp(np.mean(np.log(values))))
-
-
-def by_cell(runs: list[Run], ratio: Callable[[Run], float]) -> NDArray[np.float64]:
-    """(scenarios,) ratios, geometric means over draws."""
-    names = list(dict.fromkeys(one.scenario.name for one in runs))
-    return np.array([geometric_mean([ratio(r) for r in runs if r.scenario.name == name]) for name in names])
+CONTESTS = {
+    "test": Contest(
+        TEST,
+        (
+            "qwen3-32b@l40sx2",
+            "qwen3-32b@h200",
+            "qwen3-32b@h200x4/sglang",
+            "qwen3-32b@h200x2/trtllm",
+            "gpt-oss-120b@l40sx2",
+            "gpt-oss-120b@h200",
+            "llama-3.1-405b@h200x8/fp8",
+            "llama-3.1-405b@h200x8",
+        ),
+        ("shortest-prompt-first", "spf-headroom", "spf-share", "hrrn-share", "rollout"),
+        published=True,
+    ),
+    "fresh": Contest(FRESH, _FRESH_ENGINES, ("shortest-prompt-first", "spf-share", "hrrn-share")),
+    "traces": Contest(TRACES, _FRESH_ENGINES, ("shortest-prompt-first", "spf-share", "hrrn-share")),
+}
+AGENTS = ("generalist", "any-engine")
+GOODPUT_RULES = ("slai", "edf", "shortest-prompt-first", "spf-share", "rollout-goodput")
+GOODPUT_AGENTS = ("any-engine-goodput",)
 
 
 def label(name: str) -> str:
@@ -115,55 +94,44 @@ def label(name: str) -> str:
     return f"`{name}`" if name in QUICK else f"**{name}** (agent)"
 
 
-def overall(runs: list[Run]) -> str:
+def overall(runs: list[Run], names: tuple[str, ...]) -> str:
     """Latency of everybody over all scenarios."""
     lines = [
         "| policy | mean E2E / best default | worst scenario | above 1.02 | p99 E2E / that default's |",
         "|---|---|---|---|---|",
     ]
-    for name in (BEST_PUBLISHED, *RULES, *AGENTS):
-        mean = paired_ratio([r.reached[name].mean_s for r in runs], [r.default.mean_s for r in runs])
-        tail = paired_ratio([r.reached[name].p99_s for r in runs], [r.default.p99_s for r in runs])
-        cells = by_cell(runs, lambda r, name=name: r.mean(name))  # type: ignore[misc]
-        above = f"{np.count_nonzero(cells > 1.02)} of {len(cells)}"
-        lines.append(f"| {label(name)} | {mean} | {cells.max():.2f} | {above} | {tail} |")
+    for name in names:
+        mean, p99 = (by_scenario(runs, lambda r, of=of: of(r, name)) for of in (Run.mean, Run.p99))  # type: ignore[misc]  # noqa: B023
+        above = f"{np.count_nonzero(mean > 1.02)} of {len(mean)}"
+        lines.append(f"| {label(name)} | {over_scenarios(mean)} | {mean.max():.2f} | {above} | {over_scenarios(p99)} |")
     return "\n".join(lines)
 
 
-def overall_goodput(runs: list[Run]) -> str:
+def overall_goodput(runs: list[Run], names: tuple[str, ...]) -> str:
     """Goodput of everybody over all scenarios."""
     lines = [
         "| policy | goodput / best default's | worst scenario | below 0.99 | scenarios with 5 % more |",
         "|---|---|---|---|---|",
     ]
-    for name in (*GOODPUT_RULES, *GOODPUT_AGENTS):
-        ratio = paired_ratio([r.reached[name].goodput for r in runs], [r.default_goodput for r in runs])
-        cells = by_cell(runs, lambda r, name=name: r.goodput(name))  # type: ignore[misc]
-        below, more = (f"{np.count_nonzero(which)} of {len(cells)}" for which in (cells < 0.99, cells >= 1.05))
-        lines.append(f"| {label(name)} | {ratio} | {cells.min():.2f} | {below} | {more} |")
+    for name in names:
+        ratios = by_scenario(runs, lambda r: r.goodput(name))  # noqa: B023
+        below, more = (f"{np.count_nonzero(which)} of {len(ratios)}" for which in (ratios < 0.99, ratios >= 1.05))
+        lines.append(f"| {label(name)} | {over_scenarios(ratios)} | {ratios.min():.2f} | {below} | {more} |")
     return "\n".join(lines)
 
 
 def by_engine(runs: list[Run], name: str) -> str:
     """One contender, engine by engine."""
-    lines = [
-        "| engine | mean E2E / best default | worst cell | p99 E2E / that default's | mean E2E / best published rule |",
-        "|---|---|---|---|---|",
-    ]
+    lines = ["| engine | mean E2E / best default | worst scenario | p99 E2E / that default's |", "|---|---|---|---|"]
     for engine in dict.fromkeys(r.scenario.engine for r in runs):
         own = [r for r in runs if r.scenario.engine == engine]
-        reached = [r.reached[name].mean_s for r in own]
-        mean = paired_ratio(reached, [r.default.mean_s for r in own])
-        tail = paired_ratio([r.reached[name].p99_s for r in own], [r.default.p99_s for r in own])
-        published = paired_ratio(reached, [r.reached[BEST_PUBLISHED].mean_s for r in own])
-        worst = by_cell(own, lambda r: r.mean(name)).max()
-        lines.append(f"| {engine} | {mean} | {worst:.2f} | {tail} | {published} |")
+        mean, p99 = by_scenario(own, lambda r: r.mean(name)), by_scenario(own, lambda r: r.p99(name))
+        lines.append(f"| {engine} | {over_scenarios(mean)} | {mean.max():.2f} | {over_scenarios(p99)} |")
     return "\n".join(lines)
 
 
-def board(runs: list[Run]) -> str:
+def board(runs: list[Run], names: tuple[str, ...]) -> str:
     """Every scenario: mean and p99 over the best default's."""
-    names = (BEST_PUBLISHED, *RULES, *AGENTS)
     lines = [
         "# Engines kept back, every scenario",
         "",
@@ -175,14 +143,14 @@ def board(runs: list[Run]) -> str:
         f"| scenario | best default, s | {' | '.join(names)} |",
         "|---" * (len(names) + 2) + "|",
     ]
-    for cell in dict.fromkeys(r.scenario.name for r in runs):
-        own = [r for r in runs if r.scenario.name == cell]
+    for scenario in dict.fromkeys(r.scenario for r in runs):
+        own = [r for r in runs if r.scenario == scenario]
         ratios = " | ".join(
-            f"{geometric_mean([r.mean(name) for r in own]):.2f} / {geometric_mean([r.p99(name) for r in own]):.2f}"
+            f"{by_scenario(own, lambda r: r.mean(name))[0]:.2f} / {by_scenario(own, lambda r: r.p99(name))[0]:.2f}"  # noqa: B023
             for name in names
         )
-        default_s = geometric_mean([r.default.mean_s for r in own])
-        lines.append(f"| {cell} | {default_s:.1f} | {ratios} |")
+        default_s = by_scenario(own, lambda r: r.default.mean_s)[0]
+        lines.append(f"| {scenario.name} | {default_s:.1f} | {ratios} |")
     return "\n".join(lines) + "\n"
 
 
@@ -206,31 +174,42 @@ def draw(ratios: Mapping[str, NDArray[np.float64]], path: Path) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Print or write the tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--split", choices=list(CONTESTS), default="test", help="which engines and traffic")
     parser.add_argument("--goodput", action="store_true", help="goodput instead of latency")
-    parser.add_argument("--draws", type=int, default=3, help="workloads drawn for each scenario")
-    parser.add_argument("--engines", default=",".join(ENGINES), help="names of the test split, separated by commas")
+    parser.add_argument("--draws", type=int, default=2, help="workloads drawn for each scenario")
+    parser.add_argument("--engines", metavar="NAMES", help="of the split, separated by commas")
+    parser.add_argument("--only", metavar="NAMES", help="contenders that play; no table")
+    parser.add_argument("--runs", type=Path, metavar="FILE.jsonl", help="keeps every figure and is used again")
     parser.add_argument("--out", type=Path, metavar="PAGE.md", help="gets the tables between its markers")
     parser.add_argument("--board", type=Path, metavar="PAGE.md", help="gets a line for each scenario (latency)")
     parser.add_argument("--picture", type=Path, metavar="FILE.png", help="gets the ratios of all scenarios (latency)")
     options = parser.parse_args(arguments)
-    names = (*GOODPUT_RULES, *GOODPUT_AGENTS) if options.goodput else (*RULES, *AGENTS)
-    plays, published = contenders(names), () if options.goodput else PUBLISHED
-    runs: list[Run] = []
-    for scenario in scenarios(TEST, options.engines.split(",")):
-        runs += [run(scenario, number, plays, published) for number in range(options.draws)]
-        print(f"{scenario.name}: {runs[-1].mean(names[-1]):.2f}", file=sys.stderr, flush=True)
-    marker = "transfer-goodput" if options.goodput else "transfer"
+    contest = CONTESTS[options.split]
+    names = (*GOODPUT_RULES, *GOODPUT_AGENTS) if options.goodput else (*contest.rules, *AGENTS)
+    published = PUBLISHED if contest.published and not options.goodput else ()
+    drawn = scenarios(contest.split, options.engines.split(",") if options.engines else contest.engines)
+    runs = load_runs(options.runs)
+    if options.only is not None:
+        complete(runs, drawn, options.draws, options.only.split(","))
+        return 0
+    complete(runs, drawn, options.draws, [*ENGINES_SHIP, *names, *(name for name in published if name not in names)])
+    found = compared(runs, drawn, options.draws)
+    marker = "transfer" if options.split == "test" else f"transfer-{options.split}"
     if options.goodput:
-        text = overall_goodput(runs)
-    else:
-        text = f"{overall(runs)}\n\n`any-engine`, engine by engine:\n\n{by_engine(runs, 'any-engine')}"
-    show(text, marker, options.out)
-    if options.board is not None and not options.goodput:
+        show(overall_goodput(found, names), f"{marker}-goodput", options.out)
+        return 0
+    names = (BEST_PUBLISHED, *names) if published else names
+    show(
+        f"{overall(found, names)}\n\n`any-engine`, engine by engine:\n\n{by_engine(found, 'any-engine')}",
+        marker,
+        options.out,
+    )
+    if options.board is not None:
         options.board.parent.mkdir(exist_ok=True)
-        options.board.write_text(board(runs), encoding="utf-8")
-    if options.picture is not None and not options.goodput:
-        shown = ("generalist", "shortest-prompt-first", "rollout", "any-engine")
-        draw({name: by_cell(runs, lambda r, name=name: r.mean(name)) for name in shown}, options.picture)  # type: ignore[misc]
+        options.board.write_text(board(found, names), encoding="utf-8")
+    if options.picture is not None:
+        shown = [name for name in ("generalist", "shortest-prompt-first", "rollout", "any-engine") if name in names]
+        draw({name: by_scenario(found, lambda r, name=name: r.mean(name)) for name in shown}, options.picture)  # type: ignore[misc]
     return 0
 
 

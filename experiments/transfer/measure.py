@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.transfer.experts import DEFAULTS, GOODPUT_EXPERTS
+from experiments.transfer.experts import DEFAULTS, MEASURED
 from experiments.transfer.scenarios import Scenario
 from infermax_gym.agents.objectives import goodput_per_s
 from infermax_gym.agents.outlook import FEATURES, Outlook
@@ -86,6 +86,11 @@ class Measured:
     goodput: NDArray[np.float64]
     seen: NDArray[np.float64]
 
+    def of(self, experts: Sequence[Shares]) -> Measured:
+        """The same of some of the experts, in their order."""
+        which = [MEASURED.index(one) for one in experts]
+        return replace(self, mean=self.mean[which], p99=self.p99[which], goodput=self.goodput[which])
+
 
 def measure(scenario: Scenario, watched: Sequence[int], most_seen: int = 24) -> Measured:
     """Run every expert; look at what a selector sees while those in `watched` serve."""
@@ -93,8 +98,8 @@ def measure(scenario: Scenario, watched: Sequence[int], most_seen: int = 24) -> 
     workload = limited(scenario.workload(), engine)
     rivals = best_defaults(workload, engine)
     context = float(workload.num_prompt_tokens.mean() + 0.5 * workload.num_output_tokens.mean())
-    runs = [figures(simulate(workload, engine, expert.resolve(engine, context))) for expert in GOODPUT_EXPERTS]
-    seen = [_thinned(_seen(GOODPUT_EXPERTS[k], workload, engine), most_seen) for k in watched]
+    runs = [figures(simulate(workload, engine, expert.resolve(engine, context))) for expert in MEASURED]
+    seen = [_thinned(_seen(MEASURED[k], workload, engine), most_seen) for k in watched]
     return Measured(
         scenario,
         np.log([run.mean_s / rivals.mean.mean_s for run in runs]),

@@ -1,7 +1,8 @@
 """Engines and traffic, split by GPU, by model and by trace: what is trained on, chosen on and tested on.
 
-No GPU, model or held-out trace of one split occurs in another. Loads count against the engine's own capacity: the rate
-at which it finishes requests while `vllm` works off a backlog.
+No GPU, model or held-out trace of one split occurs in another. `FRESH` has engines of the test split that nobody had
+looked at when the selectors were made, and GPUs and models of which only data sheets are known. Loads count against the
+engine's own capacity: the rate at which it finishes requests while `vllm` works off a backlog.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from functools import cache
 
 import numpy as np
 
+from experiments.transfer.traces import FILES, drawn_trace
 from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.cost.engines.table import engines, find_engine
+from infermax_gym.cost.roofline import estimate, parse_name
 from infermax_gym.engine import EngineConfig, simulate
 from infermax_gym.streams import stream
 from infermax_gym.workload import Gamma, Joint, LogNormal, Workload, WorkloadPreset, closed_loop, make_workload
@@ -29,10 +32,11 @@ class Split:
     Attributes:
         gpus: whose engines, and ...
         models: ... of which models.
-        traffic: names of presets, or `random-K`: traffic drawn at random, number K.
+        traffic: names of presets or of traces, or `random-K`: traffic drawn at random, number K.
         loads: of an open loop, against capacity; `CLOSED` for a closed loop of 1.5 times as many clients as run at
             capacity.
         first_seed: of its workloads and of its random traffic.
+        estimated: further engines, MODEL@DEVICE[xN], whose cost is estimated from data sheets.
     """
 
     gpus: tuple[str, ...]
@@ -40,12 +44,14 @@ class Split:
     traffic: tuple[str, ...]
     loads: tuple[float, ...]
     first_seed: int
+    estimated: tuple[str, ...] = ()
 
     @property
     def engines(self) -> tuple[str, ...]:
-        """Every engine of the table that belongs here."""
+        """Every engine that belongs here: those of the table, and those that are estimated."""
         table = engines()
-        return tuple(name for name, one in table.items() if one.gpu in self.gpus and one.model in self.models)
+        own = (name for name, one in table.items() if one.gpu in self.gpus and one.model in self.models)
+        return (*own, *self.estimated)
 
 
 _USUAL = ("azure-conv", "azure-code", "mooncake-conversation", "reasoning")
@@ -65,6 +71,15 @@ TEST = Split(
     (0.8, 1.0, 1.2, CLOSED),
     3_000_000,
 )
+FRESH = Split(
+    TEST.gpus,
+    TEST.models,
+    ("azure-conv", "azure-code", "mooncake-conversation", "reasoning", "long-document", "conversations", "tenants"),
+    (0.8, 1.0, 1.2, CLOSED, 0.9, 1.1),
+    4_000_000,
+    ("mistral-7b@l4", "qwen2.5-72b@mi300xx2", "llama-3.3-70b@gb200", "glm-4.5-air@mi355x", "phi-4@gaudi3"),
+)
+TRACES = replace(FRESH, traffic=tuple(FILES), first_seed=5_000_000)
 
 
 @dataclass(frozen=True)
@@ -72,7 +87,7 @@ class Scenario:
     """An engine under some traffic.
 
     Attributes:
-        engine: its name in the table of engines.
+        engine: its name in the table of engines, or one that is estimated.
         traffic: as in `Split`.
         load: as in `Split`.
         seed: of the workload.
@@ -100,6 +115,7 @@ class Scenario:
         seed = self.seed + 100_000 * number
         if self.load == CLOSED:
             drawn = _draw(self.traffic, size, seed, None)
+            size = len(drawn)
             clients = max(2, round(1.5 * capacity.num_running))
             return closed_loop(replace(drawn, after=np.full(size, -1)), min(clients, size // 2))
         return _draw(self.traffic, size, seed, self.load * capacity.rate)
@@ -151,7 +167,14 @@ class Capacity:
 
 @cache
 def engine_config(name: str) -> EngineConfig:
-    """The replica that a name of the table of engines stands for."""
+    """The replica of a name: of the table of engines, or estimated from data sheets."""
+    if name not in engines():
+        asked = parse_name(name)
+        found = estimate(asked.shape, asked.device, asked.num_devices, weights=asked.weights)
+        sizes = found.sizes
+        return EngineConfig(
+            found.cost, found.memory.num_kv_tokens, 16, sizes.max_num_batched_tokens, sizes.max_num_seqs
+        )
     engine = find_engine(name)
     return EngineConfig(
         engine.cost, engine.num_kv_tokens, engine.block_size, engine.max_num_batched_tokens, engine.max_num_seqs
@@ -162,8 +185,8 @@ def engine_config(name: str) -> EngineConfig:
 def capacity_of(engine: str, traffic: str) -> Capacity:
     """The capacity of an engine under some traffic: the middle half of a backlog that `vllm` works off."""
     config = engine_config(engine)
-    count = 4 * config.max_num_seqs
-    drawn = _draw(traffic, count, 17, None)
+    drawn = _draw(traffic, 4 * config.max_num_seqs, 17, None)
+    count = len(drawn)
     batch = replace(drawn, arrival_s=np.zeros(count), after=np.full(count, -1))
     result = simulate(batch, config, POLICIES["vllm"])
     finish_s = np.sort(result.finish_s[result.finished])
@@ -174,6 +197,8 @@ def capacity_of(engine: str, traffic: str) -> Capacity:
 
 
 def _draw(traffic: str, count: int, seed: int, rate: float | None) -> Workload:
+    if traffic in FILES:
+        return drawn_trace(traffic, count, seed, rate)
     kind = random_traffic(int(traffic.removeprefix("random-"))) if traffic.startswith("random-") else traffic
     return make_workload(kind, count, seed=seed, rate=rate)
 

@@ -1,9 +1,8 @@
 """A real vLLM server with a tiny random model under several schedulers, beside what the simulator predicts.
 
-`python -m experiments.vllm.demo [--pairs N] [--requests N]`, in an environment with vllm (`make demo-vllm`). Servers
-listen on 127.0.0.1 and take turns, so that what else the machine does falls on all of them alike. The cost of an
-iteration is fitted to the steps of the FCFS runs alone; each scheduler is then simulated with it. Compare ratios to
-FCFS: seconds of a shared machine mean little.
+`python -m experiments.vllm.demo [--pairs N] [--out DIR]`, in an environment with vllm (`make demo-vllm`);
+`--from DIR` prints the table again anywhere. Servers listen on 127.0.0.1 and take turns, so that what else the machine
+does falls on all of them alike. Compare ratios to FCFS: seconds of a shared machine mean little (`comparison`).
 """
 
 from __future__ import annotations
@@ -22,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from experiments.vllm.comparison import table
 
 MODEL = {
     "architectures": ["LlamaForCausalLM"],
@@ -126,100 +127,49 @@ def _send(port: int, model: str, requests: list[tuple[float, int, int]]) -> None
         thread.join()
 
 
-def real_figures(folder: Path) -> dict[str, float]:
-    """Means and the tail, from a step log."""
-    from infermax_gym.workload.request_log import read_request_log
-
-    log = read_request_log(folder)
-    return {
-        "ttft_s": float(log.ttft_s.mean()),
-        "latency_s": float(log.latency_s.mean()),
-        "p99_s": float(np.quantile(log.latency_s, 0.99)),
-    }
-
-
-def simulated_figures(name: str, folder: Path, cost: Any) -> dict[str, float]:
-    """The same of the simulator, for the requests as the server got them."""
+def config_of(cost: Any) -> Any:
+    """The server as the simulator has it."""
     from infermax_gym.engine import EngineConfig
 
-    return simulated_with(
-        name, folder, EngineConfig(cost, NUM_BLOCKS * BLOCK_SIZE, BLOCK_SIZE, BUDGET, MAX_NUM_SEQS, 4096)
-    )
+    return EngineConfig(cost, NUM_BLOCKS * BLOCK_SIZE, BLOCK_SIZE, BUDGET, MAX_NUM_SEQS, 4096)
 
 
-def simulated_with(name: str, folder: Path, config: Any) -> dict[str, float]:
-    """The same for another engine."""
-    from infermax_gym.baselines.policies import POLICIES
-    from infermax_gym.engine import simulate
-    from infermax_gym.vllm.settings import read_settings
-    from infermax_gym.workload.step_log import read_steps
+def kept_runs(folder: Path) -> dict[str, list[Path]]:
+    """The step logs that `--out` kept, by scheduler.
 
-    settings = SCHEDULERS[name]
-    policy = read_settings({"infermax": settings}).policy if settings else POLICIES["vllm"]
-    assert policy is not None
-    result = simulate(read_steps(folder).workload, config, policy)
-    return {
-        "ttft_s": float(result.ttft_s.mean()),
-        "latency_s": float(result.latency_s.mean()),
-        "p99_s": float(np.quantile(result.latency_s, 0.99)),
-    }
-
-
-def fitted_cost(folders: list[Path], scratch: Path) -> Any:
-    """A cost model from the steps of some runs."""
-    from infermax_gym.cost import load_cost_model
-    from infermax_gym.workload.step_log import read_steps
-
-    lines: list[str] = []
-    for folder in folders:
-        read_steps(folder).write_batches(scratch / "some.csv")
-        lines += (scratch / "some.csv").read_text().splitlines()[1 if lines else 0 :]
-    (scratch / "batches.csv").write_text("\n".join(lines) + "\n")
-    fit = ["fit", str(scratch / "batches.csv"), "-o", str(scratch / "cost.json")]
-    subprocess.run([sys.executable, "-m", "infermax_gym", *fit], check=True, stdout=sys.stderr)
-    return load_cost_model(scratch / "cost.json")
+    Raises:
+        SystemExit: there are none, or not as many of each; one line.
+    """
+    runs = {name: sorted(folder.glob(f"{name}-[0-9]")) for name in SCHEDULERS}
+    turns = {len(own) for own in runs.values()}
+    if len(turns) > 1 or turns == {0}:
+        raise SystemExit(f"{folder}: expected as many runs of each of {', '.join(SCHEDULERS)}, such as fcfs-0")
+    return runs
 
 
 def main() -> None:
-    """Run the servers in turn and print the table."""
+    """Run the servers in turn and print the table, or print it again from kept step logs."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=3, help="runs of each scheduler")
+    parser.add_argument("--pairs", type=int, default=3, choices=range(1, 9), help="turns: runs of each scheduler")
     parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=25.0, help="from the first arrival to the last")
     parser.add_argument("--out", type=Path, help="keep the step logs of the servers in this new folder")
+    parser.add_argument("--from", dest="kept", type=Path, help="run no server; print the table of step logs kept here")
     options = parser.parse_args()
+    if options.kept is not None:
+        print(table(SCHEDULERS, kept_runs(options.kept), config_of))
+        return
     requests = requests_of(options.requests, options.seconds)
     with tempfile.TemporaryDirectory() as scratch_name:
         scratch = options.out or Path(scratch_name)
         scratch.mkdir(parents=True, exist_ok=options.out is None)
         (scratch / "model").mkdir()
         (scratch / "model" / "config.json").write_text(json.dumps(MODEL))
-        folders: dict[str, list[Path]] = {name: [] for name in SCHEDULERS}
         for turn in range(options.pairs):
             for name, settings in SCHEDULERS.items():
-                folder = scratch / f"{name}-{turn}"
-                print(f"serving {options.requests} requests: {name}, run {turn + 1}", file=sys.stderr, flush=True)
-                serve(settings, folder, requests)
-                folders[name].append(folder)
-        cost = fitted_cost(folders["fcfs"], scratch)
-        _print(folders, cost)
-
-
-def _print(folders: dict[str, list[Path]], cost: Any) -> None:
-    real = {name: [real_figures(folder) for folder in own] for name, own in folders.items()}
-    ours = {name: [simulated_figures(name, folder, cost) for folder in own] for name, own in folders.items()}
-    print("scheduler, figure: real [lowest, highest over runs]; simulated; ratio to fcfs real / simulated")
-    for name in folders:
-        for figure in ("ttft_s", "latency_s", "p99_s"):
-            values, predicted = (np.array([run[figure] for run in runs[name]]) for runs in (real, ours))
-            ratios = [
-                np.mean([run[figure] / base[figure] for run, base in zip(runs[name], runs["fcfs"], strict=True)])
-                for runs in (real, ours)
-            ]
-            print(
-                f"{name}, {figure}: {values.mean():.3f} [{values.min():.3f}, {values.max():.3f}]; "
-                f"{predicted.mean():.3f}; {ratios[0]:.2f} / {ratios[1]:.2f}"
-            )
+                print(f"serving {options.requests} requests: {name}, turn {turn + 1}", file=sys.stderr, flush=True)
+                serve(settings, scratch / f"{name}-{turn}", requests)
+        print(table(SCHEDULERS, kept_runs(scratch), config_of))
 
 
 if __name__ == "__main__":

@@ -17,13 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from experiments.vllm.demo import SCHEDULERS, fitted_cost, real_figures, simulated_with
+from experiments.vllm.comparison import FIGURES, fitted_cost, ratios, real_figures, simulated_figures
+from experiments.vllm.demo import SCHEDULERS
 
 ENGINE = "qwen3-32b@h100x2"
 SIZES = {"block_size": 16, "max_num_batched_tokens": 512, "max_num_seqs": 64, "max_model_len": 4096}
 KV_TOKENS = 24_000
-FIGURES = ("ttft_s", "latency_s", "p99_s")
-T_975 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365}  # Student's, by runs
 
 
 def workload_of(num_requests: int, seed: int) -> Any:
@@ -50,17 +49,10 @@ def run(settings: dict[str, Any], model: Path, folder: Path, num_requests: int, 
     engine.engine_core.shutdown()
 
 
-def ratios(figures: dict[str, list[dict[str, float]]], name: str, figure: str) -> tuple[float, float]:
-    """Mean over pairs of the ratio to FCFS, and the half-width of its 95 % interval."""
-    pairs = zip(figures[name], figures["fcfs"], strict=True)
-    values = np.array([run[figure] / base[figure] for run, base in pairs])
-    return float(values.mean()), float(T_975[len(values)] * values.std(ddof=1) / np.sqrt(len(values)))
-
-
 def main() -> None:
     """Run and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=6, choices=sorted(T_975))
+    parser.add_argument("--pairs", type=int, default=6, choices=range(2, 9))
     parser.add_argument("--requests", type=int, default=200)
     options = parser.parse_args()
     from infermax_gym.vllm.model_folder import write_model_folder
@@ -77,10 +69,13 @@ def main() -> None:
                 print(f"{name}, workload {seed}: {json.dumps(real_figures(folder))}", file=sys.stderr, flush=True)
         from infermax_gym.engine import EngineConfig  # with numba, so after vLLM's engines
 
-        cost = fitted_cost(folders["fcfs"], scratch)
+        cost = fitted_cost(folders["fcfs"])
         real = {name: [real_figures(folder) for folder in own] for name, own in folders.items()}
         config = replace(EngineConfig(cost, KV_TOKENS), **SIZES)  # type: ignore[arg-type]
-        ours = {name: [simulated_with(name, folder, config) for folder in own] for name, own in folders.items()}
+        ours = {
+            name: [simulated_figures(SCHEDULERS[name], folder, config) for folder in own]
+            for name, own in folders.items()
+        }
     print("scheduler, figure: ratio to fcfs on the engine, and as predicted; mean over pairs, 95 % interval")
     for name in list(SCHEDULERS)[1:]:
         for figure in FIGURES:

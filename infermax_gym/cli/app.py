@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -44,27 +44,31 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("bench")(bench)
-app.command("simulate")(simulate)
-app.command("capacity")(capacity)
-app.command("sweep")(sweep)
-app.command("tune")(tune)
-app.command("optimal")(optimal)
-app.command("bound")(bound)
-app.command("cost")(cost)
-app.command("list")(list_names)
-app.command("profile")(profile)
-app.command("replay")(replay)
-app.command("calibrate")(calibrate)
-app.command("fit")(fit)
-app.command("steps")(steps)
-app.command("export")(export)
-app.command("serve-emulated")(serve_emulated)
-app.command("report")(report)
-app.command("watch")(watch)
-app.command("evaluate")(evaluate)
-app.command("verify")(verify)
-app.command("dataset")(dataset)
+# What each command is for, as `infermax --help` groups them.
+_PANELS: dict[str, dict[str, Callable[..., Any]]] = {
+    "Compare and choose": {
+        "tune": tune,
+        "bench": bench,
+        "simulate": simulate,
+        "capacity": capacity,
+        "sweep": sweep,
+        "list": list_names,
+    },
+    "See": {"watch": watch, "report": report},
+    "Optimum": {"optimal": optimal, "bound": bound},
+    "Engines and their costs": {"cost": cost, "profile": profile, "fit": fit},
+    "Real servers": {
+        "replay": replay,
+        "calibrate": calibrate,
+        "steps": steps,
+        "export": export,
+        "serve-emulated": serve_emulated,
+    },
+    "Benchmark suite": {"evaluate": evaluate, "verify": verify, "dataset": dataset},
+}
+for _panel, _commands in _PANELS.items():
+    for _name, _command in _commands.items():
+        app.command(_name, rich_help_panel=_panel)(_command)
 
 
 def _print_version(wanted: bool) -> None:

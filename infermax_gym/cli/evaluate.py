@@ -32,6 +32,10 @@ def evaluate(
         str | None,
         typer.Option(metavar="a,b,c", help="Play these alone, such as toy or router.", show_default="all it can play"),
     ] = None,
+    command: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="What makes the agent, one line, for tables.", show_default="none"),
+    ] = None,
     trust_pickle: Annotated[
         bool, typer.Option("--trust-pickle", help="Also read archives of stable-baselines3, which run code.")
     ] = False,
@@ -48,6 +52,7 @@ def evaluate(
             name=Path(agent[0]).name.removesuffix(".safetensors") if name is None else name,
             suite=suite,
             tasks=chosen,
+            command=command,
             progress=lambda line: print(line, file=sys.stderr, flush=True),
         )
     except SuiteError as error:

@@ -60,7 +60,7 @@ def group_figures(result: SimulationResult, by: By, slo: Slo | None = None) -> d
 
 def jain_index(shares: NDArray[np.float64]) -> float | None:
     """(sum of shares)^2 / (n x sum of their squares): 1 where all are equal, 1 / n where one has all; None without."""
-    squares = float(np.dot(shares, shares))
+    squares = float((shares * shares).sum())
     return float(shares.sum()) ** 2 / (len(shares) * squares) if squares > 0.0 else None
 
 

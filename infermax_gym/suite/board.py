@@ -1,28 +1,33 @@
-"""The leaderboard: certified results, ranked."""
+"""The leaderboard: certified results, ranked task by task."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from infermax_gym.suite.result import read_result, samples_by_task
 from infermax_gym.suite.scoring import performance_profile, probability_of_improvement
-from infermax_gym.suite.tasks import VERSION, SuiteError, short_name, tasks_of
+from infermax_gym.suite.tasks import VERSION, SuiteError, Task, short_name, tasks_of
 
-THRESHOLDS = (0.0, 0.25, 0.5, 0.75)
-Documents = Mapping[str, Mapping[str, Any]]
+THRESHOLDS = (0.0, 0.25, 0.5)
+Document = Mapping[str, Any]
+Documents = Mapping[str, Document]
 
 
 def read_folder(folder: Path) -> dict[str, dict[str, Any]]:
     """The results of a folder by file name.
 
     Raises:
-        SuiteError: a file is no result, or two have one agent's name.
+        SuiteError: a file is no result or a link, which may show something else elsewhere, or two have one agent's
+            name.
     """
+    for path in folder.glob("*.json"):
+        if path.is_symlink():
+            raise SuiteError(f"{path}: is a link; expected the file itself")
     found = {path.name: read_result(path) for path in sorted(folder.glob("*.json"))}
     names = [document["agent"] for document in found.values()]
     for name in names:
@@ -31,11 +36,10 @@ def read_folder(folder: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def ranked(documents: Documents) -> list[Mapping[str, Any]]:
-    """Documents, those that play the most tasks first, among them the highest mean first."""
-    return sorted(
-        documents.values(), key=lambda d: (-len(d["tasks"]), -float(d["interquartile_mean"]), str(d["agent"]))
-    )
+def ranked(documents: Documents, task: str) -> list[Document]:
+    """The documents that play a task, the highest interquartile mean first."""
+    played = (d for d in documents.values() if task in d["tasks"])
+    return sorted(played, key=lambda d: (-float(d["tasks"][task]["interquartile_mean"]), str(d["agent"])))
 
 
 def render(documents: Documents, again: Sequence[str]) -> str:
@@ -45,73 +49,107 @@ def render(documents: Documents, again: Sequence[str]) -> str:
         documents: certified results.
         again: names of agents that have played again and decided the same.
     """
-    parts = [_HEAD, _scores(documents, again)]
-    groups = [list(g) for g in _groups(documents) if len(g) > 1]
-    for group in groups:
-        parts += [_profiles(group), _improvement(group)]
+    tasks = [task for task in tasks_of(VERSION) if ranked(documents, task.id)]
+    parts = [_HEAD, _overview(documents, tasks), _LEGEND]
+    parts += [_ranking(documents, task) for task in tasks]
+    parts.append(_agents(documents, again))
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
 _HEAD = f"""
 # Leaderboard of the suite {VERSION}
 
-Made by `python -m experiments.suite.leaderboard` from the files in leaderboard/, each of which it certifies first.
-How to take part: [docs/suite.md](docs/suite.md#take-part). A score of 0 is the best default policy, chosen in hindsight
-for each engine and traffic; 1 is the proven optimum (Toy) or a certified bound, which perhaps nobody can reach.
-Figures are interquartile means with 95 % intervals of a stratified bootstrap, over training runs, or over episodes
-where there is one run. "Again" says that the agent has played again and decided the same: it cannot have known the
-future. Without it only the scores are certain.
+0 is the best default policy, chosen in hindsight for each engine and traffic. 1 is the proven optimum (`toy`), or a
+certified bound that perhaps nobody can reach. How to take part: [docs/suite.md](docs/suite.md#take-part).
+
+## At a glance
+
+Scores by task, the best in bold. An empty field: not played, or not made for it.
+"""
+_LEGEND = """
+## Task by task
+
+Scores are interquartile means with 95 % intervals of a stratified bootstrap: over training runs, or over episodes where
+there is one run. "Above" is the share of these samples above a score. "Beats the next" is the probability that a sample
+beats one of the agent below, with its interval.
 """
 
 
-def _scores(documents: Documents, again: Sequence[str]) -> str:
-    tasks = tasks_of(VERSION)
-    lines = [["agent", "runs", "again", *(short_name(task) for task in tasks), "all that it plays"]]
-    for d in ranked(documents):
-        figures = [_figure(d["tasks"][task.id]) if task.id in d["tasks"] else "" for task in tasks]
+def _overview(documents: Documents, tasks: Sequence[Task]) -> str:
+    best = {task.id: ranked(documents, task.id)[0]["agent"] for task in tasks}
+    names = [d["agent"] for d in _by_mean_rank(documents, tasks)]
+    by_name = {d["agent"]: d for d in documents.values()}
+    lines = [["agent", *(short_name(task) for task in tasks)]]
+    for name in names:
+        played = by_name[name]["tasks"]
+        figures = []
+        for task in tasks:
+            figure = f"{_rounded(played[task.id]['interquartile_mean'])}" if task.id in played else ""
+            figures.append(f"**{figure}**" if best[task.id] == name else figure)
+        lines.append([f"`{name}`", *figures])
+    return _table(lines)
+
+
+def _by_mean_rank(documents: Documents, tasks: Sequence[Task]) -> list[Document]:
+    """Those that play the most tasks first; among them, the best mean rank first."""
+    places: dict[str, list[int]] = {str(d["agent"]): [] for d in documents.values()}
+    for task in tasks:
+        for place, d in enumerate(ranked(documents, task.id)):
+            places[str(d["agent"])].append(place)
+
+    def key(d: Document) -> tuple[int, float, str]:
+        mine = places[str(d["agent"])]
+        return -len(mine), float(np.mean(mine)), str(d["agent"])
+
+    return sorted(documents.values(), key=key)
+
+
+def _ranking(documents: Documents, task: Task) -> str:
+    played = ranked(documents, task.id)
+    lines = [["rank", "agent", "score", *(f"above {tau:g}" for tau in THRESHOLDS), "beats the next"]]
+    for place, d in enumerate(played):
+        low, high = d["tasks"][task.id]["ci95"]
+        samples = _samples(d, task)
+        shares = [f"{share:.2f}" for share in performance_profile([samples], THRESHOLDS)]
+        score = f"{_rounded(d['tasks'][task.id]['interquartile_mean'])} [{_rounded(low)}, {_rounded(high)}]"
+        beats = _improvement(samples, _samples(played[place + 1], task)) if place + 1 < len(played) else ""
+        lines.append([str(place + 1), f"`{d['agent']}`", score, *shares, beats])
+    return f"### {short_name(task)}: {task.title}\n\n{_table(lines, left=2)}"
+
+
+def _samples(document: Document, task: Task) -> NDArray[np.float64]:
+    return samples_by_task({task.id: document["tasks"][task.id]})[task.id]
+
+
+def _improvement(first: NDArray[np.float64], second: NDArray[np.float64]) -> str:
+    value, (low, high) = probability_of_improvement([first], [second])
+    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _rounded(value: float) -> str:
+    return f"{value + 0.0:.2f}".replace("-0.00", "0.00")
+
+
+_AGENTS = """
+## Agents
+
+"Knows" is what an agent is told of output lengths. "Again" says that the agent has played again and decided the same:
+it cannot have known the future. Without it only the scores are certain. `python -m experiments.suite.leaderboard`
+certifies every file of leaderboard/ and writes this page.
+"""
+
+
+def _agents(documents: Documents, again: Sequence[str]) -> str:
+    lines = [["agent", "knows", "runs", "again", "command"]]
+    for d in sorted(documents.values(), key=lambda d: str(d["agent"])):
+        known = "no lengths" if d["information"] == "none" else "bounds"
+        command = d.get("command") or f"infermax evaluate {d['agent']} --suite {VERSION}"
         mark = "yes" if d["agent"] in again else "no"
-        lines.append([f"`{d['agent']}`", str(len(d["runs"])), mark, *figures, _figure(d)])
-    return f"## Scores\n\n{_table(lines)}"
+        lines.append([f"`{d['agent']}`", known, str(len(d["runs"])), mark, f"`{command}`"])
+    return f"{_AGENTS.strip()}\n\n{_table(lines, left=5)}"
 
 
-def _figure(record: Mapping[str, Any]) -> str:
-    low, high = record["ci95"]
-    return f"{record['interquartile_mean']:.2f} [{low:.2f}, {high:.2f}]"
-
-
-def _groups(documents: Documents) -> list[list[Mapping[str, Any]]]:
-    """Documents that play the same tasks, the largest set of tasks first."""
-    sets = sorted({tuple(sorted(d["tasks"])) for d in documents.values()}, key=lambda names: (-len(names), names))
-    return [[d for d in ranked(documents) if tuple(sorted(d["tasks"])) == names] for names in sets]
-
-
-def _title(group: Sequence[Mapping[str, Any]]) -> str:
-    known = {task.id: short_name(task) for task in tasks_of(VERSION)}
-    return ", ".join(name for task, name in known.items() if task in group[0]["tasks"])
-
-
-def _profiles(group: Sequence[Mapping[str, Any]]) -> str:
-    lines = [["agent", *(f"above {tau:g}" for tau in THRESHOLDS)]]
-    for d in group:
-        shares = performance_profile(list(samples_by_task(d["tasks"]).values()), THRESHOLDS)
-        lines.append([f"`{d['agent']}`", *(f"{share:.2f}" for share in shares)])
-    return f"## Performance profiles: {_title(group)}\n\nShare of samples above a score.\n\n{_table(lines)}"
-
-
-def _improvement(group: Sequence[Mapping[str, Any]]) -> str:
-    lines = [["agent", "beats the next with probability", "95 % interval"]]
-    for first, second in pairwise(group):
-        value, (low, high) = probability_of_improvement(_samples(first), _samples(second))
-        lines.append([f"`{first['agent']}` over `{second['agent']}`", f"{value:.2f}", f"[{low:.2f}, {high:.2f}]"])
-    return f"## Probability of improvement: {_title(group)}\n\n{_table(lines)}"
-
-
-def _samples(document: Mapping[str, Any]) -> list[np.ndarray[Any, np.dtype[np.float64]]]:
-    found = samples_by_task(document["tasks"])
-    return [found[name] for name in sorted(found)]
-
-
-def _table(lines: Sequence[Sequence[str]]) -> str:
+def _table(lines: Sequence[Sequence[str]], left: int = 1) -> str:
     head, *rest = lines
-    rule = ["---", *("--:" for _ in head[1:])]
+    rule = [*("---" for _ in head[:left]), *("--:" for _ in head[left:])]
     return "\n".join("| " + " | ".join(line) + " |" for line in (head, rule, *rest))

@@ -18,9 +18,8 @@ from infermax_gym.baselines.optimum.plan import Plan, Step
 from infermax_gym.suite.tasks import SuiteError
 
 _MOST = 2**16 - 1
-_MOST_BYTES = 2**24
-"""Of a text once it is inflated; what is longer is no honest schedule of a task."""
-_MOST_STEPS = 2_000_000
+_MOST_BYTES = 2**20
+"""Of a text once it is inflated, a hundred times what schedules of the tasks take."""
 
 
 def pack_plan(plan: Plan) -> str:
@@ -46,15 +45,22 @@ def pack_plan(plan: Plan) -> str:
     return _pack(numbers)
 
 
-def unpack_plan(text: str) -> Plan:
+def unpack_plan(text: str, num_requests: int, most_steps: int) -> Plan:
     """The inverse of `pack_plan`.
 
+    Args:
+        text: a schedule.
+        num_requests: of the episode.
+        most_steps: that a schedule of it may have; its batches may have sixteen times as many entries in all.
+
     Raises:
-        SuiteError: the text is no schedule.
+        SuiteError: the text is no schedule, names a request that is not there, or is beyond all measure: a short text
+            can hold one that fills the memory.
     """
     numbers = iter(_unpack(text))
     steps: list[Step] = []
     batch: dict[int, int] = {}
+    entries = 0
     for times in numbers:
         num_preempted, num_gone, num_changed = _take(numbers, 3)
         preempted = tuple(_take(numbers, num_preempted))
@@ -63,8 +69,14 @@ def unpack_plan(text: str) -> Plan:
         changed = _take(numbers, 2 * num_changed)
         batch.update(zip(changed[::2], changed[1::2], strict=True))
         now = tuple(batch.items())
-        if len(steps) + times > _MOST_STEPS:
-            raise SuiteError(f"decisions hold more than {_MOST_STEPS:,} steps; no task needs so many")
+        entries += len(now)
+        for r in (*changed[::2], *preempted):
+            if r >= num_requests:
+                raise SuiteError(f"decisions name request {r}; there are {num_requests}")
+        if len(steps) + times > most_steps or entries > 16 * most_steps:
+            raise SuiteError(
+                f"decisions hold more than {most_steps:,} steps, or too large ones; no schedule needs that"
+            )
         steps.append(Step(now, preempted))
         steps += [Step(now)] * (times - 1)
     return Plan(tuple(steps))
@@ -100,7 +112,7 @@ def _unpack(text: str) -> list[int]:
     except (ValueError, binascii.Error, zlib.error):
         sound = False
     if not sound:
-        raise SuiteError("decisions cannot be read; expected base64 of deflated 16-bit numbers, 16 MiB at most")
+        raise SuiteError("decisions cannot be read; expected base64 of deflated 16-bit numbers, 1 MiB at most")
     numbers: list[int] = np.frombuffer(data, "<u2").tolist()
     return numbers
 

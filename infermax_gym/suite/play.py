@@ -7,6 +7,7 @@ task's environment and sees nothing else. A router of the table, or such a funct
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,12 +18,13 @@ from numpy.typing import NDArray
 from infermax_gym.baselines.optimum.instance import Instance
 from infermax_gym.baselines.optimum.plan import Plan, Step, plan_of_run
 from infermax_gym.cluster import Router
-from infermax_gym.engine import Information, Player, Policy, SimulationResult
+from infermax_gym.engine import Decision, Information, Player, Policy, SimulationResult
 from infermax_gym.envs.routing.config import RouterEnvConfig
 from infermax_gym.envs.routing.env import InferMaxRouterEnv
 from infermax_gym.envs.routing.teacher import RouterTeacher
 from infermax_gym.envs.scheduling.config import EnvConfig
 from infermax_gym.evaluation.contenders import Contender, serve
+from infermax_gym.evaluation.fleets import FleetContender
 from infermax_gym.streams import stream
 from infermax_gym.suite.decisions import pack_choices, pack_plan
 from infermax_gym.suite.env import RecordingEnv
@@ -88,12 +90,12 @@ def check_rules(agent: SuiteAgent, task: Task) -> None:
             f"policy {agent.name!r} plays on another engine: its token budget, or prompts that it does not cut, may "
             f"exceed the budget of {task.id}"
         )
-    if isinstance(agent, Player) and not type(agent).__module__.startswith("infermax_gym."):
+    if isinstance(agent, Player) and not _is_ours(type(agent)):
         raise SuiteError(
             f"{getattr(agent, 'name', agent)!r} serves whole workloads by itself and so has their output lengths; "
             "expected a scheduler with decide(view), or a function (observation, mask) -> action"
         )
-    known = Information(getattr(agent, "information", Information.NONE))
+    known = information_of(agent)
     if known in (Information.ORACLE, Information.PREDICTED):
         raise SuiteError(
             f"{task.id} tells nothing of output lengths; {agent.name!r} needs them "  # type: ignore[union-attr]
@@ -101,12 +103,35 @@ def check_rules(agent: SuiteAgent, task: Task) -> None:
         )
 
 
+def information_of(agent: SuiteAgent) -> Information:
+    """What an agent says it knows of output lengths."""
+    return Information(getattr(agent, "information", Information.NONE))
+
+
+def _is_ours(kind: type) -> bool:
+    """Whether a class is where its module says, in this package: anybody can write a module's name into a class."""
+    found: Any = sys.modules.get(kind.__module__)
+    for name in kind.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return kind.__module__.startswith("infermax_gym.") and found is kind
+
+
+@dataclass(frozen=True)
+class _Online:
+    """A scheduler in Python that is told what it declared once, whatever it declares later."""
+
+    name: str
+    information: Information
+    decide: Callable[[Any], Decision]
+
+
 def play_episode(agent: SuiteAgent, task: Task, variant: Variant, seed: int) -> Played:
     """Serve one test episode.
 
     Raises:
-        SuiteError: not every request was finished, or a decision is none.
+        SuiteError: not every request was finished, a decision is none, or the agent knows more than the task tells.
     """
+    check_rules(agent, task)
     if task.is_fleet:
         return _route(agent, task, variant, seed)
     result = _served(agent, task, variant, seed)
@@ -150,6 +175,9 @@ def _served(agent: SuiteAgent, task: Task, variant: Variant, seed: int) -> Simul
         _act_out(env, agent.for_episode(seed), seed, task.options(variant))
         return env.result()
     assert not isinstance(agent, Router)
+    if not isinstance(agent, Policy | Player | FleetContender):
+        known = Information.BOUND if information_of(agent) == Information.BOUND else Information.NONE
+        agent = _Online(str(agent.name), known, agent.decide)
     episode = episode_of(task, variant, seed)
     return serve(agent, episode.workload, episode.engine, seed=seed, record_schedule=True)
 

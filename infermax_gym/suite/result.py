@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from infermax_gym.cluster import Router
 from infermax_gym.engine import Information, Policy
 from infermax_gym.suite.cards import card_of
-from infermax_gym.suite.play import SuiteAgent, can_play, check_rules, play_episode
+from infermax_gym.suite.play import SuiteAgent, can_play, check_rules, information_of, play_episode
 from infermax_gym.suite.scoring import bootstrap, interquartile_mean, pooled_mean, samples_of
 from infermax_gym.suite.tasks import VERSION, SuiteError, Task, tasks_of
 
@@ -25,6 +25,7 @@ MOST_BYTES = 64 * 2**20
 MOST_RUNS = 100
 _DIGITS = 12
 _MOST_NAME = 80
+_MOST_COMMAND = 200
 _FIELDS = {"seeds", "score", "objective", "decisions", "interquartile_mean", "ci95"}
 
 Progress = Callable[[str], None]
@@ -49,6 +50,7 @@ def evaluate(
     name: str,
     suite: str = VERSION,
     tasks: Sequence[Task] | None = None,
+    command: str | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Play the test episodes and put what came out into the document of a result.
@@ -58,11 +60,16 @@ def evaluate(
         name: of the agent, for tables.
         suite: version.
         tasks: those to play; None: all that such an agent can play.
+        command: what makes the agent, one line, for tables; None: nothing, it is there already.
         progress: called with a line after each task.
 
     Raises:
-        SuiteError: an agent cannot play a task, needs what the task does not tell, or leaves requests unfinished.
+        SuiteError: an agent cannot play a task, needs what the task does not tell, or leaves requests unfinished; or
+            the name or the command is not fit for a table.
     """
+    _check_text("agent", name, _MOST_NAME)
+    if command is not None:
+        _check_text("command", command, _MOST_COMMAND)
     chosen = _playable(list(runs.values()), tasks_of(suite) if tasks is None else tasks, asked=tasks is not None)
     found: dict[str, Any] = {}
     for task in chosen:
@@ -71,7 +78,7 @@ def evaluate(
         if progress is not None:
             progress(f"{task.id}: interquartile mean {found[task.id]['interquartile_mean']:.3f}")
     digest = next(iter(runs)) if len(runs) == 1 else hashlib.sha256("".join(runs).encode()).hexdigest()
-    information = max(Information(getattr(a, "information", Information.NONE)) for a in runs.values())
+    information = max(information_of(a) for a in runs.values())
     return {
         "schema": SCHEMA,
         "suite": suite,
@@ -79,6 +86,7 @@ def evaluate(
         "sha256": digest,
         "runs": list(runs),
         "information": Information(information).name.lower(),
+        **({} if command is None else {"command": command}),
         **overall(found),
         "tasks": found,
     }
@@ -149,6 +157,8 @@ def read_result(path: Path) -> dict[str, Any]:
         SuiteError: it is missing, too large, no JSON, or of another shape; one line.
     """
     try:
+        if not path.is_file() and path.exists():
+            raise SuiteError(f"{path}: is no plain file; expected what infermax evaluate writes")
         size = path.stat().st_size
         if size > MOST_BYTES:
             raise SuiteError(f"{path}: has {size:,} bytes; a result has at most {MOST_BYTES:,}")
@@ -175,13 +185,9 @@ def _check_shape(document: Any) -> None:
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         raise SuiteError(f"is no result of schema {SCHEMA}; expected what infermax evaluate writes")
     name, runs, tasks = document.get("agent"), document.get("runs"), document.get("tasks")
-    if (
-        not isinstance(name, str)
-        or not 0 < len(name) <= _MOST_NAME
-        or not name.isprintable()
-        or set(name) & set("|<>`")
-    ):
-        raise SuiteError(f"agent must be a printable name of at most {_MOST_NAME} characters without | < > `")
+    _check_text("agent", name, _MOST_NAME)
+    if "command" in document:
+        _check_text("command", document["command"], _MOST_COMMAND)
     if not isinstance(runs, list) or not 0 < len(runs) <= MOST_RUNS or not all(map(_is_digest, runs)):
         raise SuiteError(f"runs must be 1 to {MOST_RUNS} SHA-256 digests")
     if len(set(runs)) != len(runs):
@@ -193,6 +199,13 @@ def _check_shape(document: Any) -> None:
     for task, record in tasks.items():
         if not isinstance(record, dict) or not record.keys() >= _FIELDS:
             raise SuiteError(f"task {task!r} must have {', '.join(sorted(_FIELDS))}")
+
+
+def _check_text(what: str, text: Any, most: int) -> None:
+    """Whether a text stands in a table as it is."""
+    fits = isinstance(text, str) and len(text.strip()) > 0 and len(text) <= most and text.isprintable()
+    if not fits or set(text) & set("|<>`"):
+        raise SuiteError(f"{what} must be a printable text of at most {most} characters without | < > `")
 
 
 def _is_digest(text: Any) -> bool:

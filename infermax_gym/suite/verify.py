@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from infermax_gym.suite.cards import card_of
-from infermax_gym.suite.play import SuiteAgent, play_episode
+from infermax_gym.suite.play import SuiteAgent, information_of, play_episode
 from infermax_gym.suite.replay import replay
 from infermax_gym.suite.result import Progress, overall, read_result, task_record
 from infermax_gym.suite.tasks import SuiteError, Task, tasks_of
 
 _TOLERANCE = 1e-9
 """Relative: figures in the file have 12 digits."""
+_HUGE = 1e300
 _MARGIN = 1e-6
 """By which an objective may lie below what nobody can beat, relative; more is a fault of the engine or the bound."""
 
@@ -54,6 +55,10 @@ def _check(document: dict[str, Any], runs: Mapping[str, SuiteAgent] | None, prog
         raise SuiteError("sha256 is not that of its runs")
     if runs is not None and list(runs) != digests:
         raise SuiteError("the agents given have other SHA-256 digests than those of the file")
+    if runs:
+        told = max(information_of(agent) for agent in runs.values()).name.lower()
+        if told != document["information"]:
+            raise SuiteError(f"information is {document['information']} in the file; the agents say {told}")
     for name, record in document["tasks"].items():
         if name not in known:
             raise SuiteError(f"suite {document['suite']} has no task {name!r}")
@@ -89,7 +94,7 @@ def _same(where: str, said: Mapping[str, Any], found: Mapping[str, Any]) -> None
         listed = values if isinstance(values, list) else [values]
         if len(listed) != len(expected) or not all(type(v) in (int, float) for v in listed):
             raise SuiteError(f"{where}: {name} must be {len(expected)} numbers")
-        given = np.array(listed, np.float64)
+        given = np.array([float(v) if abs(v) < _HUGE else np.inf for v in listed])
         wrong = ~np.isclose(given, expected, rtol=_TOLERANCE, atol=_TOLERANCE)
         if wrong.any():
             i = int(np.flatnonzero(wrong)[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from infermax_gym.sweep.store import StoreError
 from infermax_gym.sweep.tasks import MAX_ATTEMPTS, Outcome, Task, Work, attempt
 
+_PATIENCE_S = 10.0
 _PER_CPU = 2  # tasks under way, so that none waits for this process
 _NUM_KEPT = 64  # shared data that the cluster's memory holds at a time
 
@@ -33,6 +35,7 @@ def run_on_ray(
     Raises:
         StoreError: Ray cannot be started, or the cluster not reached.
     """
+    _look_for(address)
     import ray
     from ray.exceptions import RayError, RayTaskError
 
@@ -40,7 +43,8 @@ def run_on_ray(
     if began:
         local: dict[str, Any] = {} if address else {"num_cpus": num_workers, "include_dashboard": False}
         try:
-            ray.init(address=address, log_to_driver=False, logging_level="error", **local)
+            # "local": without an address Ray looks for a cluster that somebody else has started here.
+            ray.init(address=address or "local", log_to_driver=False, logging_level="error", **local)
         except Exception as error:  # whatever a system or a network can do wrong
             reason = " ".join(str(error).split())[:200]
             what = f"reached at {address}" if address else "started; --executor processes does without"
@@ -83,6 +87,17 @@ def run_on_ray(
         else:
             for reference in under_way:
                 ray.cancel(reference, force=True)
+
+
+def _look_for(address: str | None) -> None:
+    """See that somebody listens at HOST:PORT or ray://HOST:PORT: Ray itself would try for many minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return  # such as auto
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE_S).close()
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise StoreError(f"Ray cannot be reached at {address} ({error})") from None
 
 
 def _put(ray: Any, work: Work, task: Task, kept: OrderedDict[str, Any]) -> Any:

@@ -63,10 +63,14 @@ class Admission:
     """
 
     def __init__(self, policy: Policy, limits: Limits, history: History) -> None:
-        self._policy = policy
         self._limits = limits
         self._history = history
-        self._watermark_blocks = math.floor(policy.watermark * limits.num_blocks)
+        self.install(policy)
+
+    def install(self, policy: Policy) -> None:
+        """Follow another policy from now on."""
+        self._policy = policy
+        self._watermark_blocks = math.floor(policy.watermark * self._limits.num_blocks)
         self.headroom_tokens = policy.headroom_tokens
 
     def reserved_tokens(self, candidate: Candidate) -> int:

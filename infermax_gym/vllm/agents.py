@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from infermax_gym.engine.policy import Policy
 from infermax_gym.vllm.errors import PlugInError
 
 if TYPE_CHECKING:
+    from infermax_gym.vllm.choosing import ServedSelector
     from infermax_gym.vllm.knobs import KnobWeights
 
 
-def read_agent(name: str, without: tuple[str, ...] = ()) -> tuple[Policy, KnobWeights | None]:
-    """The policy of a trained agent, and what sets its knobs while it runs.
+def read_agent(name: str, without: tuple[str, ...] = ()) -> tuple[Policy, KnobWeights | None, ServedSelector | None]:
+    """The policy of a trained agent, what sets its knobs while it runs, and what puts others in its place.
 
     Args:
         name: of a shipped agent, or a file.
@@ -31,16 +33,28 @@ def read_agent(name: str, without: tuple[str, ...] = ()) -> tuple[Policy, KnobWe
         raise PlugInError(f"infermax: agent {name}: cannot be read ({error.strerror})") from None
     try:
         card, tensors = read_card(data)
+        if card["kind"] not in ("policy", "controller", "selector"):
+            raise PlugInError(
+                f"infermax: agent {name} is a {card['kind']}; vLLM can run policies, controllers and selectors"
+            )
+        if without and card["kind"] != "controller":
+            raise PlugInError(f"infermax: agent {name}: without is for controllers; this is a {card['kind']}")
         if card["kind"] == "policy":
-            if without:
-                raise PlugInError(f"infermax: agent {name}: without is for controllers; this is a policy")
-            return policy_from_json(card.get("policy")), None
-        if card["kind"] != "controller":
-            raise PlugInError(f"infermax: agent {name} is a {card['kind']}; vLLM can run policies and controllers")
+            return policy_from_json(card.get("policy")), None, None
+        if card["kind"] == "selector":
+            return _selector(str(card["name"]), card.get("selector"), tensors)
         from infermax_gym.vllm.knobs import BASE, read_controller
 
-        return BASE, read_controller(str(card["name"]), card.get("controller"), tensors, without)
+        return BASE, read_controller(str(card["name"]), card.get("controller"), tensors, without), None
     except PlugInError:
         raise
     except (ValueError, KeyError, TypeError) as error:
         raise PlugInError(f"infermax: agent {name}: {error}") from None
+
+
+def _selector(name: str, record: Any, tensors: Mapping[str, Any]) -> tuple[Policy, None, ServedSelector]:
+    from infermax_gym.agents.selector_card import selector_from_json
+    from infermax_gym.vllm.choosing import served_selector
+
+    served = served_selector(name, selector_from_json(record, tensors))
+    return served.selector.experts[0].base, None, served

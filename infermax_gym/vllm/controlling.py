@@ -59,6 +59,10 @@ class Controlling:
         if self._weights.estimates_lengths:
             self._lengths.estimate(entry)
 
+    def left_alone(self, decisions: Decisions) -> None:
+        """Nobody is left."""
+        self.set_if_due(decisions)
+
     def finished(self, entry: Seen, clock_s: float) -> None:
         """A request has emitted its last token."""
         outputs = entry.request.num_output_tokens
@@ -76,16 +80,17 @@ class Controlling:
         self._finished.clear()
         self._lengths.learn((group, outputs) for _, group, outputs in finished)
         mean, variance = self._lengths.overall()
-        features = self._watch.look(decisions, len(finished), mean, variance)
+        running = decisions.running.numbers()
+        features = self._watch.look(decisions, running, len(finished), mean, variance)
         knobs = self._weights.choose(self._weights.pick(features), features)
         if not all(map(math.isfinite, knobs)):
             raise FloatingPointError(f"agent {self._weights.name}: a knob is not a number")
         self._set(decisions, knobs)
         if self._weights.estimates_lengths:
             self._lengths.set(knobs, decisions.clock_s)
-            for entry in (*decisions.running.entries, *decisions.queue.entries):
-                self._lengths.estimate(entry)
-        decisions.queue.rekey(decisions.set_key)
+            self._lengths.estimate_running(decisions.running.entries, running.known, running.generated)
+            self._lengths.estimate_waiting(decisions.queue.table)
+        decisions.set_keys_anew()
         self.last_knobs = knobs
         self.num_settings += 1
         self._next_s = decisions.clock_s + self._weights.interval_s

@@ -9,23 +9,39 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from infermax_gym.engine.policy import NO_LIMIT, Policy, QueueOrder
 from infermax_gym.vllm.admission import Admission, Candidate, Limits
+from infermax_gym.vllm.columns import NUMBER, describe
+from infermax_gym.vllm.guard import Guard
 from infermax_gym.vllm.history import History
-from infermax_gym.vllm.keys import Weights, queue_score, set_queue_key
+from infermax_gym.vllm.keys import Weights, queue_keys, queue_score, set_queue_key
 from infermax_gym.vllm.order import Memory, RunningList
 from infermax_gym.vllm.queue import PolicyQueue
 from infermax_gym.vllm.requests import Seen, seen
 
 if TYPE_CHECKING:
     from infermax_gym.cost import CostModel
-    from infermax_gym.vllm.controlling import Controlling
 
-_WASTE_LIMIT = 32  # of `infermax_gym.engine.layout`
 _FCFS_S = 60.0
 """How long after a fault requests are served first come, first served."""
+
+
+class Steering(Protocol):
+    """What sets a policy's knobs, or the policy, while it runs."""
+
+    def arrived(self, entry: Seen) -> None:
+        """A request has arrived; its queue key comes next."""
+
+    def finished(self, entry: Seen, clock_s: float) -> None:
+        """A request has emitted its last token."""
+
+    def set_if_due(self, decisions: Decisions) -> None:
+        """Before an iteration is decided."""
+
+    def left_alone(self, decisions: Decisions) -> None:
+        """After an iteration that left nobody."""
 
 
 class Decisions:
@@ -38,7 +54,7 @@ class Decisions:
         clock: seconds now, on vLLM's clock.
         origin_s: where the policy's clock begins, on vLLM's.
         cost: what iterations cost, for policies whose keys weigh `prefill_s` and for controllers.
-        controlling: sets the knobs, or None.
+        steering: sets knobs or changes the policy, or None.
         on_fault: is told of every fault. A fault makes it decide first come, first served for a minute.
     """
 
@@ -50,36 +66,60 @@ class Decisions:
         clock: Callable[[], float],
         origin_s: float,
         cost: CostModel | None = None,
-        controlling: Controlling | None = None,
+        steering: Steering | None = None,
         on_fault: Callable[[Exception], None] = lambda error: None,
     ) -> None:
-        self.policy, self.limits, self.memory, self.cost = policy, limits, memory, cost
+        self.limits, self.memory, self.cost = limits, memory, cost
         self._clock, self._origin_s = clock, origin_s
-        self._controlling, self._on_fault = controlling, on_fault
+        self._steering, self._on_fault = steering, on_fault
         self._fcfs_until_s: float | None = None
         self.entries: dict[str, Seen] = {}
         self.num_arrived = 0
         self.history = History(limits.max_output_tokens, policy.history_quantile)
         self.admission = Admission(policy, limits, self.history)
-        self.queue_weights: Weights = policy.queue_weights
-        self.prefill_share = policy.prefill_share
-        self.max_running = min(policy.max_running or limits.max_num_seqs, limits.max_num_seqs)
-        if controlling is not None:
-            self.max_running = min(self.max_running, limits.num_blocks)
-        self.token_budget = min(policy.max_num_batched_tokens or limits.token_budget, limits.token_budget)
-        self._chunk_limit = policy.max_chunk if policy.max_chunk < self.token_budget else 0
-        self.max_chunk = self._chunk_limit  # what vLLM is told; 0: no limit
         self.running = RunningList(policy, lambda entry: queue_score(entry, self.queue_weights, cost))
-        moves = policy.queue_order in (QueueOrder.RESPONSE_RATIO, QueueOrder.LOAD_ADAPTIVE)
-        self._moving = self._position if moves else None
-        self.queue = PolicyQueue(self.entry_of, self._enter, self._moving)
+        self._guard = Guard(limits.num_blocks * limits.block_size, limits.token_budget)
+        self.queue = PolicyQueue(self.entry_of, self._enter, None, lambda entry: describe(entry, self._prefill_cost))
+        self._prefill_cost = cost if policy.queue_weights[9] != 0.0 or steering is not None else None
+        self.max_running = 0
+        self._follow(policy)
         self.call = 0
         self.clock_s = 0.0
         self.num_preemptions = 0
         self.num_finished = 0
         self._front_key = 0.0
         self._num_ending = 0
-        self._guard = _Guard(limits, min(self.token_budget, policy.max_chunk))
+        self._known_before = 0
+        self._with_tokens_to_come: list[Seen] = []
+
+    def _follow(self, policy: Policy) -> None:
+        """Take over all that a policy says."""
+        limits = self.limits
+        self.policy = policy
+        self.queue_weights: Weights = policy.queue_weights
+        self.prefill_share = policy.prefill_share
+        self.max_running = min(policy.max_running or limits.max_num_seqs, limits.max_num_seqs)
+        if self._steering is not None:
+            self.max_running = min(self.max_running, limits.num_blocks)
+        self.token_budget = min(policy.max_num_batched_tokens or limits.token_budget, limits.token_budget)
+        self._chunk_limit = policy.max_chunk if policy.max_chunk < self.token_budget else 0
+        self.max_chunk = self._chunk_limit  # what vLLM is told; 0: no limit
+        self.admission.install(policy)
+        self.running.install(policy)
+        self._guard.install(min(self.token_budget, policy.max_chunk))
+        moves = policy.queue_order in (QueueOrder.RESPONSE_RATIO, QueueOrder.LOAD_ADAPTIVE)
+        self._moving = self._position if moves else None
+        self.queue.replace_position(self._moving)
+
+    def install(self, policy: Policy) -> None:
+        """Put another policy in the place of this one: `infermax_gym.engine.session.install_policy` here.
+
+        A queue that is and stays FIFO keeps its order; any other is sorted anew.
+        """
+        stays = self.policy.queue_order == policy.queue_order == QueueOrder.FIFO
+        self._follow(policy)
+        if not stays:
+            self.set_keys_anew()
 
     # -- a call of the scheduler -----------------------------------------------------------------------------------
 
@@ -90,6 +130,9 @@ class Decisions:
             running: vLLM's list.
         """
         self.call += 1
+        for entry in self._with_tokens_to_come:  # which are there by now
+            entry.num_to_come = 0
+        self._with_tokens_to_come.clear()
         self.clock_s = self._clock() - self._origin_s
         going_on = self._going_on(running)
         self._num_ending = len(running) - len(going_on)
@@ -116,8 +159,8 @@ class Decisions:
 
     def _begin(self) -> tuple[list[Seen], int]:
         self.queue.moved()
-        if self._controlling is not None:
-            self._controlling.set_if_due(self)
+        if self._steering is not None:
+            self._steering.set_if_due(self)
         self._guard.look()
         served_in = self.running.sort(self._guard.holds)
         return served_in, self._budget()
@@ -178,14 +221,15 @@ class Decisions:
             entry = seen(request, self.num_arrived, self._origin_s)
             self.num_arrived += 1
             self.entries[request.request_id] = entry
-            if self._controlling is not None and self._fcfs_until_s is None:
-                self._controlling.arrived(entry)
+            if self._steering is not None and self._fcfs_until_s is None:
+                self._steering.arrived(entry)
         return entry
 
     def preempting(self, request: Any) -> None:
         """A running request is about to lose its blocks."""
         entry = self.entry_of(request)
         self.num_preemptions += 1
+        self._known_before = entry.known
         entry.lost = entry.computed
         self._guard.lost(entry.computed)
         self.running.leave(entry)
@@ -202,23 +246,23 @@ class Decisions:
             self.num_finished += 1
             if math.isnan(entry.first_token_s):
                 entry.first_token_s = self._clock() - self._origin_s
-            if self._controlling is not None:
-                self._controlling.finished(entry, self._clock() - self._origin_s)
+            if self._steering is not None:
+                self._steering.finished(entry, self._clock() - self._origin_s)
             self._guard.finished()
             self.history.learn(entry.prompt, request.num_output_tokens)
 
     def emitted(self, names: Iterable[str]) -> None:
-        """Some requests may have got tokens; with nobody left, a controller looks at the empty server."""
+        """Some requests may have got tokens; with nobody left, what steers looks at the empty server."""
         now_s = self._clock() - self._origin_s
         for name in names:
             entry = self.entries.get(name)
             if entry is not None and math.isnan(entry.first_token_s) and entry.request.num_output_tokens > 0:
                 entry.first_token_s = now_s
-        if self._controlling is None or self.entries or self._fcfs_until_s is not None:
+        if self._steering is None or self.entries or self._fcfs_until_s is not None:
             return
         self.clock_s = now_s
         try:
-            self._controlling.set_if_due(self)
+            self._steering.left_alone(self)
         except Exception as error:
             self.fault(error)
 
@@ -228,7 +272,7 @@ class Decisions:
         """The policy has failed: first come, first served for a while."""
         self._fcfs_until_s = self.clock_s + _FCFS_S
         self.queue.replace_position(None)
-        self.queue.rekey(_by_arrival)
+        self.queue.set_keys(self.queue.table[NUMBER])
         self._on_fault(error)
 
     def _return_from_fcfs(self) -> None:
@@ -236,17 +280,24 @@ class Decisions:
         self._fcfs_until_s = None
         try:
             self.queue.replace_position(self._moving)
-            self.queue.rekey(self._checked_key)
+            self.set_keys_anew()
         except Exception as error:
             self.fault(error)
 
     # -- keys --------------------------------------------------------------------------------------------------------
 
-    def set_key(self, entry: Seen) -> None:
-        """Give a waiting request its key."""
-        set_queue_key(entry, self.policy.queue_order, self.queue_weights, self.cost)
+    def set_keys_anew(self) -> None:
+        """Give every waiting request its key, after what it weighs has changed.
+
+        Raises:
+            FloatingPointError: a key is no number; keys are as they were.
+        """
+        self.queue.set_keys(*queue_keys(self.queue.table, self.policy.queue_order, self.queue_weights))
 
     def _enter(self, entry: Seen, preempted: bool) -> None:
+        if preempted and self._known_before > entry.known:
+            entry.num_to_come = self._known_before - entry.known
+            self._with_tokens_to_come.append(entry)
         if self._fcfs_until_s is not None:
             _by_arrival(entry)
             return
@@ -260,7 +311,7 @@ class Decisions:
             self.fault(error)
 
     def _checked_key(self, entry: Seen) -> None:
-        self.set_key(entry)
+        set_queue_key(entry, self.policy.queue_order, self.queue_weights, self.cost)
         if not (math.isfinite(entry.key) and math.isfinite(entry.slope)):
             raise FloatingPointError(f"the queue key of request {entry.request.request_id} is {entry.key}")
 
@@ -288,46 +339,3 @@ class Decisions:
 def _by_arrival(entry: Seen) -> None:
     """The key of first come, first served."""
     entry.key, entry.slope = float(entry.number), 0.0
-
-
-class _Guard:
-    """The engine's progress guard: holds after too many iterations without a token, or with too much recomputed."""
-
-    def __init__(self, limits: Limits, chunk: int) -> None:
-        capacity = limits.num_blocks * limits.block_size
-        self._capacity = capacity
-        self._stall_limit = 64 + 2 * -(-capacity // chunk)
-        self._stalled = 0
-        self._wasteful = False
-        self._computed = self._recomputed = self._cached = 0
-        self._finished = self._watched = False
-
-    @property
-    def holds(self) -> bool:
-        return self._wasteful or self._stalled > self._stall_limit
-
-    def found(self, again: int, num_tokens: int) -> None:
-        self._recomputed -= again
-        self._cached += num_tokens - again
-
-    def lost(self, num_tokens: int) -> None:
-        self._recomputed += num_tokens
-
-    def finished(self) -> None:
-        self._finished = True
-
-    def ran(self, num_tokens: int, emitted: bool) -> None:
-        self._computed += num_tokens
-        self._stalled = 0 if emitted else self._stalled + 1
-        self._watched = num_tokens > 0
-
-    def look(self) -> None:
-        """Once the last iteration's outcome is known."""
-        if not self._watched:
-            return
-        needed = self._computed - self._recomputed + self._cached
-        if self._recomputed > _WASTE_LIMIT * (needed + self._capacity):
-            self._wasteful = True
-        elif self._finished:
-            self._wasteful = False
-        self._finished = self._watched = False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +24,8 @@ from infermax_gym.agents.controller_layout import (
 )
 from infermax_gym.cost import CostModel
 from infermax_gym.envs.scheduling.layout import EngineFeature
+from infermax_gym.vllm.columns import ARRIVAL_S, GENERATED, NUMBER, SLO_TTFT_S
+from infermax_gym.vllm.order import RunningNumbers
 from infermax_gym.vllm.seconds import batch_seconds
 
 if TYPE_CHECKING:
@@ -57,11 +58,14 @@ class Watch:
         """Count a request."""
         self._prompts.append(num_prompt_tokens)
 
-    def look(self, decisions: Decisions, num_finished_now: int, mean: float, variance: float) -> list[float]:
+    def look(
+        self, decisions: Decisions, running: RunningNumbers, num_finished_now: int, mean: float, variance: float
+    ) -> list[float]:
         """The features now.
 
         Args:
             decisions: whose requests and replica are looked at.
+            running: its running list in numbers.
             num_finished_now: requests that have finished since the last look.
             mean: of ln(output) as estimated now.
             variance: of the same.
@@ -73,15 +77,12 @@ class Watch:
         self._arrived, self._last_s = arrived, clock_s
         out = [0.0] * NUM_FEATURES
         out[FEATURE_ONE] = 1.0
-        for i, value in enumerate(self._engine(decisions)):
+        for i, value in enumerate(self._engine(decisions, running)):
             out[1 + i] = min(max(float(np.float32(value)), -1.0), 1.0)
-        oldest_s, missed = clock_s, 0
-        for entry in decisions.queue.entries:
-            arrival_s, limit_s = entry.arrival_s, entry.slo_ttft_s
-            if arrival_s < oldest_s:
-                oldest_s = arrival_s
-            if limit_s > 0.0 and clock_s - arrival_s > limit_s and entry.generated == 0:
-                missed += 1
+        waiting = decisions.queue.table
+        oldest_s = float(waiting[ARRIVAL_S].min(initial=clock_s))
+        limited = (waiting[SLO_TTFT_S] > 0.0) & (waiting[GENERATED] == 0.0)
+        missed = int(np.count_nonzero(limited & (clock_s - waiting[ARRIVAL_S] > waiting[SLO_TTFT_S])))
         num_waiting = len(decisions.queue)
         mean_prompt = float(sum(self._prompts)) / max(min(arrived, _RECENT), 1)
         out[FEATURE_LOG_OUTPUT] = mean / 8.0
@@ -97,20 +98,23 @@ class Watch:
         out[FEATURE_CONTEXT_COST] = squash(with_context_s / alone_s - 1.0, 1.0)
         return out
 
-    def _engine(self, decisions: Decisions) -> list[float]:
+    def _engine(self, decisions: Decisions, running: RunningNumbers) -> list[float]:
         """Numbers that describe the engine as a whole, in the order of `EngineFeature`."""
         limits, memory, queue = decisions.limits, decisions.memory, decisions.queue
-        running = decisions.running.entries
-        decodes = [(entry, entry.computed) for entry in running if not entry.in_prefill]
-        num_running, num_decodes, num_waiting = len(running), len(decodes), len(queue)
+        decodes = np.flatnonzero(~running.in_prefill)
+        computed = running.computed[decodes]
+        num_running, num_decodes, num_waiting = len(running.known), len(decodes), len(queue)
         free, budget, most = memory.free_blocks, decisions.token_budget, decisions.max_running
-        demand = sum(computed + 1 > memory.held_tokens(entry) for entry, computed in decodes)
-        context = sum(computed for _, computed in decodes)
+        entries = decisions.running.entries
+        held = np.array([memory.held_tokens(entries[i]) for i in decodes.tolist()], np.int64)
+        demand = int(np.count_nonzero(computed + 1 > held))
+        context = int(computed.sum())
         capacity = float(limits.num_blocks * limits.block_size)
-        unstarted = sum(entry.generated == 0 for entry in running) + sum(e.generated == 0 for e in queue.entries)
+        unstarted = int(np.count_nonzero(running.generated == 0.0)) + queue.num_unstarted
         full_s = batch_seconds(self._cost, budget, budget * budget, 1)
         decode_s = batch_seconds(self._cost, num_decodes, decode_context=context, num_decodes=num_decodes)
-        oldest = min(queue.entries, key=attrgetter("number"), default=None)
+        table = queue.table
+        first_s = float(table[ARRIVAL_S, table[NUMBER].argmin()]) if num_waiting else decisions.clock_s
         out = [0.0] * NUM_ENGINE_FEATURES
         out[EngineFeature.FREE_BLOCKS] = free / limits.num_blocks
         out[EngineFeature.RUNNING] = num_running / most
@@ -120,7 +124,7 @@ class Watch:
         out[EngineFeature.WAITING_TOKENS] = squash(queue.known_tokens, capacity)
         out[EngineFeature.DECODE_DEMAND] = min(1.0, demand / max(free, 1))
         out[EngineFeature.DECODE_CONTEXT] = context / capacity
-        out[EngineFeature.OLDEST_WAIT] = squash(decisions.clock_s - oldest.arrival_s, 10.0) if oldest else 0.0
+        out[EngineFeature.OLDEST_WAIT] = squash(decisions.clock_s - first_s, 10.0)
         out[EngineFeature.UNSTARTED] = squash(unstarted, 16.0)
         out[EngineFeature.DECODE_SECONDS] = squash(decode_s, 0.05) if num_decodes > 0 else 0.0
         out[EngineFeature.FULL_SECONDS] = squash(full_s, 0.05)

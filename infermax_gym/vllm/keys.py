@@ -6,10 +6,25 @@ Sums keep the order of the compiled twin; a change there is a change here.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from infermax_gym.engine.policy import QueueOrder
+from infermax_gym.vllm.columns import (
+    ARRIVAL_S,
+    GENERATED,
+    INDEX,
+    KNOWN,
+    LOG_KNOWN,
+    NUMBER,
+    PREDICTION,
+    PREFILL_S,
+    PROMPT,
+    SLO_TTFT_S,
+    Table,
+)
 from infermax_gym.vllm.seconds import prefill_seconds
 
 if TYPE_CHECKING:
@@ -82,6 +97,60 @@ def set_queue_key(entry: Seen, order: QueueOrder, w: Weights, cost: CostModel | 
         work = max(score, 1.0)
         entry.key = entry.arrival_s / work
         entry.slope = -1.0 / work
+
+
+def queue_keys(table: Table, order: QueueOrder, w: Weights) -> tuple[Table, Table | float]:
+    """`set_queue_key` for everybody who waits, bit for bit; for FIFO, the order of arrival.
+
+    Args:
+        table: of the queue.
+        order: how the queue is sorted.
+        w: queue_weights.
+
+    Returns:
+        (waiting,) keys, and slopes.
+    """
+    if order == QueueOrder.FIFO:
+        return table[NUMBER], 0.0
+    scores = _queue_scores(table, w)
+    if order == QueueOrder.LINEAR:
+        return scores, 0.0
+    if order == QueueOrder.LOAD_ADAPTIVE:
+        return scores, table[ARRIVAL_S]
+    work = np.maximum(scores, 1.0)
+    return table[ARRIVAL_S] / work, -1.0 / work
+
+
+def _queue_scores(table: Table, w: Weights) -> Table:
+    """`queue_score` for everybody who waits, in the same order of sums; logarithms are the C library's, as there."""
+    arrival_s, prompt, known, generated = table[ARRIVAL_S], table[PROMPT], table[KNOWN], table[GENERATED]
+    score: Table = w[0] * arrival_s + w[1] * prompt + w[2] * known
+    if w[3] != 0.0:
+        score += w[3] * table[LOG_KNOWN]
+    score += w[4] * generated
+    if w[5] != 0.0 or w[10] != 0.0:
+        rest = np.maximum(table[PREDICTION] - generated, 0.0)
+    if w[5] != 0.0:
+        score += w[5] * rest
+    score = score + w[6] * table[INDEX] + w[7] * table[SLO_TTFT_S]
+    if w[8] != 0.0:
+        score += w[8] * known
+    if w[9] != 0.0:
+        score += w[9] * table[PREFILL_S]
+    if w[10] != 0.0:
+        score += w[10] * (rest * (known + 0.5 * rest))
+    score += w[12] * arrival_s
+    if w[13] != 0.0:
+        score += w[13] / (1.0 + prompt / 32768.0)
+    for weight, tokens in ((w[14], prompt), (w[15], known)):
+        if weight != 0.0:
+            score += weight * each(math.log, 0.5 * (tokens * (tokens + 1.0)))
+    return score
+
+
+def each(function: Callable[[float], float], values: Table) -> Table:
+    """A function of the C library for each value; numpy's own may differ in the last bit."""
+    return np.fromiter(map(function, values.tolist()), np.float64, len(values))
 
 
 def processed(entry: Seen) -> int:

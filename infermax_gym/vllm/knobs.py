@@ -31,8 +31,8 @@ class KnobWeights:
 
     Attributes:
         name: of the agent.
-        weights: for each specialist, knob and feature.
-        inner: of the gating network: for each hidden unit and feature.
+        weights: (specialists, features, knobs) float64.
+        inner: (features, hidden units) float64 of the gating network.
         outer: for each specialist and hidden unit, and a constant.
         interval_s: seconds between two settings.
         estimates_lengths: whether it estimates output lengths.
@@ -42,8 +42,8 @@ class KnobWeights:
     """
 
     name: str
-    weights: Sequence[Sequence[Sequence[float]]]
-    inner: Sequence[Sequence[float]]
+    weights: NDArray[np.float64]
+    inner: NDArray[np.float64]
     outer: Sequence[Sequence[float]]
     interval_s: float
     estimates_lengths: bool
@@ -55,7 +55,7 @@ class KnobWeights:
         """Which specialist sets the knobs; the only one without being asked."""
         if len(self.outer) == 1:
             return 0
-        hidden = [math.tanh(_dot(row, features)) for row in self.inner]
+        hidden = [math.tanh(value) for value in _dots(self.inner, features)]
         best, best_score = 0, -math.inf
         for k, row in enumerate(self.outer):
             score = row[len(hidden)]
@@ -67,15 +67,15 @@ class KnobWeights:
 
     def choose(self, specialist: int, features: Sequence[float]) -> list[float]:
         """Knobs in [-1, 1]."""
-        return [min(max(_dot(row, features), -1.0), 1.0) for row in self.weights[specialist]]
+        return [min(max(value, -1.0), 1.0) for value in _dots(self.weights[specialist], features)]
 
 
-def _dot(weights: Sequence[float], features: Sequence[float]) -> float:
-    """Their product, summed from the first on."""
-    total = 0.0
-    for weight, feature in zip(weights, features, strict=True):
-        total += weight * feature
-    return total
+def _dots(columns: NDArray[np.float64], features: Sequence[float]) -> list[float]:
+    """For each output its weights times the features, summed from the first feature on."""
+    total = np.zeros(columns.shape[1])
+    for column, feature in zip(columns, features, strict=True):
+        total += column * feature
+    return total.tolist()  # type: ignore[no-any-return]
 
 
 def read_controller(name: str, record: Any, tensors: Mapping[str, Any], without: tuple[str, ...]) -> KnobWeights:
@@ -105,8 +105,8 @@ def read_controller(name: str, record: Any, tensors: Mapping[str, Any], without:
         raise ValueError(f"{len(specialists)} specialists need a gating network for as many")
     return KnobWeights(
         name,
-        weights=specialists.tolist(),
-        inner=inner.tolist(),
+        weights=np.ascontiguousarray(np.swapaxes(specialists, 1, 2), np.float64),
+        inner=np.ascontiguousarray(np.transpose(inner), np.float64),
         outer=outer.tolist(),
         interval_s=float(settings["interval_s"]),
         estimates_lengths=bool(settings["estimates_lengths"]),

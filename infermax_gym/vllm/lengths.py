@@ -5,12 +5,27 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from infermax_gym.agents.controller_layout import (
     KNOB_LOG_GENERATED,
     KNOB_LOG_REMAINING,
     KNOB_MEMORY_TIME,
     KNOB_OVERDUE,
 )
+from infermax_gym.vllm.columns import (
+    ARRIVAL_S,
+    GENERATED,
+    GROUP,
+    INDEX,
+    KNOWN,
+    LOG_FIRST_PREDICTION,
+    LOG_GENERATED,
+    LOG_ONE_MORE,
+    PREDICTION,
+    Table,
+)
+from infermax_gym.vllm.keys import each
 from infermax_gym.vllm.knobs import KnobWeights
 from infermax_gym.vllm.requests import Seen
 
@@ -28,6 +43,20 @@ def expected_remaining(mean: float, spread: float, generated: int) -> float:
         return max(generated * spread / at, 1.0)
     above = 0.5 * math.erfc((at - spread) / math.sqrt(2.0))
     return max(math.exp(mean + 0.5 * spread * spread) * above / beyond - generated, 1.0)
+
+
+def each_expected_remaining(mean: Table, spread: Table, generated: Table, log_generated: Table) -> Table:
+    """`expected_remaining` of (k,) requests, bit for bit; `log_generated` matters where `generated` is at least 1."""
+    rest = each(math.exp, mean + 0.5 * spread * spread)
+    old = np.flatnonzero(generated >= 1.0)
+    if len(old) > 0:
+        spread, generated = spread[old], generated[old]
+        at = (log_generated[old] - mean[old]) / spread
+        beyond = 0.5 * each(math.erfc, at / math.sqrt(2.0))
+        above = 0.5 * each(math.erfc, (at - spread) / math.sqrt(2.0))
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # of the form that is not taken
+            rest[old] = np.where(beyond < 1e-9, generated * spread / at, rest[old] * above / beyond - generated)
+    return np.maximum(rest, 1.0)
 
 
 class Lengths:
@@ -73,6 +102,78 @@ class Lengths:
         self._fresh_rest.clear()
         self._moments = {g: self._group_moments(g, mean, variance) for g in self._totals}
         self._moments[0] = self._group_moments(-1, mean, variance)  # of groups without anybody
+
+    def estimate_waiting(self, table: Table) -> None:
+        """`estimate` for everybody who waits, bit for bit.
+
+        Args:
+            table: of the queue; predictions and indices are written to it.
+        """
+        if self._setting is None or table.shape[1] == 0:
+            return
+        a, clock_s = self._setting
+        table[PREDICTION], table[INDEX] = self._estimates(
+            table[GENERATED],
+            table[KNOWN],
+            table[GROUP],
+            table[LOG_FIRST_PREDICTION],
+            table[LOG_GENERATED],
+            table[LOG_ONE_MORE],
+        )
+        overdue = np.maximum(clock_s - table[ARRIVAL_S], 0.0) / 30.0
+        table[INDEX] -= a[KNOB_OVERDUE] * (overdue * overdue)
+
+    def estimate_running(self, running: Sequence[Seen], known: Table, generated: Table) -> None:
+        """`estimate` for everybody who runs, bit for bit.
+
+        Args:
+            running: the requests.
+            known: (running,) prompt and output tokens.
+            generated: (running,) output tokens.
+        """
+        if self._setting is None or not running:
+            return
+        firsts = [math.log(e.first_prediction) if e.first_prediction > 0.0 else math.nan for e in running]
+        predictions, indices = self._estimates(
+            generated,
+            known,
+            np.array([entry.group for entry in running], np.float64),
+            np.array(firsts),
+            each(math.log, np.maximum(generated, 1.0)),
+            each(math.log, 1.0 + generated),
+        )
+        for entry, prediction, index in zip(running, predictions.tolist(), indices.tolist(), strict=True):
+            entry.prediction, entry.index = prediction, index
+
+    def _estimates(
+        self, generated: Table, known: Table, group: Table, log_first: Table, log_generated: Table, log_one_more: Table
+    ) -> tuple[Table, Table]:
+        """Predicted lengths, and the nonlinear part of the keys but for what depends on waiting."""
+        assert self._setting is not None
+        a, _ = self._setting
+        mean, variance = self._moments_of(group)
+        spread = np.sqrt(variance)
+        sigma = self._weights.sigma
+        if sigma > 0.0:
+            told = ~np.isnan(log_first)
+            precision = 1.0 / variance + 1.0 / (sigma * sigma)
+            guess = log_first + 0.5 * (sigma * sigma)
+            mean = np.where(told, (mean / variance + guess / (sigma * sigma)) / precision, mean)
+            spread = np.where(told, np.sqrt(1.0 / precision), spread)
+        rest = each_expected_remaining(mean, spread, generated, log_generated)
+        index = a[KNOB_LOG_GENERATED] * log_one_more + a[KNOB_LOG_REMAINING] * each(math.log, 1.0 + rest)
+        index += a[KNOB_MEMORY_TIME] * rest * (known + 0.5 * rest) / 1e6
+        return generated + rest, index
+
+    def _moments_of(self, group: Table) -> tuple[Table, Table]:
+        """Mean and variance of ln(output) in the group of each request."""
+        numbers = group.astype(np.int64)
+        moments = np.empty((int(numbers.max()) + 1, 2))
+        moments[:] = self._moments[0]
+        for g, own in self._moments.items():
+            if g < len(moments):
+                moments[g] = own
+        return moments[numbers, 0], moments[numbers, 1]
 
     def estimate(self, entry: Seen) -> None:
         """Estimate a request's length, and set the nonlinear part of its keys."""

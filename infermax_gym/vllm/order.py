@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from infermax_gym.engine.policy import PhaseOrder, Policy, RunOrder, Victim
 from infermax_gym.vllm.keys import Weights, processed, victim_score
@@ -25,6 +29,23 @@ class Memory(Protocol):
         """Blocks that preempting a running request frees."""
 
 
+@dataclass(frozen=True, eq=False)
+class RunningNumbers:
+    """Everybody that runs, in numbers.
+
+    Attributes:
+        known: (running,) float64 prompt and output tokens.
+        generated: (running,) float64 output tokens.
+        computed: (running,) KV tokens resident.
+        in_prefill: (running,) bool, whether no pass since the admission has completed the known tokens.
+    """
+
+    known: NDArray[np.float64]
+    generated: NDArray[np.float64]
+    computed: NDArray[np.int64]
+    in_prefill: NDArray[np.bool_]
+
+
 class RunningList:
     """The running list in the policy's own order, which outlasts the order in which vLLM serves it.
 
@@ -34,17 +55,30 @@ class RunningList:
     """
 
     def __init__(self, policy: Policy, queue_score: Callable[[Seen], float]) -> None:
+        self._queue_score = queue_score
+        self._list: list[Seen] = []
+        self.install(policy)
+
+    def install(self, policy: Policy) -> None:
+        """Follow another policy from now on."""
         self._order = policy.run_order
         self._decodes_first = policy.phase_order == PhaseOrder.DECODE_FIRST
         self._victim = policy.victim
-        self._queue_score = queue_score
-        self._list: list[Seen] = []
         self.victim_weights: Weights = policy.victim_weights
 
     @property
     def entries(self) -> Sequence[Seen]:
         """Everybody that runs, in the policy's order."""
         return self._list
+
+    def numbers(self) -> RunningNumbers:
+        """The list in numbers, in its order."""
+        requests = [entry.request for entry in self._list]
+        known = np.array([r.num_tokens + r.num_output_placeholders for r in requests], np.float64)
+        prompts = np.array([r.num_prompt_tokens for r in requests], np.float64)
+        admitted = np.array([entry.known_at_admission for entry in self._list], np.float64)
+        computed = np.array([r.num_computed_tokens for r in requests], np.int64)
+        return RunningNumbers(known, known - prompts, computed, (admitted < 0.0) | (known == admitted))
 
     def join(self, entry: Seen) -> None:
         """Append a request that has been admitted."""

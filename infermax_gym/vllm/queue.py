@@ -1,13 +1,27 @@
-"""The waiting queue in a policy's order, with the methods of vLLM's `RequestQueue`."""
+"""The waiting queue in a policy's order, with the methods of vLLM's `RequestQueue`.
+
+Requests lie in no order, each a column of one table; the head is looked for when it is asked for. So a policy whose
+keys all change at once costs a few operations on whole arrays.
+"""
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from infermax_gym.vllm.columns import (
+    GENERATED,
+    INDEX,
+    KEY,
+    KNOWN,
+    NUM_COLUMNS,
+    NUMBER,
+    PREDICTION,
+    SLOPE,
+    Table,
+)
 from infermax_gym.vllm.requests import Seen
 
 
@@ -18,6 +32,7 @@ class PolicyQueue:
         entry_of: what is remembered of a request, made if it is new.
         enter: sets a request's key; called whenever one joins that has not been in the queue since it last ran.
         position: the x at which moving keys stand; None: no key moves.
+        describe: the column of a request whose key is set.
     """
 
     def __init__(
@@ -25,15 +40,15 @@ class PolicyQueue:
         entry_of: Callable[[Any], Seen],
         enter: Callable[[Seen, bool], None],
         position: Callable[[int], float] | None,
+        describe: Callable[[Seen], Sequence[float]],
     ) -> None:
         self._entry_of = entry_of
         self._enter = enter
         self._position = position
-        self._sorted: list[tuple[float, int]] = []
-        self._waiting: dict[int, Seen] = {}
-        self._by_name: dict[str, Seen] = {}
-        self._tokens: dict[int, int] = {}
-        self._arrays: tuple[Any, Any, Any] | None = None
+        self._describe = describe
+        self._all = np.zeros((NUM_COLUMNS, 64))
+        self._entries: list[Seen] = []
+        self._slots: dict[str, int] = {}
         self._head: int | None = None
         self.known_tokens = 0
 
@@ -66,87 +81,106 @@ class PolicyQueue:
 
     def remove_request(self, request: Any) -> None:
         """A request leaves the queue."""
-        self._take(self._by_name[request.request_id])
+        self._take(self._entries[self._slots[request.request_id]])
 
     def remove_requests(self, requests: Iterable[Any]) -> None:
         """Those of some requests that are in the queue leave it."""
         for request in list(requests):
-            if request.request_id in self._by_name:
-                self._take(self._by_name[request.request_id])
+            if request.request_id in self._slots:
+                self.remove_request(request)
 
-    def rekey(self, set_key: Callable[[Seen], None]) -> None:
-        """Give every request its key anew."""
-        for entry in self._waiting.values():
-            set_key(entry)
-        self._sorted = sorted((entry.key, entry.number) for entry in self._waiting.values())
-        self._arrays = self._head = None
+    @property
+    def table(self) -> Table:
+        """(NUM_COLUMNS, waiting) what is kept of whoever waits, in no particular order; a view, to be written to."""
+        return self._all[:, : len(self._entries)]
+
+    def set_keys(self, keys: Table, slopes: Table | float = 0.0) -> None:
+        """Give every request another key.
+
+        Args:
+            keys: (waiting,) in the order of `table`.
+            slopes: likewise.
+
+        Raises:
+            FloatingPointError: a key or a slope is no finite number; keys are as they were.
+        """
+        if not (np.isfinite(keys).all() and np.isfinite(slopes).all()):
+            raise FloatingPointError("the queue key of a waiting request is no finite number")
+        self.table[KEY], self.table[SLOPE] = keys, slopes
+        self._head = None
 
     def replace_position(self, position: Callable[[int], float] | None) -> None:
         """Another x, or none, for keys that move."""
         self._position = position
-        self._arrays = self._head = None
-
-    @property
-    def entries(self) -> Iterable[Seen]:
-        """Whoever waits, in no particular order."""
-        return self._waiting.values()
-
-    def _put(self, entry: Seen) -> None:
-        self._waiting[entry.number] = self._by_name[entry.request.request_id] = entry
-        self._tokens[entry.number] = entry.known
-        self.known_tokens += entry.known
-        insort(self._sorted, (entry.key, entry.number))
-        self._arrays = self._head = None
-
-    def _take(self, entry: Seen) -> None:
-        del self._waiting[entry.number], self._by_name[entry.request.request_id]
-        self.known_tokens -= self._tokens.pop(entry.number)
-        del self._sorted[bisect_left(self._sorted, (entry.key, entry.number))]
-        self._arrays = self._head = None
-
-    def _first(self) -> Seen:
-        if not self._sorted:
-            raise IndexError("the queue is empty")
-        if self._position is None:
-            return self._waiting[self._sorted[0][1]]
-        if self._head is None:
-            self._head = self._smallest(self._position(len(self._sorted)))
-        return self._waiting[self._head]
-
-    def _smallest(self, x: float) -> int:
-        """Number of the request with the smallest key at x, the earliest of several."""
-        numbers, keys, slopes = self._columns()
-        return int(numbers[np.argmin(keys + slopes * x)])
-
-    def _columns(self) -> tuple[Any, Any, Any]:
-        if self._arrays is None:
-            entries = sorted(self._waiting.values(), key=lambda entry: entry.number)
-            self._arrays = (
-                np.array([entry.number for entry in entries]),
-                np.array([entry.key for entry in entries]),
-                np.array([entry.slope for entry in entries]),
-            )
-        return self._arrays
+        self._head = None
 
     def moved(self) -> None:
         """The clock has moved: the head may be another."""
+        if self._position is not None:
+            self._head = None
+
+    def _put(self, entry: Seen) -> None:
+        slot = len(self._entries)
+        if slot == self._all.shape[1]:
+            self._all = np.concatenate([self._all, np.zeros_like(self._all)], axis=1)
+        self._all[:, slot] = self._describe(entry)
+        self._entries.append(entry)
+        self._slots[entry.request.request_id] = slot
+        self.known_tokens += int(self._all[KNOWN, slot])
         self._head = None
 
+    def _take(self, entry: Seen) -> None:
+        slot = self._slots.pop(entry.request.request_id)
+        self._write_back(slot)
+        self.known_tokens -= int(self._all[KNOWN, slot])
+        last = self._entries.pop()
+        if last is not entry:
+            self._all[:, slot] = self._all[:, len(self._entries)]
+            self._entries[slot] = last
+            self._slots[last.request.request_id] = slot
+        self._head = None
+
+    def _write_back(self, slot: int) -> None:
+        """What has been set in the table, into the request's own state."""
+        entry, column = self._entries[slot], self._all[:, slot]
+        entry.key, entry.slope = float(column[KEY]), float(column[SLOPE])
+        entry.prediction, entry.index = float(column[PREDICTION]), float(column[INDEX])
+
+    def _first(self) -> Seen:
+        if not self._entries:
+            raise IndexError("the queue is empty")
+        if self._head is None:
+            keys = self._keys()
+            slot = int(keys.argmin())
+            ties = np.flatnonzero(keys == keys[slot])
+            if len(ties) > 1:
+                slot = int(ties[self.table[NUMBER, ties].argmin()])
+            self._head = slot
+            self._write_back(slot)
+        return self._entries[self._head]
+
+    def _keys(self) -> Table:
+        table = self.table
+        keys: Table = table[KEY]
+        return keys if self._position is None else keys + table[SLOPE] * self._position(len(self._entries))
+
+    @property
+    def num_unstarted(self) -> int:
+        """Those without a token yet."""
+        return int(np.count_nonzero(self.table[GENERATED] == 0.0))
+
     def __bool__(self) -> bool:
-        return bool(self._sorted)
+        return bool(self._entries)
 
     def __len__(self) -> int:
-        return len(self._sorted)
+        return len(self._entries)
 
     def __iter__(self) -> Iterator[Any]:
-        if self._position is None:
-            return iter([self._waiting[number].request for _, number in self._sorted])
-        numbers, keys, slopes = self._columns()
-        order = np.lexsort((numbers, keys + slopes * self._position(len(self._sorted))))
-        return iter([self._waiting[int(numbers[i])].request for i in order])
+        order = np.lexsort((self.table[NUMBER], self._keys()))
+        return iter([self._entries[slot].request for slot in order])
 
     def __reversed__(self) -> Iterator[Any]:
         return iter(list(iter(self))[::-1])
 
     def __contains__(self, request: Any) -> bool:
-        return request.request_id in self._by_name
+        return request.request_id in self._slots

@@ -33,6 +33,7 @@ class Seen:
         group: of a controller's length estimates.
         first_token_s: when its first token came; NaN before.
         lost: tokens that it had computed when it was preempted last.
+        num_to_come: output tokens of the iteration under way that vLLM has stopped counting, as it preempted it.
     """
 
     request: Any
@@ -51,6 +52,7 @@ class Seen:
     group: int = 0
     first_token_s: float = math.nan
     lost: int = 0
+    num_to_come: int = 0
 
     @property
     def prompt(self) -> int:
@@ -61,13 +63,13 @@ class Seen:
     def generated(self) -> int:
         """Output tokens so far, those under way included."""
         request = self.request
-        return request.num_output_tokens + request.num_output_placeholders  # type: ignore[no-any-return]
+        return request.num_output_tokens + request.num_output_placeholders + self.num_to_come  # type: ignore[no-any-return]
 
     @property
     def known(self) -> int:
         """Prompt and output tokens."""
         request = self.request
-        return request.num_tokens + request.num_output_placeholders  # type: ignore[no-any-return]
+        return request.num_tokens + request.num_output_placeholders + self.num_to_come  # type: ignore[no-any-return]
 
     @property
     def computed(self) -> int:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from infermax_gym.vllm.admission import Candidate, Limits
-from infermax_gym.vllm.decisions import Decisions
+from infermax_gym.vllm.decisions import Decisions, Steering
 from infermax_gym.vllm.emulation import CLOCK, VirtualClock
 from infermax_gym.vllm.errors import PlugInError
 from infermax_gym.vllm.requests import Seen
@@ -80,11 +80,7 @@ class PlugIn:
             self.log = self._open_log(settings.log)
 
     def _open_log(self, folder: Path) -> StepLog:
-        policy = self._settings.policy
-        name = "none" if policy is None else policy.name
-        if self._settings.controller is not None:
-            name = self._settings.controller.name
-        line = start_line(self._scheduler, name, _vllm_version(), self.origin_s)
+        line = start_line(self._scheduler, self._settings.name, _vllm_version(), self.origin_s)
         try:
             files = LogFiles(folder, self._settings.log_mib << 20, line)
         except OSError as error:
@@ -127,7 +123,7 @@ class PlugIn:
             lambda: self.clock(),
             self.origin_s,
             self._settings.cost,
-            self._controlling(),
+            self._steering(limits),
             self._count_fault,
         )
         if scheduler.waiting:
@@ -136,19 +132,19 @@ class PlugIn:
         _hand_over(scheduler)
         self._allocate = manager.allocate_slots
         manager.allocate_slots = self._allocate_slots
-        _logger.info(
-            "infermax: policy %s (information: %s); nobody is admitted after a preemption, as vLLM has it",
-            policy.name,
-            policy.information.name.lower(),
-        )
+        _logger.info("infermax: %s; nobody is admitted after a preemption, as vLLM has it", self._settings.summary())
 
-    def _controlling(self) -> Any:
-        controller, cost = self._settings.controller, self._settings.cost
-        if controller is None or cost is None:
-            return None
-        from infermax_gym.vllm.controlling import Controlling
+    def _steering(self, limits: Limits) -> Steering | None:
+        controller, selector, cost = self._settings.controller, self._settings.selector, self._settings.cost
+        if controller is not None and cost is not None:
+            from infermax_gym.vllm.controlling import Controlling
 
-        return Controlling(controller, cost)
+            return Controlling(controller, cost)
+        if selector is not None and cost is not None:
+            from infermax_gym.vllm.choosing import Choosing
+
+            return Choosing(selector, cost, limits)
+        return None
 
     def _count_fault(self, error: Exception) -> None:
         """Log the first faults in full, then one in a hundred."""

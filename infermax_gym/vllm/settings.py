@@ -16,6 +16,7 @@ from infermax_gym.vllm.translation import as_served
 
 if TYPE_CHECKING:
     from infermax_gym.cost import CostModel
+    from infermax_gym.vllm.choosing import ServedSelector
     from infermax_gym.vllm.knobs import KnobWeights
 
 _KEYS = ("policy", "knobs", "agent", "without", "cost", "max_output_tokens", "log", "log_mib", "emulate")
@@ -28,6 +29,7 @@ class Settings:
     Attributes:
         policy: as vLLM follows it; None: vLLM's own scheduler decides (and may be logged).
         controller: sets the policy's knobs while it runs, or None.
+        selector: changes the policy while it runs, or None.
         cost: what iterations cost, for policies and controllers that ask.
         max_output_tokens: upper bound on output lengths; None: the model length.
         log: folder of the step log; None: nothing is written.
@@ -37,11 +39,32 @@ class Settings:
 
     policy: Policy | None = None
     controller: KnobWeights | None = None
+    selector: ServedSelector | None = None
     cost: CostModel | None = None
     max_output_tokens: int | None = None
     log: Path | None = None
     log_mib: int = 256
     emulation: Emulation | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the agent or policy that decides; "none" where vLLM does."""
+        agent = self.controller or self.selector
+        if agent is not None:
+            return agent.name
+        return "none" if self.policy is None else self.policy.name
+
+    def summary(self) -> str:
+        """What decides, for a line of vLLM's log."""
+        if self.policy is None:
+            return "vLLM's own policy"
+        if self.controller is not None:
+            return f"controller {self.name}"
+        if self.selector is not None:
+            left_out = ", ".join(self.selector.left_out) or "none"
+            kept = len(self.selector.selector.experts)
+            return f"selector {self.name} among {kept} policies; left out, as vLLM cannot follow them: {left_out}"
+        return f"policy {self.name} (information: {self.policy.information.name.lower()})"
 
 
 def read_settings(additional_config: Any) -> Settings:
@@ -63,11 +86,12 @@ def read_settings(additional_config: Any) -> Settings:
             raise PlugInError(f"infermax: unknown setting {key!r}; known: {', '.join(_KEYS)}")
     if "policy" in given and "agent" in given:
         raise PlugInError("infermax: give a policy or an agent, not both")
-    policy, controller = _who_decides(given)
+    policy, controller, selector = _who_decides(given)
     emulation = None if given.get("emulate") is None else read_emulation(given["emulate"])
     settings = Settings(
         policy=None if policy is None else as_served(policy),
         controller=controller,
+        selector=selector,
         cost=_cost(given.get("cost")) or (emulation.cost if emulation is not None else None),
         max_output_tokens=_whole("max_output_tokens", given.get("max_output_tokens")),
         log=None if given.get("log") is None else Path(_text("log", given["log"])),
@@ -81,7 +105,7 @@ def read_settings(additional_config: Any) -> Settings:
     return settings
 
 
-def _who_decides(given: Mapping[str, Any]) -> tuple[Policy | None, KnobWeights | None]:
+def _who_decides(given: Mapping[str, Any]) -> tuple[Policy | None, KnobWeights | None, ServedSelector | None]:
     if "agent" in given:
         from infermax_gym.vllm.agents import read_agent
 
@@ -93,8 +117,8 @@ def _who_decides(given: Mapping[str, Any]) -> tuple[Policy | None, KnobWeights |
     if "policy" not in given:
         if "knobs" in given:
             raise PlugInError("infermax: knobs go with a policy")
-        return None, None
-    return _policy(given["policy"], given.get("knobs", {})), None
+        return None, None, None
+    return _policy(given["policy"], given.get("knobs", {})), None, None
 
 
 def _policy(given: Any, knobs: Any) -> Policy:
@@ -133,7 +157,7 @@ def _cost(given: Any) -> CostModel | None:
 
 def _needs_cost(settings: Settings) -> bool:
     weighs_prefill = settings.policy is not None and settings.policy.queue_weights[9] != 0.0
-    return weighs_prefill or settings.controller is not None
+    return weighs_prefill or settings.controller is not None or settings.selector is not None
 
 
 def _text(name: str, value: Any) -> str:

@@ -77,12 +77,28 @@ class Steps:
     num_preemptions: NDArray[np.int64]
     num_aborted: int
 
+    def cycle_seconds(self) -> NDArray[np.float64]:
+        """(iterations,) what each took of the server: its seconds, and the host's time since the one before.
+
+        That time counts where somebody was there all along. What a simulated iteration costs is the whole cycle.
+        """
+        start_s, end_s, seconds = (
+            np.array([getattr(step, name) for step in self.steps], np.float64)
+            for name in ("start_s", "end_s", "seconds")
+        )
+        before_s = end_s[:-1] - self.origin_s
+        come = np.searchsorted(self.workload.arrival_s, before_s)
+        gone = np.searchsorted(np.sort(self.finish_s), before_s, side="right")
+        host_s = np.where(come > gone, np.maximum(start_s[1:] - end_s[:-1], 0.0), 0.0)
+        return np.asarray(seconds + np.concatenate([[0.0], host_s]))
+
     def write_batches(self, path: str | Path) -> int:
-        """Write a CSV that `infermax fit` reads: one line an iteration; returns how many."""
+        """Write a CSV that `infermax fit` reads: one line an iteration, `cycle_seconds` each; returns how many."""
+        seconds = self.cycle_seconds().tolist()
         with atomic_text(path) as file:
             lines = csv.writer(file, lineterminator="\n")
             lines.writerow(("prefill_chunk_tokens", "prefill_context_tokens", "decode_context_tokens", "seconds"))
-            for step in self.steps:
+            for step, cycle_s in zip(self.steps, seconds, strict=True):
                 prefills = [(tokens, before) for _, tokens, before, in_prefill in step.batch if in_prefill]
                 decodes = [before for _, _, before, in_prefill in step.batch if not in_prefill]
                 lines.writerow(
@@ -90,7 +106,7 @@ class Steps:
                         " ".join(str(tokens) for tokens, _ in prefills),
                         " ".join(str(before) for _, before in prefills),
                         " ".join(map(str, decodes)),
-                        repr(step.seconds),
+                        repr(cycle_s),
                     )
                 )
         return len(self.steps)

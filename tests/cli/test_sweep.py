@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -28,8 +29,18 @@ slo: ttft=2.0,tpot=0.1
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def command(config: Path, out: Path, *more: str) -> list[str]:
-    return ["sweep", str(config), "--out", str(out), "--executor", "processes", "--jobs", "2", *more]
+def command(config: Path, out: Path, *more: str, executor: str = "processes") -> list[str]:
+    return ["sweep", str(config), "--out", str(out), "--executor", executor, "--jobs", "2", *more]
+
+
+def workers_below(pid: int) -> list[int]:
+    """Processes that run scenarios, below a driver: its children, or Ray's workers among its descendants."""
+    found = []
+    for listed in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, listed.read_text().split()):
+            words = Path(f"/proc/{child}/cmdline").read_bytes()
+            found += [child] if b"spawn_main" in words or words.startswith(b"ray::_once") else workers_below(child)
+    return found
 
 
 def results(out: Path) -> dict[str, bytes]:
@@ -57,19 +68,22 @@ def test_sizes_and_times_beforehand(config: Path, tmp_path: Path, capsys: pytest
     assert not (tmp_path / "out").exists()
 
 
-def test_killed_workers_and_driver(config: Path, tmp_path: Path, whole: dict[str, bytes]) -> None:
+@pytest.mark.parametrize("executor", ["processes", "ray"])
+def test_killed_workers_and_driver(config: Path, tmp_path: Path, whole: dict[str, bytes], executor: str) -> None:
+    """Nothing is lost, nothing is done twice, and every executor leaves the same bytes."""
+    if executor == "ray":
+        pytest.importorskip("ray", reason="ray is not installed (pip install 'infermax-gym[ray]')")
     out = tmp_path / "out"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    arguments = [sys.executable, "-m", "infermax_gym", *command(config, out)]
+    arguments = [sys.executable, "-m", "infermax_gym", *command(config, out, executor=executor)]
     process = subprocess.Popen(arguments, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120.0
     killed_worker = False
     while process.poll() is None and time.monotonic() < deadline:
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        workers = [int(one) for one in children.read_text().split()] if children.exists() else []
-        if workers and results(out) and not killed_worker:
-            os.kill(workers[-1], signal.SIGKILL)
-            killed_worker = True
+        if results(out) and not killed_worker:
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # one that ends while we look
+                os.kill(workers_below(process.pid)[-1], signal.SIGKILL)
+                killed_worker = True
         if len(results(out)) >= 4:
             process.kill()
         time.sleep(0.002)
@@ -77,7 +91,9 @@ def test_killed_workers_and_driver(config: Path, tmp_path: Path, whole: dict[str
     before = results(out)
     assert before and before.items() <= whole.items()
     times = {path: path.stat().st_mtime_ns for path in out.glob("results/part=*/*.parquet")}
-    assert main(command(config, out, "--json")) == 0
+    ended = subprocess.run([*arguments, "--json"], env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["kept"] == len(before)
     assert results(out) == whole
     assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in times.items())  # nothing twice
     assert not list(out.rglob("*.part"))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -61,6 +64,18 @@ def test_no_sample() -> None:
 def test_counts_beyond_32_bits() -> None:
     counts = np.full(3, 2**31 - 1, np.int32)
     assert distribution(np.array([1.0, 2.0, 3.0]), counts)["p50"] == 2.0
+
+
+def test_the_mean_depends_on_no_number_of_threads() -> None:
+    code = (
+        "import numpy as np; from infermax_gym.engine.metrics import distribution; "
+        "print(distribution(np.random.default_rng(0).random(20_001), np.arange(20_001) % 7 + 1)['mean'])"
+    )
+    means = {
+        subprocess.check_output([sys.executable, "-c", code], env={**os.environ, "OPENBLAS_NUM_THREADS": str(threads)})
+        for threads in (1, 2)
+    }
+    assert len(means) == 1
 
 
 def token_times(result: SimulationResult) -> list[list[float]]:

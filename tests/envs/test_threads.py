@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import gc
 import multiprocessing
 import pickle
+import threading
 from typing import Any
 
 import numpy as np
@@ -84,6 +86,21 @@ def test_every_lane_has_one_thread_and_errors_come_back() -> None:
         crew.all_of(lambda first, last: bool(1 // (first - 5)))
     crew.close()
     assert crew.all_of(lambda first, last: True), "closed crews begin again"
+
+
+def test_threads_end_with_their_crew() -> None:
+    for ends in (lambda crew: crew.close(), lambda crew: None):
+        before = set(threading.enumerate())
+        crew = Crew(3, 8)
+        crew.all_of(lambda first, last: True)
+        begun = set(threading.enumerate()) - before
+        assert len(begun) == 2
+        ends(crew)
+        del crew
+        gc.collect()
+        for thread in begun:
+            thread.join(10.0)
+            assert not thread.is_alive()
 
 
 @pytest.mark.parametrize("number", [0, 1.5, True, "2", 1_000])

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from experiments.transfer.experts import DEFAULTS, EXPERTS, GOODPUT_EXPERTS
+from experiments.transfer.compare import CONTESTS
+from experiments.transfer.experts import DEFAULTS, EXPERTS, FORMS, GOODPUT_EXPERTS
 from experiments.transfer.fit import Goal, Training, fit
-from experiments.transfer.measure import Measured, limited
-from experiments.transfer.scenarios import TEST, TRAIN, VALIDATE, Scenario, random_scenarios, scenarios
+from experiments.transfer.measure import Figures, Measured, limited
+from experiments.transfer.runs import ENGINES_SHIP, Runs, by_scenario, compared, complete, load_runs
+from experiments.transfer.scenarios import FRESH, TEST, TRACES, TRAIN, VALIDATE, Scenario, random_scenarios, scenarios
+from experiments.transfer.traces import FILES, drawn_trace
 from infermax_gym.agents.outlook import FEATURES
 from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.engine import Information, Policy, simulate
 from infermax_gym.workload import Workload
+from tests.shared import needs_shared
 
 
 def test_splits_share_no_gpu_and_no_model() -> None:
@@ -22,6 +27,51 @@ def test_splits_share_no_gpu_and_no_model() -> None:
         assert not set(one.gpus) & set(other.gpus) and not set(one.models) & set(other.models)
         assert one.engines and other.engines
     assert {"long-document", "conversations"} <= set(TEST.traffic) - set(TRAIN.traffic) - set(VALIDATE.traffic)
+
+
+def test_fresh_engines_were_in_no_other_comparison() -> None:
+    assert not set(CONTESTS["fresh"].engines) & {*CONTESTS["test"].engines, *TRAIN.engines, *VALIDATE.engines}
+    assert set(CONTESTS["traces"].engines) <= set(FRESH.engines)
+    models = {name.partition("@")[0] for name in FRESH.engines}
+    assert not models & {*TRAIN.models, *VALIDATE.models}
+
+
+def test_an_estimated_engine_is_a_replica() -> None:
+    config = Scenario("mistral-7b@l4", "azure-conv", 1.0, 0).config
+    assert (config.max_num_batched_tokens, config.max_num_seqs) == (2048, 256)  # vLLM's for a small GPU
+    assert 14.5e9 / 0.3e12 < config.cost.seconds(decodes=[1]) < 2.0 * 14.5e9 / 0.3e12  # weights read at 0.3 TB/s
+
+
+@needs_shared
+def test_a_stretch_of_a_trace_has_the_rate_that_is_asked_for() -> None:
+    for name in FILES:
+        first, other = (drawn_trace(name, 300, seed, 2.0) for seed in (1, 2))
+        assert len(first) == 300 and first.mean_rate_per_s == pytest.approx(2.0)
+        assert not np.array_equal(first.num_prompt_tokens, other.num_prompt_tokens)
+    assert set(TRACES.traffic) == set(FILES)
+
+
+def test_runs_are_kept_and_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scenario = Scenario("qwen3-8b@h100", "azure-conv", 1.0, 0)
+    runs = load_runs(tmp_path / "runs.jsonl")
+    runs.add(scenario, 0, "vllm", Figures(2.0, 9.0, 0.5))
+    monkeypatch.setattr("experiments.transfer.runs.player", lambda name: None)  # whoever plays now fails
+    again = load_runs(tmp_path / "runs.jsonl")
+    complete(again, [scenario], 1, ["vllm"])
+    assert again.found == {(scenario, 0): {"vllm": Figures(2.0, 9.0, 0.5)}}
+
+
+def test_ratios_are_to_the_best_default_of_each_draw() -> None:
+    scenario = Scenario("qwen3-8b@h100", "azure-conv", 1.0, 0)
+    runs = Runs()
+    for number, ours_s in enumerate((1.0, 4.0)):
+        for k, name in enumerate(ENGINES_SHIP):
+            runs.add(scenario, number, name, Figures(4.0 + k, 8.0 - 0.1 * k, 1.0 + k))
+        runs.add(scenario, number, "ours", Figures(ours_s, 4.0, 6.0))
+    found = compared(runs, [scenario], 2)
+    np.testing.assert_allclose(by_scenario(found, lambda r: r.mean("ours")), [0.5])  # of 1/4 and 4/4
+    np.testing.assert_allclose(by_scenario(found, lambda r: r.p99("ours")), [0.5])  # p99 of the one with the least mean
+    np.testing.assert_allclose(by_scenario(found, lambda r: r.goodput("ours")), [6.0 / len(ENGINES_SHIP)])
 
 
 def test_engines_of_another_split_are_refused() -> None:
@@ -38,6 +88,7 @@ def test_random_scenarios_repeat_themselves_and_stay_in_their_split() -> None:
 def test_nobody_is_told_lengths() -> None:
     assert all(expert.information == Information.NONE for expert in GOODPUT_EXPERTS)
     assert all(POLICIES[name].information <= Information.BOUND for name in DEFAULTS)
+    assert all(policy.information <= Information.BOUND for policy in FORMS)
     assert GOODPUT_EXPERTS[: len(EXPERTS)] == EXPERTS
 
 

@@ -74,7 +74,7 @@ def admit(engine: Engine, decision: Decision) -> None:
     while engine.seat_is_free and decision.tokens_left > 0:
         if sum(not request.is_decode for request in engine.running) >= decision.policy.max_prefills:
             return
-        request = engine.queue.head(engine.clock_s, skipped)
+        request = engine.queue.head(engine.keys_at_s, skipped)
         if request is None or request.on_host:
             return
         num_found, num_found_held = engine.found(request)

@@ -34,7 +34,7 @@ def decide(engine: Engine) -> Decision:
 def resume(engine: Engine, decision: Decision) -> None:
     """The paragraph "Resume"."""
     while engine.seat_is_free:
-        head = engine.queue.head(engine.clock_s)
+        head = engine.queue.head(engine.keys_at_s)
         if head is None or not head.on_host or (engine.running and engine.guard_holds):
             return
         if channel_is_busy(engine, decision):
@@ -58,7 +58,7 @@ def channel_is_busy(engine: Engine, decision: Decision) -> bool:
 def displace(engine: Engine, decision: Decision) -> None:
     """The paragraph "Displace"."""
     while engine.queue:
-        head = engine.queue.head(engine.clock_s)
+        head = engine.queue.head(engine.keys_at_s)
         assert head is not None
         chunk = head.known if engine.policy.reserve == Reserve.CHUNK else 0
         if engine.seat_is_free and fits(engine, head, chunk, engine.running, engine.free + engine.found(head)[1]):
@@ -80,7 +80,7 @@ def displace(engine: Engine, decision: Decision) -> None:
 
 def _displaced(engine: Engine, head: Request, chunk: int) -> list[Request]:
     """As few running requests with larger keys as give the head a sequence and a fit; nobody if all do not."""
-    head_key = queue_key(engine.policy, head, engine.clock_s)
+    head_key = queue_key(engine.policy, head, engine.keys_at_s)
     later_first = list(reversed(engine.running))
     values = {r: queue_value(engine.policy, r, engine.duration) for r in later_first}
     larger = [r for r in later_first if values[r] > head_key and not is_pinned(engine.policy, r)]

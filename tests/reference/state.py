@@ -61,6 +61,11 @@ class Engine:
         self.num_computed = self.num_recomputed = self.num_cached = 0  # tokens so far
         self.wasteful = False
 
+    @property
+    def keys_at_s(self) -> float:
+        """The clock at which moving keys stand: with asynchronous scheduling, when the iteration under way began."""
+        return self.seen_until_s if self.config.async_scheduling else self.clock_s
+
     def _set_effective_values(self, workload: Workload) -> None:
         """The paragraph "Effective values"."""
         config, policy = self.config, self.policy

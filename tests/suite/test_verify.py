@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import copy
 import json
+import os
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +15,13 @@ import numpy as np
 import pytest
 
 from infermax_gym.baselines.optimum.instance import Instance
-from infermax_gym.baselines.optimum.plan import Plan, Step
+from infermax_gym.baselines.optimum.plan import Plan, Step, plan_of_run
 from infermax_gym.baselines.optimum.portfolio import solve
 from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.baselines.routers import ROUTERS
-from infermax_gym.engine import EngineConfig, Information, SimulationResult, simulate
+from infermax_gym.engine import Decision, EngineConfig, Information, SimulationResult, simulate
+from infermax_gym.engine.batch_builder import BatchBuilder
+from infermax_gym.suite.board import read_folder
 from infermax_gym.suite.cards import card_of
 from infermax_gym.suite.decisions import pack_plan, unpack_plan
 from infermax_gym.suite.episodes import episode_of
@@ -80,6 +83,13 @@ EDITS: dict[str, tuple[Callable[[Document, Document], None], str]] = {
     "mean": (lambda _, r: r.update(interquartile_mean=1.0), "interquartile_mean is 1 in the file"),
     "interval": (lambda _, r: r.update(ci95=[0.9, 1.0]), "ci95 is 0.9 in the file"),
     "mean over tasks": (lambda d, _: d.update(interquartile_mean=1.0), "the mean over tasks: interquartile_mean is 1"),
+    "a number beyond all": (lambda _, r: r["score"].__setitem__(0, 10**400), "score is inf in the file"),
+    "infinity by the back door": (
+        lambda _, r: r["objective"].__setitem__(0, -(10**999)),
+        "objective is inf in the file",
+    ),
+    "a command that breaks the table": (lambda d, _: d.update(command="x | y"), "command must be a printable text"),
+    "a command that hides": (lambda d, _: d.update(command="rm\u202e"), "command must be a printable text"),
     "true for a number": (lambda _, r: r["score"].__setitem__(0, True), "score must be 12 numbers"),
     "a seed chosen": (lambda _, r: r["seeds"].__setitem__(0, 7), "seeds are not the 12 test seeds"),
     "the worst seed left out": (
@@ -106,7 +116,7 @@ EDITS: dict[str, tuple[Callable[[Document, Document], None], str]] = {
     "a task of its own": (lambda d, r: d["tasks"].update({"Easy-v1": r}), "has no task 'Easy-v1'"),
     "no task": (lambda d, _: d.update(tasks={}), "at least one task"),
     "an oracle": (lambda d, _: d.update(information="oracle"), "information must be none or bound"),
-    "markup in the name": (lambda d, _: d.update(agent="a|b"), "printable name"),
+    "markup in the name": (lambda d, _: d.update(agent="a|b"), "agent must be a printable text"),
     "a fingerprint of nothing": (lambda d, _: d.update(sha256="0" * 64), "sha256 is not that of its runs"),
     "a run twice": (lambda d, _: d.update(runs=d["runs"] * 2), "names one agent twice"),
     "more runs than it has": (lambda d, _: d["runs"].append("0" * 64), "sha256 is not that of its runs"),
@@ -120,7 +130,7 @@ def test_an_edited_file_is_refused(honest: Document, tmp_path: Path, name: str) 
 
 
 def test_a_plan_that_ends_early_or_goes_on_is_refused(honest: Document, tmp_path: Path) -> None:
-    steps = unpack_plan(honest["tasks"][TOY.id]["decisions"][0]).steps
+    steps = unpack_plan(honest["tasks"][TOY.id]["decisions"][0], 4, 1_000).steps
     for plan, hint in (
         (steps[:-1], "ends at .* before all requests"),
         ((*steps, Step(())), "go on after all requests"),
@@ -164,9 +174,67 @@ class SeesAll:
         return simulate(workload, engine, POLICIES["srpt-oracle"], predicted=workload.num_output_tokens)
 
 
+class Forged(SeesAll):
+    __module__ = "infermax_gym.agents.agent"  # what a class says of itself
+
+
+class ChangesItsMind:
+    """Declares that it knows nothing, then that it knows all."""
+
+    name = "changes-its-mind"
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.seen: set[str] = set()
+
+    @property
+    def information(self) -> Information:
+        self.asked += 1
+        return Information.NONE if self.asked == 1 else Information.ORACLE
+
+    def decide(self, view: Any) -> Decision:
+        self.seen.add(type(view).__name__)
+        builder = BatchBuilder(view)
+        for r in view.running.request[:1].tolist() or view.waiting.request[:1].tolist():
+            builder.serve(r) if r in view.running.request else builder.admit(r)
+        return builder.decision()
+
+
+def test_whoever_declares_more_later_is_told_no_more() -> None:
+    agent = ChangesItsMind()
+    play_episode(agent, TOY, *TOY.episodes()[0])
+    assert agent.seen == {"OnlineView"}
+
+
+def test_an_agent_that_knows_more_is_not_certified_by_playing_again(tmp_path: Path) -> None:
+    """Its file says that it knows nothing, and its schedules are what it decides."""
+    oracle = POLICIES["srpt-oracle"]
+    objectives, decisions = [], []
+    for variant, seed in TOY.episodes():
+        episode = episode_of(TOY, variant, seed)
+        run = simulate(
+            episode.workload,
+            episode.engine,
+            oracle,
+            predicted=episode.workload.num_output_tokens.astype(float),
+            record_schedule=True,
+        )
+        decisions.append(pack_plan(plan_of_run(Instance.from_workload(episode.workload, episode.engine), run)))
+        objectives.append(float(run.latency_s.mean()))
+    digest = fingerprint(oracle)
+    document: Document = {"schema": 1, "suite": "v1", "agent": "clever", "sha256": digest, "runs": [digest]}
+    document.update(information="none", tasks={TOY.id: task_record(TOY, objectives, decisions, "v1")})
+    document.update(overall(document["tasks"]))
+    path = written(document, tmp_path)
+    verify(path)
+    with pytest.raises(SuiteError, match="information is none in the file; the agents say oracle"):
+        verify(path, runs={digest: oracle})
+
+
 @pytest.mark.parametrize(
     ("agent", "hint"),
     [
+        (Forged(), "serves whole workloads by itself"),
         (POLICIES["srpt-oracle"], "tells nothing of output lengths"),
         (POLICIES["sarathi-2048"], "plays on another engine"),
         (SeesAll(), "serves whole workloads by itself"),
@@ -231,6 +299,20 @@ def test_files_that_are_no_results(tmp_path: Path) -> None:
         file.truncate(65 * 2**20)
     with pytest.raises(SuiteError, match="has 68,157,440 bytes; a result has at most 67,108,864"):
         read_result(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_files_that_never_end_and_links(honest: Document, tmp_path: Path) -> None:
+    pipe, link = tmp_path / "pipe.json", tmp_path / "link.json"
+    os.mkfifo(pipe)
+    for path in (pipe, Path("/dev/zero")):
+        with pytest.raises(SuiteError, match="is no plain file"):
+            read_result(path)
+    pipe.unlink()
+    link.symlink_to(written(honest, tmp_path))
+    assert read_result(link) == honest
+    with pytest.raises(SuiteError, match="is a link; expected the file itself"):
+        read_folder(tmp_path)
 
 
 def test_no_reference_lies_below_the_yardstick() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from infermax_gym.sweep import Outcome, Shared, Task, run_in_processes
+from infermax_gym.sweep import Outcome, Shared, StoreError, Task, run_in_processes
 from infermax_gym.sweep.tasks import Execute, Work
 from tests.sweep import work
 
@@ -60,3 +61,11 @@ def test_closing_ends_the_processes() -> None:
         next(outcomes)
         assert len(multiprocessing.active_children()) == 2
     assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://[::1]:1", "nowhere.invalid:6379", "127.0.0.1:99999"])
+def test_a_cluster_that_is_not_there_is_said_at_once(address: str) -> None:
+    from infermax_gym.sweep.on_ray import run_on_ray
+
+    with pytest.raises(StoreError, match=f"Ray cannot be reached at {re.escape(address)}"):
+        next(run_on_ray(WORK, tasks(["a"]), address=address))

@@ -141,10 +141,12 @@ def simulated(how: str, workload: Any, config: Any) -> Any:
 
 def settings_of(how: str) -> dict[str, Any]:
     """What a user would write."""
-    from tests.vllm.fuzz import CONTROLLERS
+    from tests.vllm.fuzz import CONTROLLERS, SELECTORS
 
     if how == "fcfs":
         return {}
+    if how in SELECTORS:
+        return {"agent": how, "cost": "llama2-7b-a100"}
     if how in CONTROLLERS:
         return {"agent": how, "without": list(CONTROLLERS[how]), "cost": "llama2-7b-a100"}
     from infermax_gym.baselines.policies import POLICIES

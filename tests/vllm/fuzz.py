@@ -63,6 +63,10 @@ CONTROLLERS = {"knobs": (), "generalist": ("preempt",), "informed": ("preempt",)
 """Controllers that the plug-in is tried with, and what they go without."""
 
 
+SELECTORS = ("any-engine", "any-engine-goodput")
+"""Selectors that the plug-in is tried with, among the policies that vLLM can follow."""
+
+
 def plug_in_cases() -> list[Case]:
     """The plug-in: name, policy that the simulator runs, no flags, settings."""
     from infermax_gym.baselines.policies import POLICIES
@@ -80,6 +84,9 @@ def plug_in_cases() -> list[Case]:
     for name, without in CONTROLLERS.items():
         settings = {"agent": name, "cost": "llama2-7b-a100", "without": list(without)}
         cases.append((name, as_served(read_settings({"infermax": settings}).policy), Knobs(), settings))
+    for name in SELECTORS:
+        settings = {"agent": name, "cost": "llama2-7b-a100"}
+        cases.append((name, as_served(read_settings({"infermax": settings}).policy), Knobs(), settings))
     return cases
 
 
@@ -87,9 +94,14 @@ def simulated(case: Case, workload: Any, config: Any, predicted: Any) -> Any:
     """What the simulator does in a case."""
     from infermax_gym.agents import load_agent
     from infermax_gym.engine import simulate
+    from infermax_gym.vllm.choosing import served_selector
     from infermax_gym.vllm.knobs import switched_off
 
     name, policy, _, _ = case
+    if name in SELECTORS:
+        selector = load_agent(name).selector
+        assert selector is not None
+        return served_selector(name, selector).selector.play(workload, config, record_schedule=True)
     if name not in CONTROLLERS:
         return simulate(workload, config, policy, predicted=predicted, record_schedule=True)
     controller = load_agent(name).controller

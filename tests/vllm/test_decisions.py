@@ -71,6 +71,22 @@ def test_headroom_holds_admission_back() -> None:
     assert made.admit(Candidate(waits, 0, 100, 0)) == 100
 
 
+def test_a_preempted_request_counts_the_token_under_way_that_vllm_no_longer_does() -> None:
+    """With asynchronous scheduling vLLM forgets the placeholder as it preempts, and appends the token later."""
+    made = decisions(POLICIES["hrrn"], [0.0], [])
+    request = fakes.request("a", 10, num_tokens=12, num_output_tokens=2, num_output_placeholders=1, max_tokens=50)
+    entry = made.entry_of(request)
+    made.admitted(Candidate(entry, 0, 10, 0))
+    made.preempting(request)
+    request.num_output_placeholders = 0
+    made.queue.prepend_request(request)
+    assert (entry.known, made.queue.known_tokens) == (13, 13)
+    assert entry.slope == -1.0 / 13.0
+    request.num_tokens, request.num_output_tokens = 13, 3
+    made.begin([])
+    assert entry.known == 13
+
+
 @pytest.mark.parametrize("weight", [float("nan"), float("inf")])
 def test_a_key_that_is_no_number_makes_it_first_come_first_served_for_a_minute(weight: float) -> None:
     now, faults = [0.0], []

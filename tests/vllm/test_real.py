@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="no environment with
 
 SHORT = bool(os.environ.get("INFERMAX_VLLM_SHORT"))  # what continuous integration has the time for
 VERSIONS = (None, "0.33.0") if SHORT else (None, "0.13.0", "0.22.1", "0.28.0", "0.33.0")  # None: the one installed
-CASES = 40 if SHORT else 80  # each way to schedule at least once
+CASES = 44 if SHORT else 90  # each way to schedule at least once
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -67,7 +67,12 @@ def test_the_real_engine_and_the_simulator_decide_alike(how: str) -> None:
 
 @pytest.mark.parametrize(
     ("how", "asynchronous"),
-    [("fcfs", False), ("spf-headroom", False), ("generalist", False), ("fcfs", True), ("spf-headroom", True)],
+    [("any-engine", False), ("hrrn", True)]
+    if SHORT
+    else [
+        *[(how, False) for how in ("fcfs", "spf-headroom", "generalist", "any-engine")],
+        *[(how, True) for how in ("fcfs", "spf-headroom", "hrrn", "larry", "srf")],  # keys of the last three move
+    ],
 )
 def test_an_emulated_engine_runs_as_the_simulator_says(how: str, asynchronous: bool) -> None:
     """On a virtual clock nothing computes; batches, preemptions and every request's times are the simulator's."""

@@ -57,7 +57,8 @@ def test_an_evolved_agent_is_its_policy() -> None:
         ({"policy": "sarathi", "knobs": {"watermrak": 1}}, "unknown entry 'watermrak'"),
         ({"policy": "sarathi", "agent": "generalist"}, "not both"),
         ({"agent": "conv-ppo"}, "is a scorer"),
-        ({"agent": "any-engine"}, "is a selector; vLLM can run policies and controllers"),
+        ({"agent": "any-engine"}, 'give "cost": NAME'),
+        ({"agent": "any-engine", "without": ["preempt"]}, "without is for controllers; this is a selector"),
         ({"agent": "no-such"}, "cannot be read"),
         ({"policy": "llf"}, "what iterations cost"),
         ({"polcy": "sarathi"}, "unknown setting 'polcy'"),
@@ -94,6 +95,7 @@ def test_no_compiler_is_needed_for_settings() -> None:
         "from infermax_gym.vllm.settings import read_settings; import sys;"
         "read_settings({'infermax': {'policy': 'llf', 'cost': 'llama2-7b-a100'}});"
         "read_settings({'infermax': {'agent': 'conv-evolved'}});"
+        "read_settings({'infermax': {'agent': 'any-engine', 'cost': 'llama2-7b-a100'}});"
         "import infermax_gym.vllm.scheduler;"
         "print([name for name in ('numba', 'torch', 'vllm') if name in sys.modules])"
     )

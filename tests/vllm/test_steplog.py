@@ -80,6 +80,18 @@ def test_batches_go_into_a_fit(tmp_path: Path) -> None:
     assert measured.features[2].tolist() == [1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 20.0, 1.0]
 
 
+def test_the_time_between_iterations_counts_while_somebody_is_there(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    request = server.add("a", 4)
+    server.step({"a": 4}, 0.5)
+    server.now += 0.25  # the host, between two iterations
+    server.step({"a": 1}, 0.125)
+    server.plug_in.left(request)
+    server.now += 8.0  # nobody is there
+    serve_one(server, "b")
+    assert read_steps(tmp_path).cycle_seconds().tolist() == pytest.approx([0.5, 0.375, 0.5, 0.25, 0.125], abs=1e-6)
+
+
 def test_a_line_that_a_kill_has_cut_is_dropped(tmp_path: Path) -> None:
     serve_one(Server(tmp_path), "a")
     path = tmp_path / "steps-000001.jsonl"

@@ -25,8 +25,10 @@ _NEAR = 1e-12
 
 @inlined
 def key_position(s: Any) -> Any:
-    """The x at which moving keys stand now: the clock, or the aging that the load calls for."""
-    return s.load_aging * s.num_waiting if s.queue_order == QueueOrder.LOAD_ADAPTIVE else s.clock_s
+    """The x at which moving keys stand now: when the decision is made, or the aging that the load calls for."""
+    if s.queue_order == QueueOrder.LOAD_ADAPTIVE:
+        return s.load_aging * s.num_waiting
+    return s.seen_until_s if s.asynchronous else s.clock_s  # decided ahead, when the iteration under way began
 
 
 @inlined

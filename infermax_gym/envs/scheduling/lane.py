@@ -19,6 +19,9 @@ from infermax_gym.envs.scheduling.layout import MOST_SLOTS
 ADMITTED = 1
 PREEMPTED = 2
 
+SPARE = 16
+"""Entries of the lists of the queue beyond the slots that show them."""
+
 LANE = np.dtype(
     [
         # layout
@@ -42,10 +45,16 @@ LANE = np.dtype(
         ("seen_spare", "i8"),  # whether tokens were spare at the last RUN
         ("num_waiting_shown", "i8"),
         ("num_running_shown", "i8"),
-        # of the queue that the waiting slots show; while they are what they were, so are the slots
-        ("shown_arrivals", "i8"),
-        ("shown_preemptions", "i8"),
-        ("shown_waiting", "i8"),
+        # lists of the queue, see `infermax_gym.envs.scheduling.waiting`
+        ("num_ranked", "i8"),
+        ("ranked_is_all", "i8"),  # the whole queue is in it
+        ("num_oldest", "i8"),
+        ("oldest_is_all", "i8"),
+        ("queue_changed", "i8"),  # since the waiting slots were filled
+        # of the queue that the lists know
+        ("listed_arrivals", "i8"),
+        ("listed_preemptions", "i8"),
+        ("listed_waiting", "i8"),
         ("num_touched", "i8"),
         ("num_admitted", "i8"),  # since the last iteration
         ("num_preempted", "i8"),
@@ -70,6 +79,7 @@ LANE = np.dtype(
         ("touched_size", "i8"),
         ("needs_address", "i8"),
         ("scratch_address", "i8"),
+        ("queue_address", "i8"),
     ],
     align=True,
 )
@@ -85,7 +95,8 @@ class Lane:
         levels: (num_chunk_budgets,) int64, chunk budgets in tokens.
         touched: (touched_size,) int64, requests admitted or preempted since the last iteration.
         needs: (num_waiting_slots,) int64, blocks that admitting the request in each waiting slot takes.
-        scratch: (2, MOST_SLOTS) int64, for the search of slots.
+        scratch: (2, MOST_SLOTS + SPARE) int64, for the search of slots.
+        queue: (3 * num_waiting_slots + 3 * SPARE,) int64: the smallest queue keys, their requests, and the oldest.
     """
 
     def __init__(self, record: Any, levels: NDArray[np.int64], touched_size: int) -> None:
@@ -95,7 +106,8 @@ class Lane:
         self.levels = levels
         self.touched = np.zeros(touched_size, np.int64)
         self.needs = np.zeros(int(record["num_waiting_slots"][0]), np.int64)
-        self.scratch = np.zeros((2, MOST_SLOTS), np.int64)
+        self.scratch = np.zeros((2, MOST_SLOTS + SPARE), np.int64)
+        self.queue = np.zeros(3 * (self.needs.size + SPARE), np.int64)
         self._address()
 
     def _address(self) -> None:
@@ -105,10 +117,11 @@ class Lane:
         self.record["touched_size"] = self.touched.size
         self.record["needs_address"] = self.needs.ctypes.data
         self.record["scratch_address"] = self.scratch.ctypes.data
+        self.record["queue_address"] = self.queue.ctypes.data
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Built anew, so that the record of a duplicate has the addresses of its own arrays.
-        return _rebuild, (self.record, self.levels, self.slots, self.touched, self.needs)
+        return _rebuild, (self.record, self.levels, self.slots, self.touched, self.needs, self.queue)
 
     @property
     def core(self) -> Any:
@@ -117,7 +130,7 @@ class Lane:
 
     def copy(self) -> Lane:
         """An independent copy."""
-        return _rebuild(self.record.copy(), self.levels.copy(), self.slots, self.touched, self.needs)
+        return _rebuild(self.record.copy(), self.levels.copy(), self.slots, self.touched, self.needs, self.queue)
 
 
 def _rebuild(
@@ -126,11 +139,13 @@ def _rebuild(
     slots: NDArray[np.int64],
     touched: NDArray[np.int64],
     needs: NDArray[np.int64],
+    queue: NDArray[np.int64],
 ) -> Lane:
     lane = Lane(record, levels, touched.size)
     lane.slots[:] = slots
     lane.touched[:] = touched
     lane.needs[:] = needs
+    lane.queue[:] = queue
     return lane
 
 
@@ -160,11 +175,31 @@ def needs_of(v: Any) -> Any:
 
 @inlined
 def scratch_ids(v: Any) -> Any:
-    """(MOST_SLOTS,) int64, scratch."""
-    return carray(pointer(v.scratch_address), (MOST_SLOTS,), np.int64)
+    """(MOST_SLOTS + SPARE,) int64, scratch."""
+    return carray(pointer(v.scratch_address), (MOST_SLOTS + SPARE,), np.int64)
 
 
 @inlined
 def scratch_keys(v: Any) -> Any:
-    """(MOST_SLOTS,) float64, scratch behind the other."""
-    return carray(pointer(v.scratch_address + 8 * MOST_SLOTS), (MOST_SLOTS,), np.float64)
+    """(MOST_SLOTS + SPARE,) float64, scratch behind the other."""
+    return carray(pointer(v.scratch_address + 8 * (MOST_SLOTS + SPARE)), (MOST_SLOTS + SPARE,), np.float64)
+
+
+@inlined
+def ranked_keys_of(v: Any) -> Any:
+    """(num_waiting_slots + SPARE,) float64, the smallest queue keys, no two of them equal."""
+    return carray(pointer(v.queue_address), (v.num_waiting_slots + SPARE,), np.float64)
+
+
+@inlined
+def ranked_of(v: Any) -> Any:
+    """(num_waiting_slots + SPARE,) int64, the requests with those keys."""
+    size = v.num_waiting_slots + SPARE
+    return carray(pointer(v.queue_address + 8 * size), (size,), np.int64)
+
+
+@inlined
+def oldest_of(v: Any) -> Any:
+    """(num_waiting_slots + SPARE,) int64, the waiting requests that arrived first."""
+    size = v.num_waiting_slots + SPARE
+    return carray(pointer(v.queue_address + 16 * size), (size,), np.int64)

@@ -98,26 +98,44 @@ def foresee(s: Any, v: Any) -> None:
 @compiled
 def fill_mask(s: Any, v: Any, mask: Any) -> None:
     """(num_actions,) int8: 1 where the action is legal now. Never all zero while the agent is to decide."""
-    slots = slots_of(v)
     num_chunk_budgets = v.num_chunk_budgets
     waits = v.num_waiting_slots
+    mask[:] = 0
     if v.status != RUNNING_ON:
-        mask[:] = 0
         mask[num_chunk_budgets - 1] = 1  # nothing is left to decide: RUN does nothing
         return
+    runs = False
     for level in range(num_chunk_budgets):
-        mask[level] = can_run(s, v, level)
-    mask[num_chunk_budgets:] = 0
-    for i in range(v.num_waiting_shown):
-        mask[num_chunk_budgets + i] = can_admit(s, v, i)
-    if v.only_forced and mask[num_chunk_budgets - 1]:
+        runs = can_run(s, v, level)
+        mask[level] = runs
+    _mask_admissions(s, v, mask[num_chunk_budgets : num_chunk_budgets + waits])
+    if not (v.only_forced and runs):
+        _mask_preemptions(s, v, mask[num_chunk_budgets + waits :])
+
+
+@inlined
+def _mask_admissions(s: Any, v: Any, mask: Any) -> None:
+    """As `can_admit` has it. Everything is read once: for all the compiler knows, writing may change the records."""
+    if s.num_running >= s.max_num_seqs or (v.within_budget and v.spare_tokens <= 0):
         return
     req = requests(s)
+    slots, needs = slots_of(v), needs_of(v)
+    free = s.free_blocks
+    for i in range(v.num_waiting_shown):
+        mask[i] = needs[i] <= free and not req[slots[i]].touched & ADMITTED
+
+
+@inlined
+def _mask_preemptions(s: Any, v: Any, mask: Any) -> None:
+    """As `can_preempt` has it; who has run since the admission may go."""
+    req = requests(s)
     run = running(s)
+    slots = slots_of(v)
+    waits = v.num_waiting_slots
     for i in range(v.num_running_shown):
         position = slots[waits + i]
         fresh = req[run[position]].touched & ADMITTED
-        mask[num_chunk_budgets + waits + i] = not fresh or can_preempt(s, v, position)
+        mask[i] = not fresh or can_preempt(s, v, position)
 
 
 @inlined

@@ -22,7 +22,8 @@ from infermax_gym.envs.scheduling.lane import ADMITTED, PREEMPTED, chunk_budgets
 from infermax_gym.envs.scheduling.layout import Fact
 from infermax_gym.envs.scheduling.legal import admission_blocks, can_admit, can_run, fallback, foresee, is_legal
 from infermax_gym.envs.scheduling.observe import observe
-from infermax_gym.envs.scheduling.slots import show_running, show_waiting
+from infermax_gym.envs.scheduling.slots import show_running
+from infermax_gym.envs.scheduling.waiting import joined_queue, left_queue, show_waiting
 from infermax_gym.envs.status import HANDOVER, LOG_FULL, RUNNING_ON, TERMINATED, TRUNCATED
 
 
@@ -53,13 +54,17 @@ def _do_admit(s: Any, v: Any, r: int) -> None:
     _touch(s, v, r, ADMITTED)
     v.num_admitted += 1
     bring_in(s, r, blocks)
+    left_queue(v, r)
 
 
 @inlined
 def _do_preempt(s: Any, v: Any, position: int) -> None:
-    _touch(s, v, running(s)[position], PREEMPTED)
+    r = running(s)[position]
+    _touch(s, v, r, PREEMPTED)
     v.num_preempted += 1
     preempt(s, position)
+    v.listed_preemptions += 1
+    joined_queue(s, v, r)
 
 
 @compiled
