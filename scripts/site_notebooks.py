@@ -25,8 +25,8 @@ ORDER = (
 _LINK = re.compile(r"\]\((?:\.\./)+examples/notebooks/(\w+)\.ipynb\)")
 _INTRODUCTION = """# Examples
 
-Each of these pages is a notebook, made by running it. In the repository they are in `examples/notebooks`; Jupyter
-opens them, and every cell runs as it stands.
+Each of these pages is a notebook, made by running it. The notebooks are in the repository, in `examples/notebooks`.
+Jupyter (`pip install jupyterlab`) opens them, and every cell runs as it stands.
 
 """
 

@@ -55,7 +55,7 @@ OPTIONAL_DEPENDENCIES: dict[str, str | tuple[str, ...]] = {
     "stable_baselines3": ("agents/", "experiments/"),
     "scipy": ("experiments/", "infermax_gym/cost/"),
     "aiconfigurator_core": "experiments/engines/",
-    "sb3_contrib": "agents/",
+    "sb3_contrib": ("agents/", "experiments/"),
     "safetensors": "agents/",
     "pyarrow": "infermax_gym/sweep/",
     "ray": "infermax_gym/sweep/",

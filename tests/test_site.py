@@ -59,7 +59,7 @@ def test_the_api_is_there(site: Path) -> None:
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="needs chromium")
-@pytest.mark.parametrize("name", ["index", "concepts/preemption", "api/engine"])
+@pytest.mark.parametrize("name", ["index", "concepts/preemption", "examples/my_first_agent", "api/engine"])
 def test_pages_open_from_disk_without_an_error(site: Path, name: str, tmp_path: Path) -> None:
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--virtual-time-budget=3000"]
     # No host has an address, so whatever a page asks for elsewhere fails, and is logged.

@@ -107,7 +107,8 @@ def _batches(found: Roofline, batches: list[Batch]) -> Table:
     width = min(most, max(least, output.console().width - _OTHER_COLUMNS))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for name in ("batch", "ms", "tokens/s", "bound by", "where the time goes"):
-        table.add_column(name, justify="right" if name in ("ms", "tokens/s") else "left", no_wrap=True)
+        right = name in ("ms", "tokens/s")
+        table.add_column(name, justify="right" if right else "left", no_wrap=name != "batch")
     for batch in batches:
         one = breakdown(found.parts, batch)
         rate = f"{batch.num_tokens / one.seconds:,.0f}"

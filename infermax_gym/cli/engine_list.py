@@ -60,34 +60,60 @@ def print_engines(found: list[Engine]) -> None:
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("name", no_wrap=True)
-    measured = any(one.silicon is not None for one in found)
-    headings = ("KV tokens", "budget", f"{_DECODES} decodes", "prefill 2k", "USD/h", "fit error")
-    for heading in (*headings, "silicon") if measured else headings:
-        table.add_column(heading, justify="right", no_wrap=True)
-    for one in found:
-        decode_s, prefill_s = _steps(one)
-        price, silicon = _price(one), one.silicon
-        shown = [
-            one.name,
-            f"{one.num_kv_tokens:,}",
-            f"{one.max_num_batched_tokens:,}",
-            f"{1e3 * decode_s:.1f} ms",
-            f"{1e3 * prefill_s:.0f} ms",
-            "" if price is None else f"{price:.2f}",
-            f"{100 * one.errors['all'].mape:.1f} %",
-        ]
-        if measured:
-            shown.append("" if silicon is None else f"{100 * silicon.tpot_median:.0f} %")
-        table.add_row(*shown)
     console = output.console()
+    lines = [_cells(one) for one in found]
+    measured = any(line["silicon"] for line in lines)
+    names, left_out = _fitting(lines, console.width, () if measured else ("silicon",))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for name in names:
+        table.add_column(name, justify="left" if name == "name" else "right", no_wrap=True)
+    for line in lines:
+        table.add_row(*(line[name] for name in names))
     console.print(table)
-    last = " Silicon: median error of TPOT against real engines." if measured else ""
-    console.print(
-        f"{len(found)} engines. Steps: {_DECODES} decodes behind {_CONTEXT:,} tokens; a prompt of {_PROMPT:,}.\n"
-        f"Fit error: mean on held-out batches.{last}"
-    )
+    notes = {
+        f"{_DECODES} decodes": f"Decodes are behind {_CONTEXT:,} tokens.",
+        "prefill 2k": f"The prompt has {_PROMPT:,} tokens.",
+        "fit error": "Fit error: mean on held-out batches.",
+        "silicon": "Silicon: median error of TPOT against real engines.",
+    }
+    shown = " ".join(note for name, note in notes.items() if name in names)
+    console.print(f"{len(found)} engines. {shown}")
+    if left_out:
+        console.print(f"Left out, too wide for this output: {', '.join(left_out)}; --json has everything.")
+
+
+_FIRST_LEFT_OUT = ("silicon", "fit error", "budget", "prefill 2k")
+_GAP = 3  # between columns
+
+
+def _cells(one: Engine) -> dict[str, str]:
+    """What is shown of an engine, by column."""
+    decode_s, prefill_s = _steps(one)
+    price, silicon = _price(one), one.silicon
+    return {
+        "name": one.name,
+        "KV tokens": f"{one.num_kv_tokens:,}",
+        "budget": f"{one.max_num_batched_tokens:,}",
+        f"{_DECODES} decodes": f"{1e3 * decode_s:.1f} ms",
+        "prefill 2k": f"{1e3 * prefill_s:.0f} ms",
+        "USD/h": "" if price is None else f"{price:.2f}",
+        "fit error": f"{100 * one.errors['all'].mape:.1f} %",
+        "silicon": "" if silicon is None else f"{100 * silicon.tpot_median:.0f} %",
+    }
+
+
+def _fitting(lines: list[dict[str, str]], width: int, never: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """The columns that fit, and those that do not, of which those that say least go first."""
+    names = [name for name in lines[0] if name not in never]
+    widths = {name: max(len(name), *(len(line[name]) for line in lines)) for name in names}
+    left_out: list[str] = []
+    for name in _FIRST_LEFT_OUT:
+        if sum(widths[kept] + _GAP for kept in names) - _GAP <= width:
+            break
+        if name in names:
+            names.remove(name)
+            left_out.append(name)
+    return names, left_out
 
 
 def print_summary(found: list[Engine]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,8 @@ def tune_page(document: Document) -> Page:
         page.sections.append(Section("The verdict", pictures=[_verdict(document, known, page)]))
         page.sections.append(figures_table({"policies": policies, "config": config}, page.legend))
         page.sections.append(distributions(policies, {}, None, page.legend))
+    if document.get("hardware"):
+        page.sections.append(_hardware(document["hardware"]))
     page.sections.append(Section("What to type", code=document["commands"]))
     if document.get("candidates"):
         page.sections.append(_candidates(document))
@@ -180,6 +183,35 @@ def _verdict(document: Document, parts: Mapping[str, Document], page: Page) -> P
     chart = bars(marks, x=f"{title.lower()} ({unit})", label=f"{title} of each setting", bound=bound)
     better = "Longer" if document["config"].get("better") == "high" else "Shorter"
     return Picture(title, chart, f"{better} is better.")
+
+
+def _hardware(entries: list[Document]) -> Section:
+    """What tokens cost on each kind of hardware, the cheapest first."""
+    of_one_model = len({str(each["engine"]).partition("@")[0] for each in entries}) == 1
+    cheapest = sorted(entries, key=lambda each: each["usd_per_million_tokens"] or math.inf)
+    marks, rows = [], []
+    for each in cheapest:
+        name, dollars, half = str(each["engine"]), each["usd_per_million_tokens"], each["ci95"]
+        if dollars is not None:
+            short = name.partition("@")[2] if of_one_model else name
+            tip = (
+                f"{name}\n{number(dollars)}{'' if half is None else f' ± {number(half)}'} USD per million output tokens"
+            )
+            marks.append(Point(short, dollars, 0.0, 0, -1, tip, half))
+        flags = " ".join(f"{flag} {value}" for flag, value in each["flags"].items()) or "as today"
+        paths = ("usd_per_million_tokens", "ci95", "rate_per_s", "usd_per_h", "replicas", "fleet_usd_per_h")
+        rows.append([Cell(name, name), Cell(flags, flags), *(_cell(each[path], 1.0) for path in paths)])
+    heads = [Column("Engine", "", False), Column("Flags", "", False), Column("Tokens", "USD/million"), Column("±", "")]
+    heads += [Column("Capacity", "requests/s"), Column("Replica", "USD/h")]
+    heads += [Column("Replicas", "for the rate"), Column("Fleet", "USD/h")]
+    label = "Cost of output tokens on each hardware"
+    pictures = []
+    if marks:
+        chart = bars(marks, x="US dollars per million output tokens, within the SLO", label=label)
+        pictures.append(Picture("Cost of tokens", chart, "Shorter is better; lines are 95 % intervals."))
+    return Section(
+        "Hardware", "The same model elsewhere, with the best flags found there.", [Table(heads, rows)], pictures
+    )
 
 
 def _candidates(document: Document) -> Section:

@@ -96,7 +96,9 @@ def test_a_known_cost(command: Command) -> None:
 @pytest.mark.parametrize("width", [60, 80, 200])
 def test_any_width(command: Command, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
-    assert command("cost", "llama-3.1-8b@h100").code == 0
+    run = command("cost", "llama-3.1-8b@h100")
+    assert run.code == 0
+    assert width < 80 or "…" not in run.out, "a name gives way before a figure does"
 
 
 @pytest.mark.parametrize(

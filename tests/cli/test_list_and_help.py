@@ -48,6 +48,17 @@ def test_engines_are_listed_by_model_and_gpu(command: Command) -> None:
     assert "qwen3-32b" in command("list", "costs").out
 
 
+@pytest.mark.parametrize(("columns", "left_out"), [("80", "silicon, fit error"), ("100", "silicon"), ("140", "")])
+def test_engines_lose_columns_rather_than_digits(
+    command: Command, monkeypatch: pytest.MonkeyPatch, columns: str, left_out: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    out = command("list", "costs", "--model", "qwen3-32b").out
+    assert "…" not in out and "306,800" in out
+    assert max(map(len, out.splitlines())) <= int(columns)
+    assert f"too wide for this output: {left_out}" in out if left_out else "too wide" not in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -177,6 +177,30 @@ def test_of_tuning(tmp_path: Path) -> None:
     assert "nobody can do better" in text and "--max-num-seqs 8" in text
 
 
+def test_of_tuning_on_more_hardware(tmp_path: Path) -> None:
+    part = {"figures": figures(2.0), "ci95": {}, "information": "none"}
+    costs: dict[str, Any] = {
+        "rate_per_s": 9.0,
+        "usd_per_h": 6.4,
+        "replicas": 2,
+        "fleet_usd_per_h": 12.8,
+        "commands": [],
+    }
+    cheap = {"engine": "m@b200", "flags": {"--max-num-seqs": 8}, "usd_per_million_tokens": 0.25, "ci95": 0.01, **costs}
+    dear = {"engine": "m@h100x2", "flags": {}, "usd_per_million_tokens": 0.75, "ci95": None, **costs}
+    none = {"engine": "m@l40s", "flags": {}, **dict.fromkeys((*costs, "usd_per_million_tokens", "ci95"))}
+    config = {**document("a")["config"], "figure": "goodput_per_s", "better": "high"}
+    found = {"schema": 1, "config": config, "today": part, "flags": {"recommended": True, **part}, "bound": None}
+    found |= {"answer": ["Yes."], "commands": [], "hardware": [none, dear, cheap, none]}
+    (tmp_path / "tune.json").write_text(json.dumps(found))
+    title, page = page_of(tmp_path)
+    (section,) = (each for each in page.sections if each.title == "Hardware")
+    names = [row[0].text for row in section.tables[0].rows]
+    assert names == ["m@b200", "m@h100x2", "m@l40s", "m@l40s"]
+    assert section.pictures[0].svg.count('class="bar') == 2 and "0.250 ± 0.0100 USD" in section.pictures[0].svg
+    assert "--max-num-seqs 8" in render(page, title)
+
+
 @pytest.mark.parametrize("text", ["", "[]", '{"schema": 1}', '{"schema": 1, "policies": {"a": {}}, "config": {}}'])
 def test_a_bad_folder_gets_one_line(text: str, tmp_path: Path) -> None:
     with pytest.raises(FolderError):

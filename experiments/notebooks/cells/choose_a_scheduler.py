@@ -3,8 +3,11 @@
 # %% [markdown]
 # # Choose a scheduler
 #
-# You have a model, a GPU, traffic and limits. This notebook compares schedulers on them in three steps: a load
-# that you expect, the flags that your engine has, and the most traffic that it carries.
+# You have a model, a GPU, traffic and limits. There is no scheduler that is best at everything, but there is one for
+# your limits. In this example a smaller token budget, which is a flag, gains as much goodput as another policy.
+#
+# The comparison has three steps: a load that you expect, the flags that your engine has, and the most traffic that
+# it carries.
 #
 # You need `pip install '.[viewer]'`. On a command line the same three steps are `infermax bench`, `infermax tune`
 # and `infermax capacity`.

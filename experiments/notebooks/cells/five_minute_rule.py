@@ -3,7 +3,8 @@
 # %% [markdown]
 # # A five-minute rule for the KV cache
 #
-# A conversation pauses. Should its KV stay in memory, or go and be computed anew when the user comes back?
+# A conversation pauses. Should its KV stay in memory, or go and be computed anew when the user comes back? In a full
+# GPU it is worth keeping for half a minute to three minutes, in host memory for hours.
 #
 # Databases have an old rule for such questions: keep a page if it is used again within five minutes (Gray and
 # Putzolu 1987). The newest version of the INFERMAX paper (arXiv 2411.07447v4) brings the rule to KV caches. Here
@@ -135,8 +136,8 @@ for prompt, output in ((500, 100), (1_000, 500), (1_000, 2_000), (2_000, 4_000))
 
 # %% [markdown]
 # It is worth less. Iterations with fewer requests are also shorter, and prompts cost the same in any company. The
-# longer the answers, the more a token of memory is worth. With this rent the interval is one to three minutes
-# here, where the simple rule says 18 seconds. And where memory is not full, keeping costs nothing.
+# longer the answers, the more a token of memory is worth. With this rent the interval is 40 seconds to almost three minutes here,
+# where the simple rule says 18 seconds. And where memory is not full, keeping costs nothing.
 #
 # ## A second floor: host memory
 #

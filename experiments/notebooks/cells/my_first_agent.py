@@ -3,8 +3,8 @@
 # %% [markdown]
 # # My first agent
 #
-# An agent schedules the requests of an engine: it admits, preempts and runs. In about a minute it learns to beat
-# random play and the rules that engines use. This notebook shows the loop, the rivals, the training, and what a
+# An agent schedules the requests of an engine: it admits, preempts and runs. In about a minute it learns to halve the latency of random play, and to beat the rules
+# that engines use. This notebook shows the loop, the rivals, the training, and what a
 # minute does not reach.
 #
 # You need `pip install '.[agents,viewer]'`.
