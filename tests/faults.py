@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
 import os
 import random
 import resource
@@ -95,6 +96,41 @@ def _of_sweep(folder: Path) -> Any:
     return found
 
 
+def _of_tune(folder: Path) -> Any:
+    """Which entries there are: what is found depends on the machine's speed."""
+    path = folder / "tune.json"
+    return {name: True for name in json.loads(path.read_text())} if path.exists() else {}
+
+
+_NUM_SERVED = 300
+
+
+def write_log(folder: Path) -> None:
+    """What the plug-in notes of a server that serves one request after another."""
+    from infermax_gym.vllm.errors import PlugInError
+    from tests.vllm.test_steplog import Server, serve_one
+
+    try:
+        server = Server(folder)
+    except PlugInError as error:  # a server that cannot begin its log does not start
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    for number in range(_NUM_SERVED):
+        serve_one(server, f"{number}")
+
+
+def _of_log(folder: Path) -> Any:
+    """The iterations that the log has, by number; the last line may be cut."""
+    from infermax_gym.workload import WorkloadError
+    from infermax_gym.workload.step_log import read_steps
+
+    try:
+        return dict(enumerate(step.batch for step in read_steps(folder).steps))
+    except WorkloadError as error:
+        assert "finished" in str(error) or "holds no step log" in str(error), error
+        return {}
+
+
 def _of_training(folder: Path) -> Any:
     import safetensors.numpy
 
@@ -133,6 +169,13 @@ CASES = {
         ),
         _of_sweep,
     ),
+    "tune": Case(
+        lambda folder: _command(
+            "tune", *_SMALL, "--slo", "ttft=1,tpot=0.05", "--budget", "12", "--jobs", "1", "--out", str(folder)
+        ),
+        _of_tune,
+    ),
+    "step log": Case(lambda folder: ["-m", "tests.faults", "--write-log", str(folder)], _of_log),
     "train": Case(lambda folder: [*_TRAIN, "--out", str(folder)], _of_training),
 }  # fmt: skip
 
@@ -182,7 +225,7 @@ def check_full_disk(case: Case, folder: Path, most_bytes: int) -> str:
     assert (code == 0) == (not lines) and "Traceback" not in said, said
     case.results(folder)
     assert not list(folder.rglob(".*.part")), "a temporary file stays"
-    return "disk full" if code else "fitted"
+    return "disk full" if code or "the step log ends here" in said else "fitted"
 
 
 def main() -> None:
@@ -191,12 +234,19 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cases", default=",".join(CASES))
+    parser.add_argument("--seconds", type=float, default=math.inf, help="stop after so long")
+    parser.add_argument("--write-log", type=Path, help="instead write a step log into this folder")
     options = parser.parse_args()
+    if options.write_log is not None:
+        return write_log(options.write_log)
+    began = time.monotonic()
     rng, count = random.Random(options.seed), Counter[str]()
     with tempfile.TemporaryDirectory() as name:
         base = Path(name)
         known: dict[str, tuple[Any, float]] = {}
         for number in range(options.rounds):
+            if time.monotonic() - began > options.seconds:
+                break
             kind = rng.choice(options.cases.split(","))
             case = CASES[kind]
             if kind not in known:
@@ -212,6 +262,7 @@ def main() -> None:
                 outcome = check_full_disk(case, folder, rng.choice([0, 100, 1_000, 10_000]))
             count[f"{kind}: {outcome}"] += 1
             shutil.rmtree(folder)
+            print(f"{number + 1:4} {kind}: {outcome}", flush=True)
     for what, times in sorted(count.items()):
         print(f"{times:6} {what}")
 

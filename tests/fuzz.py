@@ -49,9 +49,36 @@ _MEASURED = (
 )
 _BENCH = b'{"input_lens": [5, 7], "output_lens": [3, 2], "start_times": [0.0, 0.5], "ttfts": [0.1, 0.2], \
 "itls": [[0.1, 0.1], [0.2]], "errors": ["", ""], "total_input_tokens": 12, "request_throughput": 1.0}'
+_STEPS = (
+    b'{"schema": 1, "origin_unix_s": 5.0, "policy": "vllm", "num_blocks": 100}\n'
+    b'{"step": 1, "start_s": 0.1, "end_s": 0.2, "seconds": 0.1, "batch": [[0, 5, 0, 1], [1, 1, 7]], "preempted": [], '
+    b'"waiting": 0, "running": 1, "free_blocks": 9}\n'
+    b'{"request": 0, "arrival_s": 0.05, "num_prompt_tokens": 5, "num_output_tokens": 3, "first_scheduled_s": 0.1, '
+    b'"first_token_s": 0.2, "finish_s": 0.4, "num_preemptions": 0, "priority": 0, "status": "finished"}\n'
+)
+_PROFILE = {
+    "dense": b"layer,tokens,time_us\nmlp,1,10\nmlp,8,20\nlm_head,1,5\nlm_head,8,6\n",
+    "per_sequence": b"layer,sequences,time_us\nsampler,1,10\nsampler,8,20\n",
+    "attention": b"prefill_chunk,kv_prefill,n_decode,kv_decode,time_us\n0,0,1,9,3\n0,0,2,9,4\n8,0,0,0,5\n8,0,1,9,7\n",
+    "moe": b"tokens,activated_experts,time_us\n1,2,10\n4,2,11\n4,8,20\n",
+}
 _SWEEP = b"policies: [vllm]\nworkloads: [{source: azure-conv, first: 5}]\nloads: [2.0, {concurrency: 3}]\nseeds: 2\n"
 _REPORT = (
-    b'{"schema": 1, "config": {"workload": "x"}, "policies": {"vllm": {"information": "none", "num_requests": 3}}}'
+    b'{"schema": 1, "config": {"workload": "azure-conv", "skip": 0, "first": 5, "time_scale": 1.0, '
+    b'"rate": null, "num_requests": 5, "span_s": 0.824, "mean_rate_per_s": 4.85, "cost": '
+    b'"llama2-7b-a100", "kv_tokens": 100000, "block_size": 16, "max_num_batched_tokens": 512, '
+    b'"max_num_seqs": 256, "max_model_len": null, "max_output_tokens": null, "num_host_kv_tokens": '
+    b'1000000, "swap_tokens_per_s": 47700.0, "prefix_caching": false, "empty_blocks_first": false, '
+    b'"async_scheduling": false, "slo": null, "by": null, "policies": ["vllm"], "agents": [], "seeds": '
+    b'1}, "policies": {"vllm": {"information": "none", "num_requests": 5, "num_finished": 5, '
+    b'"num_rejected": 0, "makespan_s": 3.0, "busy_s": 3.0, "num_iterations": 580, "num_preemptions": 0, '
+    b'"num_recomputed_tokens": 0, "num_guarded_iterations": 0, "ttft_s": {"mean": 0.134, "p50": 0.0893, '
+    b'"p90": 0.282, "p99": 0.396, "max": 0.409}, "tpot_s": {"mean": 0.00563, "p50": 0.00549, "p90": '
+    b'0.00703, "p99": 0.00794, "max": 0.00804}, "itl_s": {"mean": 0.00537, "p50": 0.00466, "p90": '
+    b'0.00501, "p99": 0.0481, "max": 0.0598}, "latency_s": {"mean": 1.57, "p50": 2.17, "p90": 2.29, '
+    b'"p99": 2.31, "max": 2.31}, "throughput_tokens_per_s": 449.0, "throughput_requests_per_s": 1.67, '
+    b'"goodput_per_s": null, "slo_attainment": null, "kv_utilization": 0.0482, "prefix_hit_rate": null, '
+    b'"gpu_cost_usd": null, "wall_s": 0.000592}}}'
 )
 
 
@@ -82,10 +109,26 @@ def targets() -> dict[str, Target]:
     from infermax_gym.cli.sweep_config import read_config
     from infermax_gym.cost import COSTS, CostModelError, load_cost_model
     from infermax_gym.cost.measured import MeasuredError, read_measured
+    from infermax_gym.cost.profiles import ProfileError, read_profile
     from infermax_gym.cost.roofline.hf_config import shape_from_config
     from infermax_gym.cost.roofline.shapes import ShapeError
     from infermax_gym.workload import WorkloadError, read_workload
     from infermax_gym.workload.request_log import read_request_log
+    from infermax_gym.workload.step_log import read_steps
+
+    def log(path: Path) -> None:
+        folder = path.parent / "log"
+        folder.mkdir(exist_ok=True)
+        (folder / "steps-000001.jsonl").write_bytes(path.read_bytes())
+        read_steps(folder)
+
+    def profile(path: Path) -> None:
+        """The file takes the place of the one whose header it has most of."""
+        data = path.read_bytes()
+        instead = next((kind for kind, seed in _PROFILE.items() if data[:9] == seed[:9]), "dense")
+        for kind, seed in _PROFILE.items():
+            path.with_name(f"p_{kind}.csv").write_bytes(data if kind == instead else seed)
+        read_profile(path.with_name("p"))
 
     def show(path: Path) -> None:
         folder = path.parent / "report"
@@ -102,6 +145,8 @@ def targets() -> dict[str, Target]:
         "cost": Target(load_cost_model, (CostModelError,), (cost,), ".json"),
         "model": Target(shape_from_config, (ShapeError,), (_HF,), ".json"),
         "measured": Target(read_measured, (MeasuredError,), (_MEASURED,)),
+        "step log": Target(log, (WorkloadError,), (_STEPS,), ".jsonl"),
+        "profile": Target(profile, (ProfileError,), tuple(_PROFILE.values())),
         "instance": Target(load_instance, (InstanceError,), (_INSTANCE,), ".json"),
         "fleet": Target(lambda path: read_fleet(str(path), EngineOptions()), (InputError,), (_FLEET,), ".json"),
         "sweep": Target(read_config, (InputError,), (_SWEEP,), ".yaml"),

@@ -15,11 +15,9 @@ import tempfile
 from pathlib import Path
 
 READERS = (
-    "infermax_gym.files", "infermax_gym.workload.reader", "infermax_gym.workload.formats",
-    "infermax_gym.workload.request_log", "infermax_gym.workload.selection", "infermax_gym.workload.traces",
-    "infermax_gym.cost.measured", "infermax_gym.cost.json", "infermax_gym.cost.roofline", "infermax_gym.cli",
-    "infermax_gym.sweep.document", "infermax_gym.baselines.optimum.instance", "infermax_gym.agents.cards",
-    "infermax_gym.agents.storage",
+    "infermax_gym.files", "infermax_gym.workload", "infermax_gym.cost.measured", "infermax_gym.cost.profiles",
+    "infermax_gym.cost.model", "infermax_gym.cost.roofline", "infermax_gym.cli", "infermax_gym.sweep",
+    "infermax_gym.baselines.optimum.instance", "infermax_gym.agents.cards", "infermax_gym.agents.storage",
 )  # fmt: skip
 
 

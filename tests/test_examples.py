@@ -17,6 +17,7 @@ BUDGETS = {
     "maskable_ppo": "65536",
     "sb3_ppo_flat": "256",
     "rllib_config": "0",
+    "ray_tune": "0",
     "masked_ppo_loop": "1024",
     "learn_to_route": "28800",
     "search_scheduler": "2",

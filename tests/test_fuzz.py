@@ -34,12 +34,33 @@ def test_names_too_long_for_a_file(name: str, tmp_path: Path, capsys: pytest.Cap
         assert capsys.readouterr().err.count("\n") == 1
 
 
+_REQUEST = (
+    b'{"request": 0, "arrival_s": %s, "num_prompt_tokens": %s, "num_output_tokens": 3, "first_scheduled_s": 0.1, '
+    b'"first_token_s": 0.2, "finish_s": 0.4, "num_preemptions": 0, "priority": 0, "status": "finished"}\n'
+)
+
+
+def test_every_seed_is_accepted(tmp_path: Path) -> None:
+    """Mutations of a file that is refused reach nothing behind the first check."""
+    for target in targets().values():
+        for seed in target.seeds:
+            path = tmp_path / f"input{target.suffix}"
+            path.write_bytes(seed)
+            assert attempt(lambda t=target, p=path: t.read(p), target.refusals) == "accepted"
+
+
 @pytest.mark.parametrize(
     ("kind", "data"),
     [
         ("report", b'{"schema": ' + b"[" * 3_000),
         ("report", b'{"schema": ' + b"9" * 5_000 + b"}"),
         ("trace", b'[{"timestamp": 0, "input_length": ' + b"9" * 5_000 + b"}]"),
+        ("step log", b'{"request": 0}\n'),
+        ("step log", b'{"step": 1, "start_s": 0.1, "end_s": 0.2, "seconds": 0.1, "batch": [[1]]}\n'),
+        ("step log", b'{"step": 1, "start_s": 0.1, "end_s": 0.2, "seconds": 0.1, "batch": [[1e999, 1, 1]]}\n'),
+        ("step log", _REQUEST % (b"null", b"5")),
+        ("step log", _REQUEST % (b"0.0", b"9" * 30)),
+        ("step log", _REQUEST % (b'"x"', b"5")),
         ("measured", b'",prefill_context_tokens,decode_context_tokens,seconds\n512 64,0 0,100 7,0.03\n'),
     ],
 )

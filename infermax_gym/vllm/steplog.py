@@ -7,6 +7,7 @@ line is one write, so a killed process loses at most the line under way. `inferm
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -43,7 +44,7 @@ class LogFiles:
         data = line.encode() + b"\n"
         if self._size + len(data) > self._most_of_file:
             self._open_next()
-        self._size += os.write(self._descriptor, data)
+        self._size += self._whole(data)
 
     def close(self) -> None:
         """Write no more."""
@@ -61,7 +62,14 @@ class LogFiles:
         self._number += 1
         path = self._folder / f"steps-{self._number:06d}.jsonl"
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        self._size = os.write(self._descriptor, self._first_line.encode() + b"\n")
+        self._size = self._whole(self._first_line.encode() + b"\n")
+
+    def _whole(self, data: bytes) -> int:
+        """Write a line; OSError where only part of it fits, so that nothing follows a line that is cut."""
+        written = os.write(self._descriptor, data)
+        if written < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return written
 
 
 @dataclass(slots=True)

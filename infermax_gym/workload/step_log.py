@@ -136,8 +136,8 @@ def read_steps(folder: str | Path) -> Steps:
             elif "step" in record:
                 steps.append(_step(record))
             else:
-                requests.append(record)
-        except (KeyError, TypeError, ValueError) as error:
+                requests.append(_request(record))
+        except (LookupError, TypeError, ValueError, OverflowError) as error:
             if isinstance(error, WorkloadError):
                 raise
             raise WorkloadError(f"{place}: is no line of a step log ({error!r})") from None
@@ -178,15 +178,29 @@ def _step(record: Mapping[str, Any]) -> Step:
     )
 
 
+_TIMES = ("first_scheduled_s", "first_token_s", "finish_s")
+_COUNTS = ("request", "num_prompt_tokens", "num_output_tokens", "num_preemptions", "priority")
+
+
+def _request(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The line of a request whose numbers are numbers; times that it lacks are nan."""
+    times = {name: math.nan if record[name] is None else float(record[name]) for name in _TIMES}
+    times["arrival_s"] = float(record["arrival_s"])
+    if not math.isfinite(times["arrival_s"]) or any(map(math.isinf, times.values())):
+        raise ValueError("a time is not finite")
+    counts = {name: int(np.int64(record[name])) for name in _COUNTS}
+    return {**times, **counts, "status": record["status"]}
+
+
 def _together(folder: Path, server: Mapping[str, Any], steps: list[Step], requests: list[Mapping[str, Any]]) -> Steps:
     finished = [r for r in requests if r["status"] == "finished" and r["num_output_tokens"] > 0]
     if not finished:
         raise WorkloadError(f"{folder}: no request of the step log finished")
     finished.sort(key=lambda r: (r["arrival_s"], r["request"]))
-    origin_s = float(finished[0]["arrival_s"])
+    origin_s = finished[0]["arrival_s"]
 
     def times(name: str) -> NDArray[np.float64]:
-        return np.array([math.nan if r[name] is None else r[name] - origin_s for r in finished])
+        return np.array([r[name] - origin_s for r in finished])
 
     workload = Workload(
         times("arrival_s"),

@@ -2,8 +2,8 @@
 
 A decision is one iteration: who runs, who is admitted, who is preempted. Policies are any combination of knobs, from
 `tests.engine.strategies`; caches are tiny. One engine in 25 has a prefix cache, whose checker is in Python and slow;
-every third case is followed by a fleet, with or without migration, whose engines are checked at its end. By hand with many
-decisions; the tests run a short round.
+every third case is followed by a fleet, with or without migration, whose engines are checked at its end. By hand with
+many decisions; the tests run a short round.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tests.cluster.strategies import fleets, migrations, routers
 from tests.engine.strategies import configs, policies
 
 NUM_REQUESTS, NUM_CACHED, PER_ENGINE = 400, 40, 16
-_ROUND = 25  # cases that are drawn at a time
+_ROUND = 8  # cases that are drawn at a time
 
 
 def traffic(rng: np.random.Generator, count: int, *, closed: bool, shared: bool) -> Workload:
@@ -123,6 +123,8 @@ def main() -> None:
     began, used, number = time.monotonic(), time.process_time(), options.seed
     while count.total() < options.decisions and time.monotonic() - began < options.seconds:
         run_round(number, _ROUND, count)
+        if number % 10 == 0:
+            print(f"{count.total():12,} decisions, seed {number}", flush=True)
         number += 1
     for kind, times in sorted(count.items()):
         print(f"{times:12,} {kind}")

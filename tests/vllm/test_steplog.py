@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,20 @@ def test_the_time_between_iterations_counts_while_somebody_is_there(tmp_path: Pa
     server.now += 8.0  # nobody is there
     serve_one(server, "b")
     assert read_steps(tmp_path).cycle_seconds().tolist() == pytest.approx([0.5, 0.375, 0.5, 0.25, 0.125], abs=1e-6)
+
+
+def test_a_log_ends_with_the_first_line_that_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk takes half a line, then has room again: what came before is read, and the server goes on."""
+    server = Server(tmp_path)
+    serve_one(server, "a")
+    write, left = os.write, [1]
+
+    def half(descriptor: int, data: bytes) -> int:
+        return write(descriptor, data[: len(data) // 2] if left and left.pop() else data)
+
+    monkeypatch.setattr(os, "write", half)
+    serve_one(server, "b")
+    assert server.plug_in.log is None and len(read_steps(tmp_path).steps) == 3
 
 
 def test_a_line_that_a_kill_has_cut_is_dropped(tmp_path: Path) -> None:
