@@ -30,11 +30,12 @@ def at_hand(document: Mapping[str, Any]) -> dict[str, SuiteAgent] | None:
     """The agents of a result by their SHA-256, if all are here and still the same."""
     name = str(document["agent"])
     found: dict[str, SuiteAgent] = {}
-    for file in sorted((FOLDER / name).glob(f"*{SUFFIX}")):
-        found[fingerprint(load_agent(file), file)] = load_agent(file)
+    for file in sorted((FOLDER / name).glob(f"*{SUFFIX}")) if Path(name).name == name else ():
+        agent = load_agent(file)
+        found[fingerprint(agent, file)] = agent
     if not found:
-        agent, shipped = _shipped(name)
-        found = {} if agent is None else {fingerprint(agent, shipped): agent}
+        shipped, place = _shipped(name)
+        found = {} if shipped is None else {fingerprint(shipped, place): shipped}
     return {digest: found[digest] for digest in document["runs"]} if found.keys() == set(document["runs"]) else None
 
 

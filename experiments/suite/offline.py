@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 from infermax_gym.agents.agent import Agent
 from infermax_gym.agents.imitation import Demonstrations, clone
 from infermax_gym.agents.networks import ScorerNetwork
+from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.suite.data import load_trajectories, make_dataset, transitions
 from infermax_gym.suite.episodes import scheduling_config
+from infermax_gym.suite.play import SuiteAgent, random_agent
 from infermax_gym.suite.result import evaluate
 from infermax_gym.suite.tasks import Task, task_of
-from infermax_gym.suite.trajectories import Trajectory
+from infermax_gym.suite.trajectories import Trajectory, best_default, expert
 
 BETA, MOST_WEIGHT = 0.5, 20.0
 """Temperature in standard deviations of the advantage; the largest weight of an action."""
@@ -80,9 +82,9 @@ def weighted_regression(
 def learn(task: Task, folder: Path, steps: int, seed: int) -> dict[str, ScorerNetwork]:
     """Both learners, trained on the data sets of a folder."""
     sets = {kind: load_trajectories(task, kind, folder) for kind in ("random", "default", "expert")}
-    expert = Demonstrations(*transitions(sets["expert"]))
-    cloned = network_for(task, expert.observations, seed)
-    clone(cloned, expert, epochs=max(1, steps * 512 // len(expert)), seed=seed)
+    shown = Demonstrations(*transitions(sets["expert"]))
+    cloned = network_for(task, shown.observations, seed)
+    clone(cloned, shown, epochs=max(1, steps * 512 // len(shown)), seed=seed)
     played = [t for some in sets.values() for t in some]
     data = Demonstrations(*transitions(played))
     returns = returns_to_go(played)
@@ -93,23 +95,41 @@ def learn(task: Task, folder: Path, steps: int, seed: int) -> dict[str, ScorerNe
     return {"behaviour-cloning": cloned, "advantage-weighted-regression": regressed}
 
 
+def references(task: Task) -> dict[str, SuiteAgent]:
+    """Who played the data sets, as they play with no action in between."""
+    return {"random": random_agent(), "default": POLICIES[best_default(task)], "expert": expert(task)}
+
+
+def report(name: str, runs: dict[str, SuiteAgent], task: Task) -> None:
+    """Print a score on the test episodes."""
+    found = evaluate(runs, name=name, tasks=[task])
+    low, high = found["ci95"]
+    print(f"{name:<32} {len(runs):>4} {found['interquartile_mean']:7.3f}  [{low:.3f}, {high:.3f}]", flush=True)
+
+
 def main() -> None:
     """Make the data sets, learn, evaluate."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--task", default="long-context")
-    parser.add_argument("--episodes", type=int, default=30)
-    parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--episodes", type=int, default=30, help="of each data set")
+    parser.add_argument("--steps", type=int, default=600, help="of gradient descent")
+    parser.add_argument("--seeds", type=int, default=3, help="training runs, seeds 0 and up")
     args = parser.parse_args()
     task = task_of(args.task)
-    with tempfile.TemporaryDirectory() as name:
+    torch.set_num_threads(1)
+    print(f"{'agent':<32} {'runs':>4} {'score':>7}  95 % interval")
+    for name, agent in references(task).items():
+        report(name, {"0" * 64: agent}, task)
+    learned: dict[str, dict[str, SuiteAgent]] = {}
+    with tempfile.TemporaryDirectory() as folder:
         for kind in ("random", "default", "expert"):
-            make_dataset(task, kind, Path(name), args.episodes)  # type: ignore[arg-type]
-        networks = learn(task, Path(name), args.steps, args.seed)
-    for method, network in networks.items():
-        agent = Agent(method, network=network, config=scheduling_config(task))
-        found = evaluate({"0" * 64: agent}, name=method, tasks=[task])
-        print(f"{method}: {found['interquartile_mean']:.3f} {found['ci95']}")
+            make_dataset(task, kind, Path(folder), args.episodes)  # type: ignore[arg-type]
+        for seed in range(args.seeds):
+            for method, network in learn(task, Path(folder), args.steps, seed).items():
+                agent = Agent(method, network=network, config=scheduling_config(task))
+                learned.setdefault(method, {})[f"{seed:064x}"] = agent
+    for method, runs in learned.items():
+        report(method, runs, task)
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ beats one of the agent below, with its interval.
 
 
 def _overview(documents: Documents, tasks: Sequence[Task]) -> str:
-    best = {task.id: ranked(documents, task.id)[0]["agent"] for task in tasks}
+    best = {task.id: _rounded(ranked(documents, task.id)[0]["tasks"][task.id]["interquartile_mean"]) for task in tasks}
     names = [d["agent"] for d in _by_mean_rank(documents, tasks)]
     by_name = {d["agent"]: d for d in documents.values()}
     lines = [["agent", *(short_name(task) for task in tasks)]]
@@ -84,8 +84,8 @@ def _overview(documents: Documents, tasks: Sequence[Task]) -> str:
         played = by_name[name]["tasks"]
         figures = []
         for task in tasks:
-            figure = f"{_rounded(played[task.id]['interquartile_mean'])}" if task.id in played else ""
-            figures.append(f"**{figure}**" if best[task.id] == name else figure)
+            figure = _rounded(played[task.id]["interquartile_mean"]) if task.id in played else ""
+            figures.append(f"**{figure}**" if figure == best[task.id] else figure)
         lines.append([f"`{name}`", *figures])
     return _table(lines)
 
@@ -106,6 +106,7 @@ def _by_mean_rank(documents: Documents, tasks: Sequence[Task]) -> list[Document]
 
 def _ranking(documents: Documents, task: Task) -> str:
     played = ranked(documents, task.id)
+    means = [float(d["tasks"][task.id]["interquartile_mean"]) for d in played]
     lines = [["rank", "agent", "score", *(f"above {tau:g}" for tau in THRESHOLDS), "beats the next"]]
     for place, d in enumerate(played):
         low, high = d["tasks"][task.id]["ci95"]
@@ -113,7 +114,8 @@ def _ranking(documents: Documents, task: Task) -> str:
         shares = [f"{share:.2f}" for share in performance_profile([samples], THRESHOLDS)]
         score = f"{_rounded(d['tasks'][task.id]['interquartile_mean'])} [{_rounded(low)}, {_rounded(high)}]"
         beats = _improvement(samples, _samples(played[place + 1], task)) if place + 1 < len(played) else ""
-        lines.append([str(place + 1), f"`{d['agent']}`", score, *shares, beats])
+        rank = 1 + sum(mean > means[place] for mean in means)
+        lines.append([str(rank), f"`{d['agent']}`", score, *shares, beats])
     return f"### {short_name(task)}: {task.title}\n\n{_table(lines, left=2)}"
 
 
