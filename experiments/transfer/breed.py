@@ -54,7 +54,7 @@ RECIPES = {
     "any-engine": Recipe(
         "one selector for any engine and traffic; knows no lengths; mean latency, at the p99 of the best default",
         EXPERTS,
-        tuple(Goal(*weights) for weights in ((2.5, 40.0, 3.0), (3.2, 80.0, 4.0), (4.5, 100.0, 5.0), (6.0, 100.0, 6.0))),
+        (Goal(tail=6.0, behind=100.0, at_most=6.0),),
     ),
     "any-engine-goodput": Recipe(
         "one selector for any engine and traffic; as many requests as possible within limits that suit the engine",
