@@ -31,7 +31,7 @@ from experiments.transfer.runs import (
     load_runs,
     over_scenarios,
 )
-from experiments.transfer.scenarios import FRESH, TEST, TRACES, Split, scenarios
+from experiments.transfer.scenarios import FRESH, REASONING, TEST, TRACES, Split, scenarios
 from infermax_gym.baselines.catalogue import QUICK
 
 
@@ -76,10 +76,14 @@ CONTESTS = {
             "llama-3.1-405b@h200x8/fp8",
             "llama-3.1-405b@h200x8",
         ),
-        ("shortest-prompt-first", "spf-headroom", "spf-share", "hrrn-share", "rollout"),
-        published=True,
+        ("shortest-prompt-first", "spf-headroom", "spf-share", "hrrn-share"),
     ),
     "fresh": Contest(FRESH, _FRESH_ENGINES, ("shortest-prompt-first", "spf-share", "hrrn-share")),
+    "reasoning": Contest(
+        REASONING,
+        ("mistral-7b@l4", "llama-3.3-70b@gb200"),
+        ("spf-share", "hrrn-share", "srpt-work-noisy-0.6", "rollout-informed"),
+    ),
     "traces": Contest(TRACES, _FRESH_ENGINES, ("shortest-prompt-first", "spf-share", "hrrn-share")),
 }
 AGENTS = ("generalist", "any-engine")

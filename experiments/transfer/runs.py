@@ -16,6 +16,7 @@ from experiments.transfer.scenarios import Scenario
 from infermax_gym.agents.storage import load_agent
 from infermax_gym.baselines.catalogue import QUICK
 from infermax_gym.baselines.policies import POLICIES
+from infermax_gym.baselines.predict import predictions
 from infermax_gym.engine import EngineConfig, SimulationResult, simulate
 from infermax_gym.evaluation import Ratio, paired_ratio
 from infermax_gym.evaluation.contenders import run_contender
@@ -66,7 +67,7 @@ def player(name: str) -> Play:
     """Whoever has a name: an engine's scheduler, a rule or an agent of the zoo."""
     if name in _FORMS or name in POLICIES:
         policy = _FORMS.get(name) or POLICIES[name]
-        return lambda workload, engine: simulate(workload, engine, policy)
+        return lambda workload, engine: simulate(workload, engine, policy, predictions(policy, workload, 0))
     who = QUICK[name] if name in QUICK else load_agent(name)
     return lambda workload, engine: run_contender(who, workload, engine).result
 
