@@ -67,7 +67,7 @@ def player(name: str) -> Play:
     """Whoever has a name: an engine's scheduler, a rule or an agent of the zoo."""
     if name in _FORMS or name in POLICIES:
         policy = _FORMS.get(name) or POLICIES[name]
-        return lambda workload, engine: simulate(workload, engine, policy, predictions(policy, workload, 0))
+        return lambda workload, engine: simulate(workload, engine, policy, predicted=predictions(policy, workload))
     who = QUICK[name] if name in QUICK else load_agent(name)
     return lambda workload, engine: run_contender(who, workload, engine).result
 
