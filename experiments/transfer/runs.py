@@ -27,6 +27,8 @@ BEST_PUBLISHED = "best published"
 
 _FORMS = {policy.name: policy for policy in FORMS}
 
+_ENOUGH = 4
+
 Play = Callable[[Workload, EngineConfig], SimulationResult]
 Key = tuple[Scenario, int]
 
@@ -134,6 +136,12 @@ def by_scenario(runs: Sequence[Run], ratio: Callable[[Run], float]) -> NDArray[n
     for run in runs:
         logs.setdefault(run.scenario, []).append(float(np.log(ratio(run))))
     return np.exp([float(np.mean(values)) for values in logs.values()])
+
+
+def ratios(runs: Sequence[Run], ratio: Callable[[Run], float]) -> NDArray[np.float64]:
+    """What an interval is over: scenarios, or draws where there are hardly any scenarios."""
+    found = by_scenario(runs, ratio)
+    return found if len(found) >= _ENOUGH else np.array([ratio(run) for run in runs])
 
 
 def over_scenarios(ratios: NDArray[np.float64]) -> Ratio:
