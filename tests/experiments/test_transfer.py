@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from experiments.transfer.compare import CONTESTS
+from experiments.transfer.evolve import rule
 from experiments.transfer.experts import DEFAULTS, EXPERTS, FORMS, GOODPUT_EXPERTS
 from experiments.transfer.fit import Goal, Training, fit
 from experiments.transfer.measure import Figures, Measured, limited
@@ -124,3 +125,9 @@ def test_being_behind_costs_more_than_being_ahead_gains() -> None:
     cost = Goal(behind=9.0).cost(measured, 3)
     np.testing.assert_allclose(cost, [0.0, 0.2, 2.0])  # 0.2 x 10 beyond the default, cut at 2
     np.testing.assert_allclose(Goal(behind=9.0, goodput=True, at_most=9.0).cost(measured, 3), [5.0, 0.0, 6.0])
+
+
+def test_the_evolved_rule_has_no_units() -> None:
+    shares = rule(np.array([0.0, 0.0, -30.0, -30.0]))
+    assert shares.base.queue_weights[0] == pytest.approx(np.sqrt(1e-4 * 0.3))  # arrival_s
+    assert (shares.prefill_efficiency, shares.headroom) == pytest.approx((0.9, 0.0))
