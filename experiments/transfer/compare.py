@@ -88,7 +88,7 @@ CONTESTS = {
     "traces": Contest(TRACES, _FRESH_ENGINES, ("shortest-prompt-first", "spf-share", "hrrn-share")),
 }
 AGENTS = ("generalist", "any-engine")
-GOODPUT_RULES = ("slai", "edf", "shortest-prompt-first", "spf-share", "rollout-goodput")
+GOODPUT_RULES = ("slai", "edf", "shortest-prompt-first", "spf-share")
 GOODPUT_AGENTS = ("any-engine-goodput",)
 
 

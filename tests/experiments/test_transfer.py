@@ -10,7 +10,7 @@ import pytest
 
 from experiments.transfer.compare import CONTESTS
 from experiments.transfer.evolve import rule
-from experiments.transfer.experts import DEFAULTS, EXPERTS, FORMS, GOODPUT_EXPERTS
+from experiments.transfer.experts import DEFAULTS, EXPERTS, FORMS, GOODPUT_EXPERTS, MEASURED
 from experiments.transfer.fit import Goal, Training, fit
 from experiments.transfer.measure import Figures, Measured, limited
 from experiments.transfer.runs import ENGINES_SHIP, Runs, by_scenario, compared, complete, load_runs
@@ -87,10 +87,10 @@ def test_random_scenarios_repeat_themselves_and_stay_in_their_split() -> None:
 
 
 def test_nobody_is_told_lengths() -> None:
-    assert all(expert.information == Information.NONE for expert in GOODPUT_EXPERTS)
+    assert all(expert.information == Information.NONE for expert in MEASURED)
     assert all(POLICIES[name].information <= Information.BOUND for name in DEFAULTS)
     assert all(policy.information <= Information.BOUND for policy in FORMS)
-    assert GOODPUT_EXPERTS[: len(EXPERTS)] == EXPERTS
+    assert MEASURED[: len(GOODPUT_EXPERTS)] == GOODPUT_EXPERTS and all(expert in MEASURED for expert in EXPERTS)
 
 
 def test_a_mean_request_alone_meets_its_limits_with_room_to_spare() -> None:
