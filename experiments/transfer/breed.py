@@ -12,7 +12,7 @@ import argparse
 import pickle
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,23 +43,26 @@ class Recipe:
         note: what it is, one line.
         experts: what it chooses between.
         goals: what is tried; validation says which is taken.
+        training: how its network is trained.
     """
 
     note: str
     experts: tuple[Shares, ...]
     goals: tuple[Goal, ...]
+    training: Training = field(default_factory=Training)
 
 
 RECIPES = {
     "any-engine": Recipe(
         "one selector for any engine and traffic; knows no lengths; mean latency, at the p99 of the best default",
         EXPERTS,
-        tuple(Goal(*weights) for weights in ((2.5, 40.0, 3.0), (3.2, 80.0, 4.0), (4.5, 100.0, 5.0), (6.0, 100.0, 6.0))),
+        (Goal(tail=6.0, behind=100.0, at_most=6.0),),
     ),
     "any-engine-goodput": Recipe(
         "one selector for any engine and traffic; as many requests as possible within limits that suit the engine",
         GOODPUT_EXPERTS,
         tuple(Goal(goodput=True, behind=behind, at_most=4.0) for behind in (5.0, 20.0)),
+        Training(steps=1500, noise=0.3),
     ),
 }
 
@@ -131,7 +134,7 @@ def make(recipe: Recipe, train: Sequence[Measured], validate: Sequence[Measured]
     rivals = [best_defaults(limited(one.workload(), one.config), one.config) for one in scenarios]
     tried = []
     for goal in recipe.goals:
-        selector = fit([one.of(recipe.experts) for one in train], recipe.experts, goal, Training())
+        selector = fit([one.of(recipe.experts) for one in train], recipe.experts, goal, recipe.training)
         found = score(selector, scenarios, rivals, goal.goodput)
         print(f"{goal}: {found}", file=sys.stderr, flush=True)
         tried.append((loss(found, goal.goodput), selector, goal, found))

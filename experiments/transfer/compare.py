@@ -30,8 +30,9 @@ from experiments.transfer.runs import (
     complete,
     load_runs,
     over_scenarios,
+    ratios,
 )
-from experiments.transfer.scenarios import FRESH, TEST, TRACES, Split, scenarios
+from experiments.transfer.scenarios import FRESH, REASONING, TEST, TRACES, Split, scenarios
 from infermax_gym.baselines.catalogue import QUICK
 
 
@@ -76,14 +77,18 @@ CONTESTS = {
             "llama-3.1-405b@h200x8/fp8",
             "llama-3.1-405b@h200x8",
         ),
-        ("shortest-prompt-first", "spf-headroom", "spf-share", "hrrn-share", "rollout"),
-        published=True,
+        ("shortest-prompt-first", "spf-headroom", "spf-share", "hrrn-share"),
     ),
     "fresh": Contest(FRESH, _FRESH_ENGINES, ("shortest-prompt-first", "spf-share", "hrrn-share")),
+    "reasoning": Contest(
+        REASONING,
+        ("mistral-7b@l4", "llama-3.3-70b@gb200"),
+        ("spf-share", "hrrn-share", "srpt-work-noisy-0.6", "rollout-informed"),
+    ),
     "traces": Contest(TRACES, _FRESH_ENGINES, ("shortest-prompt-first", "spf-share", "hrrn-share")),
 }
 AGENTS = ("generalist", "any-engine")
-GOODPUT_RULES = ("slai", "edf", "shortest-prompt-first", "spf-share", "rollout-goodput")
+GOODPUT_RULES = ("slai", "edf", "shortest-prompt-first", "spf-share")
 GOODPUT_AGENTS = ("any-engine-goodput",)
 
 
@@ -101,7 +106,7 @@ def overall(runs: list[Run], names: tuple[str, ...]) -> str:
         "|---|---|---|---|---|",
     ]
     for name in names:
-        mean, p99 = (by_scenario(runs, lambda r, of=of: of(r, name)) for of in (Run.mean, Run.p99))  # type: ignore[misc]  # noqa: B023
+        mean, p99 = (ratios(runs, lambda r, of=of: of(r, name)) for of in (Run.mean, Run.p99))  # type: ignore[misc]  # noqa: B023
         above = f"{np.count_nonzero(mean > 1.02)} of {len(mean)}"
         lines.append(f"| {label(name)} | {over_scenarios(mean)} | {mean.max():.2f} | {above} | {over_scenarios(p99)} |")
     return "\n".join(lines)
@@ -114,9 +119,9 @@ def overall_goodput(runs: list[Run], names: tuple[str, ...]) -> str:
         "|---|---|---|---|---|",
     ]
     for name in names:
-        ratios = by_scenario(runs, lambda r: r.goodput(name))  # noqa: B023
-        below, more = (f"{np.count_nonzero(which)} of {len(ratios)}" for which in (ratios < 0.99, ratios >= 1.05))
-        lines.append(f"| {label(name)} | {over_scenarios(ratios)} | {ratios.min():.2f} | {below} | {more} |")
+        goodput = by_scenario(runs, lambda r: r.goodput(name))  # noqa: B023
+        below, more = (f"{np.count_nonzero(which)} of {len(goodput)}" for which in (goodput < 0.99, goodput >= 1.05))
+        lines.append(f"| {label(name)} | {over_scenarios(goodput)} | {goodput.min():.2f} | {below} | {more} |")
     return "\n".join(lines)
 
 
@@ -125,7 +130,7 @@ def by_engine(runs: list[Run], name: str) -> str:
     lines = ["| engine | mean E2E / best default | worst scenario | p99 E2E / that default's |", "|---|---|---|---|"]
     for engine in dict.fromkeys(r.scenario.engine for r in runs):
         own = [r for r in runs if r.scenario.engine == engine]
-        mean, p99 = by_scenario(own, lambda r: r.mean(name)), by_scenario(own, lambda r: r.p99(name))
+        mean, p99 = ratios(own, lambda r: r.mean(name)), ratios(own, lambda r: r.p99(name))
         lines.append(f"| {engine} | {over_scenarios(mean)} | {mean.max():.2f} | {over_scenarios(p99)} |")
     return "\n".join(lines)
 
@@ -145,22 +150,22 @@ def board(runs: list[Run], names: tuple[str, ...]) -> str:
     ]
     for scenario in dict.fromkeys(r.scenario for r in runs):
         own = [r for r in runs if r.scenario == scenario]
-        ratios = " | ".join(
+        figures = " | ".join(
             f"{by_scenario(own, lambda r: r.mean(name))[0]:.2f} / {by_scenario(own, lambda r: r.p99(name))[0]:.2f}"  # noqa: B023
             for name in names
         )
         default_s = by_scenario(own, lambda r: r.default.mean_s)[0]
-        lines.append(f"| {scenario.name} | {default_s:.1f} | {ratios} |")
+        lines.append(f"| {scenario.name} | {default_s:.1f} | {figures} |")
     return "\n".join(lines) + "\n"
 
 
-def draw(ratios: Mapping[str, NDArray[np.float64]], path: Path) -> None:
+def draw(series: Mapping[str, NDArray[np.float64]], path: Path) -> None:
     """Mean latency over the best default's, scenario by scenario, each policy's in order: a picture."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    for name, values in ratios.items():
+    for name, values in series.items():
         share = (np.arange(len(values)) + 0.5) / len(values)
         axes.plot(share, np.sort(values), label=name, linewidth=2.5 if name in AGENTS else 1.5)
     axes.axhline(1.0, color="grey", linewidth=0.8)

@@ -115,12 +115,27 @@ GOODPUT_EXPERTS: tuple[Shares, ...] = (
 )
 """For goodput: the same, the newest first, and fewer at once; under limits whoever waited too long is lost anyway."""
 
+_WHOLE = Policy("whole", chunking=False, watermark=0.01)
+"""Decodes beside whole prompts, whatever their length: what Orca gains by where experts of a mixture are read once for
+many tokens, without the memory that Orca reserves."""
+
 _FAIRER: tuple[Shares, ...] = (
     _named(_HRRN, 0.97),
     _named(_HRRN, 0.95, 0.8),
     _named(_aging(0.01), 0.95),
     *(_named(_aging(0.03), share) for share in (0.95, 0.97, None)),
     _named(_aging(0.1), 0.95),
+    Shares(
+        replace(_WHOLE, name="whole-hrrn", queue_order=_HRRN.base.queue_order, queue_weights=_HRRN.base.queue_weights)
+    ),
+    Shares(
+        replace(
+            _WHOLE,
+            name="whole-aging-0.03",
+            queue_order=QueueOrder.LINEAR,
+            queue_weights=_aging(0.03).base.queue_weights,
+        )
+    ),
 )
 
 MEASURED: tuple[Shares, ...] = (*GOODPUT_EXPERTS, *_FAIRER)

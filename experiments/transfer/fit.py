@@ -60,8 +60,8 @@ class Training:
 
     hidden: int = 24
     networks: int = 6
-    steps: int = 1500
-    noise: float = 0.3
+    steps: int = 2500
+    noise: float = 0.2
     decay: float = 1e-3
     seed: int = 0
 

@@ -16,6 +16,7 @@ from experiments.transfer.scenarios import Scenario
 from infermax_gym.agents.storage import load_agent
 from infermax_gym.baselines.catalogue import QUICK
 from infermax_gym.baselines.policies import POLICIES
+from infermax_gym.baselines.predict import predictions
 from infermax_gym.engine import EngineConfig, SimulationResult, simulate
 from infermax_gym.evaluation import Ratio, paired_ratio
 from infermax_gym.evaluation.contenders import run_contender
@@ -25,6 +26,8 @@ ENGINES_SHIP = (*DEFAULTS, *(policy.name for policy in FORMS))
 BEST_PUBLISHED = "best published"
 
 _FORMS = {policy.name: policy for policy in FORMS}
+
+_ENOUGH = 4
 
 Play = Callable[[Workload, EngineConfig], SimulationResult]
 Key = tuple[Scenario, int]
@@ -66,7 +69,7 @@ def player(name: str) -> Play:
     """Whoever has a name: an engine's scheduler, a rule or an agent of the zoo."""
     if name in _FORMS or name in POLICIES:
         policy = _FORMS.get(name) or POLICIES[name]
-        return lambda workload, engine: simulate(workload, engine, policy)
+        return lambda workload, engine: simulate(workload, engine, policy, predicted=predictions(policy, workload))
     who = QUICK[name] if name in QUICK else load_agent(name)
     return lambda workload, engine: run_contender(who, workload, engine).result
 
@@ -133,6 +136,12 @@ def by_scenario(runs: Sequence[Run], ratio: Callable[[Run], float]) -> NDArray[n
     for run in runs:
         logs.setdefault(run.scenario, []).append(float(np.log(ratio(run))))
     return np.exp([float(np.mean(values)) for values in logs.values()])
+
+
+def ratios(runs: Sequence[Run], ratio: Callable[[Run], float]) -> NDArray[np.float64]:
+    """What an interval is over: scenarios, or draws where there are hardly any scenarios."""
+    found = by_scenario(runs, ratio)
+    return found if len(found) >= _ENOUGH else np.array([ratio(run) for run in runs])
 
 
 def over_scenarios(ratios: NDArray[np.float64]) -> Ratio:

@@ -79,6 +79,7 @@ FRESH = Split(
     4_000_000,
     ("mistral-7b@l4", "qwen2.5-72b@mi300xx2", "llama-3.3-70b@gb200", "glm-4.5-air@mi355x", "phi-4@gaudi3"),
 )
+REASONING = replace(FRESH, traffic=("reasoning",), loads=(1.2,), first_seed=6_000_000)
 TRACES = replace(FRESH, traffic=tuple(FILES), first_seed=5_000_000)
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from experiments.transfer.compare import CONTESTS
-from experiments.transfer.experts import DEFAULTS, EXPERTS, FORMS, GOODPUT_EXPERTS
+from experiments.transfer.evolve import rule
+from experiments.transfer.experts import DEFAULTS, EXPERTS, FORMS, GOODPUT_EXPERTS, MEASURED
 from experiments.transfer.fit import Goal, Training, fit
 from experiments.transfer.measure import Figures, Measured, limited
 from experiments.transfer.runs import ENGINES_SHIP, Runs, by_scenario, compared, complete, load_runs
@@ -86,10 +87,10 @@ def test_random_scenarios_repeat_themselves_and_stay_in_their_split() -> None:
 
 
 def test_nobody_is_told_lengths() -> None:
-    assert all(expert.information == Information.NONE for expert in GOODPUT_EXPERTS)
+    assert all(expert.information == Information.NONE for expert in MEASURED)
     assert all(POLICIES[name].information <= Information.BOUND for name in DEFAULTS)
     assert all(policy.information <= Information.BOUND for policy in FORMS)
-    assert GOODPUT_EXPERTS[: len(EXPERTS)] == EXPERTS
+    assert MEASURED[: len(GOODPUT_EXPERTS)] == GOODPUT_EXPERTS and all(expert in MEASURED for expert in EXPERTS)
 
 
 def test_a_mean_request_alone_meets_its_limits_with_room_to_spare() -> None:
@@ -124,3 +125,9 @@ def test_being_behind_costs_more_than_being_ahead_gains() -> None:
     cost = Goal(behind=9.0).cost(measured, 3)
     np.testing.assert_allclose(cost, [0.0, 0.2, 2.0])  # 0.2 x 10 beyond the default, cut at 2
     np.testing.assert_allclose(Goal(behind=9.0, goodput=True, at_most=9.0).cost(measured, 3), [5.0, 0.0, 6.0])
+
+
+def test_the_evolved_rule_has_no_units() -> None:
+    shares = rule(np.array([0.0, 0.0, -30.0, -30.0]))
+    assert shares.base.queue_weights[0] == pytest.approx(np.sqrt(1e-4 * 0.3))  # arrival_s
+    assert (shares.prefill_efficiency, shares.headroom) == pytest.approx((0.9, 0.0))
