@@ -54,7 +54,9 @@ def test_the_real_scheduler_and_the_simulator_decide_alike(version: str | None) 
     assert version is None or record["vllm"] == version
 
 
-@pytest.mark.parametrize("how", ["fcfs"] if SHORT else ["fcfs", "spf-headroom", "conv-evolved", "generalist"])
+@pytest.mark.parametrize(
+    "how", ["fcfs"] if SHORT else ["fcfs", "spf-headroom", "conv-evolved", "generalist", "any-engine"]
+)
 def test_the_real_engine_and_the_simulator_decide_alike(how: str) -> None:
     """A tiny model computes; iterations, preemptions and the log are the simulator's."""
     done = run("tests.vllm.engine_case", how)
