@@ -6,6 +6,7 @@ at which it finishes requests while `vllm` works off a backlog.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -153,7 +154,8 @@ class Capacity:
 @cache
 def engine_config(name: str) -> EngineConfig:
     """The replica that a name stands for: of the table of engines, or by the roofline of a GPU that it lacks."""
-    if name not in engines() and name.partition("@")[2].partition("/")[0] in known_devices().keys() - _measured_gpus():
+    gpu = re.sub(r"x\d+$", "", name.partition("@")[2].partition("/")[0])
+    if name not in engines() and gpu in known_devices().keys() - _measured_gpus():
         asked = parse_name(name)
         found = estimate(asked.shape, asked.device, asked.num_devices, weights=asked.weights)
         sizes = found.sizes
