@@ -249,7 +249,7 @@ def certified_table(runs: Mapping[str, Document]) -> str:
                 least, most = (
                     float(np.mean(savings(runs, mix, held, engine, what))) for what in ("at_least", "at_most")
                 )
-                cells.append(f"{mean:.1%} ± {half:.1%} ({least:.0%} to {most:.0%})")
+                cells.append(f"{mean:.1%} ± {half:.1%} ({least:.1%} to {most:.1%})")
             lines.append(f"| `{engine}` | {mix} | {' | '.join(cells)} |\n")
     return "".join(lines)
 
@@ -309,17 +309,15 @@ def main() -> None:
     for name, table in TABLES.items():
         show(table(runs), name, options.out)
     if options.picture is not None:
-        lines = {
-            engine: {
-                mix: {
-                    what: [savings(runs, mix, held, engine, what) for held in HELD]
-                    for what in ("found", "at_least", "at_most")
-                }
-                for mix in MIXES
+        (engine,) = CERTIFIED_ENGINES
+        mixes = {
+            mix: {
+                what: [savings(runs, mix, held, engine, what) for held in HELD]
+                for what in ("found", "at_least", "at_most")
             }
-            for engine in CERTIFIED_ENGINES
+            for mix in MIXES
         }
-        draw(options.picture, lines, HELD)
+        draw(options.picture, engine, mixes, HELD)
 
 
 if __name__ == "__main__":
