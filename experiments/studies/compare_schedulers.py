@@ -210,8 +210,8 @@ Every scheduler on four workloads, with too little memory on purpose: with plent
 [The table of policies](policies.md) has sources and deviations, [the engine](engine.md) the exact rules.
 [Which scheduler wins where](studies/which-scheduler-wins.md) asks the same of today's GPUs.
 
-- Figures are seconds, means over {SEEDS} seeds. `mean` and `p99` are of latency, arrival to last token. `TTFT` is a
-  mean.
+- Figures are seconds, means over {SEEDS} seeds. `mean` and `p99` are of latency, arrival to last token. `TTFT` is
+  the mean.
 - The engine is llama2-7b on one A100: blocks of 16 tokens, at most 512 tokens and 256 requests per iteration.
 - Groups say what a scheduler is told of output lengths. In a group the lowest geometric mean over workloads is first.
 - The fastest of a group is bold.
@@ -231,11 +231,12 @@ Every scheduler on four workloads, with too little memory on purpose: with plent
   `spf-aging-headroom` give a little of the mean back for a good part of it.
 - **Reasoning and mixed: whoever has had least.** Outputs are heavy-tailed, and prompts say nothing about them.
   `least-attained-service` gets short answers through and recomputes the long ones. Predicted lengths do better still.
-- **Sizes without units.** The `-share` policies take their budget from the engine's cost. Here that comes close to
-  the rules tuned for this engine, which they are meant to replace on others.
+- **Sizes without units.** The `-share` policies take their budget from the engine's cost. On chat and
+  code they are a tenth behind the rules tuned for this engine, on the others level. On other engines they replace them.
 - **Nothing told, everything tried.** `rollout` runs twelve policies on copies of the engine, with imagined lengths, and
-  goes on with the best. `rollout-informed` does so with noisy lengths. `any-engine` is a trained network that
-  chooses among policies.
+  goes on with the best: first of those told nothing. `rollout-informed` does so with noisy lengths, and is first of its
+  group. `any-engine` is a trained network that chooses among policies. Trained on larger engines, it is in the middle
+  here.
 - **Work, not output length.** With true lengths `sjf-oracle` and `srpt-oracle` lose to rules that know nothing, where
   prompts are the work. `srpt-work-oracle` and `mc-sf-work-oracle` count the tokens still to prefill as well. That
   repairs it, even with noisy lengths. `srpt-oracle` evicts half-done prompts for shorter answers, again and again.

@@ -15,6 +15,7 @@ import numpy as np
 
 from experiments.transfer.traces import FILES, drawn_trace
 from infermax_gym.baselines.policies import POLICIES
+from infermax_gym.cost.engines.names import EngineNameError
 from infermax_gym.cost.engines.table import engines, find_engine
 from infermax_gym.cost.roofline import estimate, parse_name
 from infermax_gym.engine import EngineConfig, simulate
@@ -168,15 +169,16 @@ class Capacity:
 
 @cache
 def engine_config(name: str) -> EngineConfig:
-    """The replica of a name: of the table of engines, or estimated from data sheets."""
-    if name not in engines():
+    """The replica of a name: of the table of engines, or else estimated from data sheets."""
+    try:
+        engine = find_engine(name)
+    except EngineNameError:
         asked = parse_name(name)
         found = estimate(asked.shape, asked.device, asked.num_devices, weights=asked.weights)
         sizes = found.sizes
         return EngineConfig(
             found.cost, found.memory.num_kv_tokens, 16, sizes.max_num_batched_tokens, sizes.max_num_seqs
         )
-    engine = find_engine(name)
     return EngineConfig(
         engine.cost, engine.num_kv_tokens, engine.block_size, engine.max_num_batched_tokens, engine.max_num_seqs
     )
