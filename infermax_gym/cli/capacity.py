@@ -250,7 +250,9 @@ def _run(
     with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
         task = progress.add_task(chosen[0][1].name, total=len(chosen))
         try:
-            warm_up([fleet for _, fleet in chosen], chosen[0][0], output.say_compiling)
+            open_traffic = for_rate is None and traffic is None  # else there may be more replicas, or closed loops
+            runs = [(fleet.alone if open_traffic else None) or fleet for _, fleet in chosen]
+            warm_up(runs, chosen[0][0], output.say_compiling)
             for row in _rows(chosen, demand, for_rate, traffic):
                 rows.append(row)
                 done = len(rows)

@@ -121,7 +121,13 @@ def serve(
     predict: Predict = no_predictions,
     record_schedule: bool = False,
 ) -> SimulationResult:
-    """The records of `run_contender`, which says what the arguments are."""
+    """The records of `run_contender`, which says what the arguments are.
+
+    A fleet of one replica is its engine alone, to the bit, and then need not be compiled. In a closed loop it is not:
+    an engine rejects at its next boundary, a router at once.
+    """
+    if isinstance(contender, FleetContender) and not workload.is_closed_loop:
+        contender = contender.alone or contender
     return run_contender(
         contender, workload, config, seed=seed, predict=predict, record_schedule=record_schedule
     ).result

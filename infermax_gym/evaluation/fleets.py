@@ -106,6 +106,12 @@ class FleetContender:
         known = [policy.information for policy in self.policies]
         return max(*known, self.router.information) if isinstance(self.router, Router) else max(known)
 
+    @property
+    def alone(self) -> Policy | None:
+        """The policy of a single replica behind a router that can change nothing; None of any other fleet."""
+        plain = isinstance(self.router, Router) and self.prefill is None and self.migration is None and not self.parts
+        return self.policy if plain and self.num_replicas == 1 else None
+
     def predicted(self, predict: Predict, workload: Workload, seed: int) -> Predicted | None:
         """What its router and its replicas are told about output lengths."""
         asks = isinstance(self.router, Router) and self.router.uses_predictions

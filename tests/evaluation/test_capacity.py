@@ -8,11 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from infermax_gym.baselines.policies import POLICIES
+from infermax_gym.baselines.predict import predictions
 from infermax_gym.baselines.routers import ROUTERS
 from infermax_gym.cluster import simulate_fleet, summarize_fleet
 from infermax_gym.engine import EngineConfig, Policy, Slo, simulate
 from infermax_gym.evaluation import Demand, FleetContender, Scenario, evaluate, find_capacity, find_smallest, serve
 from infermax_gym.evaluation.capacity import highest_rate
+from infermax_gym.evaluation.contenders import run_contender
 from infermax_gym.workload import Workload, make_workload
 
 CONFIG = EngineConfig(num_kv_tokens=30_000)
@@ -38,6 +41,18 @@ def test_thehighest_rate_is_found(truth: float) -> None:
     assert truth / 1.01 <= found <= truth
     assert found in asked
     assert len(asked) < 25
+
+
+@pytest.mark.parametrize("name", ["vllm", "srf", "sjf-noisy-0.3"])
+def test_a_single_replica_is_its_engine(name: str) -> None:
+    contender = FleetContender(POLICIES[name], ROUTERS["power-of-two"], 1)
+    assert contender.alone is POLICIES[name] and replace(contender, num_replicas=2).alone is None
+    workload, config = requests(3, 1).with_rate(9.0), replace(CONFIG, num_kv_tokens=6_000)
+    alone = serve(contender, workload, config, seed=3, predict=predictions)
+    fleet = run_contender(contender, workload, config, seed=3, predict=predictions).result
+    for one in ("first_scheduled_s", "first_token_s", "finish_s", "num_preemptions_of"):
+        np.testing.assert_array_equal(getattr(alone, one), getattr(fleet, one))
+    assert alone.num_preemptions > 0
 
 
 def test_no_rate_or_every_rate() -> None:

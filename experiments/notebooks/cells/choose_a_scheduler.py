@@ -94,8 +94,9 @@ for name, (goodput, tail_s) in points.items():
     axes.scatter(
         goodput, tail_s, s=45, color="#3657a8" if name in best else "#b9b9b9", zorder=2
     )
+    beside = {"sarathi": (4, -14), "hrrn": (2, 8), "vllm": (-16, -15)}.get(name, (7, -3))
     axes.annotate(
-        name, (goodput, tail_s), xytext=(7, -3), textcoords="offset points", fontsize=9
+        name, (goodput, tail_s), xytext=beside, textcoords="offset points", fontsize=9
     )
 axes.set(
     xlabel="goodput, requests per second (more is better)",
