@@ -38,14 +38,14 @@ env.step(int(info["action_mask"].argmax()))
 from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.engine import EngineConfig, simulate
 from infermax_gym.workload import make_workload
-print(simulate(make_workload("azure-conv", 20), EngineConfig(), POLICIES["vllm"]).makespan_s)
+print(simulate(make_workload("azure-conv", 20, seed=0), EngineConfig(), POLICIES["vllm"]).makespan_s)
 """
 TYPED = """\
 from infermax_gym.engine import EngineConfig, SimulationResult, simulate
 from infermax_gym.engine.policy import Policy
 from infermax_gym.workload import Workload, make_workload
 
-workload: Workload = make_workload("azure-conv", 20)
+workload: Workload = make_workload("azure-conv", 20, seed=0)
 result: SimulationResult = simulate(workload, EngineConfig(num_kv_tokens=8_000), Policy("mine"))
 makespan_s: float = result.makespan_s
 """
