@@ -1,9 +1,9 @@
-"""What PPO's rewards cost: decisions per second on `train.py`'s default cell, with and without a base-policy rollout.
+"""What PPO's rewards cost: decisions per second on saturated chat, with and without a base-policy rollout.
 
     python benchmarks/base_rollout.py
 
-Two players, sampling their actions: the shipped network `conv-ppo`, which half the time does what the row would do, and
-a fresh one. "simulated anew": as if nothing were known at the next state; "followed" is how training does
+Two players, sampling their actions: the shipped network `conv-ppo`, which half the time does what the policy would do,
+and a fresh one. "simulated anew": as if nothing were known at the next state; "followed" is how training does
 it (`infermax_gym.agents.base_rollout`). Wall-clock time, since a base-policy rollout uses two cores.
 """
 
@@ -34,7 +34,7 @@ _WARM_UP = 30
 def play(
     network: ScorerNetwork, config: EnvConfig, base_rollout: str, num_steps: int, seed: int
 ) -> tuple[float, float]:
-    """Decisions per second, and of how many of them the row's run to the end was simulated."""
+    """Decisions per second, and of how many of them the policy's run to the end was simulated."""
     settings = PpoSettings()
     shaping = None if base_rollout == "none" else settings.shaping()
     env = InferMaxVecEnv(settings.num_lanes, config, seed=seed, base_rollout=shaping)
