@@ -7,6 +7,7 @@ prints the best knobs of each generation.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -67,11 +68,15 @@ def loss(shares: Shares, training: Sequence[Task]) -> float:
     return total / len(training)
 
 
-def main(num_tasks: int = 38, generations: int = 14) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Evolve and print."""
-    training = tasks(num_tasks)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--tasks", type=int, default=38, help="training scenarios")
+    parser.add_argument("--generations", type=int, default=14, help="of eight candidates each")
+    options = parser.parse_args(arguments)
+    training = tasks(options.tasks)
     search = cma.CMAEvolutionStrategy([0.0, 0.5, -2.0, -2.0], 0.8, {"seed": SEED, "popsize": 8, "verbose": -9})
-    for generation in range(generations):
+    for generation in range(options.generations):
         candidates = search.ask()
         search.tell(candidates, [loss(rule(np.asarray(x)), training) for x in candidates])
         best = rule(np.asarray(search.result.xbest))
