@@ -4,10 +4,10 @@
 "spf-headroom"}}'` puts a policy of the table, or a learned one, into a server; docs/vllm.md walks through it.
 
 Reading order: `settings` (what a user writes), `translation` (which policies vLLM can follow), `decisions` (the policy
-itself, from the requests' state), `requests`, `keys`, `columns`, `queue`, `admission`, `order` and `guard` (its parts),
-`knobs`, `features` and `controlling` (controllers), `choosing` (selectors), `scheduler` (where vLLM calls it); `steplog`
-(what is written down); then `emulation` and `executor` (a GPU that is timed and not computed), `virtual` (the engine on a
-clock that jumps) and `model_folder`.
+itself, from the requests' state), `requests`, `keys`, `columns`, `queue`, `admission`, `order` and `guard` (its
+parts), `knobs`, `features` and `controlling` (controllers), `choosing` (selectors), `scheduler` (where vLLM calls it);
+`steplog` (what is written down); then `emulation` and `executor` (a GPU that is timed and not computed), `virtual` (the
+engine on a clock that jumps) and `model_folder`.
 
 Nothing here compiles anything or imports torch: vLLM brings its own numba and torch, and a decision is plain Python.
 The decisions are those of `infermax_gym.engine.kernel` to the bit; `make test-vllm` holds both against each other.
