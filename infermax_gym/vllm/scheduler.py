@@ -95,9 +95,8 @@ class PlugIn:
             note(self.log)
         except Exception as error:
             self.log = None
-            known = isinstance(error, OSError)  # the disk is full, or gone
-            why = f" ({error.strerror or error})" if known else ""
-            _logger.error("infermax: the step log ends here%s", why, exc_info=None if known else error)
+            unexpected = None if isinstance(error, OSError) else error  # the disk is full, or gone
+            _logger.error("infermax: the step log ends here (%s)", error, exc_info=unexpected)
 
     def _take_over(self) -> None:
         scheduler, policy = self._scheduler, self._settings.policy
