@@ -169,7 +169,7 @@ def without_installing(wheel: Path, folder: Path, python: str) -> None:
     inside = environment(folder, python, "pipx")
     home = {"PIPX_HOME": str(folder / "pipx"), "PIPX_BIN_DIR": str(folder / "pipx-bin")}
     said = run(inside, "-m", "pipx", "run", "--spec", wheel, "infermax", "--version", **home)
-    if "infermax" not in said:
+    if not re.fullmatch(r"\d+\.\d+\.\d+\S*", said.strip()):
         raise RuntimeError(f"pipx run said {said!r}")
 
 

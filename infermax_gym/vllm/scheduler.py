@@ -95,10 +95,8 @@ class PlugIn:
             note(self.log)
         except Exception as error:
             self.log = None
-            if isinstance(error, OSError):  # the disk is full, or gone
-                _logger.error("infermax: the step log ends here (%s)", error.strerror or error)
-            else:
-                _logger.error("infermax: the step log ends here", exc_info=error)
+            unexpected = None if isinstance(error, OSError) else error  # the disk is full, or gone
+            _logger.error("infermax: the step log ends here (%s)", error, exc_info=unexpected)
 
     def _take_over(self) -> None:
         scheduler, policy = self._scheduler, self._settings.policy
