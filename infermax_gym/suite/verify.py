@@ -91,7 +91,7 @@ def _same(where: str, said: Mapping[str, Any], found: Mapping[str, Any]) -> None
             continue
         values = said.get(name)
         expected = np.atleast_1d(np.array(found[name], np.float64))
-        listed = values if isinstance(values, list) else [values]
+        listed: list[Any] = values if isinstance(values, list) else [values]
         if len(listed) != len(expected) or not all(type(v) in (int, float) for v in listed):
             raise SuiteError(f"{where}: {name} must be {len(expected)} numbers")
         given = np.array([float(v) if abs(v) < _HUGE else np.inf for v in listed])
