@@ -68,6 +68,9 @@ def run(s: Any, max_iterations: int, until_s: float, use_fast_forward: bool) -> 
         elif s.changed:
             s.stalled_iterations += 1
             catch_up(s)
+            # Where memory is set aside for a request that moves here, one may be swapped out and in at one moment.
+            if s.stalled_iterations > 1024 + 8 * s.num_blocks * s.block_size:  # twice what invariant 9 allows, and more
+                return STUCK
         elif catch_up(s) or resume_paused(s):
             continue
         elif not jump_to_next_arrival(s):
