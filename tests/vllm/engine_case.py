@@ -13,6 +13,12 @@ from pathlib import Path
 from typing import Any
 
 NUM_BLOCKS, BLOCK_SIZE, BUDGET, NUM_REQUESTS = 150, 32, 256, 150
+KNOBS: dict[str, dict[str, Any]] = {
+    "spf-headroom-5": {
+        "policy": "spf-headroom",
+        "knobs": {"headroom_tokens": 5.0},
+    },  # so little that some are preempted
+}
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
@@ -129,11 +135,14 @@ def simulated(how: str, workload: Any, config: Any) -> Any:
     """What the simulator does."""
     from infermax_gym.baselines.policies import POLICIES
     from infermax_gym.engine import simulate
+    from infermax_gym.vllm.settings import read_settings
     from tests.vllm.fuzz import CONTROLLERS, plug_in_cases
     from tests.vllm.fuzz import simulated as run
 
     if how == "fcfs":
         return simulate(workload, config, POLICIES["vllm"], record_schedule=True)
+    if how in KNOBS:
+        return simulate(workload, config, read_settings({"infermax": settings_of(how)}).policy, record_schedule=True)
     case = next(case for case in plug_in_cases() if case[0] == how)
     assert how in CONTROLLERS or case[1] is not None
     return run(case, workload, config, None)
@@ -145,6 +154,8 @@ def settings_of(how: str) -> dict[str, Any]:
 
     if how == "fcfs":
         return {}
+    if how in KNOBS:
+        return KNOBS[how]
     if how in SELECTORS:
         return {"agent": how, "cost": "llama2-7b-a100"}
     if how in CONTROLLERS:
