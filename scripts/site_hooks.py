@@ -1,7 +1,8 @@
 """What `mkdocs build` does beside rendering pages.
 
 Links to files outside docs/ become plain text: pages are read in the repository too, where such links work. The site
-has no copy of those files. Pages that mkdocs.yml does not list come last, under "More".
+has no copy of those files. Pages that mkdocs.yml does not list come last, under "More". Intervals in tables stay on one
+line.
 """
 
 from __future__ import annotations
@@ -29,7 +30,15 @@ def on_config(config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: object, **_: object) -> str:
-    """The page's text without links that leave docs/."""
+    """The page's text without links that leave docs/, its intervals in one piece."""
     depth = page.file.src_uri.count("/")  # type: ignore[attr-defined]
     leaves = re.compile(rf"(?<!!)\[([^\]]+)\]\((?:\.\./){{{depth + 1}}}[^)]*\)")
-    return leaves.sub(r"\1", markdown)
+    return _INTERVAL.sub(_unbroken, leaves.sub(r"\1", markdown))
+
+
+# [0.825, 0.922] in a line of a table: no line shall break inside it.
+_INTERVAL = re.compile(r"^\|.*\[-?[\d.]+, -?[\d.]+\].*$", re.MULTILINE)
+
+
+def _unbroken(line: re.Match[str]) -> str:
+    return re.sub(r"(\[-?[\d.]+,) (-?[\d.]+\])", "\\1\N{NO-BREAK SPACE}\\2", line[0])
