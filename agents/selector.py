@@ -7,8 +7,8 @@ engines ship are among the experts: where nothing else is sure to be better, the
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -74,6 +74,14 @@ class Selector:
         """(experts,) scores; the largest is chosen."""
         hidden = np.tanh(self.inner @ np.clip(features, -10.0, 10.0))
         return np.asarray(self.outer @ np.append(hidden, 1.0))
+
+    def among(self, kept: Sequence[int]) -> Selector:
+        """The same choice between some of the experts, by their places.
+
+        Raises:
+            ValueError: none is left.
+        """
+        return replace(self, experts=tuple(self.experts[i] for i in kept), outer=self.outer[list(kept)])
 
     def play(
         self,

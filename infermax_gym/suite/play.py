@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from infermax_gym.agents.agent import Agent
 from infermax_gym.baselines.optimum.instance import Instance
 from infermax_gym.baselines.optimum.plan import Plan, Step, plan_of_run
 from infermax_gym.cluster import Router
@@ -134,10 +135,23 @@ def play_episode(agent: SuiteAgent, task: Task, variant: Variant, seed: int) -> 
     check_rules(agent, task)
     if task.is_fleet:
         return _route(agent, task, variant, seed)
-    result = _served(agent, task, variant, seed)
+    result = _served(_within_the_budget(agent), task, variant, seed)
     episode = episode_of(task, variant, seed)
     instance = Instance.from_workload(episode.workload, episode.engine)
     return Played(objective_of(task, result), pack_plan(_with_tokens(plan_of_run(instance, result))))
+
+
+def _within_the_budget(agent: SuiteAgent) -> SuiteAgent:
+    """A selector plays without policies that do not cut prompts, see `check_rules`."""
+    if not isinstance(agent, Agent) or agent.selector is None:
+        return agent
+    selector = agent.selector
+    kept = [i for i, expert in enumerate(selector.experts) if expert.base.chunking]
+    if not kept:
+        raise SuiteError(
+            f"agent {agent.name!r} has only policies that do not cut prompts, which the tasks do not allow"
+        )
+    return replace(agent, selector=selector.among(kept))
 
 
 def _with_tokens(plan: Plan) -> Plan:

@@ -51,9 +51,10 @@ def served_selector(name: str, selector: Selector) -> ServedSelector:
     kept = [i for i, expert in enumerate(selector.experts) if obstacle(expert.base) is None]
     if not kept:
         raise PlugInError(f"infermax: agent {name}: {obstacle(selector.experts[0].base)}")
-    experts = tuple(replace(selector.experts[i], base=as_served(selector.experts[i].base)) for i in kept)
+    among = selector.among(kept)
+    experts = tuple(replace(expert, base=as_served(expert.base)) for expert in among.experts)
     left_out = tuple(expert.name for i, expert in enumerate(selector.experts) if i not in kept)
-    return ServedSelector(name, replace(selector, experts=experts, outer=selector.outer[kept]), left_out)
+    return ServedSelector(name, replace(among, experts=experts), left_out)
 
 
 class Choosing:

@@ -35,6 +35,13 @@ def test_a_single_expert_is_that_policy() -> None:
     same_result(alone.play(CONV, ENGINE), simulate(CONV, ENGINE, Policy("plain")))
 
 
+def test_among_some_it_chooses_as_if_the_others_had_never_been() -> None:
+    experts = (Shares(Policy("plain")), SPF_SHARE, FCFS_SHARE)
+    every = selector(*experts)
+    some = replace(every, experts=experts[1:], outer=every.outer[1:])
+    same_result(every.among([1, 2]).play(CONV, ENGINE), some.play(CONV, ENGINE))
+
+
 def test_it_sees_finite_shares_and_nothing_of_lengths_to_come() -> None:
     """Had requests longer answers, nothing that is seen before the first of them would differ."""
     seen: list[list[Outlook]] = []

@@ -8,18 +8,23 @@ import json
 import os
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from infermax_gym.agents.agent import Agent
+from infermax_gym.agents.outlook import FEATURES
+from infermax_gym.agents.selector import Selector
 from infermax_gym.baselines.optimum.instance import Instance
 from infermax_gym.baselines.optimum.plan import Plan, Step, plan_of_run
 from infermax_gym.baselines.optimum.portfolio import solve
 from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.baselines.routers import ROUTERS
-from infermax_gym.engine import Decision, EngineConfig, Information, SimulationResult, simulate
+from infermax_gym.baselines.table.shares import Shares
+from infermax_gym.engine import Decision, EngineConfig, Information, Policy, SimulationResult, simulate
 from infermax_gym.engine.batch_builder import BatchBuilder
 from infermax_gym.suite.board import read_folder
 from infermax_gym.suite.cards import card_of
@@ -179,18 +184,19 @@ class Forged(SeesAll):
 
 
 class ChangesItsMind:
-    """Declares that it knows nothing, then that it knows all."""
+    """Declares that it knows nothing, a few times, then that it knows all."""
 
     name = "changes-its-mind"
 
-    def __init__(self) -> None:
+    def __init__(self, times: int) -> None:
+        self.times = times
         self.asked = 0
         self.seen: set[str] = set()
 
     @property
     def information(self) -> Information:
         self.asked += 1
-        return Information.NONE if self.asked == 1 else Information.ORACLE
+        return Information.NONE if self.asked <= self.times else Information.ORACLE
 
     def decide(self, view: Any) -> Decision:
         self.seen.add(type(view).__name__)
@@ -201,9 +207,22 @@ class ChangesItsMind:
 
 
 def test_whoever_declares_more_later_is_told_no_more() -> None:
-    agent = ChangesItsMind()
-    play_episode(agent, TOY, *TOY.episodes()[0])
-    assert agent.seen == {"OnlineView"}
+    agents = [ChangesItsMind(times) for times in range(1, 5)]
+    for agent in agents:  # whoever says so before it plays is refused; how often that asks is not ours to say
+        with suppress(SuiteError):
+            play_episode(agent, TOY, *TOY.episodes()[0])
+    assert all(agent.seen <= {"OnlineView"} for agent in agents)
+    assert agents[-1].seen
+
+
+def test_a_selector_plays_without_policies_that_do_not_cut_prompts() -> None:
+    whole, plain = Shares(Policy("whole", chunking=False)), Shares(Policy("plain"))
+    weights = {"inner": np.zeros((1, len(FEATURES))), "outer": np.array([[0.0, 1.0], [0.0, 0.0]])}  # whole is preferred
+    chosen = play_episode(Agent("either", selector=Selector((whole, plain), **weights)), TOY, *TOY.episodes()[0])
+    assert chosen == play_episode(Policy("plain"), TOY, *TOY.episodes()[0])
+    alone = Selector((whole,), weights["inner"], weights["outer"][:1])
+    with pytest.raises(SuiteError, match="'alone' has only policies that do not cut prompts"):
+        play_episode(Agent("alone", selector=alone), TOY, *TOY.episodes()[0])
 
 
 def test_an_agent_that_knows_more_is_not_certified_by_playing_again(tmp_path: Path) -> None:
