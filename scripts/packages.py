@@ -4,10 +4,11 @@
 
 1. Wheel and source archive are built twice and must be equal byte for byte.
 2. In a fresh environment of each Python from 3.10 to 3.13 that is on this machine: the wheel with the least it depends
-   on, newest versions, and oldest allowed ones on the first Python; then with each extra alone, which must be of use.
-   Each must make an environment, run a policy, and run `infermax bench`.
+   on, newest versions, and oldest allowed ones on the oldest Python; then with each extra alone, which must be
+   of use. Each must make an environment, run a policy, run `infermax bench`, complete a command, and refuse a policy
+   that does not exist with exit code 2. `--light` leaves out what compiles the simulator.
 3. A user's program with our types passes mypy and pyright, where they can be installed.
-4. `pipx run --spec WHEEL infermax`, as somebody runs it who installs nothing.
+4. `pipx run --spec WHEEL infermax-gym`, as somebody runs it who installs nothing.
 
 Needs the package index for 2 and 3. Says what it tried and what it could not; ends with 1 if something failed.
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import io
+import json
 import os
 import re
 import shutil
@@ -30,6 +32,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 EPOCH = 1_700_000_000  # of builds that no one has given a time
+BENCH = ("bench", "--workload", "azure-conv", "--first", "20", "--policies", "vllm,srf", "--json")
 PROGRAM = """\
 import gymnasium, infermax_gym
 env = gymnasium.make("InferMax-v0", num_requests=5)
@@ -51,6 +54,7 @@ makespan_s: float = result.makespan_s
 """
 EXTRAS = {
     "sweep": "infermax sweep study.json --dry-run",
+    "ray": "python -c import\tray,infermax_gym.sweep.on_ray",
     "optimum": "infermax optimal instance.json --objective makespan --workers 1",
     "viewer": "python -c import\tmatplotlib,infermax_gym.viewer,infermax_gym.cli.cost_picture",
     "fit": "python -c import\tscipy.optimize,infermax_gym.cli.fit",
@@ -59,6 +63,10 @@ EXTRAS = {
     "docs": "python -c import\tmaterial,mkdocstrings",
 }
 """What each extra is there for; a tab within a word stands for a space."""
+COMPILING = {"optimum", "agents"}
+"""Extras whose command compiles the simulator."""
+PINNED = {"agents"}
+"""Extras that are installed with the versions of constraints.txt: torch has a build for every kind of machine."""
 STUDY = '{"policies": ["vllm"], "workloads": [{"source": "azure-conv", "first": 5}]}'
 INSTANCE = (
     '{"requests": [{"arrival_s": 0.0, "num_prompt_tokens": 2, "num_output_tokens": 6}], "kv_tokens": 20, '
@@ -129,12 +137,15 @@ def requirements(extra: str | None = None) -> list[str]:
 
 
 def interpreter(version: str) -> str | None:
-    """A Python of this version that answers; a shim of a version manager may not."""
-    found = shutil.which(f"python{version}")
-    try:
-        return found and run(found, "-c", "import sys; print(sys.executable)").strip()
-    except RuntimeError:
-        return None
+    """The first Python of this version on PATH that answers; a shim of a version manager may not."""
+    for folder in os.get_exec_path():
+        found = shutil.which(f"python{version}", path=folder)
+        try:
+            if found:
+                return run(found, "-c", "import sys; print(sys.executable)").strip()
+        except RuntimeError:
+            continue
+    return None
 
 
 def environment(folder: Path, python: str, *packages: object) -> Path:
@@ -142,7 +153,7 @@ def environment(folder: Path, python: str, *packages: object) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     run(python, "-m", "venv", folder)
     inside = folder / "bin" / "python"
-    run(inside, "-m", "pip", "install", "--quiet", *packages)
+    run(inside, "-m", "pip", "install", "--quiet", "--no-compile", *packages)
     return inside
 
 
@@ -152,33 +163,42 @@ def smoke(inside: Path, folder: Path, extra: str | None, light: bool) -> None:
     compiled = {"NUMBA_CACHE_DIR": f"{folder}-compiled"}
     run(infermax, "--version")
     run(infermax, "list", "policies", "--json")
-    if light:
-        return
-    run(inside, "-c", PROGRAM, where=folder, **compiled)
-    bench = ("bench", "--workload", "azure-conv", "--first", "20", "--policies", "vllm,srf", "--json")
-    run(infermax, *bench, where=folder, **compiled)
-    if extra in EXTRAS:
+    first_contact(infermax)
+    if not light:
+        run(inside, "-c", PROGRAM, where=folder, **compiled)
+        run(infermax, *BENCH, where=folder, **compiled)
+    if extra in EXTRAS and not (light and extra in COMPILING):
         (folder / "study.json").write_text(STUDY, encoding="utf-8")
         (folder / "instance.json").write_text(INSTANCE, encoding="utf-8")
         name, *words = [word.replace("\t", " ") for word in EXTRAS[extra].split(" ")]
         run(inside.with_name(name), *words, where=folder, **compiled)
 
 
-def without_installing(wheel: Path, folder: Path, python: str) -> None:
-    """`pipx run`, with the environment that it makes for itself."""
+def first_contact(infermax: Path) -> None:
+    """The shell completes `infermax be`, and a policy that does not exist ends with code 2 and one line."""
+    completed = run(infermax, _INFERMAX_COMPLETE="complete_bash", COMP_WORDS="infermax be", COMP_CWORD="1")
+    if completed.split() != ["bench"]:
+        raise RuntimeError(f"`infermax be` was completed to {completed!r}")
+    refused = subprocess.run([infermax, *BENCH[:5], "--policies", "nobody"], capture_output=True, text=True)
+    if refused.returncode != 2 or len(refused.stderr.splitlines()) != 1:
+        raise RuntimeError(f"a policy that does not exist: code {refused.returncode}, {refused.stderr[-200:]!r}")
+
+
+def without_installing(wheel: Path, folder: Path, python: str, light: bool) -> None:
+    """`pipx run infermax-gym`, with the environment that it makes for itself: what it says is JSON and no more."""
     inside = environment(folder, python, "pipx")
     home = {"PIPX_HOME": str(folder / "pipx"), "PIPX_BIN_DIR": str(folder / "pipx-bin")}
-    said = run(inside, "-m", "pipx", "run", "--spec", wheel, "infermax", "--version", **home)
-    if not re.fullmatch(r"\d+\.\d+\.\d+\S*", said.strip()):
-        raise RuntimeError(f"pipx run said {said!r}")
+    compiled = {"NUMBA_CACHE_DIR": f"{folder}-compiled"}
+    words = ("list", "policies", "--json") if light else BENCH
+    json.loads(run(inside, "-m", "pipx", "run", "--spec", wheel, "infermax-gym", *words, **home, **compiled))
 
 
 def typed(inside: Path, folder: Path) -> None:
     """A user's program under mypy and pyright."""
     (folder / "program.py").write_text(TYPED, encoding="utf-8")
-    run(inside, "-m", "pip", "install", "--quiet", "mypy", "pyright")
+    run(inside, "-m", "pip", "install", "--quiet", "--no-compile", "mypy", "pyright")
     run(inside, "-m", "mypy", "--strict", "program.py", where=folder)
-    run(inside.with_name("pyright"), "program.py", where=folder)
+    run(inside.with_name("pyright"), "--pythonpath", inside, "program.py", where=folder)
 
 
 def tried(
@@ -193,7 +213,9 @@ def tried(
         print(f"not tried: Python {version} is not on this machine")
         return
     tries: list[tuple[str, list[object], str | None]] = [("newest", [wheel], None)]
-    tries += [(f"extra {extra}", [f"{wheel}[{extra}]"], extra) for extra in extras if extra]
+    pins = ["--constraint", ROOT / "constraints.txt"]
+    for extra in filter(None, extras):
+        tries.append((f"extra {extra}", [f"{wheel}[{extra}]", *(pins if extra in PINNED else [])], extra))
     tries += [("oldest", [wheel, *lowest(requirements())], None)] if oldest else []
     for label, packages, extra in tries:
         error = None
@@ -205,7 +227,7 @@ def tried(
             error = str(fault)
         yield f"Python {version}, {label}", error
     try:
-        without_installing(wheel, folder, python)
+        without_installing(wheel, folder, python, light)
         yield f"Python {version}, pipx run", None
     except RuntimeError as fault:
         yield f"Python {version}, pipx run", str(fault)
@@ -235,7 +257,7 @@ def main() -> int:
         if options.no_installs:
             return min(failed, 1)
         for version in options.pythons.split(","):
-            oldest = version == options.pythons.split(",")[0]
+            oldest = version == PYTHONS[0]
             for label, error in tried(first[0], base, version, options.extras.split(","), options.light, oldest):
                 failed += error is not None
                 print(
