@@ -128,11 +128,17 @@ def lowest(wheel_requirements: list[str]) -> list[str]:
     return [one.replace(">=", "==") + ".*" for one in wheel_requirements]
 
 
-def requirements(extra: str | None = None) -> list[str]:
-    """What pyproject.toml asks for: the core, or what an extra adds."""
+def section(name: str) -> str:
+    """The text of a table of pyproject.toml, without its title."""
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    found = re.search(rf"^{extra or 'dependencies'} = \[(.*)\]$", text, re.MULTILINE)
-    assert found is not None, extra
+    return text.partition(f"\n[project.{name}]\n")[2].partition("\n[")[0]
+
+
+def requirements() -> list[str]:
+    """What the core depends on, of pyproject.toml."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    found = re.search(r"^dependencies = \[(.*)\]$", text, re.MULTILINE)
+    assert found is not None
     return re.findall(r'"([^"]+)"', found.group(1))
 
 
