@@ -26,7 +26,9 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -158,26 +160,42 @@ def environment(folder: Path, python: str, *packages: object) -> Path:
     """A fresh environment with some packages; its interpreter."""
     shutil.rmtree(folder, ignore_errors=True)
     run(python, "-m", "venv", folder)
+    return install(folder, *packages)
+
+
+def install(folder: Path, *packages: object) -> Path:
+    """Packages into an environment; its interpreter."""
     inside = folder / "bin" / "python"
     run(inside, "-m", "pip", "install", "--quiet", "--no-compile", *packages)
     return inside
 
 
-def smoke(inside: Path, folder: Path, extra: str | None, light: bool) -> None:
-    """What every user does first, then what an extra is there for; `light` compiles nothing."""
+def copy_compiled(folder: Path) -> None:
+    """What this checkout has compiled, into an environment: an install keeps what was compiled of equal sources."""
+    (package,) = folder.glob("lib/python*/site-packages/infermax_gym")
+    for kept in (ROOT / "infermax_gym").rglob("__pycache__/*.nb[ic]"):
+        copy = package / kept.relative_to(ROOT / "infermax_gym")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(kept, copy)
+
+
+def smoke(inside: Path, folder: Path, light: bool, **compiled: str) -> None:
+    """What every user does first; `light` compiles nothing."""
     infermax = inside.with_name("infermax")
-    compiled = {"NUMBA_CACHE_DIR": f"{folder}-compiled"}
     run(infermax, "--version")
     run(infermax, "list", "policies", "--json")
     first_contact(infermax)
     if not light:
         run(inside, "-c", PROGRAM, where=folder, **compiled)
         run(infermax, *BENCH, where=folder, **compiled)
-    if extra in EXTRAS and not (light and extra in COMPILING):
-        (folder / "study.json").write_text(STUDY, encoding="utf-8")
-        (folder / "instance.json").write_text(INSTANCE, encoding="utf-8")
-        name, *words = [word.replace("\t", " ") for word in EXTRAS[extra].split(" ")]
-        run(inside.with_name(name), *words, where=folder, **compiled)
+
+
+def of_use(inside: Path, folder: Path, extra: str, **compiled: str) -> None:
+    """What an extra is there for."""
+    (folder / "study.json").write_text(STUDY, encoding="utf-8")
+    (folder / "instance.json").write_text(INSTANCE, encoding="utf-8")
+    name, *words = [word.replace("\t", " ") for word in EXTRAS[extra].split(" ")]
+    run(inside.with_name(name), *words, where=folder, **compiled)
 
 
 def first_contact(infermax: Path) -> None:
@@ -190,13 +208,12 @@ def first_contact(infermax: Path) -> None:
         raise RuntimeError(f"a policy that does not exist: code {refused.returncode}, {refused.stderr[-200:]!r}")
 
 
-def without_installing(wheel: Path, folder: Path, python: str, light: bool) -> None:
+def without_installing(wheel: Path, folder: Path, python: str) -> None:
     """`pipx run infermax-gym`, with the environment that it makes for itself: what it says is JSON and no more."""
     inside = environment(folder, python, "pipx")
     home = {"PIPX_HOME": str(folder / "pipx"), "PIPX_BIN_DIR": str(folder / "pipx-bin")}
-    compiled = {"NUMBA_CACHE_DIR": f"{folder}-compiled"}
-    words = ("list", "policies", "--json") if light else BENCH
-    json.loads(run(inside, "-m", "pipx", "run", "--spec", wheel, "infermax-gym", *words, **home, **compiled))
+    words = ("list", "policies", "--json")
+    json.loads(run(inside, "-m", "pipx", "run", "--spec", wheel, "infermax-gym", *words, where=folder, **home))
 
 
 def typed(inside: Path, folder: Path) -> None:
@@ -207,36 +224,60 @@ def typed(inside: Path, folder: Path) -> None:
     run(inside.with_name("pyright"), "--pythonpath", inside, "program.py", where=folder)
 
 
-def tried(
-    wheel: Path, base: Path, version: str, extras: list[str], light: bool, oldest: bool
-) -> Iterator[tuple[str, str | None]]:
-    """What was tried on a Python, and what was wrong with it or None.
+Try = tuple[str, Callable[[], None]]
 
-    All environments of a Python have the same path, one after another, so that they share what is compiled.
+
+def tries(wheel: Path, folder: Path, python: str, options: argparse.Namespace, oldest: bool) -> Iterator[Try]:
+    """What there is to try on a Python, by name.
+
+    All environments of a Python have the same path, one after another, so that they share what is compiled. An extra
+    is added to a copy of the fresh environment.
     """
-    python, folder = interpreter(version), base / version
+    compiled = {} if options.compiled else {"NUMBA_CACHE_DIR": f"{folder}-compiled"}
+    fresh = folder.with_name(f"{folder.name}-fresh")
+
+    def with_least(*packages: object) -> None:
+        inside = environment(folder, python, wheel, *packages)
+        if options.compiled:
+            copy_compiled(folder)
+        if not packages:
+            shutil.copytree(folder, fresh, symlinks=True, copy_function=os.link)
+        smoke(inside, folder, options.light, **compiled)
+
+    def with_extra(extra: str) -> None:
+        shutil.rmtree(folder)
+        shutil.copytree(fresh, folder, symlinks=True, copy_function=os.link)
+        pins = ("--constraint", ROOT / "constraints.txt") if extra in PINNED else ()
+        inside = install(folder, f"{wheel}[{extra}]", *pins)
+        if not (options.light and extra in COMPILING):
+            of_use(inside, folder, extra, **compiled)
+
+    yield "newest", with_least
+    if not options.light:
+        yield "mypy and pyright", lambda: typed(folder / "bin" / "python", folder)
+    for extra in filter(None, options.extras.split(",")):
+        yield f"extra {extra}", partial(with_extra, extra)
+    yield "pipx run", lambda: without_installing(wheel, folder, python)
+    if oldest:
+        yield "oldest", lambda: with_least(*lowest(requirements()))
+
+
+def tried(wheel: Path, base: Path, version: str, options: argparse.Namespace) -> Iterator[tuple[str, str | None]]:
+    """What was tried on a Python, and what was wrong with it or None."""
+    python = interpreter(version)
     if python is None:
         print(f"not tried: Python {version} is not on this machine")
         return
-    tries: list[tuple[str, list[object], str | None]] = [("newest", [wheel], None)]
-    pins = ["--constraint", ROOT / "constraints.txt"]
-    for extra in filter(None, extras):
-        tries.append((f"extra {extra}", [f"{wheel}[{extra}]", *(pins if extra in PINNED else [])], extra))
-    tries += [("oldest", [wheel, *lowest(requirements())], None)] if oldest else []
-    for label, packages, extra in tries:
-        error = None
+    for label, attempt in tries(wheel, base / version, python, options, version == PYTHONS[0]):
+        if options.only and label not in options.only.split(","):
+            continue
+        began_s = time.monotonic()
         try:
-            smoke(environment(folder, python, *packages), folder, extra, light)
-            if label == "newest" and not light:
-                typed(folder / "bin" / "python", folder)
+            attempt()
+            error = None
         except RuntimeError as fault:
             error = str(fault)
-        yield f"Python {version}, {label}", error
-    try:
-        without_installing(wheel, folder, python, light)
-        yield f"Python {version}, pipx run", None
-    except RuntimeError as fault:
-        yield f"Python {version}, pipx run", str(fault)
+        yield f"Python {version}, {label} ({time.monotonic() - began_s:.0f} s)", error
 
 
 def main() -> int:
@@ -247,6 +288,8 @@ def main() -> int:
     parser.add_argument("--no-installs", action="store_true", help="only build")
     parser.add_argument("--pythons", default=",".join(PYTHONS), help="versions")
     parser.add_argument("--light", action="store_true", help="import, list and show the version; compile nothing")
+    parser.add_argument("--compiled", action="store_true", help="take what this checkout has compiled for the Python")
+    parser.add_argument("--only", default="", help="of what there is to try: newest, oldest, pipx run, ...")
     options = parser.parse_args()
     failed = 0
     with tempfile.TemporaryDirectory() as name:
@@ -263,8 +306,7 @@ def main() -> int:
         if options.no_installs:
             return min(failed, 1)
         for version in options.pythons.split(","):
-            oldest = version == PYTHONS[0]
-            for label, error in tried(first[0], base, version, options.extras.split(","), options.light, oldest):
+            for label, error in tried(first[0], base, version, options):
                 failed += error is not None
                 print(
                     f"{'works' if error is None else 'FAILED'}: {label}{'' if error is None else f': {error}'}",
