@@ -4,10 +4,11 @@
 
 1. Wheel and source archive are built twice and must be equal byte for byte.
 2. In a fresh environment of each Python from 3.10 to 3.13 that is on this machine: the wheel with the least it depends
-   on, newest versions, and oldest allowed ones on the first Python; then with each extra alone, which must be of use.
-   Each must make an environment, run a policy, and run `infermax bench`.
+   on, newest versions, and oldest allowed ones on the oldest Python; then with each extra alone, which must be
+   of use. Each must make an environment, run a policy, run `infermax bench`, complete a command, and refuse a policy
+   that does not exist with exit code 2. `--light` leaves out what compiles the simulator.
 3. A user's program with our types passes mypy and pyright, where they can be installed.
-4. `pipx run --spec WHEEL infermax`, as somebody runs it who installs nothing.
+4. `pipx run --spec WHEEL infermax-gym`, as somebody runs it who installs nothing.
 
 Needs the package index for 2 and 3. Says what it tried and what it could not; ends with 1 if something failed.
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import io
+import json
 import os
 import re
 import shutil
@@ -24,12 +26,15 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 EPOCH = 1_700_000_000  # of builds that no one has given a time
+BENCH = ("bench", "--workload", "azure-conv", "--first", "20", "--policies", "vllm,srf", "--json")
 PROGRAM = """\
 import gymnasium, infermax_gym
 env = gymnasium.make("InferMax-v0", num_requests=5)
@@ -51,6 +56,7 @@ makespan_s: float = result.makespan_s
 """
 EXTRAS = {
     "sweep": "infermax sweep study.json --dry-run",
+    "ray": "python -c import\tray,infermax_gym.sweep.on_ray",
     "optimum": "infermax optimal instance.json --objective makespan --workers 1",
     "viewer": "python -c import\tmatplotlib,infermax_gym.viewer,infermax_gym.cli.cost_picture",
     "fit": "python -c import\tscipy.optimize,infermax_gym.cli.fit",
@@ -59,6 +65,10 @@ EXTRAS = {
     "docs": "python -c import\tmaterial,mkdocstrings",
 }
 """What each extra is there for; a tab within a word stands for a space."""
+COMPILING = {"optimum", "agents"}
+"""Extras whose command compiles the simulator."""
+PINNED = {"agents"}
+"""Extras that are installed with the versions of constraints.txt: torch has a build for every kind of machine."""
 STUDY = '{"policies": ["vllm"], "workloads": [{"source": "azure-conv", "first": 5}]}'
 INSTANCE = (
     '{"requests": [{"arrival_s": 0.0, "num_prompt_tokens": 2, "num_output_tokens": 6}], "kv_tokens": 20, '
@@ -120,95 +130,154 @@ def lowest(wheel_requirements: list[str]) -> list[str]:
     return [one.replace(">=", "==") + ".*" for one in wheel_requirements]
 
 
-def requirements(extra: str | None = None) -> list[str]:
-    """What pyproject.toml asks for: the core, or what an extra adds."""
+def section(name: str) -> str:
+    """The text of a table of pyproject.toml, without its title."""
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    found = re.search(rf"^{extra or 'dependencies'} = \[(.*)\]$", text, re.MULTILINE)
-    assert found is not None, extra
+    return text.partition(f"\n[project.{name}]\n")[2].partition("\n[")[0]
+
+
+def requirements() -> list[str]:
+    """What the core depends on, of pyproject.toml."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    found = re.search(r"^dependencies = \[(.*)\]$", text, re.MULTILINE)
+    assert found is not None
     return re.findall(r'"([^"]+)"', found.group(1))
 
 
 def interpreter(version: str) -> str | None:
-    """A Python of this version that answers; a shim of a version manager may not."""
-    found = shutil.which(f"python{version}")
-    try:
-        return found and run(found, "-c", "import sys; print(sys.executable)").strip()
-    except RuntimeError:
-        return None
+    """The first Python of this version on PATH that answers; a shim of a version manager may not."""
+    for folder in os.get_exec_path():
+        found = shutil.which(f"python{version}", path=folder)
+        try:
+            if found:
+                return run(found, "-c", "import sys; print(sys.executable)").strip()
+        except RuntimeError:
+            continue
+    return None
 
 
 def environment(folder: Path, python: str, *packages: object) -> Path:
     """A fresh environment with some packages; its interpreter."""
     shutil.rmtree(folder, ignore_errors=True)
     run(python, "-m", "venv", folder)
+    return install(folder, *packages)
+
+
+def install(folder: Path, *packages: object) -> Path:
+    """Packages into an environment; its interpreter."""
     inside = folder / "bin" / "python"
-    run(inside, "-m", "pip", "install", "--quiet", *packages)
+    run(inside, "-m", "pip", "install", "--quiet", "--no-compile", *packages)
     return inside
 
 
-def smoke(inside: Path, folder: Path, extra: str | None, light: bool) -> None:
-    """What every user does first, then what an extra is there for; `light` compiles nothing."""
+def copy_compiled(folder: Path) -> None:
+    """What this checkout has compiled, into an environment: an install keeps what was compiled of equal sources."""
+    (package,) = folder.glob("lib/python*/site-packages/infermax_gym")
+    for kept in (ROOT / "infermax_gym").rglob("__pycache__/*.nb[ic]"):
+        copy = package / kept.relative_to(ROOT / "infermax_gym")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(kept, copy)
+
+
+def smoke(inside: Path, folder: Path, light: bool, **compiled: str) -> None:
+    """What every user does first; `light` compiles nothing."""
     infermax = inside.with_name("infermax")
-    compiled = {"NUMBA_CACHE_DIR": f"{folder}-compiled"}
     run(infermax, "--version")
     run(infermax, "list", "policies", "--json")
-    if light:
-        return
-    run(inside, "-c", PROGRAM, where=folder, **compiled)
-    bench = ("bench", "--workload", "azure-conv", "--first", "20", "--policies", "vllm,srf", "--json")
-    run(infermax, *bench, where=folder, **compiled)
-    if extra in EXTRAS:
-        (folder / "study.json").write_text(STUDY, encoding="utf-8")
-        (folder / "instance.json").write_text(INSTANCE, encoding="utf-8")
-        name, *words = [word.replace("\t", " ") for word in EXTRAS[extra].split(" ")]
-        run(inside.with_name(name), *words, where=folder, **compiled)
+    first_contact(infermax)
+    if not light:
+        run(inside, "-c", PROGRAM, where=folder, **compiled)
+        run(infermax, *BENCH, where=folder, **compiled)
+
+
+def of_use(inside: Path, folder: Path, extra: str, **compiled: str) -> None:
+    """What an extra is there for."""
+    (folder / "study.json").write_text(STUDY, encoding="utf-8")
+    (folder / "instance.json").write_text(INSTANCE, encoding="utf-8")
+    name, *words = [word.replace("\t", " ") for word in EXTRAS[extra].split(" ")]
+    run(inside.with_name(name), *words, where=folder, **compiled)
+
+
+def first_contact(infermax: Path) -> None:
+    """The shell completes `infermax be`, and a policy that does not exist ends with code 2 and one line."""
+    completed = run(infermax, _INFERMAX_COMPLETE="complete_bash", COMP_WORDS="infermax be", COMP_CWORD="1")
+    if completed.split() != ["bench"]:
+        raise RuntimeError(f"`infermax be` was completed to {completed!r}")
+    refused = subprocess.run([infermax, *BENCH[:5], "--policies", "nobody"], capture_output=True, text=True)
+    if refused.returncode != 2 or len(refused.stderr.splitlines()) != 1:
+        raise RuntimeError(f"a policy that does not exist: code {refused.returncode}, {refused.stderr[-200:]!r}")
 
 
 def without_installing(wheel: Path, folder: Path, python: str) -> None:
-    """`pipx run`, with the environment that it makes for itself."""
+    """`pipx run infermax-gym`, with the environment that it makes for itself: what it says is JSON and no more."""
     inside = environment(folder, python, "pipx")
     home = {"PIPX_HOME": str(folder / "pipx"), "PIPX_BIN_DIR": str(folder / "pipx-bin")}
-    said = run(inside, "-m", "pipx", "run", "--spec", wheel, "infermax", "--version", **home)
-    if not re.fullmatch(r"\d+\.\d+\.\d+\S*", said.strip()):
-        raise RuntimeError(f"pipx run said {said!r}")
+    words = ("list", "policies", "--json")
+    json.loads(run(inside, "-m", "pipx", "run", "--spec", wheel, "infermax-gym", *words, where=folder, **home))
 
 
 def typed(inside: Path, folder: Path) -> None:
     """A user's program under mypy and pyright."""
     (folder / "program.py").write_text(TYPED, encoding="utf-8")
-    run(inside, "-m", "pip", "install", "--quiet", "mypy", "pyright")
+    run(inside, "-m", "pip", "install", "--quiet", "--no-compile", "mypy", "pyright")
     run(inside, "-m", "mypy", "--strict", "program.py", where=folder)
-    run(inside.with_name("pyright"), "program.py", where=folder)
+    run(inside.with_name("pyright"), "--pythonpath", inside, "program.py", where=folder)
 
 
-def tried(
-    wheel: Path, base: Path, version: str, extras: list[str], light: bool, oldest: bool
-) -> Iterator[tuple[str, str | None]]:
-    """What was tried on a Python, and what was wrong with it or None.
+Try = tuple[str, Callable[[], None]]
 
-    All environments of a Python have the same path, one after another, so that they share what is compiled.
+
+def tries(wheel: Path, folder: Path, python: str, options: argparse.Namespace, oldest: bool) -> Iterator[Try]:
+    """What there is to try on a Python, by name.
+
+    All environments of a Python have the same path, one after another, so that they share what is compiled. An extra
+    is added to a copy of the fresh environment.
     """
-    python, folder = interpreter(version), base / version
+    compiled = {} if options.compiled else {"NUMBA_CACHE_DIR": f"{folder}-compiled"}
+    fresh = folder.with_name(f"{folder.name}-fresh")
+
+    def with_least(*packages: object) -> None:
+        inside = environment(folder, python, wheel, *packages)
+        if options.compiled:
+            copy_compiled(folder)
+        if not packages:
+            shutil.copytree(folder, fresh, symlinks=True, copy_function=os.link)
+        smoke(inside, folder, options.light, **compiled)
+
+    def with_extra(extra: str) -> None:
+        shutil.rmtree(folder)
+        shutil.copytree(fresh, folder, symlinks=True, copy_function=os.link)
+        pins = ("--constraint", ROOT / "constraints.txt") if extra in PINNED else ()
+        inside = install(folder, f"{wheel}[{extra}]", *pins)
+        if not (options.light and extra in COMPILING):
+            of_use(inside, folder, extra, **compiled)
+
+    yield "newest", with_least
+    if not options.light:
+        yield "mypy and pyright", lambda: typed(folder / "bin" / "python", folder)
+    for extra in filter(None, options.extras.split(",")):
+        yield f"extra {extra}", partial(with_extra, extra)
+    yield "pipx run", lambda: without_installing(wheel, folder, python)
+    if oldest:
+        yield "oldest", lambda: with_least(*lowest(requirements()))
+
+
+def tried(wheel: Path, base: Path, version: str, options: argparse.Namespace) -> Iterator[tuple[str, str | None]]:
+    """What was tried on a Python, and what was wrong with it or None."""
+    python = interpreter(version)
     if python is None:
         print(f"not tried: Python {version} is not on this machine")
         return
-    tries: list[tuple[str, list[object], str | None]] = [("newest", [wheel], None)]
-    tries += [(f"extra {extra}", [f"{wheel}[{extra}]"], extra) for extra in extras if extra]
-    tries += [("oldest", [wheel, *lowest(requirements())], None)] if oldest else []
-    for label, packages, extra in tries:
-        error = None
+    for label, attempt in tries(wheel, base / version, python, options, version == PYTHONS[0]):
+        if options.only and label not in options.only.split(","):
+            continue
+        began_s = time.monotonic()
         try:
-            smoke(environment(folder, python, *packages), folder, extra, light)
-            if label == "newest" and not light:
-                typed(folder / "bin" / "python", folder)
+            attempt()
+            error = None
         except RuntimeError as fault:
             error = str(fault)
-        yield f"Python {version}, {label}", error
-    try:
-        without_installing(wheel, folder, python)
-        yield f"Python {version}, pipx run", None
-    except RuntimeError as fault:
-        yield f"Python {version}, pipx run", str(fault)
+        yield f"Python {version}, {label} ({time.monotonic() - began_s:.0f} s)", error
 
 
 def main() -> int:
@@ -219,6 +288,8 @@ def main() -> int:
     parser.add_argument("--no-installs", action="store_true", help="only build")
     parser.add_argument("--pythons", default=",".join(PYTHONS), help="versions")
     parser.add_argument("--light", action="store_true", help="import, list and show the version; compile nothing")
+    parser.add_argument("--compiled", action="store_true", help="take what this checkout has compiled for the Python")
+    parser.add_argument("--only", default="", help="of what there is to try: newest, oldest, pipx run, ...")
     options = parser.parse_args()
     failed = 0
     with tempfile.TemporaryDirectory() as name:
@@ -235,8 +306,7 @@ def main() -> int:
         if options.no_installs:
             return min(failed, 1)
         for version in options.pythons.split(","):
-            oldest = version == options.pythons.split(",")[0]
-            for label, error in tried(first[0], base, version, options.extras.split(","), options.light, oldest):
+            for label, error in tried(first[0], base, version, options):
                 failed += error is not None
                 print(
                     f"{'works' if error is None else 'FAILED'}: {label}{'' if error is None else f': {error}'}",

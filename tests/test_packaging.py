@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts import packages
 from tests.test_architecture import tracked
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -177,3 +179,31 @@ def test_it_works_beside_the_real_package_agents(wheel: Path, tmp_path: Path) ->
     code = "import agents, infermax_gym as ig; print(agents.Runner.__name__, len(ig.list_agents()))"
     assert run(environment.python, "-c", code, where=tmp_path).split()[0] == "Runner"
     assert "generalist" in run(environment.python, "-m", "infermax_gym", "list", "agents", where=tmp_path)
+
+
+def test_a_python_is_found_behind_a_shim_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    for name in ("shims", "real"):
+        (tmp_path / name).mkdir()
+    shim = tmp_path / "shims" / f"python{version}"
+    shim.write_text("#!/bin/sh\nexit 127\n", encoding="utf-8")
+    shim.chmod(0o755)
+    (tmp_path / "real" / f"python{version}").symlink_to(sys.executable)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'shims'}:{tmp_path / 'real'}")
+    assert packages.interpreter(version) is not None
+    monkeypatch.setenv("PATH", str(tmp_path / "shims"))
+    assert packages.interpreter(version) is None
+
+
+def test_every_extra_is_tried_and_the_oldest_versions_are_those_of_the_project() -> None:
+    declared = set(re.findall(r"^(\w+) = \[", packages.section("optional-dependencies"), re.MULTILINE))
+    assert declared - {"all", "dev"} == set(packages.EXTRAS)
+    assert declared >= packages.COMPILING | packages.PINNED
+    assert "typer==0.16.*" in packages.lowest(packages.requirements())
+
+
+def test_the_package_can_be_run_by_its_name(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith("entry_points.txt"))
+        lines = archive.read(name).decode().splitlines()
+    assert {"infermax = infermax_gym.cli:main", "infermax-gym = infermax_gym.cli:main"} <= set(lines)
