@@ -19,6 +19,7 @@ import io
 import json
 import math
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -195,16 +196,29 @@ def _run(options: argparse.Namespace, screen: Console) -> None:
     print(served(name, document))
 
 
+def _say_nothing_of_files(failed: threading.ExceptHookArgs) -> None:
+    """For threads that write logs: where the disk is full, the run meets the same error and says it in one line."""
+    if not isinstance(failed.exc_value, OSError):
+        threading.__excepthook__(failed)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run; returns the exit code."""
+    before, threading.excepthook = threading.excepthook, _say_nothing_of_files
     try:
         run(parse(arguments), Console(stderr=True))
-    except (AgentError, WorkloadError, ValueError, OSError) as error:
+    except OSError as error:
+        where = "" if error.filename is None else f"{error.filename}: "
+        print(f"train: error: {where}{error.strerror or error}", file=sys.stderr)
+        return 2
+    except (AgentError, WorkloadError, ValueError) as error:
         print(f"train: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("train: interrupted", file=sys.stderr)
         return 130
+    finally:
+        threading.excepthook = before
     return 0
 
 

@@ -1,11 +1,15 @@
 """Long runs whose memory must stay flat: `python benchmarks/soak.py --requests 10000000 --decisions 100000000`.
 
 1. Requests: an engine serves them a million at a time, each million drawn anew and its records let go.
-2. Hours: a fleet serves that many simulated hours of the preset azure-conv, an hour at a time.
+2. Hours: a fleet serves that many simulated hours of the preset azure-conv, an hour at a time. At the end of each, the
+   engines' invariants are checked, and that every request is finished or rejected, once.
 3. Decisions: a vector environment takes random legal actions; so many decisions over all lanes.
 4. Threads: as many threads step one vector environment each, and begin and end all the time.
 
-Memory is this process's resident set. It is printed after a tenth, when caches are filled, and at the end.
+Memory is this process's resident set. It is printed after a tenth, when caches are filled, after half, and at the end.
+An environment's memory is whole at its beginning, but the operating system counts a page only once it is written: logs
+of long episodes fill for millions of decisions. `--written` writes every page at the beginning of an episode, so that
+what grows then is a leak.
 """
 
 from __future__ import annotations
@@ -19,6 +23,19 @@ from pathlib import Path
 
 import numpy as np
 
+from infermax_gym.baselines.policies import POLICIES
+from infermax_gym.baselines.routers import ROUTERS
+from infermax_gym.cluster import Fleet, Router
+from infermax_gym.cluster.simulate import FleetRun
+from infermax_gym.cluster.state import ARRIVALS_AT_ONCE
+from infermax_gym.engine import EngineConfig, InvariantChecker, simulate
+from infermax_gym.envs.draws import Streams
+from infermax_gym.envs.native import Options
+from infermax_gym.envs.scheduling.episode import Run
+from infermax_gym.envs.scheduling.vector import InferMaxVectorEnv
+from infermax_gym.streams import stream
+from infermax_gym.workload import Workload, make_workload
+
 _SLICE = 1_000_000
 
 
@@ -31,24 +48,19 @@ def resident_mib() -> float:
 
 
 def report(what: str, steps: int, step: Callable[[int], int]) -> None:
-    """Call `step` so often and print the sum of what it returns, its rate, and memory after a tenth and at the end."""
-    began, total, early = time.process_time(), 0, 0.0
+    """Call `step` so often; print the sum of what it returns, its rate, and memory after a tenth, half, and all."""
+    began, total, seen = time.process_time(), 0, list[str]()
     for number in range(steps):
         total += step(number)
-        if number == steps // 10:
-            early = resident_mib()
+        if number in (steps // 10, steps // 2, steps - 1):
+            seen.append(f"{resident_mib():.0f}")
+            print(f"  {what}: {total:,}; {seen[-1]} MiB", file=sys.stderr, flush=True)
     seconds = time.process_time() - began
-    print(
-        f"{what}: {total:,} in {seconds:.1f} s of processor time; {early:.0f} -> {resident_mib():.0f} MiB", flush=True
-    )
+    print(f"{what}: {total:,} in {seconds:.1f} s of processor time; {' -> '.join(seen)} MiB", flush=True)
 
 
 def requests(count: int) -> None:
     """An engine, a million requests at a time."""
-    from infermax_gym.baselines.policies import POLICIES
-    from infermax_gym.engine import EngineConfig, simulate
-    from infermax_gym.workload import make_workload
-
     size = min(count, _SLICE)
 
     def serve(number: int) -> int:
@@ -58,30 +70,57 @@ def requests(count: int) -> None:
     report("requests of one engine", max(1, count // size), serve)
 
 
+def serve_checked(workload: Workload, fleet: Fleet, router: Router, seed: int) -> int:
+    """Serve a workload as `simulate_fleet` does; how many requests finished.
+
+    Raises:
+        InvariantError: an engine is not in order at the end.
+        AssertionError: a request is neither finished nor rejected, or one is counted twice.
+    """
+    run = FleetRun(workload, fleet, router)
+    rng = stream(seed, "router")
+    while run.next_request < len(workload):
+        count = min(ARRIVALS_AT_ONCE, len(workload) - run.next_request)
+        run.route(rng.random((count, router.num_choices)))
+    run.finish()
+    for engine in run.state.engines:
+        InvariantChecker(engine.copy()).check_now()
+    served = run.result()
+    num_finished, num_rejected = int(served.pooled.finished.sum()), int((served.replica_of < 0).sum())
+    assert num_finished + num_rejected == len(workload) == int(served.num_requests_of.sum()) + num_rejected
+    done, late_s = served.pooled.finished, served.pooled.finish_s - workload.arrival_s
+    assert (served.pooled.num_generated_tokens[done] == workload.num_output_tokens[done]).all()
+    assert (late_s[done] > 0.0).all()
+    return num_finished
+
+
 def hours(count: int, num_replicas: int) -> None:
     """A fleet, an hour at a time."""
-    from infermax_gym.baselines.policies import POLICIES
-    from infermax_gym.baselines.routers import ROUTERS
-    from infermax_gym.cluster import Fleet, simulate_fleet
-    from infermax_gym.engine import EngineConfig
-    from infermax_gym.workload import make_workload
-
     rate_per_s = 3.0 * num_replicas
     fleet = Fleet.uniform(num_replicas, EngineConfig(), POLICIES["vllm"])
 
     def serve(number: int) -> int:
         workload = make_workload("azure-conv", round(3600.0 * rate_per_s), seed=number).with_rate(rate_per_s)
-        served = simulate_fleet(workload, fleet, ROUTERS["least-outstanding"])
-        return int(served.pooled.finished.sum())
+        return serve_checked(workload, fleet, ROUTERS["least-outstanding"], number)
 
     report(f"requests of {num_replicas} replicas in {count} simulated hours", count, serve)
 
 
-def decisions(count: int, num_lanes: int = 64) -> None:
-    """A vector environment under random legal actions."""
-    from infermax_gym.envs.scheduling.vector import InferMaxVectorEnv
+class _Written(InferMaxVectorEnv):
+    """Lanes whose episodes have every page of their memory written at the beginning."""
 
-    env = InferMaxVectorEnv(num_lanes, metrics=False, num_requests=(50, 400))
+    def _draw(self, streams: Streams, options: Options | None) -> Run:
+        run = super()._draw(streams, options)
+        for array in run.engine.arrays.values():
+            if array.size:
+                octets = array.reshape(-1).view(np.uint8)
+                octets |= 0
+        return run
+
+
+def decisions(count: int, num_lanes: int = 64, *, written: bool = False) -> None:
+    """A vector environment under random legal actions."""
+    env = (_Written if written else InferMaxVectorEnv)(num_lanes, metrics=False, num_requests=(50, 400))
     env.reset(seed=0)
     rng = np.random.default_rng(0)
     each = max(1, count // num_lanes // 100)
@@ -97,7 +136,6 @@ def decisions(count: int, num_lanes: int = 64) -> None:
 
 def threads(count: int) -> None:
     """Threads that come and go, each with a vector environment of its own."""
-    from infermax_gym.envs.scheduling.vector import InferMaxVectorEnv
 
     def play(seed: int) -> None:
         env = InferMaxVectorEnv(4, metrics=False, num_requests=20)
@@ -124,6 +162,7 @@ def main() -> int:
     parser.add_argument("--hours", type=int, default=0)
     parser.add_argument("--replicas", type=int, default=64)
     parser.add_argument("--decisions", type=int, default=0)
+    parser.add_argument("--written", action="store_true", help="write every page at the beginning of an episode")
     parser.add_argument("--threads", type=int, default=0)
     options = parser.parse_args()
     if options.requests:
@@ -131,7 +170,7 @@ def main() -> int:
     if options.hours:
         hours(options.hours, options.replicas)
     if options.decisions:
-        decisions(options.decisions)
+        decisions(options.decisions, written=options.written)
     if options.threads:
         threads(options.threads)
     return 0

@@ -205,16 +205,34 @@ def run(case: Case, folder: Path, *, kill_after_s: float | None = None, most_byt
     return process.returncode, said
 
 
-def check_kill(case: Case, folder: Path, whole: Any, after_s: float) -> str:
-    """Kill a run, look at what it left, and let another finish it; whether the kill came in time."""
+def measure(case: Case, folder: Path) -> tuple[Any, float]:
+    """The results of an undisturbed run, and how long another takes: the first may have to compile."""
+    code, said = run(case, folder)
+    assert code == 0, said
+    whole = case.results(folder)
+    shutil.rmtree(folder)
+    began = time.monotonic()
+    code, said = run(case, folder)
+    assert code == 0, said
+    return whole, time.monotonic() - began
+
+
+def check_kill(case: Case, folder: Path, whole: Any, after_s: float) -> tuple[str, float]:
+    """Kill a run, look at what it left, and let another finish it.
+
+    Returns:
+        Whether the kill came in time, and the time of an undisturbed run that this round saw, seconds, inf if none.
+    """
+    began = time.monotonic()
     code, _ = run(case, folder, kill_after_s=after_s)
+    took_s = math.inf if code == -9 else time.monotonic() - began
     left = case.results(folder)
     if isinstance(whole, dict):
         assert all(whole[name] == value for name, value in left.items()), "a result that no run would leave"
     code_again, said = run(case, folder)
     assert code_again == 0, said
     assert case.results(folder) == whole, "a rerun's results are others"
-    return "killed" if code == -9 else "finished before the kill"
+    return ("killed" if code == -9 else "finished before the kill"), took_s
 
 
 def check_full_disk(case: Case, folder: Path, most_bytes: int) -> str:
@@ -243,21 +261,19 @@ def main() -> None:
     rng, count = random.Random(options.seed), Counter[str]()
     with tempfile.TemporaryDirectory() as name:
         base = Path(name)
-        known: dict[str, tuple[Any, float]] = {}
+        known: dict[str, tuple[Any, float]] = {}  # by command: its results, and its shortest time so far
         for number in range(options.rounds):
             if time.monotonic() - began > options.seconds:
                 break
             kind = rng.choice(options.cases.split(","))
             case = CASES[kind]
             if kind not in known:
-                start = time.monotonic()
-                code, said = run(case, base / kind)
-                assert code == 0, said
-                known[kind] = case.results(base / kind), time.monotonic() - start
+                known[kind] = measure(case, base / kind)
             whole, usual_s = known[kind]
             folder = base / f"round-{number}"
             if rng.random() < 0.8:
-                outcome = check_kill(case, folder, whole, rng.uniform(0.0, 1.1) * usual_s)
+                outcome, took_s = check_kill(case, folder, whole, rng.random() * usual_s)
+                known[kind] = whole, min(usual_s, took_s)
             else:
                 outcome = check_full_disk(case, folder, rng.choice([0, 100, 1_000, 10_000]))
             count[f"{kind}: {outcome}"] += 1

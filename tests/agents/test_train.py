@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,6 +77,30 @@ def test_errors(arguments: list[str], hint: str, tmp_path: Path, capsys: pytest.
     assert train.main([*arguments, "--out", str(tmp_path), *SHORT]) == 2
     error = capsys.readouterr().err.splitlines()
     assert len(error) == 1 and hint in error[0]
+
+
+def test_a_full_disk_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that writes logs dies of it first, and says nothing; a thread with a bug says so."""
+    full, before = OSError(28, "No space left on device"), threading.excepthook
+
+    def fail_with(error: Exception) -> None:
+        raise error
+
+    def run(*arguments: object) -> None:
+        for error in (full, ZeroDivisionError("of a bug")):
+            thread = threading.Thread(target=fail_with, args=(error,))
+            thread.start()
+            thread.join()
+        raise full
+
+    monkeypatch.setattr(train, "run", run)
+    assert train.main(["--out", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("Traceback") == 1 and "ZeroDivisionError: of a bug" in said
+    assert said.count("No space left") == 1 and said.endswith("train: error: No space left on device\n")
+    assert threading.excepthook is before
 
 
 def test_ppo_is_resumed_as_it_began(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
