@@ -18,6 +18,7 @@ from infermax_gym.workload.reader import check_timing, retimed, workload_stream
 from infermax_gym.workload.workload import Workload, WorkloadError
 
 UNIFORM = "uniform:"
+_MOST_REQUESTS = 1 << 40  # far beyond any memory, and within what NumPy can ask for
 """How the name of a workload with uniform lengths begins."""
 
 
@@ -176,7 +177,7 @@ def make_workload(
 
     Args:
         name: a key of `PRESETS`, what `uniform_preset` reads, or a preset that is not among them.
-        num_requests: how many, at least 1.
+        num_requests: how many, 1 to 2**40.
         seed: of the `workload` stream.
         rate: stretch the arrivals so that their mean rate is exactly this, in requests per second.
         time_scale: factor on the arrival times (instead of `rate`); below 1 raises the load.
@@ -195,6 +196,8 @@ def make_workload(
         raise WorkloadError(f"no preset is called {name!r}; presets are {', '.join(PRESETS)}")
     if num_requests < 1:
         raise WorkloadError(f"num_requests must be at least 1, got {num_requests}")
+    if num_requests > _MOST_REQUESTS:
+        raise WorkloadError(f"num_requests must be at most {_MOST_REQUESTS:,}, got {num_requests}")
     check_timing(time_scale, rate)
     preset = PRESETS[name] if isinstance(name, str) else name
     drawn = {"preset": preset.name, "num_requests": num_requests, "seed": seed, "time_scale": time_scale, "rate": rate}

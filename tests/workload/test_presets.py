@@ -97,6 +97,7 @@ def test_mixed_classes():
     [
         (("azure", 10), {}, "no preset is called 'azure'; presets are azure-conv, azure-code"),
         (("azure-conv", 0), {}, "num_requests must be at least 1, got 0"),
+        (("azure-conv", 10**20), {}, "num_requests must be at most 1,099,511,627,776, got 1"),
         (("azure-conv", 5), {"seed": -3}, "seed must not be negative, got -3"),
         (("azure-conv", 5), {"rate": 0.0}, "rate must be positive and finite"),
         (("azure-conv", 5), {"rate": 1.0, "time_scale": 2.0}, "not both"),
