@@ -7,14 +7,16 @@
 4. Threads: as many threads step one vector environment each, and begin and end all the time.
 
 Memory is this process's resident set. It is printed after a tenth, when caches are filled, after half, and at the end.
-An environment's memory is whole at its beginning, but the operating system counts a page only once it is written: logs
-of long episodes fill for millions of decisions. `--written` writes every page at the beginning of an episode, so that
-what grows then is a leak.
+Two things let it grow though nothing leaks. The operating system counts a page only once it is written, and the logs of
+long episodes fill for millions of decisions. The allocator keeps the holes that large blocks leave. `--strict` writes
+every page at the beginning of an episode and gives large blocks back, so that what grows then is a leak.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
 import sys
 import threading
 import time
@@ -37,6 +39,7 @@ from infermax_gym.streams import stream
 from infermax_gym.workload import Workload, make_workload
 
 _SLICE = 1_000_000
+_M_MMAP_THRESHOLD = -3  # of glibc's mallopt
 
 
 def resident_mib() -> float:
@@ -118,9 +121,17 @@ class _Written(InferMaxVectorEnv):
         return run
 
 
-def decisions(count: int, num_lanes: int = 64, *, written: bool = False) -> None:
+def give_back_large_blocks() -> None:
+    """Let glibc return blocks of 64 KiB and more to the system once they are free; elsewhere nothing."""
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1 << 16)
+
+
+def decisions(count: int, num_lanes: int = 64, *, strict: bool = False) -> None:
     """A vector environment under random legal actions."""
-    env = (_Written if written else InferMaxVectorEnv)(num_lanes, metrics=False, num_requests=(50, 400))
+    if strict:
+        give_back_large_blocks()
+    env = (_Written if strict else InferMaxVectorEnv)(num_lanes, metrics=False, num_requests=(50, 400))
     env.reset(seed=0)
     rng = np.random.default_rng(0)
     each = max(1, count // num_lanes // 100)
@@ -162,7 +173,7 @@ def main() -> int:
     parser.add_argument("--hours", type=int, default=0)
     parser.add_argument("--replicas", type=int, default=64)
     parser.add_argument("--decisions", type=int, default=0)
-    parser.add_argument("--written", action="store_true", help="write every page at the beginning of an episode")
+    parser.add_argument("--strict", action="store_true", help="decisions: only a leak lets memory grow")
     parser.add_argument("--threads", type=int, default=0)
     options = parser.parse_args()
     if options.requests:
@@ -170,7 +181,7 @@ def main() -> int:
     if options.hours:
         hours(options.hours, options.replicas)
     if options.decisions:
-        decisions(options.decisions, written=options.written)
+        decisions(options.decisions, strict=options.strict)
     if options.threads:
         threads(options.threads)
     return 0

@@ -162,7 +162,7 @@ def _decimals(column: Column, values: Sequence[float]) -> int:
     """Decimals that give a typical value of the column three digits; one format for the whole column."""
     if column.decimals is not None:
         return column.decimals
-    sizes = sorted(abs(value) for value in values if value)
+    sizes = sorted(abs(value) for value in values if value and math.isfinite(value))
     if not sizes:
         return 0
     typical = math.floor(math.log10(sizes[len(sizes) // 2]))

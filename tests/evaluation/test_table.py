@@ -89,6 +89,11 @@ def test_missing_figures_are_shown_as_missing() -> None:
     assert row(render({"none": figures(None), "one": figures(1.0)}), "none")[2] == "-"
 
 
+def test_infinite_figures_are_shown() -> None:
+    text = render({"none": figures(float("inf")), "one": figures(1.25)})
+    assert row(text, "none")[2] == "inf" and row(text, "one")[2] == "1.25*"
+
+
 def test_large_counts_are_shortened() -> None:
     text = render({"a": figures(1.0)})
     assert "123k" in text
