@@ -59,7 +59,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     model = learner(options.seed)
-    model.learn(options.steps)
+    model.verbose = 1  # a table every 20,480 decisions; ep_rew_mean is what to watch
+    model.learn(options.steps, log_interval=10)
     scores = test_scores(model)
     print(f"{model.num_timesteps} decisions learned from; means over 50 test episodes:")
     print(f"return {scores['return']:.1f}, mean latency {scores['mean_latency_s']:.2f} s")
