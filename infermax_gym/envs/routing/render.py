@@ -51,7 +51,7 @@ def draw_picture(run: RoutingRun) -> NDArray[np.uint8]:
     canvas.text_to(40, _WIDTH - _EDGE, f"{r:,} of {n:,} requests routed", SOFT, 1)
     canvas.box(66, _EDGE, 70, _WIDTH - _EDGE, RULE)
     canvas.box(66, _EDGE, 70, _EDGE + round((_WIDTH - 2 * _EDGE) * r / n), INK)
-    width = _RIGHT - _LEFT - 260
+    width = _RIGHT - _LEFT - 300
     for i in range(count):
         top = 110 + _LINE * i
         used = float(np.clip(1.0 - seen["free_kv_tokens"][i] / capacity[i], 0.0, 1.0))
