@@ -20,7 +20,7 @@ DEV := $(VENV)/.dev-installed
 # Traffic shaped like Azure's conversation trace, near what llama-3.1-8b on one H100 carries: what engines do by default
 # today, and what others would do.
 DEMO := --cost llama-3.1-8b@h100 --workload azure-conv --first 5000 --rate 20 --slo ttft=2.0,tpot=0.05
-DEMO_POLICIES := vllm,sglang-fcfs,trt-no-evict,lightllm,vllm-0.13,sarathi,orca,hrrn,spf-headroom,spf-aging-headroom,sjf-oracle,mc-sf-oracle
+DEMO_POLICIES := vllm,sglang-fcfs,trt-no-evict,lightllm,vllm-0.13,sarathi,orca,hrrn,spf-share,hrrn-share,sjf-oracle,mc-sf-oracle
 SOURCES := pyproject.toml constraints.txt
 
 INFERMAX_VLLM_HOME ?= $(HOME)/.cache/infermax-gym/vllm
