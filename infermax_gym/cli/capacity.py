@@ -251,7 +251,7 @@ def _run(
         task = progress.add_task(chosen[0][1].name, total=len(chosen))
         try:
             open_traffic = for_rate is None and traffic is None  # else there may be more replicas, or closed loops
-            runs = [(fleet.alone if open_traffic else None) or fleet for _, fleet in chosen]
+            runs = [(fleet.alone(engine) if open_traffic else None) or fleet for engine, fleet in chosen]
             warm_up(runs, chosen[0][0], output.say_compiling)
             for row in _rows(chosen, demand, for_rate, traffic):
                 rows.append(row)

@@ -57,6 +57,7 @@ def read_fleet(path: str, engine: EngineOptions) -> tuple[FleetPart, ...]:
 def _part(entry: Any, where: str, folder: Path, engine: EngineOptions) -> FleetPart:
     from infermax_gym.engine import Policy
     from infermax_gym.evaluation import FleetPart
+    from infermax_gym.evaluation.fleets import Sized
 
     if not isinstance(entry, dict):
         raise InputError(f"{where}: expected an object with some of {', '.join(_KEYS)}")
@@ -73,7 +74,7 @@ def _part(entry: Any, where: str, folder: Path, engine: EngineOptions) -> FleetP
         config = replace(engine, **given).config()
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
-    return FleetPart(entry.get("count", 1), config, chosen if isinstance(chosen, Policy) else None)
+    return FleetPart(entry.get("count", 1), config, chosen if isinstance(chosen, Policy | Sized) else None)
 
 
 def _check(key: str, value: Any, where: str) -> None:

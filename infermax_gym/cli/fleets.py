@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from infermax_gym.cluster import KvTransfer, Migration, PythonRouter, Router
     from infermax_gym.engine import Policy
     from infermax_gym.evaluation import Contender, FleetContender, FleetPart, PrefillPool
+    from infermax_gym.evaluation.fleets import Sized
 
 _MIGRATIONS = ("none", "defrag", "balanced")
 
@@ -57,7 +59,7 @@ class FleetOptions:
         return self._contenders(given[:1], count, parts, label)
 
     def _contenders(
-        self, policies: list[Policy], count: int, parts: tuple[FleetPart, ...] = (), label: str = ""
+        self, policies: Sequence[Policy | Sized], count: int, parts: tuple[FleetPart, ...] = (), label: str = ""
     ) -> dict[str, FleetContender]:
         from infermax_gym.evaluation import FleetContender
 
@@ -77,10 +79,11 @@ class FleetOptions:
             raise InputError(f"two of the fleets are called {twice!r}; give routers of your own other names")
         return named
 
-    def _policies(self) -> list[Policy]:
+    def _policies(self) -> list[Policy | Sized]:
         """Policies that replicas can run; a name that they cannot is an error, `all` leaves it out."""
         from infermax_gym.engine import Policy
         from infermax_gym.engine.policy import PreemptMode
+        from infermax_gym.evaluation.fleets import Sized
 
         apart = self.prefill_replicas is not None
         chosen = contenders(self.policies or "vllm", None)
@@ -94,8 +97,11 @@ class FleetOptions:
         return [
             row
             for row in chosen.values()
-            if isinstance(row, Policy) and row.min_waiting == 0
-            if not apart or row.preempt_mode == PreemptMode.RECOMPUTE
+            if isinstance(row, Sized)
+            or (
+                (isinstance(row, Policy) and row.min_waiting == 0)
+                and (not apart or row.preempt_mode == PreemptMode.RECOMPUTE)
+            )
         ]
 
     def _transfer(self) -> KvTransfer:
@@ -169,7 +175,10 @@ def check_replica(name: str, row: Contender) -> None:
         InputError: it is written in Python, or waits for requests that may not come.
     """
     from infermax_gym.engine import Policy
+    from infermax_gym.evaluation.fleets import Sized
 
+    if isinstance(row, Sized):
+        return
     if not isinstance(row, Policy):
         raise InputError(f"{name} is written in Python; the replicas of a fleet run policies of the table")
     if row.min_waiting > 0:

@@ -127,7 +127,7 @@ def serve(
     an engine rejects at its next boundary, a router at once.
     """
     if isinstance(contender, FleetContender) and not workload.is_closed_loop:
-        contender = contender.alone or contender
+        contender = contender.alone(config) or contender
     return run_contender(
         contender, workload, config, seed=seed, predict=predict, record_schedule=record_schedule
     ).result

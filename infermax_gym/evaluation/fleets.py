@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +28,32 @@ from infermax_gym.cluster.simulate import Predicted
 from infermax_gym.engine import EngineConfig, Information, Policy, Slo
 from infermax_gym.workload import Workload
 
-Predict = Callable[[Policy, Workload, int], NDArray[np.float64] | None]
+Predict = Callable[[Any, Workload, int], NDArray[np.float64] | None]
 """A predictor: output tokens of each request for a policy and a seed, or None where the policy uses none."""
+
+
+@runtime_checkable
+class Sized(Protocol):
+    """A policy whose sizes are shares of what an engine can do: a policy of the table, once the engine is known."""
+
+    @property
+    def name(self) -> str:
+        """Of the policy that it stands for."""
+        ...
+
+    @property
+    def information(self) -> Information:
+        """What it knows about output lengths."""
+        ...
+
+    def resolve(self, engine: EngineConfig) -> Policy:
+        """The policy of the table that it is on an engine."""
+        ...
+
+
+def on_engine(policy: Policy | Sized, engine: EngineConfig) -> Policy:
+    """What runs on a replica."""
+    return policy if isinstance(policy, Policy) else policy.resolve(engine)
 
 
 @dataclass(frozen=True)
@@ -59,7 +83,7 @@ class FleetPart:
 
     count: int
     config: EngineConfig
-    policy: Policy | None = None
+    policy: Policy | Sized | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +102,7 @@ class FleetContender:
         label: stands for the policy in its name, where every part has its own.
     """
 
-    policy: Policy
+    policy: Policy | Sized
     router: Router | PythonRouter
     num_replicas: int
     staleness_s: float = 0.0
@@ -95,7 +119,7 @@ class FleetContender:
         return name if self.migration is None else f"{name} + {self.migration.pairing.name.lower()}"
 
     @property
-    def policies(self) -> tuple[Policy, ...]:
+    def policies(self) -> tuple[Policy | Sized, ...]:
         """The different schedulers of its replicas."""
         each = (part.policy or self.policy for part in self.parts)
         return tuple({policy.name: policy for policy in each}.values()) or (self.policy,)
@@ -106,11 +130,10 @@ class FleetContender:
         known = [policy.information for policy in self.policies]
         return max(*known, self.router.information) if isinstance(self.router, Router) else max(known)
 
-    @property
-    def alone(self) -> Policy | None:
+    def alone(self, engine: EngineConfig) -> Policy | None:
         """The policy of a single replica behind a router that can change nothing; None of any other fleet."""
         plain = isinstance(self.router, Router) and self.prefill is None and self.migration is None and not self.parts
-        return self.policy if plain and self.num_replicas == 1 else None
+        return on_engine(self.policy, engine) if plain and self.num_replicas == 1 else None
 
     def predicted(self, predict: Predict, workload: Workload, seed: int) -> Predicted | None:
         """What its router and its replicas are told about output lengths."""
@@ -125,7 +148,7 @@ class FleetContender:
     def fleet(self, config: EngineConfig) -> Fleet:
         """The fleet, given the engine of its replicas where they are equal."""
         parts = self.parts or (FleetPart(self.num_replicas, config),)
-        replicas = [Replica(part.config, part.policy or self.policy) for part in parts]
+        replicas = [Replica(part.config, on_engine(part.policy or self.policy, part.config)) for part in parts]
         return Fleet(
             tuple(replica for replica, part in zip(replicas, parts, strict=True) for _ in range(part.count)),
             self.staleness_s,

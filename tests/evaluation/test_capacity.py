@@ -11,11 +11,14 @@ import pytest
 from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.baselines.predict import predictions
 from infermax_gym.baselines.routers import ROUTERS
+from infermax_gym.baselines.table.shares import SPF_SHARE
 from infermax_gym.cluster import simulate_fleet, summarize_fleet
+from infermax_gym.cost.engines.table import find_engine
 from infermax_gym.engine import EngineConfig, Policy, Slo, simulate
 from infermax_gym.evaluation import Demand, FleetContender, Scenario, evaluate, find_capacity, find_smallest, serve
 from infermax_gym.evaluation.capacity import highest_rate
 from infermax_gym.evaluation.contenders import run_contender
+from infermax_gym.evaluation.fleets import FleetPart
 from infermax_gym.workload import Workload, make_workload
 
 CONFIG = EngineConfig(num_kv_tokens=30_000)
@@ -46,13 +49,37 @@ def test_thehighest_rate_is_found(truth: float) -> None:
 @pytest.mark.parametrize("name", ["vllm", "srf", "sjf-noisy-0.3"])
 def test_a_single_replica_is_its_engine(name: str) -> None:
     contender = FleetContender(POLICIES[name], ROUTERS["power-of-two"], 1)
-    assert contender.alone is POLICIES[name] and replace(contender, num_replicas=2).alone is None
+    assert contender.alone(CONFIG) is POLICIES[name] and replace(contender, num_replicas=2).alone(CONFIG) is None
     workload, config = requests(3, 1).with_rate(9.0), replace(CONFIG, num_kv_tokens=6_000)
     alone = serve(contender, workload, config, seed=3, predict=predictions)
     fleet = run_contender(contender, workload, config, seed=3, predict=predictions).result
     for one in ("first_scheduled_s", "first_token_s", "finish_s", "num_preemptions_of"):
         np.testing.assert_array_equal(getattr(alone, one), getattr(fleet, one))
     assert alone.num_preemptions > 0
+
+
+@pytest.mark.parametrize("num_replicas", [1, 2])
+def test_sizes_that_are_shares_follow_from_the_engine_of_each_replica(num_replicas: int) -> None:
+    small = replace(find_engine_config("llama-3.1-8b@h100"), num_kv_tokens=60_000)
+    large = find_engine_config("gpt-oss-120b@h200")
+    assert SPF_SHARE.resolve(small) != SPF_SHARE.resolve(large)
+    workload = requests(3, 2).with_rate(9.0)
+    for config in (small, large):
+        shares = FleetContender(SPF_SHARE, ROUTERS["least-outstanding"], num_replicas)
+        table = replace(shares, policy=SPF_SHARE.resolve(config))
+        ours, theirs = (serve(one, workload, config, seed=3) for one in (shares, table))
+        np.testing.assert_array_equal(ours.finish_s, theirs.finish_s)
+    parts = (FleetPart(1, small), FleetPart(num_replicas, large))
+    mixed = FleetContender(SPF_SHARE, ROUTERS["least-outstanding"], 1 + num_replicas, parts=parts)
+    running = [replica.policy for replica in mixed.fleet(small).replicas]
+    assert running == [SPF_SHARE.resolve(small)] + [SPF_SHARE.resolve(large)] * num_replicas
+
+
+def find_engine_config(name: str) -> EngineConfig:
+    found = find_engine(name)
+    return EngineConfig(
+        found.cost, found.num_kv_tokens, found.block_size, found.max_num_batched_tokens, found.max_num_seqs
+    )
 
 
 def test_no_rate_or_every_rate() -> None:
