@@ -5,10 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from infermax_gym.engine.config import EngineConfig
 from infermax_gym.engine.policy import AdmissionCheck, LengthEstimate, Policy, Reserve
 from infermax_gym.vllm.history import History
 from infermax_gym.vllm.requests import Seen
+
+if TYPE_CHECKING:
+    from infermax_gym.cost import CostModel
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,16 @@ class Limits:
     def blocks_for(self, num_tokens: int) -> int:
         """Blocks that hold so many tokens."""
         return (num_tokens + self.block_size - 1) // self.block_size
+
+    def engine(self, cost: CostModel) -> EngineConfig:
+        """The replica as the simulator has it."""
+        return EngineConfig(
+            cost=cost,
+            num_kv_tokens=self.num_blocks * self.block_size,
+            block_size=self.block_size,
+            max_num_batched_tokens=self.token_budget,
+            max_num_seqs=self.max_num_seqs,
+        )
 
 
 @dataclass(frozen=True)

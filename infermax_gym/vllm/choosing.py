@@ -13,7 +13,6 @@ import numpy as np
 from infermax_gym.agents.outlook import Observer, Sight
 from infermax_gym.agents.selector import Chooser, Selector
 from infermax_gym.baselines.observed import RECENT, Observed, rounded
-from infermax_gym.engine.config import EngineConfig
 from infermax_gym.vllm.columns import ARRIVAL_S, GENERATED, NUMBER, PROMPT
 from infermax_gym.vllm.errors import PlugInError
 from infermax_gym.vllm.requests import Seen
@@ -67,13 +66,7 @@ class Choosing:
     """
 
     def __init__(self, served: ServedSelector, cost: CostModel, limits: Limits) -> None:
-        self._config = EngineConfig(
-            cost=cost,
-            num_kv_tokens=limits.num_blocks * limits.block_size,
-            block_size=limits.block_size,
-            max_num_batched_tokens=limits.token_budget,
-            max_num_seqs=limits.max_num_seqs,
-        )
+        self._config = limits.engine(cost)
         self._selector = served.selector
         self._observer, self._chooser = Observer(self._config), Chooser(served.selector)
         self._recent: deque[tuple[float, int]] = deque(maxlen=RECENT)

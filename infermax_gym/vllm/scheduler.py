@@ -99,8 +99,7 @@ class PlugIn:
             _logger.error("infermax: the step log ends here (%s)", error, exc_info=unexpected)
 
     def _take_over(self) -> None:
-        scheduler, policy = self._scheduler, self._settings.policy
-        assert policy is not None
+        scheduler = self._scheduler
         manager = scheduler.kv_cache_manager
         pool = BlockPool(manager, scheduler.block_size)
         limits = Limits(
@@ -111,6 +110,8 @@ class PlugIn:
             max_model_len=scheduler.max_model_len,
             max_output_tokens=self._settings.max_output_tokens or scheduler.max_model_len,
         )
+        policy = self._settings.policy_on(limits)
+        assert policy is not None
         asked = policy.max_num_batched_tokens or 0
         if asked > limits.token_budget:
             raise PlugInError(

@@ -15,7 +15,9 @@ from infermax_gym.vllm.errors import PlugInError
 from infermax_gym.vllm.translation import as_served
 
 if TYPE_CHECKING:
+    from infermax_gym.baselines.table.shares import Shares
     from infermax_gym.cost import CostModel
+    from infermax_gym.vllm.admission import Limits
     from infermax_gym.vllm.choosing import ServedSelector
     from infermax_gym.vllm.knobs import KnobWeights
 
@@ -30,6 +32,7 @@ class Settings:
         policy: as vLLM follows it; None: vLLM's own scheduler decides (and may be logged).
         controller: sets the policy's knobs while it runs, or None.
         selector: changes the policy while it runs, or None.
+        shares: gives the policy its sizes once the replica is known, or None.
         cost: what iterations cost, for policies and controllers that ask.
         max_output_tokens: upper bound on output lengths; None: the model length.
         log: folder of the step log; None: nothing is written.
@@ -40,6 +43,7 @@ class Settings:
     policy: Policy | None = None
     controller: KnobWeights | None = None
     selector: ServedSelector | None = None
+    shares: Shares | None = None
     cost: CostModel | None = None
     max_output_tokens: int | None = None
     log: Path | None = None
@@ -53,6 +57,12 @@ class Settings:
         if agent is not None:
             return agent.name
         return "none" if self.policy is None else self.policy.name
+
+    def policy_on(self, limits: Limits) -> Policy | None:
+        """The policy of a replica, with the sizes that follow from it."""
+        if self.shares is None or self.cost is None:
+            return self.policy
+        return as_served(self.shares.resolve(limits.engine(self.cost)))
 
     def summary(self) -> str:
         """What decides, for a line of vLLM's log."""
@@ -86,12 +96,14 @@ def read_settings(additional_config: Any) -> Settings:
             raise PlugInError(f"infermax: unknown setting {key!r}; known: {', '.join(_KEYS)}")
     if "policy" in given and "agent" in given:
         raise PlugInError("infermax: give a policy or an agent, not both")
-    policy, controller, selector = _who_decides(given)
+    shares = _shares(given)
+    policy, controller, selector = _who_decides(given) if shares is None else (shares.base, None, None)
     emulation = None if given.get("emulate") is None else read_emulation(given["emulate"])
     settings = Settings(
         policy=None if policy is None else as_served(policy),
         controller=controller,
         selector=selector,
+        shares=shares,
         cost=_cost(given.get("cost")) or (emulation.cost if emulation is not None else None),
         max_output_tokens=_whole("max_output_tokens", given.get("max_output_tokens")),
         log=None if given.get("log") is None else Path(_text("log", given["log"])),
@@ -103,6 +115,17 @@ def read_settings(additional_config: Any) -> Settings:
     if settings.cost is None and _needs_cost(settings):
         raise PlugInError('infermax: this needs to know what iterations cost; give "cost": NAME or FILE.json')
     return settings
+
+
+def _shares(given: Mapping[str, Any]) -> Shares | None:
+    """A policy whose sizes are shares of what the engine can do, if one is named."""
+    from infermax_gym.baselines.table.shares import TABLE
+
+    named = next((shares for shares in TABLE if shares.name == given.get("policy")), None)
+    for key in ("knobs", "without") if named is not None else ():
+        if key in given:
+            raise PlugInError(f"infermax: the knobs of {given['policy']} follow from the engine; leave out {key}")
+    return named
 
 
 def _who_decides(given: Mapping[str, Any]) -> tuple[Policy | None, KnobWeights | None, ServedSelector | None]:
@@ -157,7 +180,7 @@ def _cost(given: Any) -> CostModel | None:
 
 def _needs_cost(settings: Settings) -> bool:
     weighs_prefill = settings.policy is not None and settings.policy.queue_weights[9] != 0.0
-    return weighs_prefill or settings.controller is not None or settings.selector is not None
+    return weighs_prefill or any(part is not None for part in (settings.controller, settings.selector, settings.shares))
 
 
 def _text(name: str, value: Any) -> str:

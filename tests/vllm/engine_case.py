@@ -14,10 +14,10 @@ from typing import Any
 
 NUM_BLOCKS, BLOCK_SIZE, BUDGET, NUM_REQUESTS = 150, 32, 256, 150
 KNOBS: dict[str, dict[str, Any]] = {
-    "spf-headroom-5": {
-        "policy": "spf-headroom",
-        "knobs": {"headroom_tokens": 5.0},
-    },  # so little that some are preempted
+    # so little headroom that some are preempted
+    "spf-headroom-5": {"policy": "spf-headroom", "knobs": {"headroom_tokens": 5.0}},
+    # its token budget follows from the engine
+    "spf-share": {"policy": "spf-share", "cost": "llama2-7b-a100"},
 }
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],
@@ -135,6 +135,7 @@ def simulated(how: str, workload: Any, config: Any) -> Any:
     """What the simulator does."""
     from infermax_gym.baselines.policies import POLICIES
     from infermax_gym.engine import simulate
+    from infermax_gym.vllm import as_served
     from infermax_gym.vllm.settings import read_settings
     from tests.vllm.fuzz import CONTROLLERS, plug_in_cases
     from tests.vllm.fuzz import simulated as run
@@ -142,7 +143,9 @@ def simulated(how: str, workload: Any, config: Any) -> Any:
     if how == "fcfs":
         return simulate(workload, config, POLICIES["vllm"], record_schedule=True)
     if how in KNOBS:
-        return simulate(workload, config, read_settings({"infermax": settings_of(how)}).policy, record_schedule=True)
+        settings = read_settings({"infermax": settings_of(how)})
+        policy = settings.policy if settings.shares is None else as_served(settings.shares.resolve(config))
+        return simulate(workload, config, policy, record_schedule=True)
     case = next(case for case in plug_in_cases() if case[0] == how)
     assert how in CONTROLLERS or case[1] is not None
     return run(case, workload, config, None)

@@ -55,7 +55,10 @@ def test_the_real_scheduler_and_the_simulator_decide_alike(version: str | None) 
 
 
 @pytest.mark.parametrize(
-    "how", ["fcfs"] if SHORT else ["fcfs", "spf-headroom", "spf-headroom-5", "conv-evolved", "generalist", "any-engine"]
+    "how",
+    ["fcfs"]
+    if SHORT
+    else ["fcfs", "spf-headroom", "spf-headroom-5", "spf-share", "conv-evolved", "generalist", "any-engine"],
 )
 def test_the_real_engine_and_the_simulator_decide_alike(how: str) -> None:
     """A tiny model computes; iterations, preemptions and the log are the simulator's."""

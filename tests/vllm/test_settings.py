@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from infermax_gym.baselines.policies import POLICIES
+from infermax_gym.baselines.table.shares import HRRN_SHARE
+from infermax_gym.cost.engines.table import find_engine
 from infermax_gym.engine.policy import Policy
 from infermax_gym.vllm import PlugInError, as_served
+from infermax_gym.vllm.admission import Limits
 from infermax_gym.vllm.settings import read_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,6 +40,15 @@ def test_a_policy_from_a_file(tmp_path: Path) -> None:
     assert policy == as_served(Policy("mine", watermark=0.1))
 
 
+def test_sizes_that_are_shares_follow_from_the_replica() -> None:
+    settings = read(policy="hrrn-share", cost="gpt-oss-120b@h200")
+    found = find_engine("gpt-oss-120b@h200")
+    limits = Limits(found.num_kv_tokens // 16, 16, found.max_num_batched_tokens, found.max_num_seqs, 32_768, 32_768)
+    resolved = HRRN_SHARE.resolve(limits.engine(found.cost))
+    assert settings.policy_on(limits) == as_served(resolved) != settings.policy
+    assert resolved.max_num_batched_tokens is not None and resolved.max_num_batched_tokens < limits.token_budget
+
+
 def test_an_evolved_agent_is_its_policy() -> None:
     policy = read(agent="conv-evolved").policy
     assert policy.name == "conv-evolved"
@@ -61,6 +73,8 @@ def test_an_evolved_agent_is_its_policy() -> None:
         ({"agent": "any-engine", "without": ["preempt"]}, "without is for controllers; this is a selector"),
         ({"agent": "no-such"}, "cannot be read"),
         ({"policy": "llf"}, "what iterations cost"),
+        ({"policy": "spf-share"}, "what iterations cost"),
+        ({"policy": "spf-share", "knobs": {"max_running": 3}}, "the knobs of spf-share follow from the engine"),
         ({"polcy": "sarathi"}, "unknown setting 'polcy'"),
         ({"policy": "sarathi", "log_mib": 0}, "at least 1"),
         ({}, "nothing to do"),
