@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from infermax_gym.workload import Workload
 
 POLICIES = (
+    "spf-share",
+    "hrrn-share",
+    "spf-aging-share",
+    "fcfs-share",
     "spf-headroom",
     "fcfs-headroom",
     "spf-aging-headroom",
@@ -42,7 +46,7 @@ POLICIES = (
 )
 """Policies of the catalogue that are worth trying: they know no output lengths."""
 
-AGENTS = ("generalist", "goodput", "conv-evolved", "mixed-evolved", "reasoning-evolved")
+AGENTS = ("any-engine", "generalist", "goodput", "conv-evolved", "mixed-evolved", "reasoning-evolved")
 """Shipped agents that know none either."""
 
 _WINDOW_REQUESTS = 1000
@@ -193,9 +197,10 @@ def _routers() -> Mapping[str, Router | PythonRouter]:
 def _policies(table_only: bool) -> dict[str, Contender | None]:
     """Our policies by name; agents that cannot be read here are left out with a word."""
     from infermax_gym.engine import Policy
+    from infermax_gym.evaluation.fleets import Sized
 
     chosen: dict[str, Contender | None] = {
-        name: None for name in POLICIES if not table_only or isinstance(inputs.policy(name), Policy)
+        name: None for name in POLICIES if not table_only or isinstance(inputs.policy(name), Policy | Sized)
     }
     if table_only:
         return chosen
