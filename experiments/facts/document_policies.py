@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
 from dataclasses import fields
 from enum import IntEnum
 from pathlib import Path
@@ -15,10 +16,18 @@ from pathlib import Path
 from infermax_gym.baselines.catalogue import NESTED_WAIT, PLAYERS, QUICK
 from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.baselines.prefix_aware import PREFIX_AWARE
+from infermax_gym.baselines.table.shares import TABLE
 from infermax_gym.engine import Policy
 from infermax_gym.engine.policy import QUEUE_FEATURES, VICTIM_FEATURES
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "policies.md"
+
+_SIZED = {shares.name for shares in TABLE}
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
 
 INTRODUCTION = f"""\
 # The table of schedulers
@@ -30,8 +39,10 @@ way; [schedulers.md](schedulers.md) compares all of them on four workloads.
 
 Most are settings of the engine's one scheduling algorithm (`baselines/table/`). [engine.md](engine.md) states it,
 `infermax_gym/engine/policy.py` explains every knob.
-Some ({", ".join(f"`{name}`" for name in (*PLAYERS, NESTED_WAIT.name))}) have code of their own. They serve
-whole workloads: `SCHEDULERS[name].play(workload, engine)`, in `baselines/catalogue.py`.
+Some ({_names(shares.name for shares in TABLE)}) take their sizes from the engine:
+`SCHEDULERS[name].resolve(engine)` is a policy of the table. They run in fleets and in vLLM like the others.
+Some ({_names(name for name in (*PLAYERS, NESTED_WAIT.name) if name not in _SIZED)}) have code
+of their own. They serve whole workloads: `SCHEDULERS[name].play(workload, engine)`, in `baselines/catalogue.py`.
 `infermax list policies` prints the same list. This page is written by
 `python -m experiments.facts.document_policies --out docs/policies.md`.
 
