@@ -65,12 +65,14 @@ def watch(
     from infermax_gym.baselines.predict import predictions
     from infermax_gym.engine import Policy
     from infermax_gym.evaluation import warm_up
+    from infermax_gym.evaluation.fleets import Sized
     from infermax_gym.viewer.watching import Watched
 
     requests = inputs.load(spec, seed, [config])
     warm_up(list(chosen.values()), config, output.say_compiling)
     watched = []
-    for name, policy in chosen.items():
+    for name, contender in chosen.items():
+        policy = contender.resolve(config) if isinstance(contender, Sized) else contender
         if not isinstance(policy, Policy):
             raise InputError(f"policy {name!r} has code of its own; watch shows policies of the table (infermax list)")
         watched.append(Watched(name, requests, config, policy, predictions(policy, requests, seed)))

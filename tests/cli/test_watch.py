@@ -16,6 +16,8 @@ def test_prints_the_last_view_into_a_pipe(command: Command, trace: Path) -> None
     options = ("--workload", trace, "--kv-tokens", 1000, "--policies", "vllm,srf")
     outcome = command("watch", *options)
     assert outcome.code == 0 and outcome.out.count("30 of 30") == 2 and "vllm" in outcome.out
+    shares = command("watch", "--workload", trace, "--policies", "spf-share")
+    assert shares.code == 0 and "30 of 30" in shares.out and "spf-share" in shares.out
     early = command("watch", *options, "--until", 1)
     assert early.code == 0 and early.out.count(" of 30") == 2 and "30 of 30" not in early.out
 
