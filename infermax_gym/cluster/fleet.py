@@ -40,6 +40,7 @@ class Fleet:
         migration: how requests move between replicas; None: they stay where they were sent.
 
     Raises:
+        TypeError: the policy of a replica is none of the table.
         ValueError: there is no replica, the staleness is not a time, or a policy has `min_waiting`: it waits for more
             requests until none is to come, and a replica behind a router cannot know that.
 
@@ -58,6 +59,9 @@ class Fleet:
         if not self.replicas:
             raise ValueError("a fleet needs at least one replica")
         for replica in self.replicas:
+            if not isinstance(replica.policy, Policy):
+                kind = type(replica.policy).__name__
+                raise TypeError(f"a replica runs a policy of the table, got {kind}; shares have resolve(config)")
             if replica.policy.min_waiting > 0:
                 raise ValueError(
                     f"policy {replica.policy.name!r} cannot run in a fleet: it waits for more requests (min_waiting), "

@@ -40,6 +40,7 @@ def simulate(
         debug: check the engine's invariants after every iteration (slow).
 
     Raises:
+        TypeError: `policy` neither is a policy of the table nor decides iteration by iteration.
         ValueError: the policy needs predictions and got none, or they are malformed; or a Python scheduler is to run
             an engine with `async_scheduling`.
         SchedulerError: a Python scheduler broke a rule of the engine, left requests waiting for ever, or preempted
@@ -53,6 +54,8 @@ def simulate(
         >>> result.num_iterations
         2
     """
+    if not isinstance(policy, Policy) and not hasattr(policy, "decide"):
+        raise TypeError(f"{type(policy).__name__} has no decide(view); if it has play, call that")
     information = policy.information
     if predicted is None and information in (Information.PREDICTED, Information.ORACLE) and isinstance(policy, Policy):
         raise ValueError(

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from infermax_gym.baselines.policies import POLICIES
 from infermax_gym.baselines.predict import router_predictions
 from infermax_gym.baselines.routers import ROUTERS
+from infermax_gym.baselines.table.shares import SPF_SHARE
 from infermax_gym.cluster import Arrival, Fleet, Replica, Router, Score, signal_weights, simulate_fleet
 from infermax_gym.cluster.simulate import FleetRun
 from infermax_gym.engine import EngineConfig, Policy, SimulationResult, simulate
@@ -291,6 +292,8 @@ def test_bad_settings_say_so() -> None:
         Fleet.uniform(0)
     with pytest.raises(ValueError, match="'crowd' cannot run in a fleet"):
         Fleet.uniform(2, CONFIG, Policy("crowd", min_waiting=2))
+    with pytest.raises(TypeError, match=r"a policy of the table, got Shares; shares have resolve\(config\)"):
+        Fleet.uniform(2, CONFIG, SPF_SHARE)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="staleness_s"):
         Fleet.uniform(1, staleness_s=-1.0)
     with pytest.raises(ValueError, match="unknown signal 'speed'"):
